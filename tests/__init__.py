@@ -1,0 +1,1 @@
+"""The tests of txsticky, for trial: ``trial tests``."""
