@@ -1,0 +1,155 @@
+"""The package as a user installs it: in a fresh environment, editable and as a wheel."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest, TestCase
+
+ROOT = Path(__file__).resolve().parent.parent
+PLUGIN = "twisted/plugins/txsticky_plugin.py"
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run a command to its end and return what it printed; its failure is the test's."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    if done.returncode != 0:
+        raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}")
+    return done.stdout
+
+
+class Environment:
+    """A fresh virtual environment that borrows the dependencies of the running one.
+
+    They are lent through a path file, whose directories are searched last and whose own path
+    files are not read: an installation of txsticky in the running environment stays out of sight
+    behind the one under test.
+    """
+
+    def __init__(self, where: Path) -> None:
+        self.where = where
+        venv.create(where, symlinks=True, with_pip=False)
+        paths = sysconfig.get_paths(vars={"base": str(where), "platbase": str(where)})
+        self.site = Path(paths["purelib"])
+        lent = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+        (self.site / "lent.pth").write_text("".join(f"{path}\n" for path in sorted(lent)))
+
+    def pip(self, *arguments: str | Path) -> str:
+        """Run the running interpreter's pip upon this environment, without any index."""
+        pip = (sys.executable, "-m", "pip", "--python", self.where / "bin" / "python")
+        return run(*pip, "--disable-pip-version-check", *arguments, cwd=self.where)
+
+    def install(self, *arguments: str | Path) -> None:
+        """Install txsticky alone: no dependency, no isolated build, hence no network."""
+        self.pip("install", "--no-index", "--no-deps", "--no-build-isolation", *arguments)
+
+    def script(self, name: str, *arguments: str) -> str:
+        """Run an installed script from a directory where nothing of the tree lies."""
+        return run(self.where / "bin" / name, *arguments, cwd=self.where)
+
+    def twist(self, *arguments: str) -> str:
+        """Run Twisted's command line as this environment sees the plugins."""
+        python = self.where / "bin" / "python"
+        return run(python, "-P", "-m", "twisted", *arguments, cwd=self.where)
+
+
+def listed(text: str) -> bool:
+    """Whether ``twist --help`` names txsticky as a command of its own."""
+    return any(line.split()[:1] == ["txsticky"] for line in text.splitlines())
+
+
+class PackagingTests(TestCase):
+    """What lands in an environment, and that Twisted finds it there."""
+
+    def setUp(self) -> None:
+        try:
+            import setuptools
+        except ImportError as error:
+            raise SkipTest("setuptools is not installed") from error
+        if int(setuptools.__version__.split(".")[0]) < 77:
+            raise SkipTest("setuptools is older than the build needs: pip install -e '.[test]'")
+        self.temporary = Path(self.mktemp()).resolve()
+        self.temporary.mkdir()
+        # A copy, so that building leaves nothing in the tree and stale files get into nothing.
+        self.tree = self.temporary / "tree"
+        self.tree.mkdir()
+        for name in ("setup.cfg", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.rst"):
+            shutil.copy(ROOT / name, self.tree)
+        ignore = shutil.ignore_patterns("__pycache__", "dropin.cache")
+        for name in ("txsticky", "twisted"):
+            shutil.copytree(ROOT / name, self.tree / name, ignore=ignore)
+
+    def wheel(self, environment: Environment) -> Path:
+        """Build the wheel and return its path."""
+        environment.pip(
+            "wheel", "--no-index", "--no-deps", "--no-build-isolation", "-w", "wheels", self.tree
+        )
+        (built,) = (environment.where / "wheels").glob("*.whl")
+        return built
+
+    def test_editable(self) -> None:
+        """After an editable install `twist --help` lists txsticky."""
+        environment = Environment(self.temporary / "editable")
+        environment.install("-e", self.tree)
+        self.assertTrue(listed(environment.twist("--help")))
+
+    def test_wheel(self) -> None:
+        """After an install from the wheel `twist --help` lists txsticky, and without it not."""
+        environment = Environment(self.temporary / "wheel")
+        environment.install(self.wheel(environment))
+        self.assertTrue((environment.site / PLUGIN).is_file())
+        self.assertTrue(listed(environment.twist("--help")))
+        environment.pip("uninstall", "--yes", "txsticky")
+        self.assertFalse(listed(environment.twist("--help")))
+
+    def test_cache(self) -> None:
+        """Twisted's cache of plugins, written before the install, does not hide txsticky."""
+        environment = Environment(self.temporary / "cache")
+        other = environment.site / "twisted" / "plugins"
+        other.mkdir(parents=True)
+        (other / "another_plugin.py").write_text("")
+        self.assertFalse(listed(environment.twist("--help")))
+        self.assertTrue((other / "dropin.cache").exists())
+        environment.install(self.wheel(environment))
+        self.assertTrue(listed(environment.twist("--help")))
+        self.assertTrue(listed(environment.twist("--help")))
+
+    def test_options(self) -> None:
+        """`twist txsticky`, `python -m txsticky` and the `txsticky` script take the same options."""
+        environment = Environment(self.temporary / "options")
+        environment.install("-e", self.tree)
+
+        def options(text: str) -> list[str]:
+            words = (line.split() for line in text.splitlines())
+            return [w for line in words for w in line if w.startswith("--") and line[0][0] == "-"]
+
+        script = options(environment.script("txsticky", "--help"))
+        self.assertIn("--sticky=", script)
+        self.assertEqual(options(environment.twist("txsticky", "--help")), script)
+        python = environment.where / "bin" / "python"
+        module = run(python, "-P", "-m", "txsticky", "--help", cwd=environment.where)
+        self.assertEqual(options(module), script)
+
+    def test_files(self) -> None:
+        """The wheel holds all of txsticky/ and the plugin, and no `__init__.py` of Twisted's."""
+        environment = Environment(self.temporary / "files")
+        with zipfile.ZipFile(self.wheel(environment)) as archive:
+            held = {name for name in archive.namelist() if ".dist-info/" not in name}
+        package = (path for path in (self.tree / "txsticky").rglob("*") if path.is_file())
+        expected = {path.relative_to(self.tree).as_posix() for path in package}
+        self.assertEqual(held, {PLUGIN, *expected})
+        self.assertIn("txsticky/py.typed", held)
