@@ -129,7 +129,7 @@ class PackagingTests(TestCase):
         self.assertTrue(listed(environment.twist("--help")))
 
     def test_options(self) -> None:
-        """`twist txsticky`, `python -m txsticky` and the `txsticky` script take the same options."""
+        """`twist txsticky`, `python -m txsticky` and the script take the same options."""
         environment = Environment(self.temporary / "options")
         environment.install("-e", self.tree)
 
