@@ -1,0 +1,252 @@
+"""The head of a request as far as routing needs it: bytes -> `Head` | `NEED_DATA` | `Malformed`.
+
+This is the routing view of HTTP/1.x, not a server's parser. It is lenient about what does not
+matter for finding a worker (a missing Host, a header line without a colon): that worker's server
+answers in its own words. It says no as soon as the bytes do: a request line that can no longer
+become one, stray control bytes, a TLS handshake, a head beyond the limit.
+
+The verdict depends on the bytes alone, never on how they were cut into pieces: it is the verdict
+of the shortest prefix that has one.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import Final, Literal
+
+from attrs import define, field, frozen
+
+
+class NeedData(enum.Enum):
+    """The type of `NEED_DATA`."""
+
+    NEED_DATA = "need data"
+
+
+NEED_DATA: Final = NeedData.NEED_DATA
+"""The bytes so far are a beginning, not yet the whole."""
+
+
+@frozen
+class Malformed:
+    """The bytes can never become a request that is routed.
+
+    Args:
+        status: the HTTP status to refuse with: 400, 431 or 505.
+        reason: a sentence for the response body and the log.
+    """
+
+    status: int
+    reason: str
+
+
+# RFC 9110, section 5.6.2: the characters of a token, of which a method is one.
+TCHAR: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+# A target is visible characters. RFC 9112 knows ASCII only, but raw UTF-8 is common and servers
+# take it, so bytes from 0x80 on pass.
+_TARGET: Final = bytes(c for c in range(0x21, 0x100) if c != 0x7F)
+_LINE: Final = re.compile(
+    rb"([%s]+) ([\x21-\x7e\x80-\xff]+) HTTP/([0-9]\.[0-9])\r\n" % re.escape(TCHAR)
+)
+_VERSION_BEGUN: Final = re.compile(rb"(?:H(?:T(?:T(?:P(?:/(?:\d(?:\.(?:\d\r?)?)?)?)?)?)?)?)?")
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
+_AUTHORITY: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+
+# RFC 9112, section 2.2: at least one empty line before the request line is skipped. A bound keeps
+# a client that sends nothing else from being read for ever.
+_MAX_EMPTY_LINES: Final = 8
+
+_BAD_LINE: Final = Malformed(
+    400, "The request line is not of the form 'METHOD target HTTP/1.1' ended by CR LF."
+)
+_TLS: Final = Malformed(
+    400, "This port speaks plain HTTP, and the client began a TLS handshake; use http:// here."
+)
+_STRAY: Final = Malformed(400, "The request head contains a NUL, a bare CR or a bare LF.")
+_HTTP2: Final = Malformed(505, "This port speaks HTTP/1.1, and the client began with HTTP/2.")
+_TOO_LARGE: Final = Malformed(431, "The request head is larger than this server allows.")
+
+
+@define
+class Head:
+    """A complete request head; header lines are looked at only when asked for.
+
+    Args:
+        raw: from the request line to the final CR LF CR LF.
+        size: bytes of input it took: `raw` and the empty lines skipped before it.
+        method: as sent (methods are case-sensitive), e.g. ``b"GET"``.
+        target: the request target as sent, any form (RFC 9112, section 3.2).
+        version: e.g. ``b"1.1"``.
+        fields_at: offset in `raw` of the first header line.
+    """
+
+    raw: bytes
+    size: int
+    method: bytes
+    target: bytes
+    version: bytes
+    fields_at: int
+    _lowered: bytes = field(default=b"", init=False, eq=False, repr=False)
+    _split: tuple[bytes, bytes] | None = field(default=None, init=False, eq=False, repr=False)
+
+    @property
+    def path(self) -> bytes:
+        """The target's path, not decoded; of an absolute-form target the path of its URL."""
+        return (self._split or self._split_target())[0]
+
+    @property
+    def query(self) -> bytes:
+        """The target's query, not decoded, without the question mark; empty if there is none."""
+        return (self._split or self._split_target())[1]
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header, without the blanks around it; None if absent.
+
+        Args:
+            name: the header's name in lower case, e.g. ``b"cookie"``.
+        """
+        return self._value(name, self.fields_at - 2)[0]
+
+    def headers(self, name: bytes) -> tuple[bytes, ...]:
+        """Every value of a header in the order sent, without the blanks around them.
+
+        Args:
+            name: the header's name in lower case.
+        """
+        values = []
+        value, at = self._value(name, self.fields_at - 2)
+        while value is not None:
+            values.append(value)
+            value, at = self._value(name, at)
+        return tuple(values)
+
+    def _value(self, name: bytes, at: int) -> tuple[bytes | None, int]:
+        """The first value from the line end `at` on, and the line end behind it."""
+        lowered = self._lowered
+        if not lowered:
+            lowered = self._lowered = self.raw.lower()
+        found = lowered.find(b"\r\n%b:" % name, at)
+        if found < 0:
+            return None, found
+        begin = found + len(name) + 3
+        end = lowered.index(b"\r\n", begin)
+        return self.raw[begin:end].strip(b" \t"), end
+
+    def _split_target(self) -> tuple[bytes, bytes]:
+        target = self.target
+        if target[:1] != b"/":
+            absolute = _AUTHORITY.match(target)
+            if absolute is not None:
+                target = target[absolute.end() :]
+                if target[:1] != b"/":  # RFC 9110, section 4.2.3: an empty path is "/"
+                    target = b"/" + target
+        path, _, query = target.partition(b"?")
+        self._split = path, query
+        return self._split
+
+
+def parse_head(
+    data: bytes, limit: int, start: int = 0
+) -> Head | Literal[NeedData.NEED_DATA] | Malformed:
+    """Look for a request head at the beginning of `data`.
+
+    Args:
+        data: everything the client has sent from a message boundary on.
+        limit: the largest head allowed in bytes, skipped empty lines included.
+        start: how many of these bytes an earlier call answered with `NEED_DATA`, so that a head
+            that arrives a byte at a time is not scanned anew with every byte.
+
+    Returns:
+        The head; or `NEED_DATA`; or `Malformed` with 400 (the bytes are no HTTP request), 431 (the
+        head is larger than `limit`) or 505 (the HTTP/2 preface, RFC 9113, section 3.4).
+    """
+    skip = _skip_empty_lines(data) if data[:1] == b"\r" else 0
+    if skip > 2 * _MAX_EMPTY_LINES:
+        return _BAD_LINE
+    end = data.find(b"\r\n\r\n", max(skip, start - 3), limit) + 4
+    if end < 4:
+        return _unfinished(data, limit, skip, start)
+    line = _request_line(data, skip)
+    if isinstance(line, Malformed):
+        return line
+    raw = data[skip:end]
+    lines = raw.count(b"\n")
+    if lines != raw.count(b"\r\n") or lines != raw.count(b"\r") or b"\0" in raw:
+        return _STRAY
+    method, target, version = line.groups()
+    return Head(raw, end, method, target, version, line.end() - skip)
+
+
+def _skip_empty_lines(data: bytes) -> int:
+    """How many bytes of empty lines stand at the beginning; at most one line more than allowed."""
+    empty = _EMPTY_LINES.match(data, 0, 2 * _MAX_EMPTY_LINES + 2)
+    return empty.end() if empty else 0
+
+
+def _request_line(data: bytes, skip: int) -> re.Match[bytes] | Malformed:
+    """The parts of a request line whose line end has come."""
+    line = _LINE.match(data, skip)
+    if line is None:
+        return _bad_line(data, skip)
+    return _HTTP2 if line[3] == b"2.0" and line[1] == b"PRI" else line
+
+
+def _unfinished(
+    data: bytes, limit: int, skip: int, start: int
+) -> Literal[NeedData.NEED_DATA] | Malformed:
+    """The verdict on a head whose end has not come within the limit."""
+    end = min(len(data), limit)
+    line_end = data.find(b"\n", skip, end)
+    fault: object
+    if line_end < 0:
+        fault = _unfinished_line(data, skip, max(skip, start), end)
+    else:
+        fault = _request_line(data, skip) if line_end >= start else None
+        if not isinstance(fault, Malformed):
+            fault = _stray(data, max(line_end + 1, start), end)
+    if isinstance(fault, Malformed):
+        return fault
+    return _TOO_LARGE if len(data) > limit else NEED_DATA
+
+
+def _unfinished_line(data: bytes, skip: int, seen: int, end: int) -> Malformed | None:
+    """What a request line without its line end already says; bytes before `seen` are known good.
+
+    Only the search for the two spaces looks at every byte again, and that is a memchr.
+    """
+    if data[skip : skip + 1] == b"\r":  # the first half of one more empty line, or nothing
+        return None if end == skip + 1 else _BAD_LINE
+    method_end = data.find(b" ", skip, end)
+    if method_end < 0:
+        bad = data[seen:end].translate(None, TCHAR) != b""
+        return _bad_line(data, skip) if bad else None
+    target_end = data.find(b" ", method_end + 1, end)
+    target = data[max(seen, method_end + 1) : end if target_end < 0 else target_end]
+    if (
+        method_end == skip
+        or target_end == method_end + 1
+        or data[seen:method_end].translate(None, TCHAR)
+        or target.translate(None, _TARGET)
+        or (target_end >= 0 and not _VERSION_BEGUN.fullmatch(data, target_end + 1, end))
+    ):
+        return _bad_line(data, skip)
+    return None
+
+
+def _stray(data: bytes, begin: int, end: int) -> Malformed | None:
+    """NUL, bare CR or bare LF in header lines; a CR at the very end may still get its LF."""
+    if data[begin - 1 : begin] == b"\r":
+        begin -= 1
+    pairs = data.count(b"\r\n", begin, end)
+    returns = data.count(b"\r", begin, end)
+    if begin < end and data[end - 1 : end] == b"\r":
+        returns -= 1
+    if data.count(b"\n", begin, end) != pairs or returns != pairs:
+        return _STRAY
+    return _STRAY if data.find(b"\0", begin, end) >= 0 else None
+
+
+def _bad_line(data: bytes, skip: int) -> Malformed:
+    """Why a request line is refused: a TLS handshake (RFC 8446, 5.1: record type 22), or what."""
+    return _TLS if data[skip : skip + 1] == b"\x16" else _BAD_LINE
