@@ -1,0 +1,16 @@
+"""The configuration of the documentation: ``sphinx-build docs docs/_build``."""
+
+import txsticky
+
+project = "txsticky"
+author = "The txsticky developers"
+copyright = "2026, The txsticky developers"
+version = release = txsticky.__version__
+html_theme = "furo"
+html_title = f"txsticky {version}"
+extensions = ["sphinx.ext.autodoc"]
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+nitpicky = False
+exclude_patterns = ["_build"]
+highlight_language = "none"
