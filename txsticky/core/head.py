@@ -46,8 +46,10 @@ TCHAR: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijkl
 # A target is visible characters. RFC 9112 knows ASCII only, but raw UTF-8 is common and servers
 # take it, so bytes from 0x80 on pass.
 _TARGET: Final = bytes(c for c in range(0x21, 0x100) if c != 0x7F)
+_HTTP2_LINE: Final = b"PRI * HTTP/2.0\r\n"
 _LINE: Final = re.compile(
-    rb"([%s]+) ([\x21-\x7e\x80-\xff]+) HTTP/([0-9]\.[0-9])\r\n" % re.escape(TCHAR)
+    rb"(?!%s)([%s]+) ([\x21-\x7e\x80-\xff]+) HTTP/([0-9]\.[0-9])\r\n"
+    % (re.escape(_HTTP2_LINE), re.escape(TCHAR))
 )
 _VERSION_BEGUN: Final = re.compile(rb"(?:H(?:T(?:T(?:P(?:/(?:\d(?:\.(?:\d\r?)?)?)?)?)?)?)?)?")
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
@@ -161,15 +163,15 @@ def parse_head(
         The head; or `NEED_DATA`; or `Malformed` with 400 (the bytes are no HTTP request), 431 (the
         head is larger than `limit`) or 505 (the HTTP/2 preface, RFC 9113, section 3.4).
     """
-    skip = _skip_empty_lines(data) if data[:1] == b"\r" else 0
+    skip = _skip_empty_lines(data, limit) if data[:1] == b"\r" else 0
     if skip > 2 * _MAX_EMPTY_LINES:
         return _BAD_LINE
-    end = data.find(b"\r\n\r\n", max(skip, start - 3), limit) + 4
+    end = data.find(b"\r\n\r\n", start - 3 if start - 3 > skip else skip, limit) + 4
     if end < 4:
         return _unfinished(data, limit, skip, start)
-    line = _request_line(data, skip)
-    if isinstance(line, Malformed):
-        return line
+    line = _LINE.match(data, skip)
+    if line is None:
+        return _bad_line(data, skip)
     raw = data[skip:end]
     lines = raw.count(b"\n")
     if lines != raw.count(b"\r\n") or lines != raw.count(b"\r") or b"\0" in raw:
@@ -178,18 +180,10 @@ def parse_head(
     return Head(raw, end, method, target, version, line.end() - skip)
 
 
-def _skip_empty_lines(data: bytes) -> int:
+def _skip_empty_lines(data: bytes, limit: int) -> int:
     """How many bytes of empty lines stand at the beginning; at most one line more than allowed."""
-    empty = _EMPTY_LINES.match(data, 0, 2 * _MAX_EMPTY_LINES + 2)
+    empty = _EMPTY_LINES.match(data, 0, min(limit, 2 * _MAX_EMPTY_LINES + 2))
     return empty.end() if empty else 0
-
-
-def _request_line(data: bytes, skip: int) -> re.Match[bytes] | Malformed:
-    """The parts of a request line whose line end has come."""
-    line = _LINE.match(data, skip)
-    if line is None:
-        return _bad_line(data, skip)
-    return _HTTP2 if line[3] == b"2.0" and line[1] == b"PRI" else line
 
 
 def _unfinished(
@@ -198,16 +192,13 @@ def _unfinished(
     """The verdict on a head whose end has not come within the limit."""
     end = min(len(data), limit)
     line_end = data.find(b"\n", skip, end)
-    fault: object
     if line_end < 0:
         fault = _unfinished_line(data, skip, max(skip, start), end)
+    elif line_end >= start and not _LINE.match(data, skip):
+        fault = _bad_line(data, skip)
     else:
-        fault = _request_line(data, skip) if line_end >= start else None
-        if not isinstance(fault, Malformed):
-            fault = _stray(data, max(line_end + 1, start), end)
-    if isinstance(fault, Malformed):
-        return fault
-    return _TOO_LARGE if len(data) > limit else NEED_DATA
+        fault = _stray(data, max(line_end + 1, start), end)
+    return fault or (_TOO_LARGE if len(data) > limit else NEED_DATA)
 
 
 def _unfinished_line(data: bytes, skip: int, seen: int, end: int) -> Malformed | None:
@@ -216,7 +207,7 @@ def _unfinished_line(data: bytes, skip: int, seen: int, end: int) -> Malformed |
     Only the search for the two spaces looks at every byte again, and that is a memchr.
     """
     if data[skip : skip + 1] == b"\r":  # the first half of one more empty line, or nothing
-        return None if end == skip + 1 else _BAD_LINE
+        return None if end <= skip + 1 else _BAD_LINE
     method_end = data.find(b" ", skip, end)
     if method_end < 0:
         bad = data[seen:end].translate(None, TCHAR) != b""
@@ -248,5 +239,7 @@ def _stray(data: bytes, begin: int, end: int) -> Malformed | None:
 
 
 def _bad_line(data: bytes, skip: int) -> Malformed:
-    """Why a request line is refused: a TLS handshake (RFC 8446, 5.1: record type 22), or what."""
-    return _TLS if data[skip : skip + 1] == b"\x16" else _BAD_LINE
+    """Why a request line is refused."""
+    if data.startswith(b"\x16", skip):  # RFC 8446, section 5.1: the record of a TLS handshake
+        return _TLS
+    return _HTTP2 if data.startswith(_HTTP2_LINE, skip) else _BAD_LINE
