@@ -1,0 +1,202 @@
+"""The pool: which workers there are, what state each is in, and how much it carries."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Final
+
+import attrs
+
+
+class State(enum.Enum):
+    """Where a worker is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    GONE = "gone"
+
+
+#: Event-loop lag up to here is no load, in seconds.
+LAG_FREE: Final = 0.05
+#: Lag beyond that counts as one connection for each of these, in seconds.
+LAG_STEP: Final = 0.01
+
+
+@attrs.define(eq=False)
+class Member:
+    """
+    One worker as the pool knows it.
+
+    :param id: unique for the life of the cluster; a respawned worker has a new one.
+    :param slot: its place, from 1; a respawned worker keeps it.
+    :param state: a worker that is ready takes anything, a draining one only what is pinned to it.
+    :param sent: hand-offs reserved for it so far.
+    :param taken: of these, how many it had taken out of its mailbox at its last report.
+    :param live: connections it held at its last report.
+    :param lag: how late its event loop ran at its last report, in seconds.
+    :param suspect: it missed its heartbeat; it gets nothing new as long as others are ready.
+    """
+
+    id: int
+    slot: int
+    state: State = State.STARTING
+    sent: int = 0
+    taken: int = 0
+    live: int = 0
+    lag: float = 0.0
+    suspect: bool = False
+
+    @property
+    def load(self) -> float:
+        """Connections held and on their way, and the lag as so many connections more."""
+        load = self.live + self.sent - self.taken
+        if self.lag > LAG_FREE:
+            return load + (self.lag - LAG_FREE) / LAG_STEP
+        return load
+
+
+class Pool:
+    """
+    The workers of a cluster.
+
+    Only the primary changes a pool; the workers hold copies (`view`, `from_view`).  To name a
+    worker that the pool does not have is no error in any method: it has just gone, and its last
+    words are still on their way.
+    """
+
+    def __init__(self) -> None:
+        #: Counts the changes that matter to the copies: members and their states, not their load.
+        self.version = 0
+        self._members: dict[int, Member] = {}
+        self._candidates: tuple[Member, ...] = ()
+        self._reachable: frozenset[int] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All of them, by slot and then by age."""
+        return tuple(sorted(self._members.values(), key=lambda member: (member.slot, member.id)))
+
+    def get(self, id: int) -> Member | None:
+        """Find one worker."""
+        return self._members.get(id)
+
+    def in_state(self, *states: State) -> tuple[Member, ...]:
+        """The workers in one of these states, by slot and then by age."""
+        return tuple(member for member in self.members if member.state in states)
+
+    def candidates(self) -> tuple[Member, ...]:
+        """
+        Who may get a connection that nothing pins: the ready ones that are not suspect, or else
+        all that are ready.
+
+        The tuple is the same object until a state changes.
+        """
+        return self._candidates
+
+    def reachable(self, id: int) -> bool:
+        """Whether a connection pinned to this worker can still go there: ready or draining."""
+        return id in self._reachable
+
+    # ------------------------------------------------------------- changes of state
+
+    def add(self, id: int, slot: int) -> Member:
+        """
+        A worker has been started.
+
+        :raises ValueError: the id was used before.
+        """
+        if id in self._members:
+            raise ValueError(
+                f"There is a worker with the id {id} already; ids are never used again."
+            )
+        member = self._members[id] = Member(id, slot)
+        self._changed()
+        return member
+
+    def set_ready(self, id: int) -> None:
+        """The worker may get connections."""
+        self._set_state(id, State.READY)
+
+    def set_draining(self, id: int) -> None:
+        """The worker gets only what is pinned to it."""
+        self._set_state(id, State.DRAINING)
+
+    def set_gone(self, id: int) -> None:
+        """The worker has left; the pool forgets it."""
+        member = self._members.pop(id, None)
+        if member is not None:
+            member.state = State.GONE
+            self._changed()
+
+    def suspect(self, id: int, flag: bool) -> None:
+        """The worker missed its heartbeat, or its heart beats again."""
+        member = self._members.get(id)
+        if member is not None and member.suspect != flag:
+            member.suspect = flag
+            self._changed()
+
+    def _set_state(self, id: int, state: State) -> None:
+        member = self._members.get(id)
+        if member is not None and member.state is not state:
+            member.state = state
+            self._changed()
+
+    def _changed(self) -> None:
+        self.version += 1
+        ready = self.in_state(State.READY)
+        self._candidates = tuple(member for member in ready if not member.suspect) or ready
+        self._reachable = frozenset(
+            member.id for member in self.in_state(State.READY, State.DRAINING)
+        )
+
+    # ------------------------------------------------------------------------- load
+
+    def reserve(self, id: int) -> None:
+        """A hand-off was decided on: it counts from now, long before the worker reports it."""
+        member = self._members.get(id)
+        if member is not None:
+            member.sent += 1
+
+    def release(self, id: int) -> None:
+        """A reserved hand-off did not leave."""
+        member = self._members.get(id)
+        if member is not None:
+            member.sent -= 1
+
+    def report(self, id: int, live: int, taken: int, lag: float) -> None:
+        """
+        Take in what a worker says of itself.
+
+        :param live: connections it holds.
+        :param taken: reserved hand-offs that it has taken out of its mailbox, ever.
+        :param lag: how late its event loop runs, in seconds.
+        """
+        member = self._members.get(id)
+        if member is not None:
+            member.live, member.taken, member.lag = live, taken, lag
+
+    # ---------------------------------------------------------------------- copies
+
+    def view(self) -> dict[str, Any]:
+        """The pool as JSON values, for a copy in another process."""
+        return {
+            "version": self.version,
+            "members": [
+                [member.id, member.slot, member.state.value, member.suspect, member.live]
+                for member in self.members
+            ],
+        }
+
+    @classmethod
+    def from_view(cls, view: dict[str, Any]) -> Pool:
+        """Make the copy: the same answers of `candidates` and `reachable`, loads as they were."""
+        pool = cls()
+        for id, slot, state, suspect, live in view["members"]:
+            pool._members[id] = Member(id, slot, State(state), live=live, suspect=suspect)
+        pool._changed()
+        pool.version = view["version"]
+        return pool

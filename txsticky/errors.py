@@ -1,0 +1,50 @@
+"""What can go wrong, one class each: its docstring is the sentence that the operator reads."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class TxstickyError(Exception):
+    """
+    Something that the operator has to know went wrong.
+
+    A subclass's docstring is a format string (`str.format`); the fields that it names are the
+    arguments.
+
+    :raises KeyError: a field that the sentence names is missing.
+    """
+
+    #: What the command exits with when nobody handles the error; 3, as in gunicorn, when the
+    #: application does not load.
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, **fields: Any) -> None:
+        self.fields = fields
+        sentence = type(self).__doc__ or type(self).__name__  # `python -OO` strips the docstrings
+        super().__init__(" ".join(sentence.split()).format_map(fields))
+
+
+class ConfigError(TxstickyError):
+    """{option} cannot be {value!r}: {hint}."""
+
+    def __init__(self, *, option: str, value: object, hint: str) -> None:
+        super().__init__(option=option, value=value, hint=hint.rstrip("."))
+
+
+class AppLoadError(TxstickyError):
+    """The application {target} does not load: {reason}."""
+
+    exit_code = 3
+
+
+class ListenError(TxstickyError):
+    """Cannot listen on {endpoint}: {reason}."""
+
+
+class MailboxFull(TxstickyError):
+    """The mailbox of a worker takes no more hand-offs ({queued} wait already)."""
+
+
+class WireError(TxstickyError):
+    """A message between processes of the cluster cannot be read: {why}."""
