@@ -1,0 +1,176 @@
+"""The house keeps its order: imports flow one way, decisions do no I/O, modules stay small."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import TestCase
+
+PACKAGE = Path(__file__).resolve().parent.parent / "txsticky"
+
+#: The floors, lowest first.  A module imports from lower floors, and a package from within itself.
+FLOORS = (
+    {"errors"},
+    {"core"},
+    {"config"},
+    {"system"},
+    {"descriptor", "mailbox", "channel", "peek"},
+    {"gate", "bus"},
+    {"api"},
+    {"serve", "socketio", "demo"},
+    {"primary", "worker"},
+    {"supervisor", "admin"},
+    {"plugin"},
+    {"__init__", "__main__", "testing"},
+)
+
+#: What core/ is not to know: the reactor, the system, the clock, shared randomness.
+IMPURE = {
+    "asyncio",
+    "datetime",
+    "multiprocessing",
+    "os",
+    "random",
+    "secrets",
+    "select",
+    "selectors",
+    "signal",
+    "socket",
+    "ssl",
+    "subprocess",
+    "sys",
+    "tempfile",
+    "threading",
+    "time",
+    "twisted",
+    "uuid",
+}
+
+
+def modules() -> Iterator[tuple[str, Path, ast.Module]]:
+    """Every module of the package: dotted name below txsticky, path, syntax tree."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        yield name, path, ast.parse(path.read_text(), str(path))
+
+
+def hints_only(node: ast.AST) -> bool:
+    """Whether a statement is ``if TYPE_CHECKING:``, whose body never runs."""
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def imports(name: str, tree: ast.Module) -> Iterator[str]:
+    """The absolute dotted names that a module imports when it runs, in functions or outside."""
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop()
+        if hints_only(node):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = ["txsticky", *name.split(".")]
+                base = ".".join([*parts[: len(parts) - node.level], *filter(None, [base])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        pending.extend(ast.iter_child_nodes(node))
+
+
+def ours(imported: str) -> str | None:
+    """The room of the house that an import names: the first name below txsticky."""
+    parts = imported.split(".")
+    if parts[0] != "txsticky" or len(parts) < 2:
+        return None
+    is_module = (PACKAGE / f"{parts[1]}.py").exists() or (PACKAGE / parts[1]).is_dir()
+    return parts[1] if is_module else "__init__"
+
+
+class HouseTests(TestCase):
+    """What a look at the sources shows."""
+
+    def test_every_room_has_a_floor(self) -> None:
+        """Every module stands on exactly one floor."""
+        rooms = {name.split(".")[0] for name, _, _ in modules()}
+        placed = [room for floor in FLOORS for room in floor]
+        self.assertEqual(len(placed), len(set(placed)))
+        self.assertEqual(rooms - set(placed), set())
+
+    def test_imports_flow_one_way(self) -> None:
+        """A module imports only from the floors below its own, functions included."""
+        level = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+        upward = [
+            f"{name} imports {imported}"
+            for name, _, tree in modules()
+            for imported in imports(name, tree)
+            if (room := ours(imported)) not in (None, name.split(".")[0])
+            and level[room] >= level[name.split(".")[0]]
+        ]
+        self.assertEqual(upward, [])
+
+    def test_packages_have_no_cycles(self) -> None:
+        """Inside a package as well, no module imports itself by way of others."""
+        graph = {f"txsticky.{name}": set(imports(name, tree)) for name, _, tree in modules()}
+        leads = {
+            name: {
+                target
+                for target in graph
+                if target != name and any(f"{found}.".startswith(f"{target}.") for found in reached)
+            }
+            for name, reached in graph.items()
+        }
+        while leaves := {name for name, targets in leads.items() if not targets & leads.keys()}:
+            leads = {name: targets for name, targets in leads.items() if name not in leaves}
+        self.assertEqual(leads, {})
+
+    def test_core_is_free_of_io(self) -> None:
+        """core/ imports no reactor, socket, system, clock or shared randomness, opens no file."""
+        impure = [
+            f"{name} imports {imported}"
+            for name, _, tree in modules()
+            if name.startswith("core.")
+            for imported in imports(name, tree)
+            if imported.split(".")[0] in IMPURE
+        ]
+        opening = [
+            f"{name} opens a file in line {node.lineno}"
+            for name, _, tree in modules()
+            if name.startswith("core.")
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "open"
+        ]
+        self.assertEqual(impure + opening, [])
+
+    def test_the_primary_loads_no_application(self) -> None:
+        """Only the worker's side imports serve/, so that the primary never loads an application."""
+        allowed = {"serve", "worker", "demo", "socketio"}
+        importers = {
+            name.split(".")[0]
+            for name, _, tree in modules()
+            if any(ours(imported) == "serve" for imported in imports(name, tree))
+        }
+        self.assertEqual(importers - allowed, set())
+
+    def test_private_names_of_twisted(self) -> None:
+        """Only descriptor uses private names in camelCase, which are Twisted's and not ours."""
+        foreign = [
+            f"{name} uses {node.attr} in line {node.lineno}"
+            for name, _, tree in modules()
+            if name != "descriptor"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and re.fullmatch("_[a-z]+[A-Z].*", node.attr)
+        ]
+        self.assertEqual(foreign, [])
+
+    def test_docstrings(self) -> None:
+        """Every module says in its first line what it is for."""
+        silent = [name for name, _, tree in modules() if not ast.get_docstring(tree)]
+        self.assertEqual(silent, [])
+
+    def test_size(self) -> None:
+        """No module is longer than 450 lines."""
+        long = [name for name, path, _ in modules() if len(path.read_text().splitlines()) > 450]
+        self.assertEqual(long, [])
