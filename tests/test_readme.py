@@ -1,0 +1,192 @@
+"""What README and documentation tell to type is typed here, and what they claim is compared."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+from twisted.trial.unittest import SkipTest, TestCase
+
+from tests.integration.cluster import Server, free_port
+from txsticky.config import Config
+from txsticky.plugin import Options
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([ROOT / "README.rst", *(ROOT / "docs").glob("*.rst")])
+PROGRAM = re.compile(r"(?:\S*/)?(?:twist txsticky|python3? -m txsticky|txsticky)(?= |$)")
+
+
+def blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Each literal block of a page: its language ("" after a plain ``::``) and its text."""
+    lines = iter(text.splitlines())
+    for line in lines:
+        directive = re.match(r"\.\. code-block:: *(\w*)", line)
+        if not directive and not line.endswith("::"):
+            continue
+        block: list[str] = []
+        for inner in lines:
+            if inner and not inner.startswith(" "):
+                break
+            block.append(inner[4:])
+        yield directive[1] if directive else "", "\n".join(block)
+
+
+def shell_lines() -> Iterator[tuple[str, str]]:
+    """Each line of a literal block that looks like a shell command: page and command."""
+    for page in PAGES:
+        for language, block in blocks(page.read_text()):
+            if language in ("", "sh", "console"):
+                for line in block.splitlines():
+                    yield page.name, line.removeprefix("$ ").strip()
+
+
+def arguments() -> Iterator[tuple[str, list[str]]]:
+    """What each command that runs txsticky gives it: the whole command and the arguments."""
+    for page, line in shell_lines():
+        for command in line.split(" && "):
+            if found := PROGRAM.match(command):
+                yield f"{page}: {command}", shlex.split(command[found.end() :])
+
+
+def the_command(needle: str) -> str:
+    """The one command line of the README that contains `needle`."""
+    (command,) = [line for page, line in shell_lines() if page == "README.rst" and needle in line]
+    return command
+
+
+class CommandTests(TestCase):
+    """Commands are what the program takes."""
+
+    def test_options_are_taken(self) -> None:
+        """Every txsticky command in README and documentation is one that the program accepts."""
+        commands = [(shown, words) for shown, words in arguments() if words[:1] != ["ctl"]]
+        self.assertGreater(len(commands), 5)
+        for shown, words in commands:
+            try:
+                Options().parseOptions(words)
+            except Exception as error:
+                self.fail(f"{shown}: {error}")
+
+    def test_options_table(self) -> None:
+        """The README's table of options names each option of the program and no other."""
+        text = (ROOT / "README.rst").read_text()
+        table = text[text.index("\nOptions\n") : text.index("\nSignals are")]
+        rows = re.findall(r"^``(-.*?)``", table, re.MULTILINE)
+        named = {word for row in rows for word in row.split() if word.startswith("--")}
+        taken = {f"--{name.rstrip('=')}" for name in Options().longOpt}
+        self.assertEqual(named, taken - {"--help", "--version"})
+
+    def test_defaults(self) -> None:
+        """The defaults in the README's table are those of the program."""
+        defaults = {field.name: field.default for field in attrs.fields(Config)}
+        text = (ROOT / "README.rst").read_text()
+        told = {
+            "--listen": f"``{defaults['listen'][0]}``",
+            "--interface": f"``{defaults['interface']}``",
+            "--sticky": f"``{defaults['sticky']}``",
+            "--balance": f"``{defaults['balance']}``",
+            "--head-timeout": f"{defaults['head_timeout']:g} s",
+            "--head-limit": f"{defaults['head_limit'] // 1024} KiB",
+            "--graceful-timeout": f"{defaults['graceful_timeout']:g} s",
+            "--worker-timeout": f"{defaults['worker_timeout']:g} s",
+            "--keep-alive": f"{defaults['keep_alive']:g} s",
+            "--backlog": f"{defaults['backlog']}",
+            "--bus": f"``{defaults['bus']}``",
+        }
+        for option, default in told.items():
+            (row,) = re.findall(rf"^``[^`]*{option}[^`]*`` .*(?:\n   .*)*", text, re.MULTILINE)
+            self.assertIn(default, row.splitlines()[0].split("  ")[-1], option)
+
+    def test_the_test_command(self) -> None:
+        """The checks of CI run the README's test command as it is written."""
+        script = (ROOT / ".ci" / "run").read_text()
+        (extraction,) = re.findall(r"^command=\$\((sed .*) README\.rst\)$", script, re.MULTILINE)
+        found = subprocess.run(
+            ["bash", "-c", f"{extraction} README.rst"], cwd=ROOT, capture_output=True, text=True
+        )
+        self.assertEqual(found.stdout.strip(), the_command("bin/trial"))
+
+    def test_set_up(self) -> None:
+        """The README's commands install the tree itself and run scripts of the environment."""
+        for command in (the_command("bin/trial"), the_command(".venv/bin/twist")):
+            self.assertTrue(
+                command.startswith("python3 -m venv .venv && .venv/bin/pip install -q -e "), command
+            )
+
+
+class PageTests(TestCase):
+    """Pages name what exists."""
+
+    def test_paths(self) -> None:
+        """Every file and folder of the tree that a page names is there."""
+        pattern = re.compile(r"``((?:docs|examples|benchmarks|tests|txsticky|\.ci)/[\w./-]*)``")
+        missing = [
+            f"{page.name}: {path}"
+            for page in PAGES
+            for path in pattern.findall(page.read_text())
+            if not ((ROOT / path).exists() or (ROOT / "txsticky" / path).exists())
+        ]
+        self.assertEqual(missing, [])
+
+    def test_python(self) -> None:
+        """Every Python example compiles."""
+        for page in PAGES:
+            for language, block in blocks(page.read_text()):
+                if language == "python":
+                    ast.parse(block, page.name)
+
+
+class ProofTests(TestCase):
+    """The proof that the pages give, typed against the demo started as they start it."""
+
+    def setUp(self) -> None:
+        if not shutil.which("curl"):
+            raise SkipTest("curl is not installed")
+        port = free_port()
+        self.demo = Server(["-m", "txsticky", "-l", f"127.0.0.1:{port}", "-w", "4"], port)
+        self.demo.probe = "/whoami"
+        self.demo.__enter__()
+        self.addCleanup(self.demo.stop)
+
+    def typed(self, command: str) -> list[str]:
+        """What a curl command of a page prints, line by line."""
+        command = command.replace("localhost:8080", f"127.0.0.1:{self.demo.port}")
+        done = subprocess.run(
+            shlex.split(command), capture_output=True, text=True, timeout=60, check=True
+        )
+        return done.stdout.splitlines()
+
+    def test_readme(self) -> None:
+        """Three requests with one key, on three connections, reach one worker."""
+        commands = [c for page, c in shell_lines() if page == "README.rst" and c.startswith("curl")]
+        self.assertEqual(len(commands), 3)
+        answers = [line for command in commands for line in self.typed(command)]
+        self.assertEqual(len(answers), 3)
+        self.assertRegex(answers[0], r"^worker [1-4] pid [0-9]+$")
+        self.assertEqual(len(set(answers)), 1)
+
+    def test_many_keys(self) -> None:
+        """Twenty keys do not all reach one worker, and each reaches the same one again."""
+        keys = [f"key-{number}" for number in range(20)]
+        answers = [
+            [self.typed(f"curl -s 'http://localhost:8080/whoami?sid={key}'")[0] for key in keys]
+            for _ in range(2)
+        ]
+        self.assertEqual(answers[0], answers[1])
+        self.assertGreater(len(set(answers[0])), 1)
+
+    def test_quickstart(self) -> None:
+        """Two keys on one connection are each answered by the worker that has the key."""
+        (command,) = [
+            c
+            for page, c in shell_lines()
+            if page == "quickstart.rst" and c.startswith("curl") and "bob" in c
+        ]
+        apart = [self.typed(f"curl -s {url}")[0] for url in command.split()[1:]]
+        self.assertEqual(self.typed(command), apart)
