@@ -75,21 +75,20 @@ def pack_handoff(handoff: Handoff) -> bytes:
 
     :raises WireError: a number or a name does not fit its field.
     """
-    peer_host, peer_port = handoff.peer
-    host_host, host_port = handoff.host
-    peer = peer_host.encode()
-    host = host_host.encode()
-    name = handoff.server_name.encode()
-    prefix = handoff.prefix
+    peer, peer_port = handoff.peer
+    host, host_port = handoff.host
     flags = (_SECURE if handoff.secure else 0) | (_RESERVED if handoff.reserved else 0)
     try:
+        names = peer.encode(), host.encode(), handoff.server_name.encode()
+        # fmt: off
         header = _HEADER.pack(
             _HANDOFF, handoff.family, flags, handoff.hops, handoff.how, handoff.listener,
-            peer_port, host_port, len(peer), len(host), len(name), len(prefix),
-        )  # fmt: skip
-    except struct.error as error:
-        raise WireError(why=f"a field of a hand-off is out of range ({error})") from None
-    return b"".join((header, peer, host, name, prefix))
+            peer_port, host_port, *map(len, names), len(handoff.prefix),
+        )
+        # fmt: on
+    except (struct.error, UnicodeEncodeError) as error:
+        raise WireError(why=f"a field of a hand-off does not fit ({error})") from None
+    return b"".join((header, *names, handoff.prefix))
 
 
 def pack_peer(worker_id: int) -> bytes:

@@ -1,0 +1,191 @@
+"""The pool of workers."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from txsticky.core.pool import Member, Pool, State
+
+
+live_states = st.sampled_from([State.STARTING, State.READY, State.DRAINING])
+
+
+def pool_of(*states: State) -> Pool:
+    """A pool whose worker 1, 2, ... is in these states."""
+    pool = Pool()
+    for id, state in enumerate(states, 1):
+        pool.add(id, slot=id)
+        if state is not State.STARTING:
+            pool.set_ready(id)
+        if state is State.DRAINING:
+            pool.set_draining(id)
+    return pool
+
+
+def ids(members: tuple[Member, ...]) -> list[int]:
+    """Their ids."""
+    return [member.id for member in members]
+
+
+def member(pool: Pool, id: int) -> Member:
+    """A member that is there."""
+    found = pool.get(id)
+    assert found is not None
+    return found
+
+
+class StateTests(SynchronousTestCase):
+    """Who may get what."""
+
+    def test_candidates(self) -> None:
+        """Only workers that are ready get what nothing pins."""
+        pool = pool_of(State.STARTING, State.READY, State.DRAINING, State.READY)
+        self.assertEqual(ids(pool.candidates()), [2, 4])
+
+    def test_suspects(self) -> None:
+        """A suspect gets nothing new while another is ready."""
+        pool = pool_of(State.READY, State.READY)
+        pool.suspect(1, True)
+        self.assertEqual(ids(pool.candidates()), [2])
+        pool.suspect(1, False)
+        self.assertEqual(ids(pool.candidates()), [1, 2])
+
+    def test_only_suspects(self) -> None:
+        """Suspects are better than nobody."""
+        pool = pool_of(State.READY, State.READY, State.DRAINING)
+        pool.suspect(1, True)
+        pool.suspect(2, True)
+        self.assertEqual(ids(pool.candidates()), [1, 2])
+
+    def test_candidates_are_kept(self) -> None:
+        """The tuple of candidates is the same object until a state changes."""
+        pool = pool_of(State.READY, State.READY)
+        first = pool.candidates()
+        pool.reserve(1)
+        pool.report(2, live=9, taken=0, lag=1.0)
+        self.assertIs(pool.candidates(), first)
+        pool.set_draining(1)
+        self.assertIsNot(pool.candidates(), first)
+
+    def test_reachable(self) -> None:
+        """What is pinned to a worker reaches it while it is ready or draining, suspect or not."""
+        pool = pool_of(State.STARTING, State.READY, State.DRAINING, State.READY)
+        pool.suspect(4, True)
+        pool.add(5, slot=2)
+        pool.set_gone(5)
+        self.assertEqual([pool.reachable(id) for id in range(7)], [0, 0, 1, 1, 1, 0, 0])
+
+    def test_gone(self) -> None:
+        """A worker that is gone is forgotten, and late words about it are no error."""
+        pool = pool_of(State.READY, State.READY)
+        gone = member(pool, 1)
+        pool.set_gone(1)
+        self.assertIs(gone.state, State.GONE)
+        for late in (pool.set_gone, pool.set_ready, pool.set_draining, pool.reserve, pool.release):
+            late(1)
+        pool.suspect(1, True)
+        pool.report(1, 1, 1, 0.0)
+        self.assertIsNone(pool.get(1))
+        self.assertEqual((len(pool), ids(pool.members)), (1, [2]))
+
+    def test_ids_are_unique(self) -> None:
+        """A worker's id is not given to another while it lives."""
+        pool = pool_of(State.READY)
+        self.assertRaises(ValueError, pool.add, 1, 2)
+
+    def test_order(self) -> None:
+        """Members are listed by slot and then by age, whatever the order of their coming."""
+        pool = Pool()
+        for id, slot in ((3, 2), (1, 2), (2, 1)):
+            pool.add(id, slot)
+        self.assertEqual(ids(pool.members), [2, 1, 3])
+
+    def test_in_state(self) -> None:
+        """Workers are found by their states."""
+        pool = pool_of(State.STARTING, State.READY, State.DRAINING)
+        self.assertEqual(ids(pool.in_state(State.STARTING, State.DRAINING)), [1, 3])
+
+
+class VersionTests(SynchronousTestCase):
+    """The version counts what the copies have to know."""
+
+    def test_changes_of_state(self) -> None:
+        """Each change of state is a new version."""
+        pool = Pool()
+        seen = [pool.version]
+        for change in (
+            lambda: pool.add(1, 1),
+            lambda: pool.set_ready(1),
+            lambda: pool.suspect(1, True),
+            lambda: pool.set_draining(1),
+            lambda: pool.set_gone(1),
+        ):
+            change()
+            seen.append(pool.version)
+        self.assertEqual(seen, [0, 1, 2, 3, 4, 5])
+
+    def test_what_changes_nothing(self) -> None:
+        """Load, and a state that is set again, are no new version."""
+        pool = pool_of(State.READY)
+        version = pool.version
+        pool.set_ready(1)
+        pool.suspect(1, False)
+        pool.reserve(1)
+        pool.release(1)
+        pool.report(1, 1, 1, 1.0)
+        pool.set_gone(9)
+        self.assertEqual(pool.version, version)
+
+
+class LoadTests(SynchronousTestCase):
+    """What a worker carries."""
+
+    def test_reserved(self) -> None:
+        """A hand-off is load from the decision on, and not twice when the worker reports it."""
+        pool = pool_of(State.READY)
+        pool.reserve(1)
+        pool.reserve(1)
+        self.assertEqual(member(pool, 1).load, 2)
+        pool.report(1, live=1, taken=1, lag=0.0)
+        self.assertEqual(member(pool, 1).load, 2)
+        pool.report(1, live=0, taken=2, lag=0.0)
+        self.assertEqual(member(pool, 1).load, 0)
+
+    def test_released(self) -> None:
+        """A hand-off that did not leave is no load."""
+        pool = pool_of(State.READY)
+        pool.reserve(1)
+        pool.release(1)
+        self.assertEqual(member(pool, 1).load, 0)
+
+    def test_lag(self) -> None:
+        """Lag beyond 50 ms counts as one connection for each 10 ms."""
+        pool = pool_of(State.READY)
+        pool.report(1, live=3, taken=0, lag=0.05)
+        self.assertEqual(member(pool, 1).load, 3)
+        pool.report(1, live=3, taken=0, lag=0.25)
+        self.assertAlmostEqual(member(pool, 1).load, 23)
+
+
+class CopyTests(SynchronousTestCase):
+    """The pool in another process."""
+
+    @given(st.lists(st.tuples(live_states, st.booleans()), max_size=6))
+    @settings(deadline=None)
+    def test_same_answers(self, workers: list[tuple[State, bool]]) -> None:
+        """A copy that went through JSON gives the same answers."""
+        pool = pool_of(*(state for state, _ in workers))
+        for id, (_, suspect) in enumerate(workers, 1):
+            pool.suspect(id, suspect)
+            pool.report(id, live=id, taken=0, lag=0.0)
+        copy = Pool.from_view(json.loads(json.dumps(pool.view())))
+        self.assertEqual(copy.view(), pool.view())
+        self.assertEqual(copy.version, pool.version)
+        self.assertEqual(ids(copy.candidates()), ids(pool.candidates()))
+        self.assertEqual([m.live for m in copy.members], [m.live for m in pool.members])
+        for id in range(len(workers) + 2):
+            self.assertEqual(copy.reachable(id), pool.reachable(id))
