@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,25 +25,32 @@ PROGRAM = re.compile(r"(?:\S*/)?(?:twist txsticky|python3? -m txsticky|txsticky)
 
 
 def blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Each literal block of a page: its language ("" after a plain ``::``) and its text."""
+    """Each literal block of a page: what it is and its text.
+
+    What it is, is its caption, else its language, else "" (after a plain ``::``).
+    """
     lines = iter(text.splitlines())
     for line in lines:
         directive = re.match(r"\.\. code-block:: *(\w*)", line)
         if not directive and not line.endswith("::"):
             continue
+        kind = directive[1] if directive else ""
         block: list[str] = []
         for inner in lines:
             if inner and not inner.startswith(" "):
                 break
-            block.append(inner[4:])
-        yield directive[1] if directive else "", "\n".join(block)
+            if caption := re.match(r" +:caption: (.*)", inner):
+                kind = caption[1]
+            else:
+                block.append(inner)
+        yield kind, textwrap.dedent("\n".join(block))
 
 
 def shell_lines() -> Iterator[tuple[str, str]]:
     """Each line of a literal block that looks like a shell command: page and command."""
     for page in PAGES:
-        for language, block in blocks(page.read_text()):
-            if language in ("", "sh", "console"):
+        for kind, block in blocks(page.read_text()):
+            if not kind:
                 for line in block.splitlines():
                     yield page.name, line.removeprefix("$ ").strip()
 
@@ -137,9 +146,35 @@ class PageTests(TestCase):
     def test_python(self) -> None:
         """Every Python example compiles."""
         for page in PAGES:
-            for language, block in blocks(page.read_text()):
-                if language == "python":
+            for kind, block in blocks(page.read_text()):
+                if kind == "python":
                     ast.parse(block, page.name)
+
+    def configuration(self, name: str, prefix: str = "", suffix: str = "") -> str:
+        """Write the one block with that caption to a file and return the file's path."""
+        (text,) = [
+            text for page in PAGES for kind, text in blocks(page.read_text()) if kind == name
+        ]
+        path = Path(self.mktemp()).resolve()
+        path.write_text(f"{prefix}{text}{suffix}\n")
+        return str(path)
+
+    def accepted(self, *command: str) -> None:
+        """Run a program's check of its configuration."""
+        program = shutil.which(command[0], path=f"{os.environ['PATH']}:/usr/sbin")
+        if not program:
+            raise SkipTest(f"{command[0]} is not installed")
+        done = subprocess.run([program, *command[1:]], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_nginx(self) -> None:
+        """nginx takes the configuration that the documentation gives."""
+        path = self.configuration("nginx.conf", "events {}\nhttp {\n", "}")
+        self.accepted("nginx", "-t", "-c", path, "-g", f"pid {path}.pid; error_log stderr;")
+
+    def test_haproxy(self) -> None:
+        """HAProxy takes the configuration that the documentation gives."""
+        self.accepted("haproxy", "-c", "-f", self.configuration("haproxy.cfg"))
 
 
 class ProofTests(TestCase):
