@@ -1,0 +1,90 @@
+"""What `twist txsticky` serves when it is given no application.
+
+One page on which a person sees which worker answers, uploads a file, chats across the workers and
+watches the cluster. `resource()` is an ordinary twisted.web tree: any Site can serve it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from importlib.resources import files
+from weakref import WeakKeyDictionary
+
+from autobahn.twisted.resource import WebSocketResource
+from twisted.web.http import HTTPChannel, Request
+from twisted.web.resource import IResource, Resource
+
+from .live import Visitors
+from .place import place, whoami
+from .upload import Upload
+
+__all__ = ["resource"]
+
+# The page needs nothing from elsewhere, and the browser holds it to that.
+POLICY = (
+    b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
+    b"connect-src 'self' ws: wss:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+class Answer(Resource):
+    """A GET that is computed anew each time."""
+
+    isLeaf = True
+
+    def __init__(self, kind: bytes, make: Callable[[], bytes]) -> None:
+        Resource.__init__(self)
+        self.kind = kind
+        self.make = make
+
+    def render_GET(self, request: Request) -> bytes:
+        request.setHeader(b"Content-Type", self.kind)
+        request.setHeader(b"Cache-Control", b"no-store")
+        request.setHeader(b"Content-Security-Policy", POLICY)
+        request.setHeader(b"X-Content-Type-Options", b"nosniff")
+        return self.make()
+
+
+class Demo(Resource):
+    """The root. Each answer tells how many requests this worker has read from its connection.
+
+    One means: the connection has just been handed to this worker.
+    """
+
+    def __init__(self) -> None:
+        Resource.__init__(self)
+        self.requests: WeakKeyDictionary[HTTPChannel, int] = WeakKeyDictionary()
+
+    def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
+        count = self.requests[request.channel] = self.requests.get(request.channel, 0) + 1
+        request.setHeader(b"X-Request-On-Connection", b"%d" % count)
+        child: IResource = Resource.getChildWithDefault(self, path, request)
+        return child
+
+
+def whoami_line() -> bytes:
+    """`worker 2 pid 1234`: the slot of the worker that answers, and its process."""
+    at = place()
+    return f"worker {at.slot} pid {os.getpid()}\n".encode()
+
+
+def status() -> bytes:
+    """The worker that answers, and all workers as it sees them, as JSON."""
+    here = place()
+    return json.dumps({"worker": whoami(here), "workers": here.pool()}).encode() + b"\n"
+
+
+def resource() -> Resource:
+    """The tree: the page at the root, and beside it `whoami`, `upload`, `status.json`, `ws`."""
+    from twisted.internet import reactor
+
+    page = files(__name__).joinpath("page.html").read_bytes()
+    root = Demo()
+    root.putChild(b"", Answer(b"text/html; charset=utf-8", lambda: page))
+    root.putChild(b"whoami", Answer(b"text/plain; charset=utf-8", whoami_line))
+    root.putChild(b"status.json", Answer(b"application/json", status))
+    root.putChild(b"upload", Upload(place))
+    root.putChild(b"ws", WebSocketResource(Visitors(place, reactor)))
+    return root

@@ -1,0 +1,119 @@
+"""The demo's WebSocket: the chat over all workers and the live picture of the cluster.
+
+Every message is one JSON object in a text frame. To the browser: `hello` (which worker holds this
+WebSocket), `pool` (the workers, whenever they changed) and `chat`. From the browser: `name` and
+`text` of a chat message.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+
+from .place import Place, whoami
+
+TOPIC = "txsticky.demo.chat"
+PERIOD = 0.5  # seconds between two looks at the pool
+LONGEST_NAME = 24  # characters, as the page's fields say
+LONGEST_TEXT = 500
+LONGEST_MESSAGE = 4096  # bytes; room for both in UTF-8
+
+
+def message(kind: str, **fields: Any) -> bytes:
+    """One message to the browser."""
+    return json.dumps({"type": kind, **fields}).encode()
+
+
+def chat_message(payload: bytes, slot: int) -> bytes:
+    """What all browsers are told when one said `payload` to the worker in `slot`.
+
+    Raises:
+        ValueError: it is not an object with a `name` and a `text` of allowed lengths.
+    """
+    said = json.loads(payload)
+    if not isinstance(said, dict):
+        raise ValueError("a message is a JSON object")
+    texts = {}
+    for field, longest in (("name", LONGEST_NAME), ("text", LONGEST_TEXT)):
+        value = said.get(field)
+        if not isinstance(value, str) or not 1 <= len(value) <= longest:
+            raise ValueError(f"{field} is a text of 1 to {longest} characters")
+        texts[field] = value
+    return message("chat", slot=slot, **texts)
+
+
+class Visitor(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no type hints
+    """One browser tab."""
+
+    factory: Visitors
+
+    def onOpen(self) -> None:
+        place = self.factory.place()
+        self.sendMessage(message("hello", **whoami(place)))
+        self.leave = place.subscribe(TOPIC, self.sendMessage)
+        self.factory.joined(self)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        place = self.factory.place()
+        try:
+            chat = chat_message(payload, place.slot)
+        except ValueError as problem:
+            self.sendClose(self.CLOSE_STATUS_CODE_UNSUPPORTED_DATA, str(problem))
+        else:
+            place.publish(TOPIC, chat)
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        if self in self.factory.visitors:  # not so if the handshake had failed
+            self.leave()
+            self.factory.left(self)
+
+
+class Visitors(WebSocketServerFactory):  # type: ignore[misc]  # autobahn has no type hints
+    """The WebSockets of this worker, and the clock that shows them the pool.
+
+    Args:
+        place: gives the worker this process is, each time it is asked: an application may be
+            loaded before its worker is ready to say.
+        reactor: the clock.
+    """
+
+    protocol = Visitor
+
+    def __init__(self, place: Callable[[], Place], reactor: IReactorTime) -> None:
+        super().__init__(reactor=reactor)
+        self.setProtocolOptions(
+            maxMessagePayloadSize=LONGEST_MESSAGE, autoPingInterval=20, autoPingTimeout=20
+        )
+        self.place = place
+        self.visitors: set[Visitor] = set()
+        self.shown = b""
+        self.ticker = LoopingCall(self.show_pool)
+        self.ticker.clock = reactor
+
+    def joined(self, visitor: Visitor) -> None:
+        """Show the pool to a new visitor, and to the others if they change it."""
+        self.visitors.add(visitor)
+        if not self.ticker.running:
+            self.shown = b""
+            self.ticker.start(PERIOD)
+        else:
+            visitor.sendMessage(self.shown)
+
+    def left(self, visitor: Visitor) -> None:
+        """Stop looking at the pool when nobody is there to see it."""
+        self.visitors.discard(visitor)
+        if not self.visitors:
+            self.ticker.stop()
+
+    def show_pool(self) -> None:
+        """Tell every visitor about the pool, if it has changed."""
+        pool = message("pool", workers=self.place().pool())
+        if pool != self.shown:
+            self.shown = pool
+            for visitor in list(self.visitors):
+                visitor.sendMessage(pool)
