@@ -1,0 +1,269 @@
+"""Where HTTP/1.1 messages end: RFC 9112 read strictly, for the gate.
+
+The gate moves a connection between two requests, so it has to know for certain where one ends.
+Whatever has more than one reading, or only a lenient one, is `Odd`: the caller stops moving the
+connection and lets every byte through as it came. Nothing here answers, decodes or repairs.
+
+Header blocks repeat literally (a client's requests on one connection, a server's responses within
+one second), so what short ones say is remembered.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import re
+from typing import Final, Protocol
+
+from attrs import frozen
+
+from .head import TCHAR, Head
+
+
+class Odd(Exception):
+    """This is not the plain RFC 9112 that has exactly one reading; the argument says why."""
+
+
+class Kind(enum.Enum):
+    """How the end of a message body is found (RFC 9112, section 6.3)."""
+
+    NONE = "no body"
+    LENGTH = "Content-Length"
+    CHUNKED = "chunked"
+    UNTIL_CLOSE = "until the connection closes"
+
+
+@frozen
+class RequestFraming:
+    """Where a request ends.
+
+    Args:
+        kind: how its body is delimited; never `Kind.UNTIL_CLOSE`.
+        length: of a `Kind.LENGTH` body, in bytes.
+        last: no further request may follow: ``Connection: close``, or HTTP/1.0.
+    """
+
+    kind: Kind
+    length: int
+    last: bool
+
+
+@frozen
+class ResponseFraming:
+    """Where a response ends.
+
+    Args:
+        status: the status code; below 200 the final response is still to come.
+        kind: how its body is delimited.
+        length: of a `Kind.LENGTH` body, in bytes.
+        closes: the server closes the connection behind it.
+    """
+
+    status: int
+    kind: Kind
+    length: int
+    closes: bool
+
+
+class Decoder(Protocol):
+    """Follows a message body without decoding it."""
+
+    def feed(self, data: bytes, at: int) -> tuple[int, bool]:
+        """Pass over the bytes of the body in ``data[at:]``.
+
+        Returns:
+            The index behind the last of them, and whether the body is complete.
+
+        Raises:
+            Odd: this is not a body in the expected coding.
+        """
+
+
+# Short blocks only: the bound on entries is then one on memory, whoever sends them.
+_CACHED_BLOCK: Final = 2048
+_CACHED_BLOCKS: Final = 1024
+# 18 digits are beyond any message; the chunk size of as many bytes has 15.
+_MAX_LENGTH_DIGITS: Final = 18
+_MAX_SIZE_DIGITS: Final = 15
+_MAX_CHUNK_LINE: Final = 1024
+_MAX_TRAILERS: Final = 16384
+
+# Visible characters, blanks and obs-text: a field value without the control characters that
+# RFC 9110, section 5.5 calls invalid or dangerous.
+_TEXT: Final = rb"[^\x00-\x08\x0a-\x1f\x7f]*+"
+# RFC 9112, section 5: no blank before the colon, no line folding.
+_FIELD_LINE: Final = rb"[%s]++:%s\r\n" % (re.escape(TCHAR), _TEXT)
+_BLOCK: Final = re.compile(rb"\r\n(?:%s)*+\r\n" % _FIELD_LINE)
+_TRAILER: Final = re.compile(_FIELD_LINE)
+_FRAMING_FIELD: Final = re.compile(
+    rb"\r\n(content-length|transfer-encoding|connection):[ \t]*([^\r]*)"
+)
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: %s)?\r\n" % _TEXT)
+# RFC 9112, section 7.1, without the blanks that it calls bad.
+_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,%d})(?:;%s)?\r\n" % (_MAX_SIZE_DIGITS, _TEXT))
+
+
+def request(head: Head) -> RequestFraming:
+    """Where the request with this head ends.
+
+    Raises:
+        Odd: it has no end that everybody agrees on, or what follows it is not HTTP.
+    """
+    if head.method == b"CONNECT":
+        raise Odd("what follows a CONNECT is not HTTP")
+    block = head.raw[head.fields_at - 2 :]
+    read = _request if len(block) <= _CACHED_BLOCK else _request.__wrapped__
+    return read(block, head.version)
+
+
+def response(head: bytes, method: bytes) -> ResponseFraming:
+    """Where the response with this head ends.
+
+    Args:
+        head: from the status line to the final CR LF CR LF.
+        method: of the request that it answers.
+
+    Raises:
+        Odd: it has no end that everybody agrees on.
+    """
+    read = _response if len(head) <= _CACHED_BLOCK else _response.__wrapped__
+    return read(head, method == b"HEAD")
+
+
+def body(kind: Kind, length: int) -> Decoder:
+    """A follower of a body of `Kind.LENGTH` (`length` bytes, more than none) or `Kind.CHUNKED`."""
+    return _Length(length) if kind is Kind.LENGTH else _Chunks()
+
+
+@functools.lru_cache(_CACHED_BLOCKS)
+def _request(block: bytes, version: bytes) -> RequestFraming:
+    kind, length, close = _fields(block)
+    if version != b"1.1":
+        if version != b"1.0" or kind is Kind.CHUNKED:
+            raise Odd("neither HTTP/1.1 nor an HTTP/1.0 request with a plain body")
+        close = True
+    if kind is Kind.UNTIL_CLOSE:  # RFC 9112, section 6.3: of a request that means no body
+        kind = Kind.NONE
+    return RequestFraming(kind, length, close)
+
+
+@functools.lru_cache(_CACHED_BLOCKS)
+def _response(head: bytes, bodiless: bool) -> ResponseFraming:
+    line = _STATUS_LINE.match(head)
+    if line is None:
+        raise Odd("the status line is not 'HTTP/1.1 nnn reason' ended by CR LF")
+    kind, length, close = _fields(head[line.end() - 2 :])
+    if line[1] == b"0":
+        if kind is Kind.CHUNKED:
+            raise Odd("a chunked HTTP/1.0 response")
+        close = True
+    status = int(line[2])
+    if bodiless or status < 200 or status in (204, 304):
+        kind, length = Kind.NONE, 0
+    return ResponseFraming(status, kind, length, close or kind is Kind.UNTIL_CLOSE)
+
+
+def _fields(block: bytes) -> tuple[Kind, int, bool]:
+    """What header lines say about framing: the kind, the length, whether ``close`` is said.
+
+    Args:
+        block: the header lines with the CR LF before the first and the empty line at the end.
+    """
+    if not _BLOCK.fullmatch(block):
+        raise Odd("a header line is not 'Name: value' ended by CR LF")
+    kind = Kind.UNTIL_CLOSE
+    length = 0
+    close = False
+    for name, value in _FRAMING_FIELD.findall(block.lower()):
+        value = value.rstrip(b" \t")
+        if name == b"connection":
+            close = close or b"close" in [option.strip(b" \t") for option in value.split(b",")]
+        elif kind is not Kind.UNTIL_CLOSE:
+            raise Odd("more than one Content-Length or Transfer-Encoding")
+        elif name == b"transfer-encoding":
+            if value != b"chunked":
+                raise Odd("a Transfer-Encoding other than 'chunked'")
+            kind = Kind.CHUNKED
+        else:
+            if not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
+                raise Odd("a Content-Length that is not a plain number")
+            length = int(value)
+            kind = Kind.LENGTH if length else Kind.NONE
+    return kind, length, close
+
+
+class _Length:
+    """A body of a known number of bytes."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+
+    def feed(self, data: bytes, at: int) -> tuple[int, bool]:
+        taken = min(self._left, len(data) - at)
+        self._left -= taken
+        return at + taken, not self._left
+
+
+class _Chunks:
+    """A body in the chunked coding (RFC 9112, section 7.1)."""
+
+    __slots__ = ("_left", "_line", "_trailers")
+
+    def __init__(self) -> None:
+        self._left = 0  # of the current chunk: its data and the CR LF behind it
+        self._line = b""  # the beginning of a line that came in pieces
+        self._trailers = -1  # bytes of trailer lines so far; -1: the last chunk has not come
+
+    def feed(self, data: bytes, at: int) -> tuple[int, bool]:
+        end = len(data)
+        while at < end:
+            if self._left:
+                at = self._chunk_data(data, at)
+                continue
+            line_end = data.find(b"\n", at, at + _MAX_CHUNK_LINE) + 1
+            line = self._line + data[at : line_end or end]
+            if len(line) > _MAX_CHUNK_LINE:
+                raise Odd("a line of a chunked body is too long")
+            if not line_end:
+                self._line = line
+                return end, False
+            self._line = b""
+            at = line_end
+            if self._trailers < 0:
+                self._chunk_line(line)
+            elif line == b"\r\n":
+                return at, True
+            else:
+                self._trailer_line(line)
+        return at, False
+
+    def _chunk_data(self, data: bytes, at: int) -> int:
+        """Pass over chunk data, then over the CR LF, of which `_left` counts two bytes."""
+        end = len(data)
+        taken = min(self._left - 2, end - at)
+        if taken > 0:
+            self._left -= taken
+            at += taken
+        while at < end and self._left:
+            if data[at] != b"\n\r"[self._left - 1]:
+                raise Odd("chunk data is not followed by CR LF")
+            self._left -= 1
+            at += 1
+        return at
+
+    def _chunk_line(self, line: bytes) -> None:
+        size = _CHUNK_LINE.fullmatch(line)
+        if size is None:
+            raise Odd("a chunk does not begin with a plain size")
+        length = int(size[1], 16)
+        if length:
+            self._left = length + 2
+        else:
+            self._trailers = 0
+
+    def _trailer_line(self, line: bytes) -> None:
+        self._trailers += len(line)
+        if self._trailers > _MAX_TRAILERS or not _TRAILER.fullmatch(line):
+            raise Odd("a trailer is not 'Name: value', or there are too many")
