@@ -1,0 +1,76 @@
+"""What /proc says of the processes of a cluster (Linux)."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from attrs import frozen
+
+_WORKER = re.compile(r"txsticky: worker (\d+)")
+
+
+@frozen
+class Process:
+    """One process: `title` is its command line, `slot` its worker number (0: not a worker)."""
+
+    pid: int
+    parent: int
+    started: int
+    title: str
+
+    @property
+    def slot(self) -> int:
+        found = _WORKER.match(self.title)
+        return int(found[1]) if found else 0
+
+
+def of_session(session: int) -> list[Process]:
+    """All living processes of a session, oldest first; zombies do not count."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            title = (
+                (entry / "cmdline")
+                .read_bytes()
+                .replace(b"\0", b" ")
+                .decode(errors="replace")
+                .strip()
+            )
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        state, parent, in_session, started = fields[0], fields[1], fields[3], fields[19]
+        if int(in_session) == session and state not in "ZX":
+            found.append(Process(int(entry.name), int(parent), int(started), title))
+    return sorted(found, key=lambda process: (process.started, process.pid))
+
+
+def descriptors(pid: int) -> int:
+    """How many descriptors the process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def memory(pid: int) -> int:
+    """The process's resident set, in bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU that the process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def until(fact: Callable[[], object], seconds: float = 10.0, what: str = "") -> None:
+    """Waits until the fact is true. Raises AssertionError when it is not so in time."""
+    end = time.monotonic() + seconds
+    while not fact():
+        if time.monotonic() > end:
+            raise AssertionError(f"not so after {seconds:g} s: {what or fact}")
+        time.sleep(0.02)
