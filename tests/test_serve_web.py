@@ -1,0 +1,349 @@
+"""Resources and Sites, as a worker serves them."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+from twisted.web.http import HTTPFactory
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from txsticky.core.forwarded import Trusted
+from txsticky.errors import AppLoadError
+from txsticky.serve import ServeSettings, serving_for
+
+from .serving import Connection, Page, header
+
+
+def hello(request: Request) -> bytes:
+    """Answer a few bytes."""
+    return b"hello"
+
+
+class WebCase(TestCase):
+    """An application on a clock."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+
+    def serve(self, app: object, **settings: object):  # type: ignore[no-untyped-def]
+        """Serve an application until the end of the test."""
+        serving = serving_for(app, "auto", ServeSettings(**settings), self.clock)
+        serving.start()
+        self.addCleanup(serving.stop)
+        return serving
+
+    def connect(self, app: object, **settings: object) -> Connection:
+        """Connect to an application."""
+        return Connection(self.serve(app, **settings).factory)
+
+
+class ResourceTests(WebCase):
+    """A Resource."""
+
+    def test_is_web_and_speaks_http(self) -> None:
+        """A Resource is served as web, with a gate."""
+        serving = self.serve(Page(hello))
+        self.assertEqual((serving.interface, serving.http), ("web", True))
+
+    def test_answers_on_a_kept_connection(self) -> None:
+        """Requests on one connection are all answered, pipelined ones in order."""
+        seen = []
+
+        def count(request: Request) -> bytes:
+            seen.append(request.uri)
+            return request.uri
+
+        connection = self.connect(Page(count))
+        self.assertTrue(connection.ask("/a").endswith(b"/a"))
+        both = connection.send(b"GET /b HTTP/1.1\r\n\r\nGET /c HTTP/1.1\r\n\r\n")
+        self.assertEqual(re.findall(rb"\n/[abc]", both), [b"\n/b", b"\n/c"])
+        self.assertEqual(seen, [b"/a", b"/b", b"/c"])
+        self.assertFalse(connection.closed)
+
+    def test_traceback_is_not_shown(self) -> None:
+        """An exception in a Resource is a 500 that tells the client nothing of the code."""
+
+        def fail(request: Request) -> bytes:
+            raise RuntimeError("secret")
+
+        answer = self.connect(Page(fail)).ask()
+        self.assertTrue(answer.startswith(b"HTTP/1.1 500 "))
+        self.assertNotIn(b"secret", answer)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_addresses_are_the_transports(self) -> None:
+        """The application sees the transport's peer and host."""
+
+        def addresses(request: Request) -> bytes:
+            same = request.getClientAddress() == request.transport.getPeer()
+            return b"%r %r" % (same, request.getHost() == request.transport.getHost())
+
+        self.assertTrue(self.connect(Page(addresses)).ask().endswith(b"True True"))
+
+    def test_posted_form_is_parsed(self) -> None:
+        """`request.args` has a posted form, as under `twist web`."""
+        connection = self.connect(Page(lambda request: request.args[b"name"][0]))
+        answer = connection.send(
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+            b"Content-Length: 8\r\n\r\nname=ann"
+        )
+        self.assertTrue(answer.endswith(b"ann"))
+
+    def test_something_else_is_refused(self) -> None:
+        """What is no Resource cannot be served with --interface=web."""
+        error = self.assertRaises(AppLoadError, serving_for, 7, "web", ServeSettings(), self.clock)
+        self.assertIn("with --interface=web it has to be a twisted.web Resource", str(error))
+
+
+class SiteTests(WebCase):
+    """A Site that the application made."""
+
+    def test_is_used_as_it_is(self) -> None:
+        """Without settings that concern it, nothing of a Site is touched."""
+        site = Site(Page(hello), reactor=self.clock)
+        before = dict(vars(site))
+        serving = serving_for(site, "auto", ServeSettings(), self.clock)
+        self.assertIs(serving.factory, site)
+        self.assertEqual((serving.interface, serving.http), ("protocol", True))
+        self.assertEqual(vars(site), before)
+
+    def test_starts_and_stops_once(self) -> None:
+        """startFactory and stopFactory run once a worker."""
+        calls = []
+
+        class Counted(Site):
+            def startFactory(self) -> None:
+                calls.append("start")
+                super().startFactory()
+
+            def stopFactory(self) -> None:
+                calls.append("stop")
+                super().stopFactory()
+
+        site = Counted(Page(hello), reactor=self.clock)
+        serving = serving_for(site, "auto", ServeSettings(), self.clock)
+        self.assertEqual(calls, [])
+        serving.start()
+        Connection(serving.factory).ask()
+        Connection(serving.factory).ask()
+        serving.stop()
+        self.assertEqual(calls, ["start", "stop"])
+
+    def test_keeps_its_own_log(self) -> None:
+        """--access-log adds to a Site's own log and does not replace it."""
+        own = []
+        path = self.mktemp()
+
+        class Logged(Site):
+            def log(self, request: Request) -> None:
+                own.append(request.uri)
+
+        self.connect(Logged(Page(hello), reactor=self.clock), access_log=path).ask()
+        self.assertEqual(own, [b"/"])
+        with open(path) as file:
+            self.assertIn('"GET / HTTP/1.1" 200 5', file.read())
+
+    def test_requests_of_its_own_class(self) -> None:
+        """A Site's own request class stays one, with what the settings add."""
+
+        class Own(Request):
+            def process(self) -> None:
+                self.setHeader(b"X-Own", b"yes")
+                super().process()
+
+        site = Site(Page(hello), requestFactory=Own, reactor=self.clock)
+        answer = self.connect(site, debug_headers=True, slot=2).ask()
+        self.assertEqual(header(answer, "X-Own"), "yes")
+        self.assertEqual(header(answer, "X-Txsticky-Worker"), "2")
+
+    def test_requests_from_a_function(self) -> None:
+        """A requestFactory that is a function works as well."""
+        made = []
+
+        def make(*arguments: object) -> Request:
+            made.append(Request(*arguments))
+            return made[-1]
+
+        site = Site(Page(hello), requestFactory=make, reactor=self.clock)
+        connection = self.connect(site, debug_headers=True, slot=2)
+        connection.ask()
+        self.assertEqual(header(connection.ask(), "X-Txsticky-Worker"), "2")
+        self.assertEqual(len(made), 2)
+        self.assertIs(type(made[0]), type(made[1]))
+
+    def test_other_http_factories(self) -> None:
+        """An HTTPFactory that is no Site is served, and its requests are logged."""
+        path = self.mktemp()
+        serving = self.serve(HTTPFactory(reactor=self.clock), access_log=path)
+        self.assertTrue(serving.http)
+
+    def test_resource_tree_in_any_factory(self) -> None:
+        """A factory that is no HTTP server gets no access log and no gate."""
+        path = self.mktemp()
+        serving = self.serve(Factory.forProtocol(Protocol), access_log=path)
+        self.assertFalse(serving.http)
+
+
+class DebugHeaderTests(WebCase):
+    """X-Txsticky-Worker and X-Txsticky-Route."""
+
+    def test_tell_worker_and_route(self) -> None:
+        """With debug headers a response tells its worker and its route."""
+        serving = self.serve(Page(hello), debug_headers=True, slot=4)
+        answer = Connection(serving.factory, how="HIT").ask()
+        self.assertEqual(header(answer, "X-Txsticky-Worker"), "4")
+        self.assertEqual(header(answer, "X-Txsticky-Route"), "HIT")
+
+    def test_follow_the_route_of_each_request(self) -> None:
+        """On a kept connection each response tells its own route."""
+        serving = self.serve(Page(hello), debug_headers=True)
+        connection = Connection(serving.factory, how="NEW")
+        connection.ask()
+        connection.transport.how = "TAG"
+        self.assertEqual(header(connection.ask(), "X-Txsticky-Route"), "TAG")
+
+    def test_are_off_by_default(self) -> None:
+        """Without the setting no header betrays the cluster."""
+        self.assertNotIn(b"Txsticky", self.connect(Page(hello), slot=4).ask())
+
+
+class AccessLogTests(WebCase):
+    """--access-log for a Resource."""
+
+    def test_line_of_a_request(self) -> None:
+        """A finished request has its line, with client, worker and route."""
+        path = self.mktemp()
+        serving = self.serve(Page(hello), access_log=path, slot=3)
+        Connection(serving.factory, how="TAG").ask("/x?y=1", "User-Agent: curl", "Referer: /r")
+        with open(path) as file:
+            self.assertEqual(
+                file.read(),
+                '192.0.2.7 - - [01/Jan/1970:00:00:00 +0000] "GET /x?y=1 HTTP/1.1" 200 5 '
+                '"/r" "curl" 3 TAG\n',
+            )
+
+    def test_goes_over_to_a_new_file(self) -> None:
+        """reopen_logs reaches the access log."""
+        path = self.mktemp()
+        serving = self.serve(Page(hello), access_log=path)
+        with open(path) as old:
+            os.remove(path)
+            serving.reopen_logs()
+            Connection(serving.factory).ask()
+            self.assertEqual(old.read(), "")
+        with open(path) as new:
+            self.assertIn("GET /", new.read())
+
+    def test_shows_the_forwarded_client(self) -> None:
+        """Behind a trusted proxy the line names the client, not the proxy."""
+        path = self.mktemp()
+        connection = self.connect(Page(hello), access_log=path, trusted=Trusted.parse("192.0.2.7"))
+        connection.ask("/", "X-Forwarded-For: 198.51.100.9")
+        with open(path) as file:
+            self.assertTrue(file.read().startswith("198.51.100.9 - - ["))
+
+
+class KeepAliveTests(WebCase):
+    """How long a connection may idle."""
+
+    def test_idle_connection_is_closed(self) -> None:
+        """A connection without a request for keep_alive seconds is closed, and not before."""
+        connection = self.connect(Page(hello), keep_alive=5)
+        connection.ask()
+        self.clock.advance(4.9)
+        self.assertFalse(connection.closed)
+        self.clock.advance(0.2)
+        self.assertTrue(connection.closed)
+
+    def test_each_response_starts_it_again(self) -> None:
+        """The time counts from the last response."""
+        connection = self.connect(Page(hello), keep_alive=5)
+        for _ in range(3):
+            connection.ask()
+            self.clock.advance(4.9)
+        self.assertFalse(connection.closed)
+
+    def test_upload_may_stall_longer(self) -> None:
+        """Within a request the client may pause for longer than keep_alive."""
+        connection = self.connect(Page(lambda request: request.content.read()), keep_alive=5)
+        connection.ask()
+        connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
+        self.clock.advance(30)
+        self.assertFalse(connection.closed)
+        self.assertTrue(connection.send(b"b").endswith(b"ab"))
+
+    def test_stalled_upload_ends_at_last(self) -> None:
+        """But not for ever."""
+        connection = self.connect(Page(hello), keep_alive=5)
+        connection.ask()
+        connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
+        self.clock.advance(61)
+        self.assertTrue(connection.closed)
+
+    def test_slow_response_is_no_idling(self) -> None:
+        """A long poll may take longer than any of it."""
+        connection = self.connect(Page(lambda request: NOT_DONE_YET), keep_alive=5)
+        connection.ask()
+        self.clock.advance(1000)
+        self.assertFalse(connection.closed)
+
+    def test_pipelined_slow_response_is_no_idling(self) -> None:
+        """A long poll that was pipelined behind another request neither."""
+        first = []
+
+        def answer(request: Request) -> bytes | int:
+            if request.uri == b"/1":
+                first.append(request)
+            return NOT_DONE_YET
+
+        connection = self.connect(Page(answer), keep_alive=5)
+        connection.ask("/1")
+        connection.ask("/2")
+        first[0].finish()
+        self.clock.advance(1000)
+        self.assertFalse(connection.closed)
+
+    def test_longer_than_the_read_timeout(self) -> None:
+        """More than a minute is kept as well."""
+        connection = self.connect(Page(hello), keep_alive=600)
+        connection.ask()
+        self.clock.advance(599)
+        self.assertFalse(connection.closed)
+        self.clock.advance(2)
+        self.assertTrue(connection.closed)
+
+    def test_zero_closes_after_the_response(self) -> None:
+        """0 closes after each response, and tells the client."""
+        connection = self.connect(Page(hello), keep_alive=0)
+        answer = connection.ask()
+        self.assertEqual(header(answer, "Connection"), "close")
+        self.assertTrue(connection.closed)
+
+    def test_http_1_0_is_closed_anyway(self) -> None:
+        """A connection that ends with its response has no timeout set."""
+        connection = self.connect(Page(hello), keep_alive=5)
+        connection.send(b"GET / HTTP/1.0\r\n\r\n")
+        self.assertTrue(connection.closed)
+
+    def test_nothing_stays_scheduled(self) -> None:
+        """A connection that is lost leaves no timeout behind."""
+        connection = self.connect(Page(hello), keep_alive=5)
+        connection.ask()
+        before = len(self.clock.getDelayedCalls())
+        connection.protocol.connectionLost(None)
+        self.assertEqual(len(self.clock.getDelayedCalls()), before - 1)
+
+
+class TreeTests(WebCase):
+    """A tree of resources."""
+
+    def test_children(self) -> None:
+        """Paths lead down the tree."""
+        root = Resource()
+        root.putChild(b"a", Page(hello))
+        self.assertTrue(self.connect(root).ask("/a").endswith(b"hello"))

@@ -1,0 +1,98 @@
+"""
+How a worker speaks to its application.
+
+`loading` imports it and tells its kind; `serving_for` finds the module that serves that kind:
+`web`, `wsgi`, `protocol`, or `asgi`. They are imported only when needed, and none of them imports
+the reactor with itself, because the kind decides which reactor is installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Protocol
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolFactory
+
+from ..core.forwarded import Trusted
+
+
+@attrs.frozen(kw_only=True)
+class ServeSettings:
+    """
+    What the operator wants of any kind of serving.
+
+    :ivar slot: the worker's number.
+    :ivar access_log: its file, `-` for the standard output, None for no access log.
+    :ivar keep_alive: seconds that a connection may idle between two requests; 0 closes it after
+        each response.
+    :ivar trusted: the peers whose X-Forwarded-For and X-Forwarded-Proto are believed.
+    :ivar debug_headers: whether responses tell their worker and route.
+    :ivar threads: how many WSGI requests run at a time.
+    """
+
+    slot: int = 1
+    access_log: str | None = None
+    keep_alive: float = 60.0
+    trusted: Trusted = attrs.Factory(lambda: Trusted.parse(""))
+    debug_headers: bool = False
+    threads: int = 16
+
+
+class Serving(Protocol):
+    """
+    An application, ready to be given connections.
+
+    :ivar interface: `web`, `wsgi`, `protocol` or `asgi`.
+    :ivar http: whether its protocols speak HTTP/1.1, so that a gate may watch request boundaries.
+    :ivar factory: makes the protocol for each connection.
+    """
+
+    interface: str
+    http: bool
+    factory: IProtocolFactory
+
+    def start(self) -> Deferred[None] | None:
+        """Start the application, once, before its first connection."""
+
+    def stop(self) -> Deferred[None] | None:
+        """
+        Stop the application, once, after its last connection.
+
+        The Deferred may stay unfired for as long as the application takes: put a bound to it.
+        """
+
+    def reopen_logs(self) -> None:
+        """Go over to new log files of the same names."""
+
+    def close_politely(self, protocol: object) -> bool:
+        """
+        Ask the client at the other end of a protocol to go away (WebSocket code 1001).
+
+        :return: whether it was asked, and the connection will close by itself; if not, nothing was
+            done.
+        """
+
+
+def serving_for(
+    app: object, interface: str, settings: ServeSettings, reactor: Any = None
+) -> Serving:
+    """
+    Make an application ready for connections.
+
+    :param app: what `loading.load` returned.
+    :param interface: `web`, `wsgi`, `asgi`, `protocol`, or `auto` to let `loading.detect` tell.
+    :param reactor: the reactor in place of the installed one (which is imported, and so installed,
+        only now).
+    :raises AppLoadError: the application is not of that kind.
+    """
+    from .loading import detect
+
+    if interface == "auto":
+        interface = detect(app)
+    if reactor is None:
+        from twisted.internet import reactor
+    module = importlib.import_module(f"{__name__}.{interface}")
+    serving: Serving = module.serving(app, settings, reactor)
+    return serving

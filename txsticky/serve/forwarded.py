@@ -1,0 +1,53 @@
+"""Requests of twisted.web that come through trusted proxies: who is the client?"""
+
+# twisted.web has few type hints.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import attrs
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.web.http import Request
+from twisted.web.http_headers import Headers
+
+from ..core.forwarded import Trusted, client_address, client_secure
+
+if TYPE_CHECKING:
+    from ..core.head import Head
+
+
+class ForwardedRequest(Request):
+    """
+    A request that believes its proxy, if the transport's peer is a trusted one.
+
+    `getClientAddress`, `getClientIP` and `client` then tell the address from X-Forwarded-For, with
+    port 0, and `isSecure` is also true if X-Forwarded-Proto says https.
+    """
+
+    trusted = Trusted()
+    _https_outside = False
+
+    def process(self) -> None:
+        peer = getattr(self.client, "host", "")  # a UNIX socket's peer has none
+        if peer in self.trusted:
+            # What the functions ask of a head, this one answers.
+            head = cast("Head", _Head(self.requestHeaders))
+            client = client_address(head, peer, self.trusted)
+            if client != peer:
+                kind = IPv6Address if ":" in client else IPv4Address
+                self.client = kind("TCP", client, 0)
+            self._https_outside = client_secure(head, peer, False, self.trusted)
+        super().process()
+
+    def isSecure(self) -> bool:
+        return self._https_outside or bool(super().isSecure())
+
+
+@attrs.frozen
+class _Head:
+    _headers: Headers
+
+    def headers(self, name: bytes) -> tuple[bytes, ...]:
+        return tuple(self._headers.getRawHeaders(name) or ())

@@ -1,0 +1,244 @@
+"""From the text `module:attribute` to an application object, and what kind of application it is."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import pkgutil
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import ModuleType, TracebackType
+from typing import Literal
+
+from twisted.application.service import IService
+from twisted.internet.interfaces import IProtocol, IProtocolFactory
+from twisted.web.resource import IResource
+
+from ..errors import AppLoadError
+
+Interface = Literal["web", "wsgi", "asgi", "protocol"]
+
+
+class AppRaisedError(AppLoadError):
+    """
+    The application {target} does not load: {reason}.
+
+    :ivar details: the traceback, for the debug log.
+    """
+
+    def __init__(self, *, target: str, reason: str, details: str) -> None:
+        super().__init__(target=target, reason=reason)
+        self.details = details
+
+
+def load(target: str, factory: bool = False) -> object:
+    """
+    Import an application.
+
+    The current directory is searched first, as uvicorn and gunicorn do.
+
+    :param target: `module:attribute`; both may be dotted.
+    :param factory: whether the attribute is to be called, without arguments, for the application.
+    :raises AppLoadError: there is no such module or attribute, or the application raised while it
+        was imported or called (`AppRaisedError`).
+    """
+    module_name, colon, attribute = target.partition(":")
+    if module_name.endswith(".py") or "/" in module_name:
+        module = module_name.removesuffix(".py").strip("./").replace("/", ".")
+        raise AppLoadError(
+            target=target,
+            reason=f"give the module's name, not its file: {module}:{attribute or 'app'}",
+        )
+    if not (module_name and colon and attribute):
+        raise AppLoadError(
+            target=target,
+            reason=f"write it as module:attribute, for example {module_name or 'module'}:app",
+        )
+    if not sys.path or sys.path[0] not in ("", os.getcwd()):
+        sys.path.insert(0, os.getcwd())
+    found = _attribute(target, _module(target, module_name), attribute)
+    if not factory:
+        return found
+    if not callable(found):
+        raise AppLoadError(
+            target=target,
+            reason=f"with --factory it has to be callable, and it is {describe(found)}",
+        )
+    try:
+        return found()
+    except (Exception, SystemExit) as error:
+        raise _raised(target, error) from error
+
+
+def _module(target: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # A module that is missing further in is the application's own trouble.
+        missing = error.name or ""
+        if name != missing and not name.startswith(missing + "."):
+            raise _raised(target, error) from error
+        raise AppLoadError(
+            target=target,
+            reason=f"there is no module {missing}{_nearest(missing, _siblings(missing))}",
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise _raised(target, error) from error
+
+
+def _siblings(name: str) -> Iterable[str]:
+    """List the modules beside a missing one: in its package, or in the current directory."""
+    package, _, _ = name.rpartition(".")
+    where = getattr(sys.modules.get(package), "__path__", []) if package else [os.getcwd()]
+    prefix = package + "." if package else ""
+    return (info.name for info in pkgutil.iter_modules(where, prefix))
+
+
+def _attribute(target: str, found: object, path: str) -> object:
+    place = target.partition(":")[0]
+    for name in path.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError as error:
+            raise AppLoadError(
+                target=target,
+                reason=f"{place} has no attribute {name}{_nearest(name, dir(found))}",
+            ) from error
+        place += "." + name
+    return found
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    """Phrase the question whether one of `names` was meant; empty if none is like `name`."""
+    near = difflib.get_close_matches(name, [n for n in names if not n.startswith("__")], n=3)
+    return f" (is it {' or '.join(near)}?)" if near else ""
+
+
+def _raised(target: str, error: BaseException) -> AppRaisedError:
+    line = traceback.format_exception_only(error)[-1].strip()
+    if isinstance(error, SyntaxError):
+        place = f"{error.filename}:{error.lineno}"
+    else:
+        place = _place(error.__traceback__)
+    return AppRaisedError(
+        target=target,
+        reason=f"{line.rstrip('.')} (at {place})" if place else line,
+        details="".join(traceback.format_exception(error)),
+    )
+
+
+def _place(trace: TracebackType | None) -> str:
+    """Find the line of the application's own code that a traceback passed last."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(trace)
+        if frame.filename != __file__
+        and frame.filename != importlib.__file__
+        and not frame.filename.startswith("<frozen ")
+    ]
+    own = [frame for frame in frames if _is_own(frame.filename)]
+    for frame in (own or frames)[-1:]:
+        return f"{frame.filename}:{frame.lineno}"
+    return ""
+
+
+def _is_own(filename: str) -> bool:
+    """Tell files under the current directory from packages, also in a virtualenv there."""
+    return filename.startswith(os.getcwd() + os.sep) and "site-packages" not in filename
+
+
+def detect(app: object, target: str = "") -> Interface:
+    """
+    Tell which interface an application speaks.
+
+    A twisted.web Resource is `web`; a protocol factory, also a Site, is `protocol`; what returns a
+    coroutine when called (ASGI 3) is `asgi`; any other callable of two arguments is `wsgi`.
+
+    :param target: how the operator named it, for the error.
+    :raises AppLoadError: it is nothing that can be served; the sentence says what to do.
+    """
+    if inspect.isclass(app):
+        return _detect_class(app, target)
+    if IResource.providedBy(app):
+        return "web"
+    if IProtocolFactory.providedBy(app):
+        return "protocol"
+    if not callable(app):
+        raise AppLoadError(target=target or describe(app), reason=_advice(app))
+    if _is_async(app):
+        return "asgi"
+    return _detect_callable(app, target)
+
+
+def _detect_class(app: type, target: str) -> Interface:
+    name = app.__qualname__
+    if IResource.implementedBy(app) or IProtocolFactory.implementedBy(app):
+        reason = f"{name} is a class; name an instance of it, or add --factory to call it"
+    elif IProtocol.implementedBy(app):
+        reason = f"{name} is a protocol; name a factory, as Factory.forProtocol({name}) makes one"
+    elif hasattr(app, "__await__"):
+        return "asgi"
+    elif hasattr(app, "__iter__"):
+        return "wsgi"
+    else:
+        reason = f"{name} is a class and no application; add --factory if calling it makes one"
+    raise AppLoadError(target=target or describe(app), reason=reason)
+
+
+def _is_async(app: Callable[..., object]) -> bool:
+    while isinstance(app, partial):
+        app = app.func
+    return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(type(app).__call__)
+
+
+def _detect_callable(app: Callable[..., object], target: str) -> Interface:
+    """Tell by the arguments: (environ, start_response) is WSGI, (scope, receive, send) ASGI."""
+    try:
+        parameters = inspect.signature(app).parameters.values()
+    except (TypeError, ValueError):  # a builtin, which tells nothing
+        return "wsgi"
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    positional = [p for p in parameters if p.kind in kinds]
+    required = sum(p.default is p.empty for p in positional)
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters) or required <= 2 <= len(positional):
+        return "wsgi"
+    if required == 3:
+        return "asgi"
+    if required == 0:
+        reason = "it takes no arguments; add --factory if calling it returns the application"
+    else:
+        reason = (
+            f"it takes {required} argument(s), where a WSGI application takes 2 and an ASGI "
+            "application 3"
+        )
+    raise AppLoadError(target=target or describe(app), reason=reason)
+
+
+def _advice(app: object) -> str:
+    if isinstance(app, ModuleType):
+        return "it is a module; name the application in it as module:attribute"
+    if inspect.iscoroutine(app):
+        app.close()  # else Python warns that nobody awaited it
+        return "it is a coroutine; the factory has to return the application, not await it"
+    if IProtocol.providedBy(app):
+        return "it is one protocol; name a factory, which makes a protocol for each connection"
+    if IService.providedBy(app):
+        return "it is a service, which listens for itself; name the Resource or factory it serves"
+    return (
+        f"it is {describe(app)}, and not a twisted.web Resource, a protocol factory, an ASGI or a "
+        "WSGI application"
+    )
+
+
+def describe(value: object) -> str:
+    """Say in a few words what an object is."""
+    if inspect.isclass(value):
+        return f"the class {value.__qualname__}"
+    if inspect.isfunction(value) or inspect.ismethod(value):
+        return f"the function {value.__qualname__}"
+    name = type(value).__qualname__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

@@ -1,0 +1,144 @@
+"""Any protocol factory as a worker serves it, and how to say goodbye to a WebSocket."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TypeGuard
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.web.http import HTTPFactory
+
+from ..errors import AppLoadError
+from . import ServeSettings
+from .accesslog import AccessLog
+from .loading import describe
+
+_GOING_AWAY = 1001
+_log = Logger()
+
+
+@attrs.define
+class FactoryServing:
+    """
+    Serving through a protocol factory on Twisted's transports.
+
+    :ivar interface: `web`, `wsgi` or `protocol`.
+    :ivar http: whether its protocols speak HTTP/1.1.
+    """
+
+    interface: str
+    factory: IProtocolFactory
+    http: bool = attrs.field(kw_only=True)
+    _access_log: AccessLog | None = attrs.field(default=None, kw_only=True)
+
+    def start(self) -> Deferred[None] | None:
+        """
+        Start the factory, as listening with it would (`startFactory` runs).
+
+        :raises ConfigError: the access log cannot be opened.
+        """
+        if self._access_log is not None:
+            self._access_log.open()
+        self.factory.doStart()
+        return None
+
+    def stop(self) -> Deferred[None] | None:
+        """Stop the factory, as the end of listening would (`stopFactory` runs)."""
+        self.factory.doStop()
+        if self._access_log is not None:
+            self._access_log.close()
+        return None
+
+    def reopen_logs(self) -> None:
+        """Go over to a new access log of the same name."""
+        if self._access_log is not None:
+            self._access_log.reopen()
+
+    def close_politely(self, protocol: object) -> bool:
+        """See the function of this name."""
+        return close_politely(protocol)
+
+
+def serving(app: object, settings: ServeSettings, reactor: Any) -> FactoryServing:
+    """
+    Serve a protocol factory as an endpoint that listens with it does.
+
+    :raises AppLoadError: it is none.
+    """
+    from .web import access_log_for, adapt_site
+
+    if not IProtocolFactory.providedBy(app):
+        raise AppLoadError(
+            target=describe(app), reason="with --interface=protocol it has to be a protocol factory"
+        )
+    log = None
+    inner = _innermost(app)
+    if isinstance(inner, HTTPFactory):
+        log = access_log_for(settings, reactor)
+        adapt_site(inner, settings, log)
+    elif settings.debug_headers and _is_autobahn(inner, "WebSocketServerFactory"):
+        inner.headers = {**inner.headers, "X-Txsticky-Worker": str(settings.slot)}
+    return FactoryServing("protocol", app, http=speaks_http(app), access_log=log)
+
+
+def speaks_http(factory: object) -> bool:
+    """
+    Tell whether a factory's protocols begin with HTTP/1.1, wrapped in policies or not.
+
+    twisted.web's factories do, and so do autobahn's WebSocket servers: they upgrade from it.
+    """
+    inner = _innermost(factory)
+    return isinstance(inner, HTTPFactory) or _is_autobahn(inner, "WebSocketServerFactory")
+
+
+def _innermost(factory: object) -> object:
+    while isinstance(factory, WrappingFactory):
+        factory = factory.wrappedFactory
+    return factory
+
+
+def _is_autobahn(value: object, name: str) -> TypeGuard[Any]:
+    """Tell instances of a class of autobahn, without importing autobahn for those who have none."""
+    module = sys.modules.get("autobahn.websocket.protocol")
+    return module is not None and isinstance(value, getattr(module, name))
+
+
+def close_politely(protocol: object) -> bool:
+    """
+    Close a WebSocket with code 1001, "going away" (RFC 6455, 7.4.1), so that its client reconnects.
+
+    Knows autobahn, alone or as a WebSocketResource, and `twisted.web.websocket`; with TLS and
+    policies around them as well. autobahn then waits for the client's close for at most its
+    `closeHandshakeTimeout`.
+
+    :param protocol: the protocol of a transport.
+    :return: whether the connection will now close by itself. False, with nothing done, if it is no
+        WebSocket or is still in its handshake.
+    """
+    while isinstance(protocol, ProtocolWrapper):
+        protocol = protocol.wrappedProtocol
+    if _is_autobahn(protocol, "WebSocketProtocol"):
+        return _close_autobahn(protocol)
+    # twisted.web.websocket swaps the HTTP channel's methods for those of its wire protocol, which
+    # is the public WebSocketTransport at the same time.
+    wire: Any = getattr(getattr(protocol, "connectionLost", None), "__self__", None)
+    if not hasattr(wire, "sendTextMessage"):
+        return False
+    try:
+        wire.loseConnection(_GOING_AWAY)
+    except Exception:
+        _log.failure("A WebSocket could not be closed with code 1001")
+        return False
+    return True
+
+
+def _close_autobahn(protocol: Any) -> bool:
+    if protocol.state == protocol.STATE_OPEN:
+        # sendClose() takes no code but 1000 and 3000 to 4999, which are the application's.
+        protocol.sendCloseFrame(code=_GOING_AWAY, reasonUtf8=b"going away")
+        return True
+    return bool(protocol.state == protocol.STATE_CLOSING)
