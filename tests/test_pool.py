@@ -10,7 +10,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.core.pool import Member, Pool, State
 
-
 live_states = st.sampled_from([State.STARTING, State.READY, State.DRAINING])
 
 

@@ -1,0 +1,135 @@
+"""Who the client is when proxies stand between: X-Forwarded-For, X-Forwarded-Proto."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+if TYPE_CHECKING:
+    from .head import Head
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: An address with a port, as some proxies write it: 192.0.2.1:80, [2001:db8::1]:80, [2001:db8::1].
+_WITH_PORT: Final = re.compile(r"([0-9.]+):[0-9]+|\[([^\]]*)\](?::[0-9]+)?")
+
+_MOST_PROXIES: Final = 32
+
+
+@functools.lru_cache(maxsize=4096)
+def _address(text: str) -> _Address | None:
+    """The address that a text names, an IPv4-mapped one as the IPv4 address it stands for."""
+    found = _WITH_PORT.fullmatch(text)
+    if found is not None:
+        text = found[1] or found[2]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+@attrs.frozen
+class Trusted:
+    """
+    The peers that may name the client's address.
+
+    :param networks: those of these addresses.
+    :param unix: whether those that come through a UNIX socket, which have no address.
+    :param everybody: whether all.
+    """
+
+    networks: tuple[_Network, ...] = ()
+    unix: bool = False
+    everybody: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Trusted:
+        """
+        Read what ``--forwarded-allow-ips`` takes.
+
+        :param text: addresses and networks with commas between them, e.g. ``127.0.0.1,10.0.0.0/8``;
+            ``unix`` for UNIX sockets; ``*`` for everybody.
+        :raises ValueError: an element is none of these.
+        """
+        networks: list[_Network] = []
+        words = [word.strip() for word in text.split(",") if word.strip()]
+        for word in words:
+            if word in ("*", "unix"):
+                continue
+            try:
+                networks.append(ipaddress.ip_network(word))
+            except ValueError as error:
+                raise ValueError(
+                    f"{word!r} is no address, network, 'unix' or '*' ({error})."
+                ) from None
+        return cls(tuple(networks), "unix" in words, "*" in words)
+
+    def __bool__(self) -> bool:
+        return self.everybody or self.unix or bool(self.networks)
+
+    def __contains__(self, host: str) -> bool:
+        """Whether a peer is trusted; the host of a UNIX socket's peer is empty."""
+        if self.everybody:
+            return True
+        if not host:
+            return self.unix
+        address = _address(host)
+        return address is not None and any(address in network for network in self.networks)
+
+
+def forwarded_for(values: Iterable[bytes], peer_host: str, trusted: Trusted) -> str:
+    """
+    Follow the chain of proxies back as far as it can be trusted.
+
+    Each proxy appends the address of its own peer, so the list is read from its end; whatever
+    stands left of the first address that is not trusted, anybody may have written.
+
+    :param values: the X-Forwarded-For headers in the order sent.
+    :param peer_host: the address of the connection's other end; empty for a UNIX socket.
+    :returns: the right-most address that is not trusted, or the left-most if all are.
+    """
+    host = peer_host
+    # More proxies than that nobody has; the rest stays one piece, which is no address.
+    for entry in reversed(b",".join(values).rsplit(b",", _MOST_PROXIES)):
+        if host not in trusted:
+            break
+        address = _address(entry.strip().decode("latin-1"))
+        if address is None:
+            break
+        host = str(address)
+    return host
+
+
+def client_address(head: Head | None, peer_host: str, trusted: Trusted) -> str:
+    """
+    The client's address, as far as the peer is trusted to name it.
+
+    :param peer_host: the address of the connection's other end; empty for a UNIX socket.
+    """
+    if head is None or peer_host not in trusted:
+        return peer_host
+    return forwarded_for(head.headers(b"x-forwarded-for"), peer_host, trusted)
+
+
+def client_secure(head: Head, peer_host: str, secure: bool, trusted: Trusted) -> bool:
+    """
+    Whether the client speaks TLS, to us or to a trusted proxy that says so (X-Forwarded-Proto).
+
+    :param secure: whether the connection itself does.
+    """
+    if peer_host not in trusted:
+        return secure
+    values = head.headers(b"x-forwarded-proto")
+    if not values:
+        return secure
+    # The last word is that of the proxy which is our peer.
+    return values[-1].rpartition(b",")[2].strip().lower() in (b"https", b"wss")

@@ -1,0 +1,132 @@
+"""The one decision: which worker a request, or a connection, belongs to."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from .balance import Balancer, rendezvous
+from .forwarded import Trusted, client_address
+from .keys import Chain, KeyKind, found, needs_head
+from .pool import Pool
+from .table import Table
+from .tag import Signer
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from .head import Head
+
+
+class How(enum.IntEnum):
+    """Why this worker."""
+
+    TAG = 1  # a key carries its signed tag
+    HIT = 2  # a key is bound to it in the table
+    HASH = 3  # a hashed key leads to it by rendezvous
+    NEW = 4  # there is no key: the balancer chose
+    MISS = 5  # there is a key, but nobody knows it: by rendezvous on that key
+
+
+@attrs.frozen
+class Route:
+    """
+    Where to.
+
+    :param worker: the worker's id.
+    :param how: why.
+    :param key: what decided; None if the balancer did.
+    """
+
+    worker: int
+    how: How
+    key: bytes | None
+
+
+@attrs.frozen
+class Refusal:
+    """
+    Nowhere.
+
+    :param status: what HTTP calls it.
+    :param reason: a sentence for the client.
+    :param retry_after: when to try again, in seconds.
+    """
+
+    status: int
+    reason: str
+    retry_after: int
+
+
+#: A worker comes back within a second or so.
+NO_WORKER: Final = Refusal(503, "No worker is ready to serve this request.", retry_after=1)
+
+
+@attrs.define
+class Router:
+    """
+    Decides with what it is given, and does nothing.
+
+    :param chain: where keys stand.
+    :param signer: reads the tags.
+    :param balancer: chooses where nothing pins.
+    :param trusted: the peers that may name the client's address.
+    """
+
+    chain: Chain
+    signer: Signer
+    balancer: Balancer
+    trusted: Trusted
+    _by_address: bool = attrs.field(init=False)
+
+    @_by_address.default
+    def _has_address(self) -> bool:
+        return any(source.kind is KeyKind.IP for source in self.chain)
+
+    @property
+    def needs_head(self) -> bool:
+        """Whether a request's head can matter: for a key, or for X-Forwarded-For."""
+        return needs_head(self.chain) or (self._by_address and bool(self.trusted))
+
+    def decide(
+        self,
+        head: Head | None,
+        peer_host: str,
+        pool: Pool,
+        table: Table,
+        now: float,
+        rng: Random,
+    ) -> Route | Refusal:
+        """
+        Decide.  The caller reserves the choice in the pool if it carries it out.
+
+        The first that answers: a tag in any key, the table for any key, a hashed key by
+        rendezvous, the first key by rendezvous (so that the requests of one client agree even when
+        nobody knows it), the balancer.
+
+        :param head: None if it cannot be read (TLS): only addresses pin then.
+        :param peer_host: the address of the connection's other end; empty for a UNIX socket.
+        :param now: seconds of the table's clock.
+        :param rng: the balancer's source of chance.
+        """
+        client = client_address(head, peer_host, self.trusted) if self._by_address else ""
+        keys = found(self.chain, head, client)
+        for key in keys:
+            worker = self.signer.read(key.value)
+            if worker is not None and pool.reachable(worker):
+                return Route(worker, How.TAG, key.value)
+        for key in keys:
+            worker = table.find(key.value, now)
+            if worker is not None and pool.reachable(worker):
+                return Route(worker, How.HIT, key.value)
+        candidates = pool.candidates()
+        if not candidates:
+            return NO_WORKER
+        for key in keys:
+            if key.source.hashed:
+                return Route(rendezvous(key.value, candidates).id, How.HASH, key.value)
+        if keys:
+            return Route(rendezvous(keys[0].value, candidates).id, How.MISS, keys[0].value)
+        return Route(self.balancer.choose(candidates, rng).id, How.NEW, None)

@@ -1,0 +1,71 @@
+"""The table: which worker a key belongs to that an application made itself."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+
+class Table:
+    """
+    A bounded table of keys whose entries expire when they are not used.
+
+    :param limit: how many keys at most, 1 or more; the one not used for longest makes room.
+    :param ttl: how long an entry lives after its last use, in seconds.
+    """
+
+    def __init__(self, limit: int, ttl: float) -> None:
+        self._limit = limit
+        self._ttl = ttl
+        # key -> (worker, when it expires). Each use moves an entry to the end with a new expiry, so
+        # that the entry which expires first always comes first.
+        self._entries: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
+        self._keys_of: dict[int, set[bytes]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def items(self) -> list[tuple[bytes, int]]:
+        """Every (key, worker), the one not used for longest first; some may have expired."""
+        return [(key, worker) for key, (worker, _) in self._entries.items()]
+
+    def bind(self, key: bytes, worker: int, now: float) -> None:
+        """
+        The key belongs to this worker from now on.
+
+        :param now: the time in seconds of any clock that does not go back.
+        """
+        self.free(key)
+        entries = self._entries
+        while entries and next(iter(entries.values()))[1] <= now:
+            self.free(next(iter(entries)))
+        if len(entries) >= self._limit:
+            self.free(next(iter(entries)))
+        entries[key] = (worker, now + self._ttl)
+        self._keys_of.setdefault(worker, set()).add(key)
+
+    def find(self, key: bytes, now: float) -> int | None:
+        """The worker that the key belongs to, if any; this is a use."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        worker, expires = entry
+        if expires <= now:
+            self.free(key)
+            return None
+        self._entries[key] = (worker, now + self._ttl)
+        self._entries.move_to_end(key)
+        return worker
+
+    def free(self, key: bytes) -> None:
+        """The key belongs to nobody."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            keys = self._keys_of[entry[0]]
+            keys.remove(key)
+            if not keys:
+                del self._keys_of[entry[0]]
+
+    def forget(self, worker: int) -> None:
+        """No key belongs to this worker any more; it is gone."""
+        for key in self._keys_of.pop(worker, ()):
+            del self._entries[key]
