@@ -16,8 +16,8 @@ from autobahn.twisted.resource import WebSocketResource
 from twisted.web.http import HTTPChannel, Request
 from twisted.web.resource import IResource, Resource
 
+from .here import place, whoami
 from .live import Visitors
-from .place import place, whoami
 from .upload import Upload
 
 __all__ = ["resource"]

@@ -15,12 +15,13 @@ from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerPr
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
-from .place import Place, whoami
+from .here import Place, whoami
 
 TOPIC = "txsticky.demo.chat"
 PERIOD = 0.5  # seconds between two looks at the pool
 LONGEST_NAME = 24  # characters, as the page's fields say
 LONGEST_TEXT = 500
+BAD_MESSAGE = 4400  # our code for closing; RFC 6455, 7.4.2 leaves 4000 to 4999 to applications
 LONGEST_MESSAGE = 4096  # bytes; room for both in UTF-8
 
 
@@ -62,8 +63,8 @@ class Visitor(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no
         place = self.factory.place()
         try:
             chat = chat_message(payload, place.slot)
-        except ValueError as problem:
-            self.sendClose(self.CLOSE_STATUS_CODE_UNSUPPORTED_DATA, str(problem))
+        except (ValueError, RecursionError) as problem:
+            self.sendClose(BAD_MESSAGE, str(problem))
         else:
             place.publish(TOPIC, chat)
 

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from .place import Place
+from .here import Place
 
 PIECE = 1 << 20  # bytes read at once
 
@@ -64,16 +64,19 @@ class Upload(Resource):
         def answer(found: dict[str, int | str]) -> None:
             request.setHeader(b"Content-Type", b"application/json")
             request.setHeader(b"Cache-Control", b"no-store")
-            request.write(json.dumps(found).encode() + b"\n")
+            body = json.dumps(found).encode() + b"\n"
+            request.setHeader(b"Content-Length", b"%d" % len(body))
+            request.write(body)
             request.finish()
 
         def confirm(found: tuple[int, str]) -> None:
             if not gone:
                 answer({"worker": self.place().slot, "size": found[0], "sha256": found[1]})
 
-        def broken(failure: Failure) -> Failure | None:
-            # twisted.web closes the file under the thread when the client goes away.
-            return None if gone else failure
+        def broken(failure: Failure) -> None:
+            # When the client goes away twisted.web closes the file under the thread.
+            if not gone:
+                request.processingFailed(failure)
 
         try:
             content = uploaded(request)
@@ -81,9 +84,7 @@ class Upload(Resource):
             request.setResponseCode(400)
             answer({"error": str(problem)})
         else:
-            deferToThread(measure, content).addCallbacks(confirm, broken).addErrback(
-                request.processingFailed
-            )
+            deferToThread(measure, content).addCallback(confirm).addErrback(broken)
         return NOT_DONE_YET
 
     render_PUT = render_POST
