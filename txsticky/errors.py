@@ -48,3 +48,7 @@ class MailboxFull(TxstickyError):
 
 class WireError(TxstickyError):
     """A message between processes of the cluster cannot be read: {why}."""
+
+
+class MessageTooLarge(TxstickyError):
+    """A bus message of {size} bytes is too large: topic and message may have {limit} bytes together."""

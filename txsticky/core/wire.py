@@ -58,6 +58,15 @@ class Handoff:
     server_name: str = ""
 
 
+    def moved(self, prefix: bytes) -> Handoff:
+        """The hand-off of the same connection to its next place, with the bytes read by then."""
+        hops = min(self.hops + 1, 255)
+        return Handoff(
+            self.family, self.peer, self.host, self.listener, hops, self.how, self.secure, False,
+            prefix, self.server_name,
+        )  # fmt: skip
+
+
 @attrs.frozen
 class Peer:
     """
@@ -163,6 +172,7 @@ class Kind(enum.IntEnum):
     MESSAGE = 16  # primary -> worker: a bus message
     CALL = 17  # either way: a question that wants an answer
     ANSWER = 18  # either way: the answer
+    RETIRE = 19  # worker -> primary: it has served its share, replace it
 
 
 _FRAME: Final = struct.Struct("!IB")

@@ -1,0 +1,158 @@
+"""
+How a worker process begins: ``python -m txsticky.boot N``, N being the descriptor of its channel.
+
+The order matters.  The first frame says which interface is wanted, that decides the reactor, and
+only then may the application be imported, for it may import a reactor itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+import sys
+from typing import Any, NoReturn
+
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevel,
+    LogLevelFilterPredicate,
+    formatEvent,
+    globalLogBeginner,
+)
+from zope.interface import provider
+
+from .config import Config
+from .core.forwarded import Trusted
+from .core.wire import FrameReader, Kind, decode_json, encode_json
+from .errors import AppLoadError
+from .system import ignore_terminal_signals, set_title
+
+log = Logger()
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Run a worker. The exit code is 3 if the application does not load."""
+    channel = socket.socket(fileno=int(arguments[1]))
+    ignore_terminal_signals()
+    boot = read_boot(channel)
+    os.environ["TXSTICKY_WORKER"] = str(boot["slot"])
+    set_title(f"txsticky: worker {boot['slot']}")
+    begin_logging()
+    raise_file_limit()
+    config = Config.from_json(boot["config"])
+    try:
+        serving = load(config, boot["slot"])
+    except AppLoadError as error:
+        if error.details:
+            log.debug("{details}", details=error.details)
+        channel.sendall(encode_json(Kind.FAILED, reason=str(error)))
+        sys.exit(3)
+    from twisted.internet import reactor
+
+    from .worker import Worker, exit_status
+
+    worker = Worker(boot, config, reactor, serving)
+    reactor.callWhenRunning(handle_signals, worker, reactor)  # type: ignore[attr-defined]
+    reactor.callWhenRunning(worker.start, channel)  # type: ignore[attr-defined]
+    reactor.run()  # type: ignore[attr-defined]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sys.exit(exit_status.value)
+
+
+def read_boot(channel: socket.socket) -> dict[str, Any]:
+    """Wait for the first frame. Nothing follows it before this worker has said READY."""
+    frames = FrameReader(1 << 22)
+    while True:
+        data = channel.recv(65536)
+        if not data:
+            sys.exit(0)  # the primary has gone meanwhile
+        for kind, body in frames.feed(data):
+            if kind is Kind.BOOT:
+                return decode_json(body)
+
+
+def load(config: Config, slot: int) -> Any:
+    """Install the reactor that the interface wants, import the application, wrap it."""
+    if config.interface == "asgi":
+        install_asyncio()
+    from .serve import ServeSettings, serving_for
+    from .serve.loading import load as load_app
+
+    app = load_app(config.app, config.factory)
+    settings = ServeSettings(
+        access_log=config.access_log,
+        keep_alive=config.keep_alive,
+        trusted=Trusted.parse(config.forwarded_allow_ips),
+        debug_headers=config.debug_headers,
+        slot=slot,
+    )
+    return serving_for(app, config.interface, settings)
+
+
+def install_asyncio() -> None:
+    """Run on asyncio, with uvloop where it is installed."""
+    from twisted.internet import asyncioreactor
+
+    try:
+        import uvloop
+    except ImportError:
+        loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
+    else:
+        loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    asyncioreactor.install(loop)
+
+
+def handle_signals(worker: Any, reactor: Any) -> None:
+    """
+    TERM, sent to a worker by hand, drains it; QUIT is quick. The reactor's own handlers are
+    replaced.
+    """
+    timeout = worker.config.graceful_timeout
+    signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(worker.drain, timeout, False))
+    signal.signal(signal.SIGQUIT, lambda *_: reactor.callFromThread(reactor.stop))
+    ignore_terminal_signals()
+
+
+def raise_file_limit() -> None:
+    """
+    Use all the descriptors that the hard limit allows: a worker holds one a connection
+    (getrlimit(2)).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else max(soft, 1 << 20)
+    if soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):
+            pass
+
+
+def begin_logging() -> None:
+    """Log to standard error, a line an event: the primary adds the time and the worker's name."""
+
+    @provider(ILogObserver)
+    def write(event: LogEvent) -> None:
+        text = formatEvent(event)
+        failure = event.get("log_failure")
+        if failure is not None:
+            text = f"{text}\n{failure.getTraceback()}"
+        level = event.get("log_level", LogLevel.info).name
+        # type: ignore[union-attr]
+        sys.__stderr__.write("".join(f"[{level}] {line}\n" for line in text.splitlines()))
+
+    predicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
+    globalLogBeginner.beginLoggingTo(
+        [FilteringLogObserver(write, [predicate])], redirectStandardIO=False
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv)

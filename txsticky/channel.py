@@ -1,0 +1,176 @@
+"""
+The channel: the control stream between the primary and one worker.
+
+Ready, load, bind, drain and publish travel here, apart from the hand-offs, so that a flood of one
+cannot delay the other.  A channel writes at once when it can: what was written before something
+else happened is in the kernel before it happens, and :meth:`Channel.read_now` takes in what is
+there without waiting for the reactor. Together they make "bound before the response leaves" true in
+every worker (see docs/how-it-works).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import abstract, main
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from .core.wire import FrameReader, Kind, encode, encode_json
+from .errors import WireError
+
+#: The longest control frame, in bytes. It bounds a bus message.
+FRAME_LIMIT = 1 << 20
+#: Bytes that may wait for a slow reader before `behind` says so.
+HIGH_WATER = 4 << 20
+_READ = 1 << 16
+
+
+def channel_pair() -> tuple[socket.socket, socket.socket]:
+    """Make a channel: two equal ends."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    return ours, theirs
+
+
+class Channel(abstract.FileDescriptor):
+    """
+    One end of a channel.
+
+    :param sock: the end; owned from here on.
+    :param reactor: an `IReactorFDSet`.
+    :param received: called with (kind, body) for each frame.
+    :param lost: called once when the channel has ended.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        reactor: Any,
+        received: Callable[[Kind, bytes], None],
+        lost: Callable[[], None],
+    ) -> None:
+        super().__init__(reactor)
+        sock.setblocking(False)
+        self.socket = sock
+        self.connected = 1
+        self._frames = FrameReader(FRAME_LIMIT)
+        self._received = received
+        self._lost = lost
+        self._took = 0
+        self._busy = False
+
+    def fileno(self) -> int:
+        """The descriptor that the reactor watches."""
+        return self.socket.fileno()
+
+    def logPrefix(self) -> str:
+        """A name for the log."""
+        return "channel"
+
+    # ---------------------------------------------------------------- sending
+
+    def send(self, kind: Kind, body: bytes = b"") -> None:
+        """Send one frame, into the kernel at once unless others wait already."""
+        self.write(encode(kind, body))
+
+    def send_json(self, kind: Kind, **fields: Any) -> None:
+        """Send one frame whose body is a JSON object."""
+        self.write(encode_json(kind, **fields))
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait here for a slow reader."""
+        return len(self.dataBuffer) - self.offset + self._tempDataLen
+
+    @property
+    def behind(self) -> bool:
+        """Whether the reader is so slow that nothing which may be dropped should be sent to it."""
+        return self.waiting > HIGH_WATER
+
+    def write(self, data: bytes) -> None:
+        """Write now as much as the kernel takes; the rest when it takes more."""
+        if not self.connected:
+            return
+        if not self.waiting:
+            sent = self.writeSomeData(data)
+            if isinstance(sent, BaseException):
+                self.reactor.callLater(0, self.connectionLost, Failure(sent))
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+        super().write(data)
+
+    def writeSomeData(self, data: bytes) -> int | BaseException:
+        """Send into the kernel what it takes (`abstract.FileDescriptor`'s hook)."""
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return main.CONNECTION_LOST
+
+    # -------------------------------------------------------------- receiving
+
+    def doRead(self) -> BaseException | None:
+        """Take what is there, frame by frame."""
+        self._took = 0
+        try:
+            data = self.socket.recv(_READ)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if not data:
+            return main.CONNECTION_DONE
+        self._took = len(data)
+        try:
+            frames = self._frames.feed(data)
+        except WireError as error:
+            self._log.error("The control channel is closed: {error}", error=error)
+            return main.CONNECTION_LOST
+        self._busy = True
+        for kind, body in frames:
+            try:
+                self._received(kind, body)
+            except Exception:
+                self._log.failure(
+                    "A control frame ({kind}) could not be dealt with.", kind=kind.name
+                )
+        self._busy = False
+        return None
+
+    def read_now(self) -> None:
+        """
+        Take in everything that the other side has written so far, without waiting for the reactor.
+        """
+        while (
+            self.connected and not self._busy
+        ):  # frames are dealt with in their order, never nested
+            why = self.doRead()
+            if why is not None:
+                self.connectionLost(Failure(why))
+            if not self._took:
+                return
+
+    # ---------------------------------------------------------------- closing
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The channel has ended: the other side closed it or is gone."""
+        if self.disconnected:
+            return
+        super().connectionLost(reason)
+        self.socket.close()
+        self._lost()
+
+    def close(self) -> None:
+        """Close this end without being told of it."""
+        self._lost = lambda: None
+        if not self.disconnected:
+            self.connectionLost(Failure(main.CONNECTION_DONE))

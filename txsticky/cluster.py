@@ -1,0 +1,200 @@
+"""
+The whole cluster as one service.
+
+:class:`Cluster` is an `IService`: give it a parent, or start it, and it listens, starts its workers
+and keeps them running.  The ``twist txsticky`` plugin is a thin command line around it, and a
+``.tac`` file or a program of your own can hold one as well::
+
+    from twisted.application.service import Application
+    from txsticky import Cluster, Config
+
+    application = Application("chat")
+    Cluster(Config(app="chat:resource", listen=["tcp:8080"],
+    workers=4)).setServiceParent(application)
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+
+from .config import Config, endpoint_string
+from .core.lifecycle import Fleet
+from .errors import ListenError
+from .peek import Acceptor
+from .primary import Primary
+from .supervisor import Supervisor
+from .system import System
+
+log = Logger()
+
+
+class Cluster(Service):
+    """
+    A primary and its workers.
+
+    :param config: what the cluster is to be.
+    :param reactor: the reactor of the primary; by default the installed one.
+    :param on_ended: called with (exit code, reason) when the cluster has ended, whether it was
+        stopped or gave up. An embedding program that does not care leaves it.
+    """
+
+    name = "txsticky"
+
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any = None,
+        on_ended: Callable[[int, str], None] = lambda code, reason: None,
+    ) -> None:
+        if reactor is None:
+            from twisted.internet import reactor
+        self.config = config
+        self.on_ended = on_ended
+        self.system = System(reactor)
+        self.primary: Primary
+        self.supervisor: Supervisor
+        self.acceptors: list[Acceptor] = []
+        self._ports: list[Any] = []
+        self._graceful = True
+
+    # ------------------------------------------------------------------ start
+
+    def startService(self) -> None:
+        """
+        Listen and start the workers.
+
+        :raises ListenError: an endpoint cannot be listened on; nothing was started.
+        """
+        self.primary = Primary(self.system, self.config)
+        self.primary.on_ended = self._ended
+        self.primary.on_manners = self._set_defer
+        try:
+            for number, listen in enumerate(self.config.listen):
+                self.acceptors.append(self._listen(number, listen))
+        except BaseException:
+            self._close_ports()
+            raise
+        super().startService()
+        fleet = Fleet(
+            workers=self.config.workers,
+            graceful_timeout=self.config.graceful_timeout,
+        )
+        self.supervisor = Supervisor(
+            fleet, self.primary, self.system.reactor, log, worker_timeout=self.config.worker_timeout
+        )
+        self.primary.supervisor = self.supervisor
+        self.primary.open()
+        self.supervisor.start()
+        for acceptor in self.acceptors:
+            acceptor.start()
+
+    def _listen(self, number: int, listen: str) -> Acceptor:
+        """
+        Listen on one endpoint.
+
+        The endpoint opens the socket (and removes it, if it is a UNIX one); accepting is ours.
+        """
+        factory = Factory()
+        factory.noisy = False
+        failures: list[Any] = []
+        ports: list[Any] = []
+        try:
+            endpoint = serverFromString(
+                self.system.reactor, endpoint_string(listen, self.config.backlog)
+            )
+            endpoint.listen(factory).addCallbacks(ports.append, failures.append)
+        except Exception as error:
+            raise ListenError(endpoint=listen, reason=_reason(error)) from None
+        if failures:
+            raise ListenError(endpoint=listen, reason=_reason(failures[0].value))
+        if not ports:
+            raise ListenError(
+                endpoint=listen, reason="this kind of endpoint does not listen at once"
+            )
+        port = ports[0]
+        self._ports.append(port)
+        if getattr(port, "factory", None) is not factory:
+            raise ListenError(
+                endpoint=listen,
+                reason="it wraps the connections; use --tls-cert and --tls-key for TLS, and"
+                " --proxy-protocol for PROXY",
+            )
+        port.stopReading()
+        sock = socket.socket(fileno=os.dup(port.fileno()))
+        sock.listen(self.config.backlog)
+        return Acceptor(sock, number, self.primary.reception)
+
+    def _set_defer(self, waits: bool) -> None:
+        for acceptor in self.acceptors:
+            acceptor.defer(waits)
+
+    # ---------------------------------------------------------------- control
+
+    def reload(self) -> None:
+        """
+        Replace the workers one by one: start the new one, wait until it is ready, drain the old
+        one.
+        """
+        self.supervisor.reload()
+
+    def scale(self, delta: int) -> None:
+        """Run so many workers more, or less."""
+        self.supervisor.scale(delta)
+
+    def rotate_logs(self) -> None:
+        """Reopen the log files of the workers."""
+        self.primary.rotate_logs()
+
+    def addresses(self) -> list[Any]:
+        """What is listened on, as address objects in the order of `Config.listen`."""
+        return [port.getHost() for port in self._ports]
+
+    # ------------------------------------------------------------------- stop
+
+    def stop(self, graceful: bool) -> Deferred[None]:
+        """
+        Stop accepting and end the workers.
+
+        :param graceful: let them finish what they hold, within the graceful timeout. A second call
+            hurries.
+        """
+        for acceptor in self.acceptors:
+            acceptor.close()
+        return self.supervisor.stop(graceful)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop gracefully; fires when the last worker has gone."""
+        super().stopService()
+        stopped = self.stop(self._graceful)
+        stopped.addBoth(lambda _: self._close())
+        return stopped
+
+    def _ended(self, code: int, reason: str) -> None:
+        self.on_ended(code, reason)
+
+    def _close(self) -> None:
+        self._close_ports()
+        self.primary.close()
+
+    def _close_ports(self) -> None:
+        for acceptor in self.acceptors:
+            acceptor.close()
+        for port in self._ports:
+            port.stopListening()
+        self.acceptors, self._ports = [], []
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, CannotListenError):
+        return str(getattr(error.socketError, "strerror", None) or error.socketError)
+    return str(error) or type(error).__name__

@@ -1,0 +1,213 @@
+"""
+The configuration: one frozen value, checked when it is made, that also travels to the workers.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from .core.balance import BALANCERS, balancer
+from .core.forwarded import Trusted
+from .core.keys import parse_chain
+from .core.route import Router
+from .core.tag import Signer
+from .errors import ConfigError
+
+INTERFACES = ("auto", "web", "wsgi", "asgi", "protocol")
+#: The application that is served when none is named.
+DEMO = "txsticky.demo:resource"
+
+
+def _number(low: float, high: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    def check(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
+        if not low <= value <= high:
+            raise ConfigError(
+                option=_option(attribute), value=value, hint=f"from {low:g} to {high:g}"
+            )
+
+    return check
+
+
+def _one_of(*names: str) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    def check(instance: Any, attribute: attrs.Attribute[Any], value: str) -> None:
+        if value not in names:
+            raise ConfigError(
+                option=_option(attribute), value=value, hint="one of " + " ".join(names)
+            )
+
+    return check
+
+
+def _parsed_by(parse: Callable[[str], object]) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    def check(instance: Any, attribute: attrs.Attribute[Any], value: str) -> None:
+        try:
+            parse(value)
+        except ValueError as error:
+            raise ConfigError(option=_option(attribute), value=value, hint=str(error)) from None
+
+    return check
+
+
+def _option(attribute: attrs.Attribute[Any]) -> str:
+    return "--" + attribute.name.replace("_", "-")
+
+
+def _to(kind: Callable[[str], Any], what: str) -> Callable[[Any], Any]:
+    """
+    A converter for an option's text that complains with the option's name (`attrs.Converter`).
+    """
+
+    def convert(value: Any, field: attrs.Attribute[Any]) -> Any:
+        try:
+            return kind(value)
+        except (TypeError, ValueError):
+            raise ConfigError(option=_option(field), value=value, hint=what) from None
+
+    # type: ignore[return-value,call-overload,no-any-return]
+    return attrs.Converter(convert, takes_field=True)
+
+
+def default_workers(environ: Mapping[str, str]) -> int:
+    """
+    How many workers when nobody says: $WEB_CONCURRENCY (the platforms' variable), else one a core.
+
+    :raises ConfigError: the variable is not a number of workers.
+    """
+    text = environ.get("WEB_CONCURRENCY", "")
+    if text:
+        if not text.isdigit() or not 1 <= int(text) <= 512:
+            raise ConfigError(
+                option="WEB_CONCURRENCY", value=text, hint="a whole number from 1 to 512"
+            )
+        return int(text)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def endpoint_string(listen: str, backlog: int) -> str:
+    """
+    Turn what `--listen` takes into a Twisted endpoint string
+    (`twisted.internet.endpoints.serverFromString`).
+
+    :param listen: `8080`, `host:8080`, `[::1]:8080`, or an endpoint string, which stays as it is.
+    """
+    if listen.isdigit():
+        return f"tcp:{listen}:backlog={backlog}"
+    found = re.fullmatch(r"\[([0-9A-Fa-f:.]+)\]:(\d+)", listen)
+    if found:
+        return f"tcp6:{found[2]}:interface={found[1].replace(':', chr(92) + ':')}:backlog={backlog}"
+    found = re.fullmatch(r"([\w.-]+):(\d+)", listen)
+    if found and found[1] not in ("tcp", "tcp4", "tcp6", "unix", "systemd"):
+        try:
+            ipaddress.IPv4Address(found[1])
+        except ValueError:
+            if found[1] != "localhost":
+                raise ConfigError(
+                    option="--listen",
+                    value=listen,
+                    hint="a port, address:port, or a Twisted endpoint string",
+                ) from None
+        host = "127.0.0.1" if found[1] == "localhost" else found[1]
+        return f"tcp:{found[2]}:interface={host}:backlog={backlog}"
+    return listen
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """
+    What a cluster is to be.  The fields carry the names of the command's options.
+
+    Times are in seconds, sizes in bytes.
+
+    :raises ConfigError: a value is out of range; the sentence names the option.
+    """
+
+    app: str = DEMO
+    listen: tuple[str, ...] = attrs.field(default=("tcp:8080",), converter=tuple)
+    workers: int = attrs.field(
+        default=1, converter=_to(int, "a whole number"), validator=_number(1, 512)
+    )
+    interface: str = attrs.field(default="auto", validator=_one_of(*INTERFACES))
+    factory: bool = False
+    sticky: str = attrs.field(default="sid", validator=_parsed_by(parse_chain))
+    balance: str = attrs.field(default="leastconn", validator=_one_of(*BALANCERS))
+    tls_cert: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    tls_key: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    proxy_protocol: bool = False
+    forwarded_allow_ips: str = attrs.field(default="", validator=_parsed_by(Trusted.parse))
+    head_timeout: float = attrs.field(
+        default=10.0, converter=_to(float, "a number of seconds"), validator=_number(0.05, 3600)
+    )
+    head_limit: int = attrs.field(
+        default=65536,
+        converter=_to(int, "a whole number of bytes"),
+        validator=_number(1024, 131072),
+    )
+    graceful_timeout: float = attrs.field(
+        default=30.0, converter=_to(float, "a number of seconds"), validator=_number(0, 86400)
+    )
+    worker_timeout: float = attrs.field(
+        default=30.0, converter=_to(float, "a number of seconds"), validator=_number(0, 86400)
+    )
+    max_requests: int = attrs.field(
+        default=0, converter=_to(int, "a whole number"), validator=_number(0, 1e9)
+    )
+    max_requests_jitter: int = attrs.field(
+        default=0, converter=_to(int, "a whole number"), validator=_number(0, 1e9)
+    )
+    keep_alive: float = attrs.field(
+        default=60.0, converter=_to(float, "a number of seconds"), validator=_number(0, 86400)
+    )
+    backlog: int = attrs.field(
+        default=2048, converter=_to(int, "a whole number"), validator=_number(1, 65535)
+    )
+    status: str | None = None
+    control: str | None = None
+    bus: str = "local"
+    access_log: str | None = None
+    debug_headers: bool = False
+    reload: bool = False
+    user: str | None = None
+    group: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.tls_cert) != len(self.tls_key):
+            raise ConfigError(
+                option="--tls-key",
+                value=len(self.tls_key),
+                hint="one key for each --tls-cert, in the same order",
+            )
+        if not self.listen:
+            raise ConfigError(option="--listen", value="", hint="at least one endpoint")
+        if not (self.bus == "local" or self.bus.startswith(("redis://", "rediss://", "unix://"))):
+            raise ConfigError(option="--bus", value=self.bus, hint="local or redis://host:port/db")
+        for listen in self.listen:
+            endpoint_string(listen, self.backlog)
+
+    @property
+    def tls(self) -> bool:
+        """Whether the workers end TLS."""
+        return bool(self.tls_cert)
+
+    def router(self, secret: bytes) -> Router:
+        """The one decision, as this configuration wants it; `secret` signs the tags."""
+        return Router(
+            chain=parse_chain(self.sticky),
+            signer=Signer(secret),
+            balancer=balancer(self.balance),
+            trusted=Trusted.parse(self.forwarded_allow_ips),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return attrs.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Config:
+        """Undo `to_json`."""
+        return cls(**fields)

@@ -1,0 +1,286 @@
+"""
+A live connection as a thing that can be taken away and adopted.
+
+Twisted has no public way to let go of a connected transport without closing it, nor to give one
+bytes that somebody else has read.  The private names of Twisted that this needs stand in this
+module and nowhere else; ``tests/test_descriptor.py`` fails loudly on a Twisted in which one of them
+has changed:
+
+* ``FileDescriptor.dataBuffer``, ``offset``, ``_tempDataLen`` — output that is not yet in the
+  kernel;
+* ``FileDescriptor._writeDisconnecting`` — a half-close is pending;
+* ``Connection._dataReceived`` — the door through which input reaches the protocol;
+* ``Connection.socket``, ``fileno`` deleted and ``connected``/``disconnected`` set — what
+  `connectionLost` does too, so that every later callback on the transport is a no-op by Twisted's
+  own guards;
+* ``PosixReactorBase._disconnectSelectable`` — how the reactor treats a failed read.
+
+The rules: unregister before letting go (epoll keeps firing for a descriptor that lives on
+elsewhere, and cannot be told to stop), and neither ``shutdown(2)`` nor ``SO_LINGER`` on a socket
+that somebody else will hold.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import address, error, tcp, unix
+from twisted.internet.interfaces import IAddress, IProtocolFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+log = Logger()
+
+Address = address.IPv4Address | address.IPv6Address | address.UNIXAddress
+
+
+class MovableMixin:
+    """
+    What a server transport needs to be movable, mixed into `tcp.Server` or `unix.Server`.
+
+    Subclasses override the hooks `arrived`, `ended`, `write` and `closed`.
+    """
+
+    #: Bytes that come before what the socket has.
+    unread: bytes = b""
+    #: The client's address if somebody named it (PROXY protocol), else None: ask the socket.
+    named_peer: IAddress | None = None
+    _reading = False
+    _kick: Any = None
+    _when_flushed: Callable[[], None] | None = None
+
+    # ------------------------------------------------------------------ hooks
+
+    def arrived(self, data: bytes) -> None:
+        """Bytes have come from the client."""
+        self.protocol.dataReceived(data)  # type: ignore[attr-defined]
+
+    def ended(self) -> bool:
+        """The client has closed its side. Whether the connection is to be lost now."""
+        return True
+
+    def closed(self) -> None:
+        """The connection is lost (not when it was taken away)."""
+
+    # ------------------------------------------------------------------ input
+
+    def startReading(self) -> None:
+        super().startReading()  # type: ignore[misc]
+        self._reading = True
+        if self.unread and self._kick is None:
+            # type: ignore[attr-defined]
+            self._kick = self.reactor.callLater(0, self._deliver_unread)
+
+    def stopReading(self) -> None:
+        if self._reading:
+            self._reading = False
+            super().stopReading()  # type: ignore[misc]
+        kick, self._kick = self._kick, None
+        if kick is not None:
+            kick.cancel()
+
+    def doRead(self) -> Any:
+        # An event can be for reading and writing at once: the first may have taken the connection
+        # away.
+        if not self.connected:  # type: ignore[attr-defined]
+            return None
+        data = self.unread
+        if data:
+            self.unread = b""
+            return self._dataReceived(data)
+        return super().doRead()  # type: ignore[misc]
+
+    def _dataReceived(self, data: bytes) -> Any:
+        if data:
+            self.arrived(data)
+            return None
+        return error.ConnectionDone() if self.ended() else None
+
+    def _deliver_unread(self) -> None:
+        self._kick = None
+        if self.unread and self._reading:
+            self.guarded(self.doRead)
+
+    def guarded(self, action: Callable[[], Any]) -> None:
+        """
+        Call `action` as the reactor calls doRead: its result or exception may end the connection.
+        """
+        try:
+            why = action()
+        except BaseException as raised:
+            log.failure("Unhandled error in {transport}", transport=self)
+            why = raised
+        if why and self.connected:  # type: ignore[attr-defined]
+            self.reactor._disconnectSelectable(self, why, True)  # type: ignore[attr-defined]
+
+    # ----------------------------------------------------------------- output
+
+    def unsent(self) -> int:
+        """How many bytes `write` accepted that are not yet in the kernel."""
+        # type: ignore[attr-defined,no-any-return]
+        return len(self.dataBuffer) - self.offset + self._tempDataLen
+
+    def doWrite(self) -> Any:
+        if not self.connected:  # type: ignore[attr-defined]
+            return None
+        why = super().doWrite()  # type: ignore[misc]
+        if self._when_flushed is not None and why is None and not self.unsent():
+            callback, self._when_flushed = self._when_flushed, None
+            callback()
+        return why
+
+    def flush(self, callback: Callable[[], None]) -> None:
+        """
+        Call back once all output is in the kernel: now if one send does it. Never if the connection
+        is lost.
+        """
+        if self.unsent() and not self.disconnecting:  # type: ignore[attr-defined]
+            why = self.doWrite()
+            if why is not None:
+                self.reactor._disconnectSelectable(self, why, False)  # type: ignore[attr-defined]
+                return
+        if not self.connected:  # type: ignore[attr-defined]
+            return
+        if self.unsent():
+            self._when_flushed = callback
+        else:
+            callback()
+
+    # ---------------------------------------------------------------- leaving
+
+    def can_leave(self) -> bool:
+        """Whether `detach` would take the connection away whole."""
+        return bool(
+            self.connected  # type: ignore[attr-defined]
+            and not self.disconnecting  # type: ignore[attr-defined]
+            and not self._writeDisconnecting  # type: ignore[attr-defined]
+            and not self.unsent()
+        )
+
+    def detach(self) -> tuple[socket.socket, bytes]:
+        """
+        Take the connection away from this transport and from the reactor.
+
+        No shutdown, no close, no `connectionLost`: whoever calls this tells the protocol, and owns
+        the socket.
+
+        :returns: the socket and the bytes not yet delivered.
+        :raises RuntimeError: output is pending or the connection is closing (`can_leave` is False).
+        """
+        if not self.can_leave():
+            raise RuntimeError("cannot detach: output is pending, or the connection is closing")
+        self.stopReading()
+        self.stopWriting()  # type: ignore[attr-defined]
+        self.connected, self.disconnected = 0, 1
+        self.producer = None
+        unread, self.unread = self.unread, b""
+        sock: socket.socket = self.socket  # type: ignore[has-type]
+        del self.socket, self.fileno  # type: ignore[attr-defined]
+        self.protocol = None
+        return sock, unread
+
+    def connectionLost(self, reason: Failure) -> None:
+        lost = bool(self.connected)  # type: ignore[has-type]
+        self._when_flushed = None
+        try:
+            super().connectionLost(reason)  # type: ignore[misc]
+        finally:
+            if lost:
+                self.closed()
+
+    # -------------------------------------------------------------- addresses
+
+    def getPeer(self) -> Any:
+        return self.named_peer or super().getPeer()  # type: ignore[misc]
+
+
+class MovableServer(MovableMixin, tcp.Server):
+    """A TCP connection that can be taken away and adopted."""
+
+    def getHost(self) -> Any:
+        # The named peer may be of another family than the socket.
+        name = self.socket.getsockname()
+        kind = address.IPv4Address if len(name) == 2 else address.IPv6Address
+        return kind("TCP", *name)
+
+
+class MovableUNIXServer(MovableMixin, unix.Server):
+    """A connection over a UNIX socket that can be taken away and adopted."""
+
+    def getHost(self) -> Any:
+        # unix.Server asks for a name only with getsockname(2), which is empty for one end of a
+        # pair.
+        return address.UNIXAddress(self.socket.getsockname() or None)
+
+
+def peer_address(host: str, port: int) -> address.IPv4Address | address.IPv6Address:
+    """The address object of a TCP client."""
+    kind = address.IPv6Address if ":" in host else address.IPv4Address
+    return kind("TCP", host, port)
+
+
+def open_socket(descriptor: int, family: int) -> socket.socket:
+    """
+    Wrap a descriptor that arrived, taking ownership of it.
+
+    The protocol is named because asyncio sets TCP_NODELAY only on a socket that says IPPROTO_TCP.
+    """
+    proto = 0 if family == socket.AF_UNIX else socket.IPPROTO_TCP
+    return socket.socket(family, socket.SOCK_STREAM, proto, descriptor)
+
+
+def adopt(
+    reactor: Any,
+    sock: socket.socket,
+    peer: tuple[str, int],
+    factory: IProtocolFactory,
+    make: Callable[..., Any],
+    number: int,
+) -> Any:
+    """
+    Make a transport and a protocol for a connection that was accepted elsewhere.
+
+    Unlike `IReactorSocket.adoptStreamConnection` this takes the socket itself instead of a
+    duplicate, takes the peer from the sender, and does not fail when the client has already reset
+    the connection.  The protocol is not connected yet: set the transport up, then call `begin`.
+
+    :param peer: the client's (host, port); an empty host means a client over a UNIX socket.
+    :param make: `MovableServer` or `MovableUNIXServer`, or a subclass, by the socket's family.
+    :param number: a number for the log.
+    :returns: the transport, or None if the factory refused the connection; the socket is closed
+        then.
+    """
+    host, port = peer
+    try:
+        if host:
+            named: Address = peer_address(host, port)
+            client: Any = (host, port, 0, 0) if ":" in host else (host, port)
+        else:
+            client = ""
+            named = address.UNIXAddress(None)
+        protocol = factory.buildProtocol(named)
+    except BaseException:
+        sock.close()
+        raise
+    if protocol is None:
+        sock.close()
+        return None
+    transport = make(sock, protocol, client, None, number, reactor)
+    transport.repstr = f"<{type(protocol).__name__} #{number} from {host or 'a UNIX socket'}>"
+    if host:
+        transport.named_peer = named
+    return transport
+
+
+def begin(transport: Any, prefix: bytes) -> None:
+    """
+    Connect the protocol, and give it the bytes that were read elsewhere before any that the socket
+    has.
+    """
+    transport.unread = prefix
+    protocol = transport.protocol
+    transport.guarded(lambda: protocol.makeConnection(transport))
+    if prefix and transport.connected and transport._reading and transport._kick is None:
+        transport.guarded(transport.doRead)

@@ -1,0 +1,108 @@
+"""
+The worker's desk: whose request is this, and what goes with its response.
+
+It asks the same pure router as the primary, with replicas of the primary's pool and table.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .core.cookies import cookie_line
+from .core.head import Head
+from .core.keys import found, inserted, opens_session
+from .core.pool import State
+from .core.route import How, Route
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+#: The front desk's number among the places (worker ids begin at 1).
+FRONT_DESK = 0
+
+
+class WorkerDesk:
+    """
+    The policy that the gates of one worker share.
+
+    :param worker: whose desk it is.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self.draining = False
+        self.unconfirmed = 0
+        self._worker = worker
+        self._after: list[Callable[[], None]] = []
+        self._insert = inserted(worker.router.chain)
+        self._rng = random.Random()
+
+    def whose(self, head: Head, host: str) -> int | None:
+        """
+        The place that a request belongs to: None is here, else a worker's id or the front desk.
+        """
+        worker = self._worker
+        route = self._decide(head, host)
+        if route is None:
+            return FRONT_DESK if self.draining and self._others() else None
+        if route.how is How.MISS:
+            # A binding that was confirmed before this request could be sent is in our channel by
+            # now.
+            worker.channel.read_now()
+            route = self._decide(head, host)
+            if route is None:
+                return None
+        if route.how is How.NEW:
+            fresh = opens_session(worker.router.chain, head)
+            return FRONT_DESK if (self.draining or fresh) and self._others() else None
+        if route.worker == worker.id:
+            return None
+        return route.worker if route.worker in worker.places else FRONT_DESK
+
+    def _decide(self, head: Head, host: str) -> Route | None:
+        worker = self._worker
+        decision = worker.router.decide(
+            head, host, worker.pool, worker.table, time.monotonic(), self._rng
+        )
+        return decision if isinstance(decision, Route) else None
+
+    def _others(self) -> bool:
+        return any(
+            member.id != self._worker.id and member.state is State.READY
+            for member in self._worker.pool.members
+        )
+
+    def extra_headers(self, head: Head, host: str, secure: bool) -> bytes:
+        """The sticky cookie, for a client that has none of this worker's and no other tag of it."""
+        if self._insert is None or self.draining:
+            return b""
+        worker = self._worker
+        signer = worker.router.signer
+        for key in found(worker.router.chain, head, ""):
+            if signer.read(key.value) == worker.id:
+                return b""
+        value = signer.mint(worker.id, secrets.token_hex(4))
+        return cookie_line(self._insert, value, secure)
+
+    # --------------------------------------------------------------- bindings
+
+    def when_confirmed(self, action: Callable[[], None]) -> None:
+        """Call once every binding made so far is known everywhere."""
+        if self.unconfirmed:
+            self._after.append(action)
+        else:
+            action()
+
+    def confirmed(self) -> None:
+        """One more binding is confirmed."""
+        if not self.unconfirmed:
+            after, self._after = self._after, []
+            for action in after:
+                action()
+
+    def request_done(self) -> None:
+        """A response is complete."""
+        self._worker.request_done()

@@ -1,0 +1,411 @@
+"""
+The gate: in a worker, between a connection and whatever protocol serves it, it watches the request
+boundaries.
+
+At each boundary the next request's head is looked at before the protocol sees a byte of it.  A
+request that belongs to another worker takes the connection there: once the previous response is
+wholly in the kernel, the descriptor and the unread bytes are given away, and to the protocol an
+idle client has left.  What a request or a response is, and where it ends, `txsticky.core.exchange`
+decides; whose it is, the `Desk`; how bytes flow, the `Host`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet import error
+from twisted.python.failure import Failure
+
+from .core.exchange import Ask, Exchange
+from .core.head import Head
+from .descriptor import MovableMixin, MovableServer, MovableUNIXServer
+
+#: Seconds that a response may take to begin after the client closed its sending side. A client that
+#: is wholly gone looks the same until something is written to it, and a long poll wants to know of
+#: it.
+HALF_CLOSE_GRACE = 3.0
+
+
+class Cancelable(Protocol):
+    """What a delayed call gives back."""
+
+    def cancel(self) -> None:
+        """Do not call after all."""
+
+
+class Host(Protocol):
+    """What the gate needs of the transport that it sits in."""
+
+    def deliver(self, data: bytes) -> None:
+        """Give bytes to the protocol inside."""
+
+    def live(self) -> bool:
+        """Whether the connection is open and not being closed."""
+
+    def stop_reading(self) -> None:
+        """Leave the client's bytes in the kernel."""
+
+    def start_reading(self) -> None:
+        """Read the client's bytes again."""
+
+    def send(self, data: bytes) -> None:
+        """Write to the client."""
+
+    def later(self, seconds: float, action: Callable[[], None]) -> Cancelable:
+        """Call `action` from the reactor."""
+
+    def flush(self, callback: Callable[[], None]) -> None:
+        """Call back once all output is in the kernel."""
+
+    def depart(self, place: int, held: bytes) -> None:
+        """Take the connection away and give it, with the held bytes, to the place."""
+
+    def hang_up(self) -> None:
+        """Close the connection after what is written."""
+
+    def gone(self) -> None:
+        """Tell the protocol that the client has left."""
+
+
+class Desk(Protocol):
+    """What the gate asks of its worker."""
+
+    #: Whether idle connections are to leave.
+    draining: bool
+    #: How many bindings the primary has not confirmed: responses wait for them.
+    unconfirmed: int
+
+    def whose(self, head: Head, host: str) -> int | None:
+        """
+        The place that a request belongs to: None is here, else a worker's id, or 0 for the front
+        desk.
+        """
+
+    def extra_headers(self, head: Head, host: str, secure: bool) -> bytes:
+        """Header lines to add to the response, such as a sticky cookie."""
+
+    def when_confirmed(self, action: Callable[[], None]) -> None:
+        """Call once nothing is unconfirmed."""
+
+    def request_done(self) -> None:
+        """A response is complete."""
+
+
+class Gate:
+    """
+    Watches one connection.
+
+    :param host: the transport.
+    :param desk: the worker's policy.
+    :param exchange: follows the conversation.
+    :param client: the client's address, as the transport's peer.
+    :param secure: whether the client came over TLS.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_eof",
+        "_grace",
+        "_leaving",
+        "_pumping",
+        "_soon",
+        "_stopped",
+        "_withheld",
+        "client",
+        "desk",
+        "exchange",
+        "host",
+        "inner_paused",
+        "secure",
+    )
+
+    def __init__(
+        self, host: Host, desk: Desk, exchange: Exchange, client: str, secure: bool
+    ) -> None:
+        self.host = host
+        self.desk = desk
+        self.exchange = exchange
+        self.client = client
+        self.secure = secure
+        self.inner_paused = False
+        self._stopped = False
+        self._pumping = False
+        self._leaving = False
+        self._soon: Cancelable | None = None
+        self._eof = False
+        self._grace: Cancelable | None = None
+        self._withheld: list[bytes] = []
+        self._closing = False
+
+    # ------------------------------------------------------------------ input
+
+    def arrived(self, data: bytes) -> None:
+        """Bytes have come from the client."""
+        exchange = self.exchange
+        if exchange.tunnel and not exchange.held:
+            self.host.deliver(data)
+            return
+        exchange.feed(data)
+        self.pump()
+        if exchange.over_hold and not self._stopped and self.host.live():
+            self._stopped = True
+            self.host.stop_reading()
+
+    def ended(self) -> bool:
+        """
+        The client has closed its sending side. Whether the connection is lost now.
+
+        A request that is wholly here is answered first (RFC 9112 section 9.6 wants the response
+        sent).
+        """
+        exchange = self.exchange
+        if exchange.tunnel or not (
+            exchange.held or (exchange.request_open and exchange.finished_request)
+        ):
+            return True
+        if exchange.held and not exchange.request_open:
+            return True  # half a head, and no more will come
+        self._eof = self._stopped = True
+        self.host.stop_reading()
+        if not exchange.response_started:
+            self._grace = self.host.later(HALF_CLOSE_GRACE, self._give_up)
+        return False
+
+    def _give_up(self) -> None:
+        self._grace = None
+        if not self.exchange.response_started:
+            self.host.gone()
+
+    def pump(self) -> None:
+        """Give the protocol inside what it is to see now."""
+        if self._pumping or self._leaving:
+            return
+        self._pumping = True
+        exchange, host = self.exchange, self.host
+        try:
+            while not self.inner_paused and host.live():
+                step = exchange.next()
+                if step is None:
+                    break
+                if type(step) is Ask:
+                    place = None if step.first else self.desk.whose(step.head, self.client)
+                    if place is not None:
+                        self.leave(place)
+                        return
+                    exchange.keep(self.desk.extra_headers(step.head, self.client, self.secure))
+                else:
+                    host.deliver(step.data)
+        finally:
+            self._pumping = False
+        self._after_pump()
+
+    def _after_pump(self) -> None:
+        exchange, host = self.exchange, self.host
+        if not host.live():
+            return
+        if exchange.idle:
+            if self._eof:
+                host.hang_up()
+                return
+            if self.desk.draining and not exchange.tunnel:
+                self.leave(0)
+                return
+        if (
+            self._eof
+            and not exchange.held
+            and not (exchange.request_open and exchange.finished_request)
+        ):
+            host.gone()
+            return
+        if self._stopped and not self._eof and not exchange.over_hold:
+            self._stopped = False
+            if not self.inner_paused:
+                host.start_reading()
+
+    def pump_soon(self) -> None:
+        """Pump from the reactor: never inside the protocol's own write."""
+        if self._soon is None and not self._pumping:
+            self._soon = self.host.later(0, self._pump_now)
+
+    def _pump_now(self) -> None:
+        self._soon = None
+        if self.host.live():
+            self.pump()
+
+    def pause(self) -> None:
+        """The protocol inside wants no more input."""
+        self.inner_paused = True
+        self.host.stop_reading()
+
+    def resume(self) -> None:
+        """The protocol inside wants input again."""
+        self.inner_paused = False
+        if not (self._stopped or self._leaving):
+            self.host.start_reading()
+        if self.exchange.held:
+            self.pump_soon()
+
+    # ----------------------------------------------------------------- output
+
+    def wrote(self, data: bytes) -> bytes:
+        """
+        The protocol inside writes.
+
+        :returns: what is to be sent now.
+        """
+        exchange = self.exchange
+        if exchange.tunnel:
+            out = data
+        else:
+            out = exchange.wrote(data)
+            if not exchange.request_open or exchange.tunnel:
+                self.desk.request_done()
+                if self._eof or exchange.held or self._stopped or self.desk.draining:
+                    self.pump_soon()
+        if self.desk.unconfirmed or self._withheld:
+            return self._withhold(out)
+        return out
+
+    def _withhold(self, data: bytes) -> bytes:
+        """Keep the response until every binding made before it is known everywhere."""
+        if not self._withheld:
+            self.desk.when_confirmed(self._release)
+        self._withheld.append(data)
+        return b""
+
+    def _release(self) -> None:
+        withheld, self._withheld = self._withheld, []
+        if self.host.live():
+            self.host.send(b"".join(withheld))
+            if self._closing:
+                self.host.hang_up()
+
+    def may_close(self) -> bool:
+        """
+        The protocol inside closes. Whether nothing is withheld; else it is closed when that is
+        sent.
+        """
+        self._closing = True
+        return not self._withheld
+
+    # ---------------------------------------------------------------- leaving
+
+    def drain(self) -> bool:
+        """The worker is leaving: give the connection away if it is idle. Whether it was."""
+        if (
+            self.exchange.idle
+            and not self.exchange.tunnel
+            and not self._leaving
+            and self.host.live()
+        ):
+            self.leave(0)
+            return True
+        return False
+
+    def leave(self, place: int) -> None:
+        """Give the connection to `place` once all output is in the kernel."""
+        if self._withheld:
+            self.desk.when_confirmed(lambda: self.leave(place))
+            return
+        self._leaving = True
+        self.host.stop_reading()
+        self.host.flush(lambda: self._depart(place))
+
+    def _depart(self, place: int) -> None:
+        self.closed()
+        self.host.depart(place, self.exchange.remainder())
+
+    def closed(self) -> None:
+        """The connection is over here: no call of ours may come any more."""
+        for call in (self._soon, self._grace):
+            if call is not None:
+                call.cancel()
+        self._soon = self._grace = None
+
+
+class GatedMixin(MovableMixin):
+    """
+    A movable transport with a gate in it. `gate` and `connection` are set before the protocol is
+    connected.
+    """
+
+    gate: Gate
+    #: What the worker keeps of a connection: gets `departed(transport, socket, place, held)` and
+    #: `closed()`.
+    connection: Any
+
+    def arrived(self, data: bytes) -> None:
+        self.gate.arrived(data)
+
+    def ended(self) -> bool:
+        return self.gate.ended()
+
+    def closed(self) -> None:
+        self.gate.closed()
+        self.connection.closed()
+
+    # The protocol's side of the transport.
+
+    def pauseProducing(self) -> None:
+        self.gate.pause()
+
+    def resumeProducing(self) -> None:
+        if self.live():
+            self.gate.resume()
+
+    def write(self, data: bytes) -> None:
+        if data:
+            data = self.gate.wrote(data)
+        super().write(data)  # type: ignore[misc]
+
+    def writeSequence(self, iovec: Any) -> None:
+        self.write(b"".join(iovec))
+
+    def loseConnection(self) -> None:
+        if self.gate.may_close():
+            super().loseConnection()  # type: ignore[misc]
+
+    # The gate's side of it: `Host`.
+
+    def deliver(self, data: bytes) -> None:
+        self.protocol.dataReceived(data)  # type: ignore[attr-defined]
+
+    def live(self) -> bool:
+        return bool(self.connected and not self.disconnecting)  # type: ignore[attr-defined]
+
+    def stop_reading(self) -> None:
+        self.stopReading()
+
+    def start_reading(self) -> None:
+        self.startReading()
+
+    def send(self, data: bytes) -> None:
+        super().write(data)  # type: ignore[misc]
+
+    def later(self, seconds: float, action: Callable[[], None]) -> Cancelable:
+        # type: ignore[attr-defined,no-any-return]
+        return self.reactor.callLater(seconds, self.guarded, action)
+
+    def hang_up(self) -> None:
+        super().loseConnection()  # type: ignore[misc]
+
+    def gone(self) -> None:
+        if self.connected:  # type: ignore[has-type]
+            self.connectionLost(Failure(error.ConnectionDone()))
+
+    def depart(self, place: int, held: bytes) -> None:
+        protocol = self.protocol  # type: ignore[has-type]
+        sock, unread = self.detach()
+        try:
+            protocol.connectionLost(Failure(error.ConnectionDone()))
+        finally:
+            self.connection.departed(sock, place, held + unread)
+
+
+class GatedServer(GatedMixin, MovableServer):
+    """A TCP connection with a gate."""
+
+
+class GatedUNIXServer(GatedMixin, MovableUNIXServer):
+    """A connection over a UNIX socket with a gate."""

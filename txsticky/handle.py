@@ -1,0 +1,169 @@
+"""
+The primary's side of one worker: its process, its mailbox, its channel.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.logger import Logger
+
+from .channel import Channel, channel_pair
+from .core.wire import Kind, encode_json, pack_peer
+from .errors import MailboxFull
+from .mailbox import MailboxTransport, mailbox_pair
+from .system import Process, System
+
+log = Logger(namespace="txsticky.worker")
+
+
+class HandleOwner(Protocol):
+    """What a handle tells the primary."""
+
+    def heard(self, handle: WorkerHandle, kind: Kind, body: bytes) -> None:
+        """A control frame has come from it."""
+
+    def fell_silent(self, handle: WorkerHandle) -> None:
+        """Its channel has ended."""
+
+    def exited(self, handle: WorkerHandle, status: int) -> None:
+        """Its process has ended."""
+
+    def crowded(self, handle: WorkerHandle, flag: bool) -> None:
+        """Its mailbox is full and hand-offs queue here, or no longer."""
+
+
+class WorkerHandle:
+    """
+    One worker, seen from the primary.
+
+    :param system: the operating system.
+    :param owner: is told what happens.
+    :param id: unique for the life of the cluster.
+    :param slot: its place, from 1.
+    :param generation: how often the place was filled before.
+    :param queue_limit: hand-offs that may wait here once its mailbox is full.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        owner: HandleOwner,
+        id: int,
+        slot: int,
+        generation: int,
+        queue_limit: int,
+    ) -> None:
+        self.system = system
+        self.owner = owner
+        self.id = id
+        self.slot = slot
+        self.generation = generation
+        self.ready = False
+        self.topics: set[str] = set()
+        self.counters: dict[str, Any] = {}
+        self.started = system.clock()
+        self._queue_limit = queue_limit
+        self.box: MailboxTransport
+        self.reading_end: socket.socket
+        self.channel: Channel
+        self.process: Process
+
+    @property
+    def name(self) -> str:
+        """How the log calls it."""
+        return f"worker {self.slot}"
+
+    def spawn(self, front_desk: int, boot: dict[str, Any]) -> None:
+        """
+        Start the process.
+
+        :param front_desk: the sending end of the primary's own mailbox.
+        :param boot: what the worker has to know.
+        """
+        sending, self.reading_end = mailbox_pair()
+        ours, theirs = channel_pair()
+        self._attach(sending, ours)
+        self.process = self.system.spawn(
+            ["-m", "txsticky.boot", str(theirs.fileno()), " " * 16],
+            [theirs.fileno(), self.reading_end.fileno(), front_desk],
+            {},
+            self._said,
+            self._exited,
+        )
+        theirs.close()
+        self.channel.write(
+            encode_json(
+                Kind.BOOT,
+                id=self.id,
+                slot=self.slot,
+                generation=self.generation,
+                mailbox=self.reading_end.fileno(),
+                front_desk=front_desk,
+                **boot,
+            )
+        )
+
+    def _attach(self, sending: socket.socket, channel: socket.socket) -> None:
+        self.box = MailboxTransport(
+            sending,
+            self.system.reactor,
+            limit=self._queue_limit,
+            relieved=lambda: self.owner.crowded(self, False),
+        )
+        self.channel = Channel(channel, self.system.reactor, self._heard, self._silent)
+        self.channel.startReading()
+
+    def hand(self, descriptor: int, message: bytes) -> None:
+        """
+        Put a connection into the worker's mailbox.
+
+        :raises MailboxFull: it takes no more; the descriptor is then the caller's again.
+        """
+        box = self.box
+        box.sendFileDescriptor(descriptor)
+        box.write(message)
+        if box.queued == 1:
+            self.owner.crowded(self, True)
+
+    def introduce(self, other: WorkerHandle) -> None:
+        """Give the worker the sending end of another one's mailbox."""
+        descriptor = os.dup(other.box.fileno())
+        try:
+            self.box.sendFileDescriptor(descriptor)
+            self.box.write(pack_peer(other.id))
+        except MailboxFull:
+            os.close(descriptor)  # it then gives that one's connections to the front desk
+
+    def send_signal(self, number: int) -> None:
+        """Send the process a signal."""
+        self.process.send_signal(number)
+
+    def _heard(self, kind: Kind, body: bytes) -> None:
+        self.owner.heard(self, kind, body)
+
+    def _silent(self) -> None:
+        self.owner.fell_silent(self)
+
+    def _said(self, line: str) -> None:
+        log.info("{worker}: {line}", worker=self.name, generation=self.generation, line=line)
+
+    def _exited(self, status: int) -> None:
+        self.owner.exited(self, status)
+
+    def close(self, leftovers: Callable[[MailboxTransport], None]) -> list[tuple[int, bytes]]:
+        """
+        The process has ended: give up the channel and the mailbox's sending end.
+
+        :param leftovers: gets the reading end, to take out what the worker did not. It ends when
+            the last process has closed its sending end.
+        :returns: what had not even entered the mailbox.
+        """
+        waiting = self.box.take_queue()
+        self.box.loseConnection()
+        self.channel.close()
+        leftovers(MailboxTransport(self.reading_end, self.system.reactor))
+        return waiting

@@ -1,0 +1,518 @@
+"""
+The peek: accept, read once, decide; wait only while the head is incomplete.
+
+Most connections bring their whole head with them: they are accepted, read once and handed off
+within one turn, and the reactor never hears of them.  The others wait as a :class:`Peek`, each a
+plain descriptor under one common deadline. To a client the primary speaks only to refuse.
+"""
+
+from __future__ import annotations
+
+import collections
+import email.utils
+import errno
+import socket
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Literal, Protocol
+
+import attrs
+from twisted.logger import Logger
+
+from .core.head import NEED_DATA, Head, Malformed, NeedData, parse_head
+from .core.proxyproto import ProxyHeader
+from .core.proxyproto import parse as parse_proxy
+from .system import System
+
+log = Logger()
+
+READ_SIZE = 65536
+#: Connections accepted in one turn of the reactor.
+BATCH = 64
+#: Seconds and bytes for which a refused client may go on sending: closing at once would reset the
+#: connection, and the refusal could be lost (RFC 9112 section 9.6).
+LINGER = 2.0
+#: Seconds without accepting after the process or the system ran out of descriptors.
+RESPITE = 0.1
+
+_OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_GONE = frozenset((errno.ECONNABORTED, errno.EPROTO, errno.EPERM))
+_DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
+
+
+@attrs.define(eq=False, slots=True)
+class Arrival:
+    """
+    A connection in the primary's hands.
+
+    :param sock: the connection.
+    :param peer: the client's (host, port); the host is empty for a UNIX socket.
+    :param host: the address that it connected to, likewise.
+    :param listener: the number of the `--listen` that it came by.
+    :param data: the bytes read so far.
+    :param head: the head in them, once it is complete; None for what is not HTTP.
+    :param hops: how often the connection has moved.
+    :param secure: whether the client came over TLS that somebody else ends.
+    :param idle: whether it was given back between two requests.
+    """
+
+    sock: socket.socket
+    peer: tuple[str, int]
+    host: tuple[str, int] = ("", 0)
+    listener: int = 0
+    data: bytes = b""
+    head: Head | None = None
+    hops: int = 0
+    secure: bool = False
+    idle: bool = False
+    server_name: str = ""
+    proxied: bool = False
+
+
+class Limits(Protocol):
+    """What the reception needs of the configuration."""
+
+    @property
+    def head_timeout(self) -> float:
+        """Seconds for a head to come."""
+
+    @property
+    def head_limit(self) -> int:
+        """The largest head, in bytes."""
+
+    @property
+    def keep_alive(self) -> float:
+        """Seconds that a connection may be idle."""
+
+
+@attrs.define
+class Manners:
+    """
+    What the clients are expected to say first.
+
+    :param waits: whether there is anything to wait for; if not, a connection is handed off as it
+        is.
+    :param parses: whether it is HTTP in the clear, so that there is a head to wait for.
+    :param only_http: whether what is not HTTP is refused.
+    :param proxies: says of a peer's host whether it has to begin with a PROXY protocol header.
+    """
+
+    waits: bool = True
+    parses: bool = True
+    only_http: bool = True
+    proxies: Callable[[str], bool] | None = None
+
+
+Verdict = Malformed | Literal[NeedData.NEED_DATA] | None
+
+
+class Reception:
+    """
+    Where connections wait until it is clear whose they are.
+
+    :param system: the operating system.
+    :param limits: the peek's deadline and bound.
+    :param place: gets each `Arrival` whose first request is here; it is its own from then on.
+    """
+
+    def __init__(self, system: System, limits: Limits, place: Callable[[Arrival], None]) -> None:
+        self.system = system
+        self.limits = limits
+        self.place = place
+        self.manners = Manners()
+        self.max_waiting = 10_000
+        self.refusals: collections.Counter[int] = collections.Counter()
+        self.on_release: Callable[[], None] = lambda: None
+        self.fresh = Deadlines(system, limits.head_timeout)
+        self._idle = Deadlines(system, limits.keep_alive)
+        self._lingering = Deadlines(system, LINGER)
+
+    @property
+    def waiting(self) -> int:
+        """How many connections wait for the rest of their first request."""
+        return len(self.fresh) + len(self._idle)
+
+    def judge(self, arrival: Arrival, seen: int = 0) -> Verdict:
+        """
+        Look at what has come.
+
+        :param seen: how many of the bytes were looked at before.
+        :returns: `NEED_DATA`; or a `Malformed` to refuse with; or None: the arrival can be placed.
+        """
+        manners = self.manners
+        if manners.proxies is not None and not arrival.proxied:
+            if not arrival.hops and manners.proxies(arrival.peer[0]):
+                header = parse_proxy(arrival.data)
+                if not isinstance(header, ProxyHeader):
+                    return header
+                if header.source is not None:
+                    arrival.peer = header.source
+                arrival.data = arrival.data[header.size :]
+                seen = 0
+            arrival.proxied = True
+        if not arrival.data:
+            return NEED_DATA if manners.waits else None
+        if manners.parses:
+            head = parse_head(arrival.data, self.limits.head_limit, seen)
+            if type(head) is Head:
+                arrival.head = head
+            elif head is NEED_DATA or manners.only_http:
+                return head  # type: ignore[return-value]
+        return None
+
+    def act(self, arrival: Arrival, verdict: Malformed | None) -> None:
+        """Do what a verdict says, other than to wait."""
+        if verdict is None:
+            self.place(arrival)
+        else:
+            self.refuse(arrival, verdict.status, verdict.reason)
+
+    def receive(self, arrival: Arrival) -> None:
+        """Take in a connection with whatever bytes it brings."""
+        verdict = self.judge(arrival)
+        if verdict is NEED_DATA:
+            self.wait(arrival)
+        else:
+            self.act(arrival, verdict)
+
+    def wait(self, arrival: Arrival) -> None:
+        """Wait for more of the first request."""
+        deadlines = self._idle if arrival.idle else self.fresh
+        if self.waiting >= self.max_waiting and not self.evict():
+            self.refuse(arrival, 503, "Too many connections wait to send their first request.")
+            return
+        peek = Peek(self, arrival, deadlines)
+        deadlines.add(peek)
+        self.system.reactor.addReader(peek)
+
+    def evict(self) -> bool:
+        """
+        Give up the connection that has waited longest without sending its request. Whether there
+        was one.
+        """
+        for deadlines in (self.fresh, self._idle, self._lingering):
+            oldest = deadlines.oldest()
+            if oldest is not None:
+                oldest.expired()
+                return True
+        return False
+
+    def refuse(
+        self, arrival: Arrival, status: int, reason: str, retry_after: int | None = None
+    ) -> None:
+        """Answer a client with a complete response, and close."""
+        self.refusals[status] += 1
+        head_only = arrival.head is not None and arrival.head.method == b"HEAD"
+        response = refusal(status, reason, retry_after, head_only)
+        sock = arrival.sock
+        try:
+            sock.setblocking(False)
+            sock.send(response)
+            sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            sock.close()
+            return
+        peek = Lingerer(self, sock, self._lingering)
+        self._lingering.add(peek)
+        self.system.reactor.addReader(peek)
+
+    def close(self) -> None:
+        """Close every connection that waits here."""
+        for deadlines in (self.fresh, self._idle, self._lingering):
+            deadlines.clear()
+
+    def take_waiting(self) -> list[Arrival]:
+        """Take every connection that waits here, to go on with it elsewhere."""
+        return [
+            peek.release()
+            for deadlines in (self.fresh, self._idle)
+            for peek in deadlines.all()
+            if isinstance(peek, Peek)
+        ]
+
+
+def refusal(
+    status: int, reason: str, retry_after: int | None = None, head_only: bool = False
+) -> bytes:
+    """A complete HTTP/1.1 response that ends the connection (RFC 9110 section 15)."""
+    body = reason.encode() + b"\n"
+    lines = [
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        f"Date: {email.utils.formatdate(usegmt=True)}",
+        "Content-Type: text/plain; charset=utf-8",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    ]
+    if retry_after is not None:
+        lines.append(f"Retry-After: {retry_after}")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if head_only else body)
+
+
+class Waiter(Protocol):
+    """What a deadline may fall on."""
+
+    def expired(self) -> None:
+        """The time is over."""
+
+
+class Deadlines:
+    """
+    One deadline for many: all have the same time, so the first to come is the first to go, and one
+    call serves all.
+    """
+
+    def __init__(self, system: System, seconds: float) -> None:
+        self._system = system
+        self._seconds = seconds
+        self._due: dict[Any, float] = {}
+        self._call: Any = None
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def add(self, waiter: Waiter) -> None:
+        """Begin a waiter's time."""
+        self._due[waiter] = self._system.clock() + self._seconds
+        if self._call is None:
+            self._call = self._system.reactor.callLater(self._seconds, self._expire)
+
+    def discard(self, waiter: Waiter) -> None:
+        """A waiter waits no more."""
+        self._due.pop(waiter, None)
+
+    def oldest(self) -> Waiter | None:
+        """The waiter whose time is over next."""
+        return next(iter(self._due), None)
+
+    def all(self) -> list[Any]:
+        """All waiters."""
+        return list(self._due)
+
+    def clear(self) -> None:
+        """End everybody's time now."""
+        for waiter in list(self._due):
+            waiter.closed()
+        self._due.clear()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _expire(self) -> None:
+        self._call = None
+        now = self._system.clock()
+        for waiter, due in list(self._due.items()):
+            if due > now:
+                self._call = self._system.reactor.callLater(due - now, self._expire)
+                return
+            waiter.expired()
+
+
+class _Readable:
+    """A socket that the reactor watches for input."""
+
+    def __init__(self, reception: Reception, sock: socket.socket, deadlines: Deadlines) -> None:
+        sock.setblocking(False)
+        self.reception = reception
+        self.sock = sock
+        self.deadlines = deadlines
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def logPrefix(self) -> str:
+        return type(self).__name__
+
+    def withdraw(self) -> None:
+        """Unregister, before anything is done with the descriptor."""
+        self.reception.system.reactor.removeReader(self)
+        self.deadlines.discard(self)  # type: ignore[arg-type]
+
+    def closed(self) -> None:
+        """Close the socket."""
+        self.withdraw()
+        self.sock.close()
+        self.reception.on_release()
+
+    def connectionLost(self, reason: object) -> None:
+        """The reactor lost the descriptor."""
+        self.closed()
+
+
+class Peek(_Readable):
+    """A connection whose first request is not complete."""
+
+    def __init__(self, reception: Reception, arrival: Arrival, deadlines: Deadlines) -> None:
+        super().__init__(reception, arrival.sock, deadlines)
+        self.arrival = arrival
+
+    def doRead(self) -> None:
+        """Read once, and look."""
+        arrival = self.arrival
+        try:
+            data = self.sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.closed()
+            return
+        seen = len(arrival.data)
+        if arrival.idle:
+            # The next request has begun: from here its head has the time that any head has.
+            arrival.idle = False
+            self.deadlines.discard(self)
+            self.deadlines = self.reception.fresh
+            self.deadlines.add(self)
+        arrival.data = arrival.data + data if seen else data
+        verdict = self.reception.judge(arrival, seen)
+        if verdict is not NEED_DATA:
+            # Unregistered before it leaves: epoll would go on firing for a descriptor that lives
+            # elsewhere.
+            self.withdraw()
+            self.reception.act(arrival, verdict)
+            self.reception.on_release()
+
+    def release(self) -> Arrival:
+        """Take the connection out of the reception."""
+        self.withdraw()
+        return self.arrival
+
+    def expired(self) -> None:
+        """The head has not come in time."""
+        if self.arrival.data and not self.arrival.idle:
+            self.withdraw()
+            self.reception.refuse(self.arrival, 408, "The request head did not come in time.")
+            self.reception.on_release()
+        else:
+            self.closed()
+
+
+class Lingerer(_Readable):
+    """A refused connection that reads its refusal."""
+
+    def doRead(self) -> None:
+        """Throw away what the client still sends."""
+        try:
+            if self.sock.recv(READ_SIZE):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self.closed()
+
+    def expired(self) -> None:
+        """It had its time."""
+        self.closed()
+
+
+class Acceptor:
+    """
+    Accepts on a listening socket.
+
+    :param sock: the listening socket, non-blocking; owned from here on.
+    :param number: which `--listen` it is.
+    :param reception: gets the connections.
+    """
+
+    def __init__(self, sock: socket.socket, number: int, reception: Reception) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.number = number
+        self.accepted = 0
+        self._reception = reception
+        self._reactor = reception.system.reactor
+        self._unix = sock.family == getattr(socket, "AF_UNIX", None)
+        self._resting: Any = None
+        self._warned = False
+        self._stopped = True
+
+    def defer(self, flag: bool) -> None:
+        """
+        Accept a connection only when it brings bytes (tcp(7), TCP_DEFER_ACCEPT); silent ones come a
+        second later.
+        """
+        if not self._unix and hasattr(socket, "TCP_DEFER_ACCEPT"):
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(flag))
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._stopped = False
+        self._reactor.addReader(self)
+
+    def stop(self) -> None:
+        """Leave new connections in the kernel's backlog."""
+        self._stopped = True
+        self._reactor.removeReader(self)
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+
+    def close(self) -> None:
+        """Stop, and close the listening socket."""
+        self.stop()
+        self.sock.close()
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def logPrefix(self) -> str:
+        return "acceptor"
+
+    def connectionLost(self, reason: object) -> None:
+        """The reactor is stopping."""
+        self.close()
+
+    def doRead(self) -> None:
+        """
+        Accept what waits; read each connection once, and hand it off if its first request is there.
+        """
+        reception = self._reception
+        accept = self.sock.accept
+        for _ in range(BATCH):
+            try:
+                sock, address = accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue
+                self._rest(error)
+                return
+            self.accepted += 1
+            peer = ("", 0) if self._unix else (address[0], address[1])
+            arrival = Arrival(sock, peer, ("", 0), self.number)
+            try:
+                arrival.data = sock.recv(READ_SIZE, _DONTWAIT)
+            except BlockingIOError:
+                pass
+            except OSError:
+                sock.close()
+                continue
+            else:
+                if not arrival.data:  # closed before it said anything
+                    sock.close()
+                    continue
+            reception.receive(arrival)
+
+    def _rest(self, error: OSError) -> None:
+        """
+        Accepting failed: leave the backlog to the kernel for a moment instead of spinning on it.
+        """
+        if not self._warned:
+            self._warned = True
+            log.warn(
+                "Cannot accept: {reason}. Accepting goes on as connections end;"
+                " raise the limit of open files.",
+                reason=error.strerror,
+            )
+        self._reactor.removeReader(self)
+        if error.errno in _OUT_OF_DESCRIPTORS:
+            self._reception.evict()
+        self._resting = self._reactor.callLater(RESPITE, self._resume)
+
+    def _resume(self) -> None:
+        self._resting = None
+        if not self._stopped:
+            self._reactor.addReader(self)

@@ -1,0 +1,286 @@
+"""The command line: the options of ``twist txsticky``, and the service that they make."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python import usage
+from zope.interface import implementer
+
+from .cluster import Cluster
+from .config import Config, default_workers
+from .errors import ConfigError, TxstickyError
+from .signals import SignalTable
+from .system import set_title
+
+log = Logger()
+
+# name, short name, help; the defaults stand in `Config` and, for the reader, in the help.
+_PARAMETERS = (
+    ("workers", "w", "How many workers [$WEB_CONCURRENCY, else one a core]"),
+    ("interface", None, "What APP is: auto, web, wsgi, asgi or protocol [auto]"),
+    (
+        "sticky",
+        None,
+        "What identifies a client: a chain of sid, query:NAME, cookie:NAME, insert:NAME,"
+        " header:NAME, path:REGEX, ip, none, with commas between; hash: before one makes it a"
+        " hash key [sid]",
+    ),
+    (
+        "balance",
+        None,
+        "Who gets what nothing pins: leastconn, roundrobin, random or random2 [leastconn]",
+    ),
+    (
+        "forwarded-allow-ips",
+        None,
+        "Proxies that may name the client's address: addresses and networks with commas"
+        " between, or * [$FORWARDED_ALLOW_IPS, else nobody]",
+    ),
+    ("head-timeout", None, "Seconds for a request head to come [10]"),
+    ("head-limit", None, "The largest request head, in bytes [65536]"),
+    ("graceful-timeout", None, "Seconds for a worker to finish what it holds [30]"),
+    ("worker-timeout", None, "Seconds of silence until a worker is replaced, 0 is never [30]"),
+    ("max-requests", None, "Requests until a worker is replaced, 0 is never [0]"),
+    ("max-requests-jitter", None, "At most so many requests more, by chance [0]"),
+    ("keep-alive", None, "Seconds that a connection may be idle between requests [60]"),
+    ("backlog", None, "Connections that may wait to be accepted, or for a worker [2048]"),
+    ("status", None, "Endpoint of the status page, metrics and health checks [off]"),
+    ("control", None, "Path of the control socket [off]"),
+    ("bus", None, "How workers publish: local, or redis://HOST:PORT/DB [local]"),
+    ("access-log", None, "File for the access log, - is the standard output [off]"),
+    ("user", None, "Run the workers as this user"),
+    ("group", None, "Run the workers as this group"),
+)
+
+_FLAGS = (
+    ("factory", None, "APP is a callable that returns the application"),
+    (
+        "proxy-protocol",
+        None,
+        "Connections begin with a PROXY protocol header, v1 or v2, if they come from"
+        " --forwarded-allow-ips [this host]",
+    ),
+    ("debug-headers", None, "Responses say which worker they come from, and why"),
+    ("reload", None, "For development: restart the workers when a source file changes"),
+    ("check-config", None, "Check the options, load the application once, and exit"),
+)
+
+
+class Options(usage.Options):
+    """What ``twist txsticky`` takes."""
+
+    synopsis = "[options] [MODULE:ATTRIBUTE]"
+    longdesc = (
+        "A sticky multi-worker server: each request reaches the worker that holds its session."
+        " APP is a twisted.web Resource, an IProtocolFactory, a WSGI or an ASGI application;"
+        " without it a demo is served. Signals: TERM stops gracefully, INT and QUIT quickly, HUP"
+        " reloads the workers one by one, TTIN and TTOU run one more or less, USR1 reopens the"
+        " logs."
+    )
+    optParameters = [[long, short, None, text] for long, short, text in _PARAMETERS]
+    optFlags = [list(flag) for flag in _FLAGS]
+    config: Config
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+        self["tls-cert"] = []
+        self["tls-key"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """
+        Where to listen, repeatable: a Twisted endpoint string, PORT, or ADDRESS:PORT [default:
+        tcp:8080].
+        """
+        self["listen"].append(endpoint)
+
+    opt_l = opt_listen
+
+    def opt_tls_cert(self, path: str) -> None:
+        """PEM file of a TLS certificate and its chain; repeatable, chosen by server name."""
+        self["tls-cert"].append(path)
+
+    def opt_tls_key(self, path: str) -> None:
+        """PEM file of its private key, one for each --tls-cert in the same order."""
+        self["tls-key"].append(path)
+
+    def parseArgs(self, *arguments: str) -> None:
+        """Take APP; options may follow it."""
+        if not arguments:
+            return
+        self["app"], *rest = arguments
+        if rest:
+            app = self["app"]
+            if not rest[0].startswith("-"):
+                raise usage.UsageError(
+                    f"One application is served, not {app!r} and {rest[0]!r} too."
+                )
+            self.parseOptions(rest)
+            if self["app"] != app:
+                raise usage.UsageError(
+                    f"One application is served, not {app!r} and {self['app']!r} too."
+                )
+
+    def postOptions(self) -> None:
+        """Check everything that can be checked without starting."""
+        try:
+            self.config = config_of(self, os.environ)
+        except ConfigError as error:
+            raise usage.UsageError(str(error)) from None
+
+    def opt_version(self) -> None:
+        """Show the version and exit."""
+        from . import __version__
+
+        print(f"txsticky {__version__}")
+        sys.exit(0)
+
+
+def config_of(options: dict[str, Any], environ: Any) -> Config:
+    """
+    Make the configuration of parsed options.
+
+    :raises ConfigError: a value cannot be.
+    """
+    fields: dict[str, Any] = {}
+    for name in (field.name for field in attrs.fields(Config)):
+        value = options.get(name.replace("_", "-"))
+        if value is None or value == []:
+            continue
+        fields[name] = (
+            bool(value)
+            if name in ("factory", "proxy_protocol", "debug_headers", "reload")
+            else value
+        )
+    fields.setdefault("workers", default_workers(environ))
+    if "FORWARDED_ALLOW_IPS" in environ:
+        fields.setdefault("forwarded_allow_ips", environ["FORWARDED_ALLOW_IPS"])
+    return Config(**fields)
+
+
+@implementer(IService)
+class Command(Service):
+    """
+    The cluster as the program: with signals, a title, and an exit code.
+
+    :param config: what the cluster is to be.
+    """
+
+    name = "txsticky"
+
+    def __init__(self, config: Config, reactor: Any = None) -> None:
+        if reactor is None:
+            from twisted.internet import reactor
+        self._reactor = reactor
+        self._stopping = False
+        self.cluster = Cluster(config, reactor, self._ended)
+        self.signals = SignalTable(
+            reactor,
+            {
+                "SIGTERM": lambda: self._stop(True),
+                "SIGINT": lambda: self._stop(False),
+                "SIGQUIT": lambda: self._stop(False),
+                "SIGHUP": self.cluster.reload,
+                "SIGTTIN": lambda: self.cluster.scale(1),
+                "SIGTTOU": lambda: self.cluster.scale(-1),
+                "SIGUSR1": self.cluster.rotate_logs,
+            },
+        )
+
+    def startService(self) -> None:
+        """Start; a cluster that cannot start says why in one line and ends the program."""
+        super().startService()
+        try:
+            self.cluster.startService()
+        except TxstickyError as error:
+            sys.exit(f"txsticky: {error}")
+        set_title("txsticky: primary")
+        self._reactor.callWhenRunning(self.signals.install)
+
+    def _stop(self, graceful: bool) -> None:
+        if self._stopping:
+            self.cluster.stop(False)
+            return
+        self._stopping = True
+        self.cluster.stop(graceful)
+
+    def _ended(self, code: int, reason: str) -> None:
+        """The last worker has gone: the reactor stops, with the exit code that is due."""
+        if code:
+            log.error("{reason}", reason=reason)
+            self._reactor.addSystemEventTrigger("after", "shutdown", _exit, code)
+        if self._reactor.running:
+            self._reactor.callLater(0, self._reactor.stop)
+
+    def stopService(self) -> Deferred[None]:
+        """The reactor stops: so does the cluster."""
+        super().stopService()
+        return self.cluster.stopService()
+
+
+def _exit(code: int) -> None:
+    """Exit with a code: neither twist nor the reactor has a way to be told one."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def makeService(options: Options) -> Command:
+    """Make the service of `twist txsticky` (`IServiceMaker.makeService`)."""
+    if options["check-config"]:
+        sys.exit(check_config(options.config))
+    return Command(options.config)
+
+
+def check_config(config: Config) -> int:
+    """
+    Load the application as a worker would, and say what was found.
+
+    :returns: the exit code.
+    """
+    from .boot import load
+    from .errors import AppLoadError
+
+    try:
+        serving = load(config, 1)
+    except AppLoadError as error:
+        print(f"txsticky: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"txsticky: {config.app} is fine ({serving.interface}, {config.workers} workers).")
+    return 0
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run the command without `twist`: the same options, no plugin discovery."""
+    from twisted.logger import (
+        FilteringLogObserver,
+        LogLevel,
+        LogLevelFilterPredicate,
+        globalLogBeginner,
+        textFileLogObserver,
+    )
+
+    options = Options()
+    try:
+        options.parseOptions(list(arguments))
+    except usage.UsageError as error:
+        sys.stderr.write(f"{options}\ntxsticky: {error}\n")
+        sys.exit(64)
+    service = makeService(options)
+    from twisted.internet import reactor
+
+    predicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
+    observer = FilteringLogObserver(textFileLogObserver(sys.stdout), [predicate])
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+    service.startService()
+    # type: ignore[attr-defined]
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()  # type: ignore[attr-defined]

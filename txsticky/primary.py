@@ -1,0 +1,402 @@
+"""
+The primary: routes each connection once and lets go of it.
+
+:class:`Primary` is where the parts meet: the reception (`peek`) gives it connections, the router
+says whose they are, and the handles take them to the workers' mailboxes.  It is also the
+supervisor's pair of hands.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import Logger
+
+from .config import Config
+from .core.forwarded import Trusted
+from .core.pool import Pool, State
+from .core.route import How, Route
+from .core.table import Table
+from .core.wire import Handoff, Kind, Peer, decode_json, pack_handoff, unpack
+from .descriptor import open_socket
+from .errors import MailboxFull
+from .handle import WorkerHandle
+from .mailbox import MailboxTransport, mailbox_pair
+from .peek import Arrival, Reception
+from .system import System
+
+log = Logger()
+
+#: Keys that applications bound: how many, and for how many seconds without use.
+TABLE_LIMIT = 100_000
+TABLE_TTL = 3600.0
+#: Seconds for which a connection waits for a worker when none is ready but one is starting.
+PATIENCE = 5.0
+#: Moves without being served after which a connection is refused.
+MAX_HOPS = 16
+#: Seconds between views of the load that the workers get.
+VIEW_INTERVAL = 0.5
+RETRY_AFTER = 1
+
+
+class FrontDesk:
+    """
+    What reads the primary's own mailbox, and the mailboxes that dead workers left behind.
+
+    :param receive: gets each connection that was given back.
+    """
+
+    def __init__(self, receive: Callable[[Arrival], None]) -> None:
+        self._receive = receive
+        self._descriptor = -1
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        """A descriptor has come; its message follows at once."""
+        self._descriptor = descriptor
+
+    def dataReceived(self, data: bytes) -> None:
+        """A connection was given back, or a dead worker had not taken it."""
+        descriptor, self._descriptor = self._descriptor, -1
+        message = unpack(data)
+        if isinstance(message, Peer):
+            os.close(descriptor)
+            return
+        self._receive(arrival_of(open_socket(descriptor, message.family), message))
+
+
+def arrival_of(sock: socket.socket, handoff: Handoff) -> Arrival:
+    """A connection that has moved, as an arrival."""
+    return Arrival(
+        sock,
+        handoff.peer,
+        handoff.host,
+        handoff.listener,
+        handoff.prefix,
+        hops=handoff.hops + 1,
+        secure=handoff.secure,
+        idle=not handoff.prefix,
+        server_name=handoff.server_name,
+        proxied=True,
+    )
+
+
+class Primary:
+    """
+    Routes connections, and keeps what the workers have to know in common.
+
+    :param system: the operating system.
+    :param config: what the cluster is to be.
+    :param supervise: makes the supervisor for these hands.
+    """
+
+    def __init__(self, system: System, config: Config) -> None:
+        self.system = system
+        self.config = config
+        self.secret = system.random_bytes(16)
+        self.router = config.router(self.secret)
+        self.pool = Pool()
+        self.table = Table(TABLE_LIMIT, TABLE_TTL)
+        self.handles: dict[int, WorkerHandle] = {}
+        self.routes: dict[How, int] = dict.fromkeys(How, 0)
+        #: Whether the application speaks HTTP, as the first worker says; None until then.
+        self.http: bool | None = None
+        self.interface = config.interface
+        self.reception = Reception(system, config, self.place)
+        self.supervisor: Any = None
+        self.on_ended: Callable[[int, str], None] = lambda code, reason: None
+        #: Told whether clients are expected to speak first, when that is known.
+        self.on_manners: Callable[[bool], None] = lambda waits: None
+        self._parked: dict[Arrival, float] = {}
+        self._patience: Any = None
+        self._suspects: dict[int, set[str]] = {}
+        self._sent_version = -1
+        self._view_due: Any = None
+        self._topics: dict[str, dict[int, WorkerHandle]] = {}
+        self._desk = FrontDesk(self.reception.receive)
+        sending, reading = mailbox_pair()
+        self.front_desk = sending
+        self._desk_box = MailboxTransport(reading, system.reactor, self._desk)
+        self._leftovers: set[MailboxTransport] = set()
+        self._set_manners()
+
+    def _set_manners(self) -> None:
+        config, manners = self.config, self.reception.manners
+        manners.parses = not config.tls and (self.http is not False or self.router.needs_head)
+        manners.waits = config.tls or manners.parses
+        manners.only_http = bool(self.http)
+        if config.proxy_protocol:
+            trusted = Trusted.parse(config.forwarded_allow_ips or "127.0.0.1,::1,unix")
+            manners.proxies = lambda host: host in trusted
+            manners.waits = True
+
+    # ---------------------------------------------------------------- routing
+
+    def place(self, arrival: Arrival) -> None:
+        """Decide whose a connection is, and hand it off."""
+        if self.http is None:
+            self._park(arrival)  # nobody knows yet what the application speaks
+            return
+        router = self.router
+        decision = router.decide(
+            arrival.head,
+            arrival.peer[0],
+            self.pool,
+            self.table,
+            self.system.clock(),
+            self.system.rng,
+        )
+        if type(decision) is not Route:
+            if self._somebody_comes():
+                self._park(arrival)
+            else:
+                self._refuse(arrival, decision.reason)
+            return
+        if arrival.hops > MAX_HOPS:
+            self._refuse(arrival, "The connection was moved too often.")
+            return
+        self.routes[decision.how] += 1
+        self._hand_off(arrival, self.handles[decision.worker], decision.how)
+
+    def _hand_off(self, arrival: Arrival, handle: WorkerHandle, how: How) -> None:
+        sock = arrival.sock
+        message = pack_handoff(
+            Handoff(
+                sock.family,
+                arrival.peer,
+                arrival.host,
+                arrival.listener,
+                min(arrival.hops, 255),
+                how,
+                arrival.secure,
+                True,
+                arrival.data,
+                arrival.server_name,
+            )
+        )
+        self.pool.reserve(handle.id)
+        try:
+            handle.hand(sock.fileno(), message)
+        except MailboxFull:
+            self.pool.release(handle.id)
+            self._refuse(arrival, "Too many requests wait for their worker.")
+            return
+        sock.detach()  # the mailbox owns the descriptor now
+
+    def _refuse(self, arrival: Arrival, reason: str) -> None:
+        self.reception.refuse(arrival, 503, reason, RETRY_AFTER)
+
+    # ---------------------------------------------------------------- parking
+
+    def _somebody_comes(self) -> bool:
+        return any(member.state is State.STARTING for member in self.pool.members)
+
+    def _park(self, arrival: Arrival) -> None:
+        """Keep a connection for a moment: a worker is about to be ready."""
+        if len(self._parked) >= self.config.backlog:
+            self._refuse(arrival, "No worker is ready, and too many requests wait for one.")
+            return
+        self._parked[arrival] = self.system.clock() + PATIENCE
+        if self._patience is None:
+            self._patience = self.system.reactor.callLater(PATIENCE, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        self._patience = None
+        now = self.system.clock()
+        for arrival, due in list(self._parked.items()):
+            if due > now:
+                self._patience = self.system.reactor.callLater(due - now, self._lose_patience)
+                return
+            del self._parked[arrival]
+            self._refuse(arrival, "No worker is ready.")
+
+    def _unpark(self) -> None:
+        parked, self._parked = self._parked, {}
+        for arrival in parked:
+            self.reception.receive(arrival)
+
+    # --------------------------------------------------- hands of the supervisor
+
+    def spawn(self, id: int, slot: int, generation: int) -> None:
+        """Start a worker."""
+        handle = WorkerHandle(self.system, self, id, slot, generation, self.config.backlog)
+        self.pool.add(id, slot)
+        self.handles[id] = handle
+        handle.spawn(
+            self.front_desk.fileno(),
+            {
+                "config": self.config.to_json(),
+                "secret": self.secret.hex(),
+                "pool": self.pool.view(),
+                "table_limit": TABLE_LIMIT,
+                "table_ttl": TABLE_TTL,
+            },
+        )
+
+    def retire(self, id: int, seconds: float, final: bool) -> None:
+        """Tell a worker to finish and leave."""
+        handle = self.handles.get(id)
+        if handle is not None:
+            self.pool.set_draining(id)
+            self._tell_pool()
+            handle.channel.send_json(Kind.DRAIN, seconds=seconds, final=final)
+
+    def kill(self, id: int, hard: bool) -> None:
+        """End a worker's process."""
+        handle = self.handles.get(id)
+        if handle is not None:
+            handle.send_signal(signal.SIGKILL if hard else signal.SIGQUIT)
+
+    def suspect(self, id: int, flag: bool, why: str = "silent") -> None:
+        """New connections avoid the worker, or no longer."""
+        reasons = self._suspects.setdefault(id, set())
+        (reasons.add if flag else reasons.discard)(why)
+        self.pool.suspect(id, bool(reasons))
+
+    def ended(self, code: int, reason: str) -> None:
+        """Everything is over."""
+        for arrival in list(self._parked):
+            self._refuse(arrival, "The server stops.")
+        self._parked.clear()
+        self.on_ended(code, reason)
+
+    # ------------------------------------------------------ what the handles say
+
+    def heard(self, handle: WorkerHandle, kind: Kind, body: bytes) -> None:
+        """A control frame has come from a worker."""
+        if kind is Kind.LOAD:
+            self._load(handle, decode_json(body))
+        elif kind is Kind.BIND:
+            self._bind(handle, body)
+        elif kind is Kind.FREE:
+            self.table.free(body)
+            self._tell_others(handle, Kind.FREE, body)
+        elif kind is Kind.PUBLISH:
+            self._publish(body)
+        elif kind is Kind.SUBSCRIBE:
+            self._topics.setdefault(body.decode(), {})[handle.id] = handle
+        elif kind is Kind.UNSUBSCRIBE:
+            self._topics.get(body.decode(), {}).pop(handle.id, None)
+        elif kind is Kind.READY:
+            self._ready(handle, **decode_json(body))
+        elif kind is Kind.FAILED:
+            self.supervisor.load_failed(handle.id, decode_json(body)["reason"])
+        elif kind is Kind.RETIRE:
+            self.supervisor.retire_request(handle.id)
+        elif kind is Kind.DONE:
+            self._withdraw(handle)
+            handle.channel.send(Kind.GO)
+
+    def _ready(self, handle: WorkerHandle, interface: str, http: bool) -> None:
+        handle.ready = True
+        self.interface = interface
+        if self.http != http:
+            self.http = http
+            self._set_manners()
+            self.on_manners(self.reception.manners.waits)
+            for arrival in self.reception.take_waiting():
+                self._parked[arrival] = 0.0
+        for other in self.handles.values():
+            if other is not handle and other.ready:
+                other.introduce(handle)
+                handle.introduce(other)
+        for key, owner in self.table.items():
+            handle.channel.send(Kind.BIND, b"%d %b" % (owner, key))
+        self.pool.set_ready(handle.id)
+        self._tell_pool()
+        self.supervisor.ready(handle.id)
+        self._unpark()
+
+    def _load(self, handle: WorkerHandle, fields: dict[str, Any]) -> None:
+        self.pool.report(handle.id, fields["live"], fields["taken"], fields["lag"])
+        handle.counters = fields
+        self.supervisor.heartbeat(handle.id)
+        if self._view_due is None:
+            self._view_due = self.system.reactor.callLater(VIEW_INTERVAL, self._send_view)
+
+    def _bind(self, handle: WorkerHandle, key: bytes) -> None:
+        """Every worker is told before the one that binds hears that they were."""
+        self.table.bind(key, handle.id, self.system.clock())
+        self._tell_others(handle, Kind.BIND, b"%d %b" % (handle.id, key))
+        handle.channel.send(Kind.BOUND)
+
+    def _tell_others(self, handle: WorkerHandle, kind: Kind, body: bytes) -> None:
+        for other in self.handles.values():
+            if other is not handle and other.ready:
+                other.channel.send(kind, body)
+
+    def _publish(self, body: bytes) -> None:
+        size = int.from_bytes(body[:2], "big")
+        for subscriber in self._topics.get(body[2 : 2 + size].decode(), {}).values():
+            if not subscriber.channel.behind:
+                subscriber.channel.send(Kind.MESSAGE, body)
+
+    def _tell_pool(self) -> None:
+        """Tell every worker who is there."""
+        view = self.pool.view()
+        for handle in self.handles.values():
+            if handle.ready:
+                handle.channel.send_json(Kind.POOL, pool=view)
+
+    def _send_view(self) -> None:
+        self._view_due = None
+        self._tell_pool()
+
+    def crowded(self, handle: WorkerHandle, flag: bool) -> None:
+        """A worker's mailbox is full, or has room again."""
+        self.suspect(handle.id, flag, "crowded")
+
+    def fell_silent(self, handle: WorkerHandle) -> None:
+        """A worker's channel has ended: without it, it is no use. Its process ends or is ended."""
+        if self.handles.get(handle.id) is handle and handle.ready:
+            self._withdraw(handle)
+            self.kill(handle.id, hard=True)
+
+    def _withdraw(self, handle: WorkerHandle) -> None:
+        """Route nothing to a worker any more."""
+        self.pool.set_gone(handle.id)
+        self.table.forget(handle.id)
+        self._suspects.pop(handle.id, None)
+        for subscribers in self._topics.values():
+            subscribers.pop(handle.id, None)
+        self._tell_pool()
+
+    def exited(self, handle: WorkerHandle, status: int) -> None:
+        """A worker's process has ended: what it had not taken in hand goes to others."""
+        self._withdraw(handle)
+        del self.handles[handle.id]
+        waiting = handle.close(self._adopt_leftovers)
+        for descriptor, message in waiting:
+            self._desk.fileDescriptorReceived(descriptor)
+            self._desk.dataReceived(message)
+        self.supervisor.exited(handle.id, status)
+
+    def _adopt_leftovers(self, box: MailboxTransport) -> None:
+        box.protocol = self._desk
+        box.finished = lambda: self._leftovers.discard(box)
+        self._leftovers.add(box)
+        box.startReading()
+
+    # ------------------------------------------------------------------- life
+
+    def open(self) -> None:
+        """Read the front desk."""
+        self._desk_box.startReading()
+
+    def rotate_logs(self) -> None:
+        """Tell the workers to reopen their logs."""
+        for handle in self.handles.values():
+            handle.channel.send(Kind.ROTATE)
+
+    def close(self) -> None:
+        """Give up everything."""
+        self.reception.close()
+        for call in (self._patience, self._view_due):
+            if call is not None and call.active():
+                call.cancel()
+        for box in (self._desk_box, *self._leftovers):
+            box.loseConnection()
+        self.front_desk.close()

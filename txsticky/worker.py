@@ -1,0 +1,441 @@
+"""
+The worker: adopts connections, serves them, gives away what is not its own, drains and leaves.
+
+A worker is a fresh interpreter (``python -m txsticky.worker N``, N its channel's descriptor).  The
+first frame on the channel says all it needs to know; then it loads the application, says READY, and
+reads its mailbox.  It leaves when it is told to, or when its channel ends because the primary has
+gone.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import random
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from .api import Here, install
+from .channel import Channel
+from .config import Config
+from .core.exchange import Exchange
+from .core.pool import Pool
+from .core.route import How
+from .core.table import Table
+from .core.wire import Handoff, Kind, Peer, decode_json, pack_handoff, unpack
+from .descriptor import MovableServer, MovableUNIXServer, adopt, begin, open_socket
+from .desk import WorkerDesk
+from .errors import MailboxFull
+from .gate import Gate, GatedServer, GatedUNIXServer
+from .mailbox import MailboxTransport
+from .serve import Serving
+
+log = Logger()
+
+#: The place that is not a worker: the primary's own mailbox.
+FRONT_DESK = 0
+#: Seconds between a change of load and its report, and between reports when nothing changes (the
+#: heartbeat).
+REPORT_SOON = 0.05
+HEARTBEAT = 0.5
+#: Seconds without a connection after which a draining worker leaves: a polling client has none
+#: between two polls.
+QUIET = 1.0
+
+
+class Connection:
+    """What the worker keeps of one connection."""
+
+    __slots__ = ("_worker", "handoff", "transport")
+
+    def __init__(self, worker: Worker, handoff: Handoff) -> None:
+        self._worker = worker
+        self.handoff = handoff
+        self.transport: Any = None
+
+    def closed(self) -> None:
+        """The connection is over."""
+        self._worker.forget(self)
+
+    def departed(self, sock: socket.socket, place: int, held: bytes) -> None:
+        """The connection has been taken away from its transport, to go to `place`."""
+        self._worker.forget(self)
+        self._worker.give(sock, place, self.handoff, held)
+
+
+class PlainMixin:
+    """A movable transport without a gate."""
+
+    connection: Connection
+
+    def closed(self) -> None:
+        self.connection.closed()
+
+
+class PlainServer(PlainMixin, MovableServer):
+    """A TCP connection without a gate."""
+
+
+class PlainUNIXServer(PlainMixin, MovableUNIXServer):
+    """A connection over a UNIX socket without a gate."""
+
+
+class Worker:
+    """
+    The running worker.
+
+    :param boot: what the primary said in its first frame.
+    :param reactor: the reactor that serves.
+    :param serving: the application, wrapped for its interface.
+    """
+
+    def __init__(
+        self, boot: dict[str, Any], config: Config, reactor: Any, serving: Serving
+    ) -> None:
+        self.id: int = boot["id"]
+        self.slot: int = boot["slot"]
+        self.config = config
+        self.serving = serving
+        self.pool = Pool.from_view(boot["pool"])
+        self.table = Table(boot["table_limit"], boot["table_ttl"])
+        self.router = config.router(bytes.fromhex(boot["secret"]))
+        self.live: set[Connection] = set()
+        self.taken = 0
+        self.given = 0
+        self.requests = 0
+        self.desk = WorkerDesk(self)
+        self._reactor = reactor
+        self._number = 0
+        self._descriptor = -1
+        self._report: Any = None
+        self._beat_due = 0.0
+        self._lag = 0.0
+        self._final = False
+        self._quiet_since = 0.0
+        self._leaving = False
+        self._waiting: collections.deque[Callable[[], None]] = collections.deque()
+        self._retire_after = _limit(config)
+        self.mailbox = MailboxTransport(socket.socket(fileno=boot["mailbox"]), reactor, self)
+        self.places: dict[int, MailboxTransport] = {}
+        self._add_place(FRONT_DESK, boot["front_desk"])
+        self.channel: Channel
+        self.here = Here(self)
+
+    def _add_place(self, place: int, descriptor: int) -> None:
+        old = self.places.pop(place, None)
+        if old is not None:
+            old.loseConnection()
+        self.places[place] = MailboxTransport(
+            socket.socket(fileno=descriptor),
+            self._reactor,
+            undelivered=lambda waiting: self._bounced(place, waiting),
+        )
+
+    # ------------------------------------------------------------------ start
+
+    def start(self, channel: socket.socket) -> None:
+        """Start the application; then say READY and read the mailbox."""
+        self.channel = Channel(channel, self._reactor, self._frame, self._primary_gone)
+        self.channel.startReading()
+        install(self.here)
+        maybeDeferred(self.serving.start).addCallbacks(self._ready, self._failed)
+
+    def _ready(self, _: object) -> None:
+        self.channel.send_json(Kind.READY, interface=self.serving.interface, http=self.serving.http)
+        self.mailbox.startReading()
+        self._beat_due = time.monotonic() + HEARTBEAT
+        self._beat()
+
+    def _failed(self, failure: Failure) -> None:
+        log.failure("The application did not start.", failure)
+        self.channel.send_json(
+            Kind.FAILED, reason=f"The application did not start: {failure.getErrorMessage()}"
+        )
+        self._reactor.callLater(0, self._exit, 3)
+
+    # ---------------------------------------------------------------- mailbox
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        """A descriptor has come; its message follows at once."""
+        self._descriptor = descriptor
+
+    def dataReceived(self, data: bytes) -> None:
+        """A message has come: a connection, or the mailbox of another worker."""
+        descriptor, self._descriptor = self._descriptor, -1
+        message = unpack(data)
+        if isinstance(message, Peer):
+            self._add_place(message.worker_id, descriptor)
+            return
+        if message.reserved:
+            self.taken += 1
+        self.adopt(open_socket(descriptor, message.family), message)
+
+    def adopt(self, sock: socket.socket, handoff: Handoff) -> None:
+        """Serve a connection that was handed here."""
+        connection = Connection(self, handoff)
+        self.live.add(connection)
+        self.changed()
+        try:
+            adopted = self._serve(sock, connection)
+        except BaseException:
+            self.live.discard(connection)
+            raise
+        if not adopted:
+            self.live.discard(connection)
+
+    def _serve(self, sock: socket.socket, connection: Connection) -> bool:
+        handoff = connection.handoff
+        native = getattr(self.serving, "adopt", None)
+        if native is not None:
+            native(sock, connection, self.desk)
+            return True
+        unix = sock.family == socket.AF_UNIX
+        if self.serving.http:
+            make: Any = GatedUNIXServer if unix else GatedServer
+        else:
+            make = PlainUNIXServer if unix else PlainServer
+        self._number += 1
+        transport = adopt(
+            self._reactor, sock, handoff.peer, self.serving.factory, make, self._number
+        )
+        if transport is None:
+            return False
+        connection.transport = transport
+        transport.connection = connection
+        transport.how = How(handoff.how).name
+        if self.serving.http:
+            transport.gate = Gate(
+                transport, self.desk, self.exchange(), handoff.peer[0], handoff.secure
+            )
+        begin(transport, handoff.prefix)
+        return True
+
+    def exchange(self) -> Exchange:
+        """A follower for a new conversation."""
+        return Exchange(self.config.head_limit)
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is no longer here."""
+        self.live.discard(connection)
+        self.changed()
+
+    # ------------------------------------------------------------------- give
+
+    def give(self, sock: socket.socket, place: int, handoff: Handoff, held: bytes) -> None:
+        """Give a connection away."""
+        if self._final and place == FRONT_DESK:
+            sock.close()  # the cluster stops: nobody is left to take it
+            return
+        self.given += 1
+        box = self.places.get(place) or self.places[FRONT_DESK]
+        message = pack_handoff(handoff.moved(held))
+        descriptor = sock.detach()
+        try:
+            box.sendFileDescriptor(descriptor)
+            box.write(message)
+        except MailboxFull:
+            self._bounced(place, [(descriptor, message)])
+
+    def _bounced(self, place: int, waiting: list[tuple[int, bytes]]) -> None:
+        """A mailbox does not take these: its worker is gone, or far behind. The front desk does."""
+        desk = self.places[FRONT_DESK]
+        for descriptor, message in waiting:
+            try:
+                if place == FRONT_DESK:
+                    raise MailboxFull(queued=desk.queued)
+                desk.sendFileDescriptor(descriptor)
+                desk.write(message)
+            except MailboxFull as full:
+                log.error("A connection is lost: {full}", full=full)
+                os.close(descriptor)
+
+    # --------------------------------------------------------------- bindings
+
+    def bind(self, key: bytes) -> Deferred[None]:
+        """Bind a key of the application to this worker; fires once it is known everywhere."""
+        done: Deferred[None] = Deferred()
+        self.table.bind(key, self.id, time.monotonic())
+        self.desk.unconfirmed += 1
+        self._waiting.append(lambda: done.callback(None))
+        self.channel.send(Kind.BIND, key)
+        return done
+
+    def free(self, key: bytes) -> None:
+        """Forget a key."""
+        self.table.free(key)
+        self.channel.send(Kind.FREE, key)
+
+    # ---------------------------------------------------------------- channel
+
+    def _frame(self, kind: Kind, body: bytes) -> None:
+        if kind is Kind.POOL:
+            self._pool_changed(Pool.from_view(decode_json(body)["pool"]))
+        elif kind is Kind.BIND:
+            owner, _, key = body.partition(b" ")
+            self.table.bind(key, int(owner), time.monotonic())
+        elif kind is Kind.FREE:
+            self.table.free(body)
+        elif kind is Kind.BOUND:
+            self.desk.unconfirmed -= 1
+            self._waiting.popleft()()
+            self.desk.confirmed()
+        elif kind is Kind.DRAIN:
+            fields = decode_json(body)
+            self.drain(fields["seconds"], fields["final"])
+        elif kind is Kind.GO:
+            self._exit(0)
+        elif kind is Kind.ROTATE:
+            self.serving.reopen_logs()
+        elif kind is Kind.MESSAGE:
+            self.here.message(body)
+
+    def _pool_changed(self, pool: Pool) -> None:
+        """A new view of the cluster. What is gone keeps no key and no mailbox of ours."""
+        for member in self.pool.members:
+            if pool.get(member.id) is None and member.id != self.id:
+                self.table.forget(member.id)
+                box = self.places.pop(member.id, None)
+                if box is not None:
+                    waiting = box.take_queue()
+                    box.loseConnection()
+                    self._bounced(member.id, waiting)
+        self.pool = pool
+
+    def _primary_gone(self) -> None:
+        """The primary has died: finish what is here, take nothing new, leave."""
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        self.mailbox.stopReading()
+        while self._waiting:
+            self._waiting.popleft()()
+        self.desk.unconfirmed = 0
+        self.desk.confirmed()
+        self.drain(self.config.graceful_timeout, final=True)
+
+    # ------------------------------------------------------------------- load
+
+    def changed(self) -> None:
+        """The load has changed: report it soon."""
+        if self._report is None:
+            self._report = self._reactor.callLater(REPORT_SOON, self._send_report)
+
+    def _send_report(self) -> None:
+        self._report = None
+        self.channel.send_json(
+            Kind.LOAD,
+            live=len(self.live),
+            taken=self.taken,
+            lag=round(self._lag, 4),
+            requests=self.requests,
+            given=self.given,
+        )
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        self._lag = max(0.0, now - self._beat_due)
+        self._beat_due = now + HEARTBEAT
+        self._reactor.callLater(HEARTBEAT, self._beat)
+        self.changed()
+        if self._leaving:
+            self._leave_if_quiet(now)
+
+    def request_done(self) -> None:
+        """One more request is answered; at the limit ask to be replaced."""
+        self.requests += 1
+        if self.requests == self._retire_after:
+            self.channel.send(Kind.RETIRE)
+
+    # ------------------------------------------------------------------ drain
+
+    def drain(self, seconds: float, final: bool) -> None:
+        """
+        Serve what is here to its end, give idle connections away, and leave.
+
+        :param seconds: by then the worker leaves whatever is still open.
+        :param final: the whole cluster stops: idle connections are closed, for nobody is left to
+            take them.
+        """
+        self._final = self._final or final
+        self._reactor.callLater(seconds, self._say_done)
+        if not self._leaving:
+            self._leaving = True
+            self.desk.draining = True
+            lasting = [c for c in list(self.live) if not self._let_go(c)]
+            for index, connection in enumerate(lasting):
+                # Long-lived ones are closed one by one over most of the time, so that their clients
+                # do not come back as a herd.
+                self._reactor.callLater(
+                    0.8 * seconds * index / len(lasting), self._close, connection
+                )
+        self._quiet_since = 0.0
+        self._leave_if_quiet(time.monotonic())
+
+    def _let_go(self, connection: Connection) -> bool:
+        """
+        Whether the connection will leave by itself: it is idle, or at the end of its response.
+        """
+        gate = getattr(connection.transport, "gate", None)
+        if gate is None:
+            return False
+        if self._final and gate.exchange.idle:
+            connection.transport.loseConnection()
+            return True
+        return bool(gate.drain()) or not gate.exchange.tunnel
+
+    def _close(self, connection: Connection) -> None:
+        transport = connection.transport
+        if connection not in self.live or transport is None:
+            return
+        if not self.serving.close_politely(transport.protocol):
+            transport.loseConnection()
+
+    def _leave_if_quiet(self, now: float) -> None:
+        if self.live:
+            self._quiet_since = 0.0
+        elif self._final:
+            self._say_done()
+        elif not self._quiet_since:
+            self._quiet_since = now
+        elif now - self._quiet_since >= QUIET:
+            self._say_done()
+
+    def _say_done(self) -> None:
+        if self.channel.connected:
+            self.channel.send(Kind.DONE)
+        else:
+            self._exit(0)
+
+    def _exit(self, status: int) -> None:
+        self.mailbox.stopReading()
+        stopping = maybeDeferred(self.serving.stop)
+        stopping.addErrback(
+            lambda failure: log.failure("The application did not stop cleanly.", failure)
+        )
+        stopping.addBoth(lambda _: self._leave(status))
+        self._reactor.callLater(5, self._leave, status)
+
+    def _leave(self, status: int) -> None:
+        exit_status.value = max(exit_status.value, status)
+        if self._reactor.running:
+            self._reactor.stop()
+
+
+class _Status:
+    value = 0
+
+
+exit_status = _Status()
+
+
+def _limit(config: Config) -> int:
+    """After how many requests the worker asks to be replaced; 0 = never."""
+    if not config.max_requests:
+        return 0
+    return config.max_requests + random.randint(0, config.max_requests_jitter)
