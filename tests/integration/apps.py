@@ -76,7 +76,7 @@ class Echo(Resource):
                 "peer": f"{peer.host}:{peer.port}",
                 "host": f"{host.host}:{host.port}",
             }
-        for name in {"worker", "pid", "length", "sha256"} & told.keys():
+        for name in [name for name in ("worker", "pid", "length", "sha256") if name in told]:
             request.setHeader(f"X-{name}".encode(), str(told[name]).encode())
         request.setHeader(b"X-N", _argument(request, b"n").encode("latin-1"))
         request.setResponseCode(int(_argument(request, b"status", "200")))

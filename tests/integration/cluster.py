@@ -219,7 +219,7 @@ class Cluster(Server):
         """
         port = free_port()
         target = app if ":" in app else f"{APPS}:{app}"
-        listen = f"tcp:{port}:interface=127.0.0.1:backlog=2048"
+        listen = f"tcp:{port}:interface=127.0.0.1"
         arguments = [
             "-m",
             "txsticky",
@@ -314,14 +314,10 @@ class ServerTestCase(SynchronousTestCase):
             cls._shared = self.server().__enter__()
 
     def run(self, result: TestResult) -> None:
-        before = len(result.errors) + len(result.failures)
         said = len(self._shared.log()) if self._shared else 0
         super().run(result)
-        if len(result.errors) + len(result.failures) > before and self._shared:
-            print(
-                f"--- {self.id()}: the server said\n{self._shared.log()[said:][-8000:]}",
-                file=sys.stderr,
-            )
+        if self._shared and not self._passed and (log := self._shared.log()[said:]):
+            print(f"--- during {self.id()} the server said\n{log[-8000:]}", file=sys.stderr)
         self._waiting.discard(self._testMethodName)
         if not self._waiting:
             self._end(result)

@@ -158,7 +158,8 @@ class SameAnswers(ClusterTestCase):
     def assert_same(self, scripts: list[Script]) -> None:
         """There is no difference."""
         found = self.differences(scripts)
-        self.assertEqual(found, [], f"{len(found)} of {len(scripts)}\n" + "\n".join(found[:5]))
+        if found:
+            self.fail("\n".join([f"{len(found)} of {len(scripts)} differ:", *found[:5]]))
 
     def test_drawn_streams(self) -> None:
         """Valid and broken streams, whole and in pieces."""

@@ -195,7 +195,8 @@ class Shapes(ClusterTestCase):
                 self.judge(what, outcome, stream)
             except AssertionError as fault:
                 wrong.append(f"{name}, cut at {at}: {fault}")
-        self.assertEqual(wrong, [], "\n".join(wrong))
+        if wrong:
+            self.fail("\n".join(wrong))
 
     def judge(self, what: str, outcome: Outcome, stream: bytes) -> None:
         """Raises AssertionError unless this is what was to happen."""
@@ -238,7 +239,8 @@ class Shapes(ClusterTestCase):
                 self.judge(what, Outcome(rest, outcome.end), stream)
             except AssertionError as fault:
                 wrong.append(f"{name}: {fault}")
-        self.assertEqual(wrong, [], "\n".join(wrong))
+        if wrong:
+            self.fail("\n".join(wrong))
 
     def length_of(self, response: Response, data: bytes) -> int:
         """How many bytes of the data the first response takes."""
