@@ -49,8 +49,6 @@ def main(arguments: list[str]) -> NoReturn:
     try:
         serving = load(config, boot["slot"])
     except AppLoadError as error:
-        if error.details:
-            log.debug("{details}", details=error.details)
         channel.sendall(encode_json(Kind.FAILED, reason=str(error)))
         sys.exit(3)
     from twisted.internet import reactor
@@ -58,9 +56,9 @@ def main(arguments: list[str]) -> NoReturn:
     from .worker import Worker, exit_status
 
     worker = Worker(boot, config, reactor, serving)
-    reactor.callWhenRunning(handle_signals, worker, reactor)  # type: ignore[attr-defined]
-    reactor.callWhenRunning(worker.start, channel)  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.callWhenRunning(handle_signals, worker, reactor)
+    reactor.callWhenRunning(worker.start, channel)
+    reactor.run()
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(exit_status.value)
@@ -145,8 +143,8 @@ def begin_logging() -> None:
         if failure is not None:
             text = f"{text}\n{failure.getTraceback()}"
         level = event.get("log_level", LogLevel.info).name
-        # type: ignore[union-attr]
-        sys.__stderr__.write("".join(f"[{level}] {line}\n" for line in text.splitlines()))
+
+        sys.stderr.write("".join(f"[{level}] {line}\n" for line in text.splitlines()))
 
     predicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
     globalLogBeginner.beginLoggingTo(

@@ -56,6 +56,7 @@ class Channel(abstract.FileDescriptor):
         lost: Callable[[], None],
     ) -> None:
         super().__init__(reactor)
+        self.reactor: Any = reactor
         sock.setblocking(False)
         self.socket = sock
         self.connected = 1

@@ -170,7 +170,8 @@ class Cluster(Service):
         """
         for acceptor in self.acceptors:
             acceptor.close()
-        return self.supervisor.stop(graceful)
+        stopped: Deferred[None] = self.supervisor.stop(graceful)
+        return stopped
 
     def stopService(self) -> Deferred[None]:
         """Stop gracefully; fires when the last worker has gone."""

@@ -25,8 +25,8 @@ DEMO = "txsticky.demo:resource"
 
 
 def _number(low: float, high: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    def check(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
-        if not low <= value <= high:
+    def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if not (isinstance(value, int | float) and low <= value <= high):
             raise ConfigError(
                 option=_option(attribute), value=value, hint=f"from {low:g} to {high:g}"
             )
@@ -56,21 +56,6 @@ def _parsed_by(parse: Callable[[str], object]) -> Callable[[Any, attrs.Attribute
 
 def _option(attribute: attrs.Attribute[Any]) -> str:
     return "--" + attribute.name.replace("_", "-")
-
-
-def _to(kind: Callable[[str], Any], what: str) -> Callable[[Any], Any]:
-    """
-    A converter for an option's text that complains with the option's name (`attrs.Converter`).
-    """
-
-    def convert(value: Any, field: attrs.Attribute[Any]) -> Any:
-        try:
-            return kind(value)
-        except (TypeError, ValueError):
-            raise ConfigError(option=_option(field), value=value, hint=what) from None
-
-    # type: ignore[return-value,call-overload,no-any-return]
-    return attrs.Converter(convert, takes_field=True)
 
 
 def default_workers(environ: Mapping[str, str]) -> int:
@@ -129,9 +114,7 @@ class Config:
 
     app: str = DEMO
     listen: tuple[str, ...] = attrs.field(default=("tcp:8080",), converter=tuple)
-    workers: int = attrs.field(
-        default=1, converter=_to(int, "a whole number"), validator=_number(1, 512)
-    )
+    workers: int = attrs.field(default=1, validator=_number(1, 512))
     interface: str = attrs.field(default="auto", validator=_one_of(*INTERFACES))
     factory: bool = False
     sticky: str = attrs.field(default="sid", validator=_parsed_by(parse_chain))
@@ -140,32 +123,17 @@ class Config:
     tls_key: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     proxy_protocol: bool = False
     forwarded_allow_ips: str = attrs.field(default="", validator=_parsed_by(Trusted.parse))
-    head_timeout: float = attrs.field(
-        default=10.0, converter=_to(float, "a number of seconds"), validator=_number(0.05, 3600)
-    )
+    head_timeout: float = attrs.field(default=10.0, validator=_number(0.05, 3600))
     head_limit: int = attrs.field(
         default=65536,
-        converter=_to(int, "a whole number of bytes"),
         validator=_number(1024, 131072),
     )
-    graceful_timeout: float = attrs.field(
-        default=30.0, converter=_to(float, "a number of seconds"), validator=_number(0, 86400)
-    )
-    worker_timeout: float = attrs.field(
-        default=30.0, converter=_to(float, "a number of seconds"), validator=_number(0, 86400)
-    )
-    max_requests: int = attrs.field(
-        default=0, converter=_to(int, "a whole number"), validator=_number(0, 1e9)
-    )
-    max_requests_jitter: int = attrs.field(
-        default=0, converter=_to(int, "a whole number"), validator=_number(0, 1e9)
-    )
-    keep_alive: float = attrs.field(
-        default=60.0, converter=_to(float, "a number of seconds"), validator=_number(0, 86400)
-    )
-    backlog: int = attrs.field(
-        default=2048, converter=_to(int, "a whole number"), validator=_number(1, 65535)
-    )
+    graceful_timeout: float = attrs.field(default=30.0, validator=_number(0, 86400))
+    worker_timeout: float = attrs.field(default=30.0, validator=_number(0, 86400))
+    max_requests: int = attrs.field(default=0, validator=_number(0, 1e9))
+    max_requests_jitter: int = attrs.field(default=0, validator=_number(0, 1e9))
+    keep_alive: float = attrs.field(default=60.0, validator=_number(0, 86400))
+    backlog: int = attrs.field(default=2048, validator=_number(1, 65535))
     status: str | None = None
     control: str | None = None
     bus: str = "local"

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import address, error, tcp, unix
 from twisted.internet.interfaces import IAddress, IProtocolFactory
@@ -36,7 +36,20 @@ log = Logger()
 Address = address.IPv4Address | address.IPv6Address | address.UNIXAddress
 
 
-class MovableMixin:
+if TYPE_CHECKING:
+
+    class _Base(tcp.Server):
+        """What the mixin is mixed into."""
+
+        protocol: Any
+        producer: Any
+        reactor: Any
+
+else:
+    _Base = object
+
+
+class MovableMixin(_Base):
     """
     What a server transport needs to be movable, mixed into `tcp.Server` or `unix.Server`.
 
@@ -55,7 +68,7 @@ class MovableMixin:
 
     def arrived(self, data: bytes) -> None:
         """Bytes have come from the client."""
-        self.protocol.dataReceived(data)  # type: ignore[attr-defined]
+        self.protocol.dataReceived(data)
 
     def ended(self) -> bool:
         """The client has closed its side. Whether the connection is to be lost now."""
@@ -67,16 +80,15 @@ class MovableMixin:
     # ------------------------------------------------------------------ input
 
     def startReading(self) -> None:
-        super().startReading()  # type: ignore[misc]
+        super().startReading()
         self._reading = True
         if self.unread and self._kick is None:
-            # type: ignore[attr-defined]
             self._kick = self.reactor.callLater(0, self._deliver_unread)
 
     def stopReading(self) -> None:
         if self._reading:
             self._reading = False
-            super().stopReading()  # type: ignore[misc]
+            super().stopReading()
         kick, self._kick = self._kick, None
         if kick is not None:
             kick.cancel()
@@ -84,15 +96,15 @@ class MovableMixin:
     def doRead(self) -> Any:
         # An event can be for reading and writing at once: the first may have taken the connection
         # away.
-        if not self.connected:  # type: ignore[attr-defined]
+        if not self.connected:
             return None
         data = self.unread
         if data:
             self.unread = b""
             return self._dataReceived(data)
-        return super().doRead()  # type: ignore[misc]
+        return super().doRead()
 
-    def _dataReceived(self, data: bytes) -> Any:
+    def _dataReceived(self, data: bytes | None) -> Any:
         if data:
             self.arrived(data)
             return None
@@ -112,20 +124,20 @@ class MovableMixin:
         except BaseException as raised:
             log.failure("Unhandled error in {transport}", transport=self)
             why = raised
-        if why and self.connected:  # type: ignore[attr-defined]
-            self.reactor._disconnectSelectable(self, why, True)  # type: ignore[attr-defined]
+        if why and self.connected:
+            self.reactor._disconnectSelectable(self, why, True)
 
     # ----------------------------------------------------------------- output
 
     def unsent(self) -> int:
         """How many bytes `write` accepted that are not yet in the kernel."""
-        # type: ignore[attr-defined,no-any-return]
-        return len(self.dataBuffer) - self.offset + self._tempDataLen
+
+        return int(len(self.dataBuffer) - self.offset + self._tempDataLen)
 
     def doWrite(self) -> Any:
-        if not self.connected:  # type: ignore[attr-defined]
+        if not self.connected:
             return None
-        why = super().doWrite()  # type: ignore[misc]
+        why = super().doWrite()
         if self._when_flushed is not None and why is None and not self.unsent():
             callback, self._when_flushed = self._when_flushed, None
             callback()
@@ -136,12 +148,12 @@ class MovableMixin:
         Call back once all output is in the kernel: now if one send does it. Never if the connection
         is lost.
         """
-        if self.unsent() and not self.disconnecting:  # type: ignore[attr-defined]
+        if self.unsent() and not self.disconnecting:
             why = self.doWrite()
             if why is not None:
-                self.reactor._disconnectSelectable(self, why, False)  # type: ignore[attr-defined]
+                self.reactor._disconnectSelectable(self, why, False)
                 return
-        if not self.connected:  # type: ignore[attr-defined]
+        if not self.connected:
             return
         if self.unsent():
             self._when_flushed = callback
@@ -153,9 +165,9 @@ class MovableMixin:
     def can_leave(self) -> bool:
         """Whether `detach` would take the connection away whole."""
         return bool(
-            self.connected  # type: ignore[attr-defined]
-            and not self.disconnecting  # type: ignore[attr-defined]
-            and not self._writeDisconnecting  # type: ignore[attr-defined]
+            self.connected
+            and not self.disconnecting
+            and not self._writeDisconnecting
             and not self.unsent()
         )
 
@@ -172,20 +184,20 @@ class MovableMixin:
         if not self.can_leave():
             raise RuntimeError("cannot detach: output is pending, or the connection is closing")
         self.stopReading()
-        self.stopWriting()  # type: ignore[attr-defined]
+        self.stopWriting()
         self.connected, self.disconnected = 0, 1
         self.producer = None
         unread, self.unread = self.unread, b""
-        sock: socket.socket = self.socket  # type: ignore[has-type]
-        del self.socket, self.fileno  # type: ignore[attr-defined]
+        sock: socket.socket = self.socket
+        del self.socket, self.fileno
         self.protocol = None
         return sock, unread
 
     def connectionLost(self, reason: Failure) -> None:
-        lost = bool(self.connected)  # type: ignore[has-type]
+        lost = bool(self.connected)
         self._when_flushed = None
         try:
-            super().connectionLost(reason)  # type: ignore[misc]
+            super().connectionLost(reason)
         finally:
             if lost:
                 self.closed()
@@ -193,7 +205,7 @@ class MovableMixin:
     # -------------------------------------------------------------- addresses
 
     def getPeer(self) -> Any:
-        return self.named_peer or super().getPeer()  # type: ignore[misc]
+        return self.named_peer or super().getPeer()
 
 
 class MovableServer(MovableMixin, tcp.Server):

@@ -188,7 +188,7 @@ class Gate:
                 step = exchange.next()
                 if step is None:
                     break
-                if type(step) is Ask:
+                if isinstance(step, Ask):
                     place = None if step.first else self.desk.whose(step.head, self.client)
                     if place is not None:
                         self.leave(place)
@@ -357,22 +357,22 @@ class GatedMixin(MovableMixin):
     def write(self, data: bytes) -> None:
         if data:
             data = self.gate.wrote(data)
-        super().write(data)  # type: ignore[misc]
+        super().write(data)
 
     def writeSequence(self, iovec: Any) -> None:
         self.write(b"".join(iovec))
 
     def loseConnection(self) -> None:
         if self.gate.may_close():
-            super().loseConnection()  # type: ignore[misc]
+            super().loseConnection()
 
     # The gate's side of it: `Host`.
 
     def deliver(self, data: bytes) -> None:
-        self.protocol.dataReceived(data)  # type: ignore[attr-defined]
+        self.protocol.dataReceived(data)
 
     def live(self) -> bool:
-        return bool(self.connected and not self.disconnecting)  # type: ignore[attr-defined]
+        return bool(self.connected and not self.disconnecting)
 
     def stop_reading(self) -> None:
         self.stopReading()
@@ -381,21 +381,22 @@ class GatedMixin(MovableMixin):
         self.startReading()
 
     def send(self, data: bytes) -> None:
-        super().write(data)  # type: ignore[misc]
+        super().write(data)
 
     def later(self, seconds: float, action: Callable[[], None]) -> Cancelable:
-        # type: ignore[attr-defined,no-any-return]
-        return self.reactor.callLater(seconds, self.guarded, action)
+
+        call: Cancelable = self.reactor.callLater(seconds, self.guarded, action)
+        return call
 
     def hang_up(self) -> None:
-        super().loseConnection()  # type: ignore[misc]
+        super().loseConnection()
 
     def gone(self) -> None:
-        if self.connected:  # type: ignore[has-type]
+        if self.connected:
             self.connectionLost(Failure(error.ConnectionDone()))
 
     def depart(self, place: int, held: bytes) -> None:
-        protocol = self.protocol  # type: ignore[has-type]
+        protocol = self.protocol
         sock, unread = self.detach()
         try:
             protocol.connectionLost(Failure(error.ConnectionDone()))

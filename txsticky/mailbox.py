@@ -26,6 +26,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import (
     IReactorFDSet,
     IReactorTime,
@@ -136,6 +137,10 @@ class MailboxTransport:
 
     # ---------------------------------------------------------------- sending
 
+    def is_closed(self) -> bool:
+        """Whether this end is closed: by us, or because the other end is."""
+        return bool(self.disconnecting)
+
     @property
     def queued(self) -> int:
         """How many messages wait here because the kernel's buffer is full."""
@@ -158,10 +163,10 @@ class MailboxTransport:
             the message is longer than `max_message`; the descriptor is then the caller's again.
         """
         descriptor, self._descriptor = self._descriptor, -1
-        if self.disconnecting or len(data) > self.max_message:
+        if self.is_closed() or len(data) > self.max_message:
             raise MailboxFull(queued=len(self._queue))
         if self._queue or not self._send(descriptor, data):
-            if self.disconnecting or len(self._queue) >= self._limit:
+            if self.is_closed() or len(self._queue) >= self._limit:
                 raise MailboxFull(queued=len(self._queue))
             self._queue.append((descriptor, data))
             self._start_writing()
@@ -323,10 +328,8 @@ class MailboxTransport:
         """A name for the log."""
         return "mailbox"
 
-    def getPeer(self) -> str:
+    def getPeer(self) -> UNIXAddress:  # noqa: N802
         """A mailbox has no address."""
-        return "mailbox"
+        return UNIXAddress(None)
 
-    def getHost(self) -> str:
-        """A mailbox has no address."""
-        return "mailbox"
+    getHost = getPeer  # noqa: N815

@@ -151,19 +151,27 @@ def config_of(options: dict[str, Any], environ: Any) -> Config:
     :raises ConfigError: a value cannot be.
     """
     fields: dict[str, Any] = {}
-    for name in (field.name for field in attrs.fields(Config)):
-        value = options.get(name.replace("_", "-"))
-        if value is None or value == []:
-            continue
-        fields[name] = (
-            bool(value)
-            if name in ("factory", "proxy_protocol", "debug_headers", "reload")
-            else value
-        )
+    for field in attrs.fields(Config):
+        value = options.get(field.name.replace("_", "-"))
+        if value is not None and value != []:
+            fields[field.name] = _converted(field, value)
     fields.setdefault("workers", default_workers(environ))
     if "FORWARDED_ALLOW_IPS" in environ:
         fields.setdefault("forwarded_allow_ips", environ["FORWARDED_ALLOW_IPS"])
     return Config(**fields)
+
+
+def _converted(field: attrs.Attribute[Any], value: Any) -> Any:
+    """An option's text as the type of its field; what is no number stays, and `Config` objects."""
+    if isinstance(field.default, bool):
+        return bool(value)
+    for kind in (int, float):
+        if type(field.default) is kind:
+            try:
+                return kind(value)
+            except ValueError:
+                return value
+    return value
 
 
 @implementer(IService)
@@ -281,6 +289,6 @@ def run(arguments: Sequence[str]) -> None:
     observer = FilteringLogObserver(textFileLogObserver(sys.stdout), [predicate])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     service.startService()
-    # type: ignore[attr-defined]
+
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.run()

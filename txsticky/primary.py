@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from .config import Config
 from .core.forwarded import Trusted
 from .core.pool import Pool, State
-from .core.route import How, Route
+from .core.route import How, Refusal
 from .core.table import Table
 from .core.wire import Handoff, Kind, Peer, decode_json, pack_handoff, unpack
 from .descriptor import open_socket
@@ -149,7 +149,7 @@ class Primary:
             self.system.clock(),
             self.system.rng,
         )
-        if type(decision) is not Route:
+        if isinstance(decision, Refusal):
             if self._somebody_comes():
                 self._park(arrival)
             else:
