@@ -17,4 +17,48 @@ A map of the house, each floor importing only what stands above it:
 * `plugin` and `__main__`: the command line.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import Here, current
+    from .cluster import Cluster
+    from .config import Config
+    from .errors import (
+        AppLoadError,
+        ConfigError,
+        ListenError,
+        MessageTooLarge,
+        TxstickyError,
+    )
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "AppLoadError",
+    "Cluster",
+    "Config",
+    "ConfigError",
+    "Here",
+    "ListenError",
+    "MessageTooLarge",
+    "TxstickyError",
+    "__version__",
+    "current",
+]
+
+_HOMES = {
+    "Cluster": "cluster",
+    "Config": "config",
+    "Here": "api",
+    "current": "api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: a worker does not need what the primary does."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)

@@ -328,8 +328,8 @@ class MailboxTransport:
         """A name for the log."""
         return "mailbox"
 
-    def getPeer(self) -> UNIXAddress:  # noqa: N802
+    def getPeer(self) -> UNIXAddress:
         """A mailbox has no address."""
         return UNIXAddress(None)
 
-    getHost = getPeer  # noqa: N815
+    getHost = getPeer
