@@ -1,0 +1,422 @@
+"""
+The life of the workers: which one is started, retired or killed, and when; a machine without I/O.
+
+A fleet has slots, 1 to N.  Each has one current worker, perhaps a successor that is starting, and
+workers of earlier days that are on their way out.  What happens is told to the machine by its
+methods; each returns the effects that somebody else has to bring about, in order.
+
+The rules:
+
+* A worker is replaced by starting its successor first.  Only when that one is ready does the old
+  one retire; if it fails, the old one stays.  There is one replacement under way at a time.
+* A worker that dies is started again after a pause that doubles with each death in a row.  A death
+  after a settled life begins a new row.
+* The fleet gives up only while nobody serves: at once if the application does not load at the very
+  first start, else when every slot has failed `ATTEMPTS` times in a row.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final
+
+from .stages import (
+    BEFORE_STOP,
+    SERVING,
+    SETTLED,
+    STOPPING,
+    Effect,
+    Ended,
+    Instance,
+    Kill,
+    Phase,
+    Reloading,
+    Retire,
+    Say,
+    Slot,
+    Spawn,
+    Stage,
+    Step,
+    how_it_ended,
+    pause,
+)
+
+#: Failed starts in a row, in every slot, after which a fleet that serves nobody gives up.
+ATTEMPTS: Final = 5
+#: Seconds that a retiring worker may be late before it is killed: its application has to stop, too.
+GRACE: Final = 5.0
+#: Seconds that a worker has to leave when it is asked to quit.
+QUIT_TIMEOUT: Final = 2.0
+#: What a worker exits with when its application does not load, and so does the cluster (gunicorn).
+LOAD_FAILURE: Final = 3
+
+
+class Fleet:
+    """
+    All workers of a cluster.
+
+    Times are absolute, in seconds, on any one clock that does not go back.  Events about an id that
+    is not known (any more) are ignored.
+
+    :ivar instances: the processes that live, by id.
+    :ivar slots: by number.
+    :param workers: how many slots, 1 or more.
+    :param graceful_timeout: seconds that a retiring worker gets to finish what it holds.
+    :param boot_timeout: seconds after which a worker that is not ready has failed.
+    """
+
+    def __init__(
+        self, workers: int, graceful_timeout: float = 30.0, boot_timeout: float = 60.0
+    ) -> None:
+        self.graceful_timeout = graceful_timeout
+        self.boot_timeout = boot_timeout
+        self.phase = Phase.NEW
+        self.generation = 1
+        self.instances: dict[int, Instance] = {}
+        self.slots = {number: Slot(number) for number in range(1, workers + 1)}
+        self.next_id = 1
+        self._plan: deque[Step] = deque()
+        self._reloading = False
+        self._again = False
+        self.ever_ready = False
+        self._verdict = (0, "it was told to stop")
+        self._effects: list[Effect] = []
+
+    # -------------------------------------------------------------------- events: the workers
+
+    def start(self, now: float) -> list[Effect]:
+        """Fill the slots."""
+        self.phase = Phase.RUNNING
+        for slot in self.slots.values():
+            if slot.current is None:
+                self._spawn(slot, now)
+            elif slot.current.unwanted:
+                self._plan_replacement(slot.current)
+        return self._settle(now)
+
+    def ready(self, id: int, now: float) -> list[Effect]:
+        """The worker's application is loaded and started."""
+        worker = self.instances.get(id)
+        if worker is None or worker.stage is not Stage.STARTING:
+            return []
+        worker.move(Stage.READY)
+        worker.since, worker.deadline = now, None
+        self.ever_ready = True
+        for slot in self.slots.values():
+            slot.failures = 0
+        self._say("info", "Worker {slot} (id {id}) is ready.", worker)
+        slot = self.slots[worker.slot]
+        if slot.successor is worker and slot.current is not None:
+            old, slot.current, slot.successor = slot.current, worker, None
+            self._forgive(slot, old, now)
+            self._retire(old, now)
+        return self._settle(now)
+
+    def load_failed(self, id: int, reason: str, now: float) -> list[Effect]:
+        """The worker says that its application does not load; it is about to exit."""
+        worker = self.instances.get(id)
+        if worker is None or worker.stage is not Stage.STARTING:
+            return []
+        worker.move(Stage.LEAVING)
+        worker.deadline = now + GRACE
+        self._start_failed(worker, reason, LOAD_FAILURE, now)
+        return self._settle(now)
+
+    def not_spawned(self, id: int, reason: str, now: float) -> list[Effect]:
+        """The process could not be created; there will be no exit."""
+        worker = self.instances.pop(id, None)
+        if worker is not None and worker.stage is Stage.STARTING:
+            self._start_failed(worker, reason, 1, now)
+        return self._settle(now)
+
+    def exited(self, id: int, status: int, now: float) -> list[Effect]:
+        """
+        The worker's process has ended.  What it had said before must be told before.
+
+        :param status: its exit code, or the negative number of the signal that ended it.
+        """
+        worker = self.instances.pop(id, None)
+        if worker is None:
+            return []
+        how = how_it_ended(status)
+        if worker.stage is Stage.STARTING:
+            code = LOAD_FAILURE if status == LOAD_FAILURE else 1
+            self._start_failed(worker, f"it {how} before it was ready", code, now)
+        elif worker.stage is Stage.READY:
+            slot = self._lost(worker, now)
+            if slot.current is None:
+                self._wait(slot, now)
+            self._say("error", "Worker {slot} (id {id}) {how} unexpectedly.", worker, how=how)
+        else:
+            level = "warn" if status and worker.stage is Stage.RETIRING else "info"
+            self._say(level, "Worker {slot} (id {id}) has left: it {how}.", worker, how=how)
+        return self._settle(now)
+
+    def silent(self, id: int, now: float) -> list[Effect]:
+        """The worker has given no sign of life for too long: fence it and start anew at once."""
+        worker = self.instances.get(id)
+        if worker is None or worker.stage not in SERVING:
+            return []
+        self._say("error", "Worker {slot} (id {id}) gives no sign of life and is killed.", worker)
+        was_current = worker.stage is Stage.READY
+        self._kill(worker, now, hard=True)
+        if was_current:
+            slot = self._lost(worker, now)
+            if slot.current is None:
+                self._spawn(slot, now)
+        return self._settle(now)
+
+    def retire_request(self, id: int, now: float) -> list[Effect]:
+        """The worker asks to be replaced: it has served as many requests as it should."""
+        return self._unwanted(id, "has served its number of requests", now)
+
+    # ------------------------------------------------------------------- events: the operator
+
+    def drain(self, id: int, now: float) -> list[Effect]:
+        """Replace one worker, for the operator."""
+        return self._unwanted(id, "is drained by the operator's wish", now)
+
+    def reload(self, now: float) -> list[Effect]:
+        """Replace all workers, slot by slot.  During a reload, exactly one more is noted."""
+        if self.phase is Phase.RUNNING:
+            if self._reloading:
+                self._again = True
+                self._say("info", "A reload is under way; another one follows it.")
+            else:
+                self._begin_reload()
+        return self._settle(now)
+
+    def scale(self, delta: int, now: float) -> list[Effect]:
+        """So many slots more or, if negative, less; the highest go first, and one always stays."""
+        if self.phase is not Phase.RUNNING:
+            return []
+        wanted = max(1, len(self.slots) + delta)
+        for number in range(len(self.slots), wanted, -1):
+            slot = self.slots.pop(number)
+            for worker in filter(None, (slot.current, slot.successor)):
+                self._dismiss(worker, now)
+        for number in range(len(self.slots) + 1, wanted + 1):
+            self.slots[number] = Slot(number)
+            self._spawn(self.slots[number], now)
+        self._say("info", "The number of workers is {workers}.", workers=wanted)
+        return self._settle(now)
+
+    def stop(self, graceful: bool, now: float) -> list[Effect]:
+        """
+        End all workers.  A second call hurries: from graceful to quick, from quick to at once.
+
+        :param graceful: let them finish what they hold, for the graceful timeout.
+        """
+        began = self.phase
+        if began is Phase.ENDED:
+            return []
+        self._clear_plans()
+        self.phase = Phase.DRAINING if graceful and began in BEFORE_STOP else Phase.QUITTING
+        for worker in self.instances.values():
+            if began is Phase.QUITTING:
+                if worker.deadline is not None:
+                    self._kill(worker, now, hard=True)
+            elif self.phase is Phase.DRAINING:
+                self._dismiss(worker, now, final=True)
+            elif worker.stage is not Stage.LEAVING:
+                self._kill(worker, now, hard=worker.stage is Stage.STARTING)
+        return self._settle(now)
+
+    # ----------------------------------------------------------------------------------- time
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what is due."""
+        for worker in list(self.instances.values()):
+            if worker.deadline is not None and worker.deadline <= now:
+                self._overdue(worker, now)
+        for slot in self.slots.values():
+            if slot.due is not None and slot.due <= now:
+                slot.due = None
+                if slot.current is None:
+                    self._spawn(slot, now)
+                else:
+                    self._plan_replacement(slot.current)
+        return self._settle(now)
+
+    def wake(self) -> float | None:
+        """The time of the next `tick`; None if there is nothing to wait for."""
+        times = [worker.deadline for worker in self.instances.values()]
+        times += [slot.due for slot in self.slots.values()]
+        return min((time for time in times if time is not None), default=None)
+
+    # --------------------------------------------------------------------------- replacements
+
+    def _unwanted(self, id: int, why: str, now: float) -> list[Effect]:
+        worker = self.instances.get(id)
+        if worker is not None and worker.stage is Stage.READY and not worker.unwanted:
+            worker.unwanted = True
+            self._say("info", "Worker {slot} (id {id}) {why}: a successor is due.", worker, why=why)
+            self._plan_replacement(worker)
+        return self._settle(now)
+
+    def _plan_replacement(self, worker: Instance) -> None:
+        self._plan.append(Step(worker.slot, worker.id + 1, reload=False))
+
+    def _begin_reload(self) -> None:
+        self.generation += 1
+        self._reloading = True
+        self._effects.append(Reloading(True))
+        self._say("info", "The reload begins: generation {generation}.", generation=self.generation)
+        self._plan += [Step(number, self.next_id, reload=True) for number in self.slots]
+
+    def _reload_is_over(self, level: str, text: str) -> None:
+        self._reloading = False
+        self._effects.append(Reloading(False))
+        self._say(level, text)
+        if self._again:
+            self._again = False
+            self._begin_reload()
+
+    def _advance(self, now: float) -> None:
+        """Go on with the plan as far as possible without waiting."""
+        while self._plan:
+            step = self._plan[0]
+            slot = self.slots.get(step.slot)
+            if slot is not None and not step.is_done(slot):
+                self._spawn_if_idle(slot, now)
+                return  # until the one that is starting is ready or has failed
+            self._plan.popleft()
+            if step.reload and not any(step.reload for step in self._plan):
+                self._reload_is_over("info", "The reload is complete.")
+
+    def _step_failed(self, worker: Instance) -> None:
+        """If the worker was to be what the plan waits for: give that up."""
+        if not self._plan:
+            return
+        step = self._plan[0]
+        if step.slot != worker.slot or worker.id < step.first_new:
+            return
+        if not step.reload:
+            self._plan.popleft()
+            return
+        self._plan = deque(step for step in self._plan if not step.reload)
+        self._reload_is_over(
+            "error", "The reload is given up; workers that were not yet replaced stay."
+        )
+
+    # ------------------------------------------------------------------------ starts and ends
+
+    def _spawn_if_idle(self, slot: Slot, now: float) -> None:
+        """Start a worker in the slot unless one is starting there."""
+        starts = slot.current is not None and slot.current.stage is Stage.STARTING
+        if not starts and slot.successor is None:
+            self._spawn(slot, now)
+
+    def _spawn(self, slot: Slot, now: float) -> None:
+        deadline = now + self.boot_timeout
+        worker = Instance(self.next_id, slot.number, self.generation, deadline=deadline)
+        self.next_id += 1
+        self.instances[worker.id] = worker
+        slot.due = None
+        if slot.current is None:
+            slot.current = worker
+        else:
+            slot.successor = worker
+        self._effects.append(Spawn(worker.id, worker.slot, worker.generation))
+
+    def _start_failed(self, worker: Instance, reason: str, exit_code: int, now: float) -> None:
+        slot = self.slots[worker.slot]
+        slot.failures += 1
+        slot.deaths += 1
+        if slot.successor is worker:
+            slot.successor = None
+        else:
+            slot.current = None
+        self._say("error", "Worker {slot} (id {id}) did not start: {reason}", worker, reason=reason)
+        if exit_code == LOAD_FAILURE and not self.ever_ready:
+            self._give_up(exit_code, reason, now)
+        elif self._hopeless():
+            sentence = "every worker failed to start, {} times in a row; the last time: {}"
+            self._give_up(exit_code, sentence.format(ATTEMPTS, reason), now)
+        else:
+            if slot.current is None or slot.current.unwanted:
+                self._wait(slot, now)
+            self._step_failed(worker)
+
+    def _hopeless(self) -> bool:
+        nobody_serves = not any(worker.stage in SERVING for worker in self.instances.values())
+        return nobody_serves and all(slot.failures >= ATTEMPTS for slot in self.slots.values())
+
+    def _give_up(self, exit_code: int, reason: str, now: float) -> None:
+        self._verdict = (exit_code, reason)
+        self._clear_plans()
+        self.phase = Phase.QUITTING
+        for worker in self.instances.values():
+            if worker.stage is not Stage.LEAVING:
+                self._kill(worker, now, hard=True)
+
+    def _lost(self, worker: Instance, now: float) -> Slot:
+        """A ready worker has died. A successor that is starting already takes its place."""
+        slot = self.slots[worker.slot]
+        self._forgive(slot, worker, now)
+        slot.deaths += 1
+        slot.current, slot.successor = slot.successor, None
+        return slot
+
+    def _forgive(self, slot: Slot, worker: Instance, now: float) -> None:
+        if now - worker.since >= SETTLED:
+            slot.deaths = 0
+
+    def _wait(self, slot: Slot, now: float) -> None:
+        slot.due = now + pause(slot.deaths)
+
+    def _dismiss(self, worker: Instance, now: float, final: bool = False) -> None:
+        """Let a worker go in peace; one that is starting holds nothing that needs it."""
+        if worker.stage is Stage.STARTING:
+            self._kill(worker, now, hard=True)
+        elif worker.stage in SERVING:
+            self._retire(worker, now, final)
+
+    def _retire(self, worker: Instance, now: float, final: bool = False) -> None:
+        seconds = self.graceful_timeout
+        if worker.deadline is None:
+            worker.move(Stage.RETIRING)
+        else:  # it retires already, and the time that it was given runs
+            seconds = max(0.0, min(seconds, worker.deadline - GRACE - now))
+        worker.deadline = now + seconds + GRACE
+        self._effects.append(Retire(worker.id, seconds, final))
+
+    def _kill(self, worker: Instance, now: float, hard: bool) -> None:
+        if worker.stage is not Stage.LEAVING:
+            worker.move(Stage.LEAVING)
+        worker.deadline = None if hard else now + QUIT_TIMEOUT
+        self._effects.append(Kill(worker.id, hard))
+
+    def _overdue(self, worker: Instance, now: float) -> None:
+        was_starting = worker.stage is Stage.STARTING
+        if not was_starting:
+            self._say(
+                "warn", "Worker {slot} (id {id}) did not leave in time and is killed.", worker
+            )
+        self._kill(worker, now, hard=True)
+        if was_starting:
+            reason = f"it was not ready within {self.boot_timeout:g} s"
+            self._start_failed(worker, reason, 1, now)
+
+    def _clear_plans(self) -> None:
+        self._plan.clear()
+        self._reloading = self._again = False
+        for slot in self.slots.values():
+            slot.due = None
+
+    # --------------------------------------------------------------------------------- saying
+
+    def _say(self, level: str, text: str, worker: Instance | None = None, **fields: Any) -> None:
+        if worker is not None:
+            fields.update(slot=worker.slot, id=worker.id)
+        self._effects.append(Say(level, text, fields))
+
+    def _settle(self, now: float) -> list[Effect]:
+        """What every event ends with: go on with the plan, see whether all is over, hand out."""
+        if self.phase is Phase.RUNNING:
+            self._advance(now)
+        elif self.phase in STOPPING and not self.instances:
+            self.phase = Phase.ENDED
+            self._effects.append(Ended(*self._verdict))
+        effects, self._effects = self._effects, []
+        return effects

@@ -1,0 +1,178 @@
+"""The stages that a worker and a fleet go through, and the effects that `lifecycle` asks for."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+
+class Stage(enum.Enum):
+    """Where a worker is in its life."""
+
+    STARTING = "starting"  # it holds no connection yet
+    READY = "ready"
+    RETIRING = "retiring"  # told to drain; it still serves what it holds
+    LEAVING = "leaving"  # failed or killed; only its exit is awaited
+
+
+#: What may follow.
+MOVES: Final = {
+    Stage.STARTING: {Stage.READY, Stage.LEAVING},
+    Stage.READY: {Stage.RETIRING, Stage.LEAVING},
+    Stage.RETIRING: {Stage.LEAVING},
+    Stage.LEAVING: set[Stage](),
+}
+#: Holding connections, or able to.
+SERVING: Final = {Stage.READY, Stage.RETIRING}
+#: In a slot, as opposed to on the way out.
+PLACED: Final = {Stage.STARTING, Stage.READY}
+
+
+class Phase(enum.Enum):
+    """Where the fleet is in its life."""
+
+    NEW = "new"
+    RUNNING = "running"
+    DRAINING = "draining"  # told to stop gracefully
+    QUITTING = "quitting"  # told to stop quickly, or given up
+    ENDED = "ended"
+
+
+#: Not yet told to stop.
+BEFORE_STOP: Final = {Phase.NEW, Phase.RUNNING}
+#: Waiting for the last worker to exit.
+STOPPING: Final = {Phase.DRAINING, Phase.QUITTING}
+
+
+# ---------------------------------------------------------------------------------- effects
+
+
+@attrs.frozen
+class Spawn:
+    """Start a worker."""
+
+    id: int
+    slot: int
+    generation: int
+
+
+@attrs.frozen
+class Retire:
+    """Tell a worker to drain within so many seconds; `final` if the whole cluster stops."""
+
+    id: int
+    seconds: float
+    final: bool
+
+
+@attrs.frozen
+class Kill:
+    """End a worker: at once and for certain if `hard`, else by asking it to quit."""
+
+    id: int
+    hard: bool
+
+
+@attrs.frozen
+class Reloading:
+    """A rolling reload has begun, or is over."""
+
+    under_way: bool
+
+
+@attrs.frozen
+class Say:
+    """Log an event: the name of a level, a format string and its fields (`twisted.logger`)."""
+
+    level: str
+    text: str
+    fields: Mapping[str, Any]
+
+
+@attrs.frozen
+class Ended:
+    """No worker is left and none will come; the process should exit with `exit_code`."""
+
+    exit_code: int
+    reason: str
+
+
+Effect = Spawn | Retire | Kill | Reloading | Say | Ended
+
+
+# ----------------------------------------------------------------------------------- values
+
+#: Seconds: the pause after the first death in a row, and the longest.
+BACKOFF_FIRST: Final = 0.1
+BACKOFF_MOST: Final = 30.0
+#: Seconds of being ready after which a worker has settled.
+SETTLED: Final = 10.0
+
+
+@attrs.define
+class Instance:
+    """
+    One worker process.
+
+    :param since: when it became ready.
+    :param deadline: when the present stage has lasted too long.
+    :param unwanted: it is to be replaced for a reason of its own, as opposed to a reload.
+    """
+
+    id: int
+    slot: int
+    generation: int
+    stage: Stage = Stage.STARTING
+    since: float = 0.0
+    deadline: float | None = None
+    unwanted: bool = False
+
+    def move(self, stage: Stage) -> None:
+        """Enter another stage."""
+        assert stage in MOVES[self.stage], (self, stage)
+        self.stage = stage
+
+
+@attrs.define
+class Slot:
+    """
+    A worker's place.  `current` is None while the next one waits for its time, `due`.
+
+    :param successor: starting, to replace a current worker that is ready.
+    :param deaths: in a row, of workers that had not settled; they make the pause.
+    :param failures: starts in a row that did not get ready, while nobody in the fleet did.
+    """
+
+    number: int
+    current: Instance | None = None
+    successor: Instance | None = None
+    due: float | None = None
+    deaths: int = 0
+    failures: int = 0
+
+
+@attrs.frozen
+class Step:
+    """Bring a slot to a ready worker whose id is at least `first_new`."""
+
+    slot: int
+    first_new: int
+    reload: bool
+
+    def is_done(self, slot: Slot) -> bool:
+        """Whether the slot is there already."""
+        current = slot.current
+        return current is not None and current.stage is Stage.READY and current.id >= self.first_new
+
+
+def pause(deaths: int) -> float:
+    """Seconds to wait after so many deaths in a row, 1 or more."""
+    return min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(deaths - 1, 32))
+
+
+def how_it_ended(status: int) -> str:
+    """Tell an exit status: a code, or the negative number of a signal."""
+    return f"was ended by signal {-status}" if status < 0 else f"exited with code {status}"
