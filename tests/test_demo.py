@@ -357,6 +357,19 @@ class VisitorsTests(SynchronousTestCase):
             tab.say(payload)
             self.assertEqual(tab.messages(), [{"type": "close", "code": live.BAD_MESSAGE}])
 
+    def test_closing(self) -> None:
+        """A tab that is on its way out is told nothing more, and the others are."""
+        tabs = [self.join(), self.join()]
+        tabs[0].protocol.sendClose()
+        for tab in tabs:
+            tab.messages()
+        self.cluster.workers[0]["live"] = 2
+        self.clock.advance(live.PERIOD)
+        self.cluster.publish(live.TOPIC, live.chat_message(b'{"name": "Bob", "text": "x"}', 9))
+        self.assertEqual(
+            [[m["type"] for m in tab.messages()] for tab in tabs], [[], ["pool", "chat"]]
+        )
+
     def test_nobody_left(self) -> None:
         """When the last tab has gone, nothing is subscribed and no clock ticks."""
         tabs = [Tab(self.visitors), Tab(self.visitors)]

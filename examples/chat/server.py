@@ -25,8 +25,12 @@ class Talker(WebSocketServerProtocol):
 
     def onOpen(self) -> None:
         here = txsticky.current()
-        self.leave = here.subscribe(ROOM, self.sendMessage)
+        self.leave = here.subscribe(ROOM, self.hear)
         here.publish(ROOM, f"Somebody came in, to worker {here.slot}.".encode())
+
+    def hear(self, message: bytes) -> None:
+        if self.state == self.STATE_OPEN:  # not if it is just being closed
+            self.sendMessage(message)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if isBinary:

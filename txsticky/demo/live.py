@@ -55,9 +55,14 @@ class Visitor(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no
 
     def onOpen(self) -> None:
         place = self.factory.place()
-        self.sendMessage(message("hello", **whoami(place)))
-        self.leave = place.subscribe(TOPIC, self.sendMessage)
+        self.tell(message("hello", **whoami(place)))
+        self.leave = place.subscribe(TOPIC, self.tell)
         self.factory.joined(self)
+
+    def tell(self, payload: bytes) -> None:
+        """Send a message, unless the WebSocket is being closed (autobahn would raise)."""
+        if self.state == self.STATE_OPEN:
+            self.sendMessage(payload)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         place = self.factory.place()
@@ -103,7 +108,7 @@ class Visitors(WebSocketServerFactory):  # type: ignore[misc]  # autobahn has no
             self.shown = b""
             self.ticker.start(PERIOD)
         else:
-            visitor.sendMessage(self.shown)
+            visitor.tell(self.shown)
 
     def left(self, visitor: Visitor) -> None:
         """Stop looking at the pool when nobody is there to see it."""
@@ -117,4 +122,4 @@ class Visitors(WebSocketServerFactory):  # type: ignore[misc]  # autobahn has no
         if pool != self.shown:
             self.shown = pool
             for visitor in list(self.visitors):
-                visitor.sendMessage(pool)
+                visitor.tell(pool)
