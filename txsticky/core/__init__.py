@@ -1,1 +1,1 @@
-"""Values and decisions, free of I/O: no reactor, no socket, no operating system, no clock of its own."""
+"""Values and decisions, free of I/O: no reactor, no socket, no operating system, no clock."""

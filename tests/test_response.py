@@ -1,0 +1,211 @@
+"""Following responses, and adding header lines to them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from txsticky.core.response import BODY, HEAD, PASSING, SILENT, Response
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
+COOKIE = b"Set-Cookie: a=b\r\n"
+
+
+def due(method: bytes = b"GET", lines: bytes = b"", limit: int = 65536) -> Response:
+    """A follower for which a response is due."""
+    response = Response(limit)
+    response.expect(method, lines)
+    return response
+
+
+class FollowTests(SynchronousTestCase):
+    """Where a response stands."""
+
+    def test_whole_responses(self) -> None:
+        """A response of known length is complete with its last byte, and not before."""
+        for data in (
+            OK,
+            CHUNKED,
+            CONTINUE + OK,
+            CONTINUE + b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + CHUNKED,
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 204 No Content\r\n\r\n",
+            b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
+        ):
+            response = due()
+            self.assertEqual(response.follow(data[:-1]), data[:-1])
+            self.assertIn(response.phase, (HEAD, BODY), data)
+            response.follow(data[-1:])
+            self.assertIs(response.phase, SILENT, data)
+
+    def test_head(self) -> None:
+        """The response to HEAD ends with its head, whatever length it names."""
+        response = due(b"HEAD")
+        response.follow(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+        self.assertIs(response.phase, SILENT)
+
+    def test_body_of_a_head_response(self) -> None:
+        """A server that answers HEAD with a body is not understood, nor is its output changed."""
+        response = due(b"HEAD")
+        self.assertEqual(response.follow(OK), OK)
+        self.assertIs(response.phase, PASSING)
+
+    def test_late_body_of_a_head_response(self) -> None:
+        """The same holds for a body that comes in a later write."""
+        response = due(b"HEAD")
+        response.follow(OK[:-5])
+        self.assertEqual(response.follow(OK[-5:]), OK[-5:])
+        self.assertIs(response.phase, PASSING)
+
+    def test_until_close(self) -> None:
+        """A response without a length lasts until the connection closes."""
+        response = due()
+        response.follow(b"HTTP/1.1 200 OK\r\n\r\nbody")
+        self.assertIs(response.phase, PASSING)
+        self.assertTrue(response.until_close)
+
+    def test_switching(self) -> None:
+        """Behind a 101 nothing is followed any more."""
+        response = due()
+        self.assertEqual(response.follow(SWITCHING + b"\x81\x02hi"), SWITCHING + b"\x81\x02hi")
+        self.assertIs(response.phase, PASSING)
+        self.assertFalse(response.until_close)
+
+    def test_close(self) -> None:
+        """Connection: close is seen, and the response is followed to its end none the less."""
+        response = due()
+        response.follow(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\n")
+        self.assertEqual((response.closes, response.phase), (True, BODY))
+
+    def test_close_of_an_interim_response(self) -> None:
+        """Only the final response says whether the connection closes."""
+        response = due()
+        response.follow(b"HTTP/1.1 100 Continue\r\nConnection: close\r\n\r\n" + OK)
+        self.assertFalse(response.closes)
+
+    def test_started(self) -> None:
+        """The final response has started with its first byte; an interim one does not count."""
+        response = due()
+        response.follow(CONTINUE)
+        self.assertFalse(response.started)
+        response.follow(b"H")
+        self.assertTrue(response.started)
+
+    def test_output_that_is_not_due(self) -> None:
+        """Output that answers nothing is passed on, and nothing is followed any more."""
+        response = Response(65536)
+        self.assertEqual(response.follow(b"220 mail.example\r\n"), b"220 mail.example\r\n")
+        self.assertIs(response.phase, PASSING)
+
+    def test_more_than_one_response(self) -> None:
+        """A second response to one request is output that is not due."""
+        response = due()
+        self.assertEqual(response.follow(OK + OK), OK + OK)
+        self.assertIs(response.phase, PASSING)
+
+    def test_odd_responses(self) -> None:
+        """Odd output passes unchanged, and nothing is followed any more."""
+        for data in (
+            b"HTTP/1.1 200 OK\nContent-Length: 1\n\nx\r\n\r\n",
+            b"hello\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\n\r\nx",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nhello\r\n",
+        ):
+            response = due()
+            self.assertEqual(response.follow(data), data)
+            self.assertIs(response.phase, PASSING, data)
+
+    def test_head_without_end(self) -> None:
+        """A response head beyond the limit is followed no further."""
+        response = due(limit=100)
+        data = b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100
+        self.assertEqual(response.follow(data), data)
+        self.assertIs(response.phase, PASSING)
+
+
+class LinesTests(SynchronousTestCase):
+    """Adding header lines."""
+
+    def test_behind_the_status_line(self) -> None:
+        """The lines stand right behind the status line, whatever follows."""
+        self.assertEqual(due(lines=COOKIE).follow(OK), OK.replace(b"OK\r\n", b"OK\r\n" + COOKIE))
+
+    def test_switching(self) -> None:
+        """A 101 gets the lines, too."""
+        sent = due(lines=COOKIE).follow(SWITCHING + b"\x81\0")
+        self.assertEqual(
+            sent, SWITCHING.replace(b"Protocols\r\n", b"Protocols\r\n" + COOKIE) + b"\x81\0"
+        )
+
+    def test_not_to_an_interim_response(self) -> None:
+        """An interim response does not get the lines; the final one behind it does."""
+        self.assertEqual(
+            due(lines=COOKIE).follow(CONTINUE + OK),
+            CONTINUE + OK.replace(b"OK\r\n", b"OK\r\n" + COOKIE),
+        )
+
+    def test_http10(self) -> None:
+        """An HTTP/1.0 response gets the lines."""
+        self.assertEqual(
+            due(lines=COOKIE).follow(b"HTTP/1.0 200 OK\r\n\r\n"),
+            b"HTTP/1.0 200 OK\r\n" + COOKIE + b"\r\n",
+        )
+
+    def test_once(self) -> None:
+        """The next response on the connection does not get them again."""
+        response = due(lines=COOKIE)
+        response.follow(OK)
+        response.expect(b"GET", b"")
+        self.assertEqual(response.follow(OK), OK)
+
+    def test_odd_response(self) -> None:
+        """A response whose head is odd gets the lines: its status line is plain."""
+        odd = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx"
+        self.assertIn(b"OK\r\n" + COOKIE, due(lines=COOKIE).follow(odd))
+
+    def test_no_status_line(self) -> None:
+        """Output that does not begin with a status line stays as it is."""
+        for data in (b"hello\r\n\r\n", b"HTTP/2 200\r\n\r\n", b"\r\n\r\n"):
+            self.assertEqual(due(lines=COOKIE).follow(data), data)
+
+    def test_nothing_is_kept_back_beyond_the_limit(self) -> None:
+        """An endless line is sent on unchanged."""
+        response = due(lines=COOKIE, limit=20)
+        sent = response.follow(b"x" * 20) + response.follow(b"y")
+        self.assertEqual(sent, b"x" * 20 + b"y")
+
+    def test_withheld_for_the_status_line_only(self) -> None:
+        """An incomplete status line waits for its end, and nothing waits longer."""
+        response = due(lines=COOKIE)
+        self.assertEqual(response.follow(b"HTTP/1.1 200"), b"")
+        self.assertEqual(response.follow(b" OK\r\nX:"), b"HTTP/1.1 200 OK\r\n" + COOKIE + b"X:")
+
+    def test_release(self) -> None:
+        """In a tunnel a head is followed only as long as lines are to be added to it."""
+        response = due(lines=COOKIE)
+        response.release()
+        self.assertIs(response.phase, HEAD)
+        response.follow(OK[:-2])
+        response.release()
+        self.assertIs(response.phase, PASSING)
+
+    @given(
+        st.sampled_from([OK, CHUNKED, CONTINUE + OK, CONTINUE + SWITCHING + b"\x81\0", b"odd\n"]),
+        st.lists(st.integers(1, 120), max_size=12),
+        st.booleans(),
+    )
+    @settings(deadline=None, max_examples=150)
+    def test_any_pieces(self, data: bytes, cuts: list[int], added: bool) -> None:
+        """However the server cuts its output, the same is sent and the same is seen."""
+        lines = COOKIE if added else b""
+        whole, cut = due(lines=lines), due(lines=lines)
+        edges = sorted({0, len(data), *(at for at in cuts if at < len(data))})
+        sent = b"".join(cut.follow(data[begin:end]) for begin, end in pairwise(edges))
+        self.assertEqual(sent, whole.follow(data))
+        self.assertIs(cut.phase, whole.phase)
