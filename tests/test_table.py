@@ -1,0 +1,170 @@
+"""The table of keys that applications made."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+from twisted.trial.unittest import SynchronousTestCase
+
+from txsticky.core.table import Table
+
+
+class TableTests(SynchronousTestCase):
+    """Single facts."""
+
+    def test_bound(self) -> None:
+        """A bound key is found; another is not."""
+        table = Table(10, 60.0)
+        table.bind(b"a", 1, now=0.0)
+        self.assertEqual((table.find(b"a", 1.0), table.find(b"b", 1.0)), (1, None))
+
+    def test_bound_anew(self) -> None:
+        """A key belongs to the worker that bound it last."""
+        table = Table(10, 60.0)
+        table.bind(b"a", 1, now=0.0)
+        table.bind(b"a", 2, now=0.0)
+        table.forget(1)
+        self.assertEqual((table.find(b"a", 1.0), len(table)), (2, 1))
+
+    def test_freed(self) -> None:
+        """A freed key is not found; to free an unknown one is no error."""
+        table = Table(10, 60.0)
+        table.bind(b"a", 1, now=0.0)
+        table.free(b"a")
+        table.free(b"a")
+        self.assertEqual((table.find(b"a", 0.0), len(table)), (None, 0))
+
+    def test_expires(self) -> None:
+        """An entry lives for the time to live and not longer."""
+        table = Table(10, 60.0)
+        table.bind(b"a", 1, now=0.0)
+        table.bind(b"b", 1, now=0.0)
+        self.assertEqual(table.find(b"a", 59.9), 1)
+        self.assertIsNone(table.find(b"b", 60.0))
+
+    def test_use_prolongs(self) -> None:
+        """Each use begins the time to live anew."""
+        table = Table(10, 60.0)
+        table.bind(b"a", 1, now=0.0)
+        self.assertEqual(
+            [table.find(b"a", now) for now in (50.0, 100.0, 150.0, 211.0)], [1, 1, 1, None]
+        )
+
+    def test_expired_make_room(self) -> None:
+        """What has expired is dropped when something is bound."""
+        table = Table(10, 60.0)
+        for key in (b"a", b"b", b"c"):
+            table.bind(key, 1, now=0.0)
+        table.find(b"a", 30.0)
+        table.bind(b"d", 1, now=70.0)
+        self.assertEqual(table.items(), [(b"a", 1), (b"d", 1)])
+
+    def test_limit(self) -> None:
+        """At the limit the key not used for longest makes room."""
+        table = Table(2, 60.0)
+        table.bind(b"a", 1, now=0.0)
+        table.bind(b"b", 2, now=1.0)
+        table.find(b"a", 2.0)
+        table.bind(b"c", 3, now=3.0)
+        self.assertEqual(table.items(), [(b"a", 1), (b"c", 3)])
+
+    def test_bound_anew_at_the_limit(self) -> None:
+        """To bind a known key anew drops no other."""
+        table = Table(2, 60.0)
+        table.bind(b"a", 1, now=0.0)
+        table.bind(b"b", 2, now=0.0)
+        table.bind(b"b", 3, now=0.0)
+        self.assertEqual(table.items(), [(b"a", 1), (b"b", 3)])
+
+    def test_forgotten(self) -> None:
+        """With a worker all its keys go, and only its own."""
+        table = Table(10, 60.0)
+        for key, worker in ((b"a", 1), (b"b", 2), (b"c", 1)):
+            table.bind(key, worker, now=0.0)
+        table.forget(1)
+        table.forget(9)
+        self.assertEqual(table.items(), [(b"b", 2)])
+
+
+keys = st.sampled_from([b"a", b"b", b"c", b"d", b"e"])
+workers = st.integers(1, 3)
+
+
+class TableMachine(RuleBasedStateMachine):
+    """The table beside a list that is searched from end to end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = Table(3, 10.0)
+        self.now = 0.0
+        self.model: list[tuple[bytes, int, float]] = []  # the one not used for longest first
+
+    def without(self, key: bytes) -> list[tuple[bytes, int, float]]:
+        """The model without a key and without what has expired."""
+        return [entry for entry in self.model if entry[0] != key and entry[2] > self.now]
+
+    @rule(seconds=st.integers(0, 6))
+    def wait(self, seconds: int) -> None:
+        """Time passes."""
+        self.now += seconds
+
+    @rule(key=keys, worker=workers)
+    def bind(self, key: bytes, worker: int) -> None:
+        """A key is bound."""
+        self.table.bind(key, worker, self.now)
+        self.model = [*self.without(key)[-2:], (key, worker, self.now + 10)]
+
+    @rule(key=keys)
+    def find(self, key: bytes) -> None:
+        """A key is looked for."""
+        expected = None
+        for name, worker, expires in self.model:
+            if name == key and expires > self.now:
+                expected = worker
+        assert self.table.find(key, self.now) == expected
+        if expected is not None:
+            self.model = [*self.without(key), (key, expected, self.now + 10)]
+
+    @rule(key=keys)
+    def free(self, key: bytes) -> None:
+        """A key is freed."""
+        self.table.free(key)
+        self.model = self.without(key)
+
+    @rule(worker=workers)
+    def forget(self, worker: int) -> None:
+        """A worker goes."""
+        self.table.forget(worker)
+        self.model = [entry for entry in self.model if entry[1] != worker]
+
+    @invariant()
+    def agree(self) -> None:
+        """The table has what the model has and nothing else that is alive, in the same order."""
+        items = self.table.items()
+        alive = [(key, worker) for key, worker, expires in self.model if expires > self.now]
+        assert [item for item in items if item in alive] == alive
+        assert len(items) == len(self.table) <= 3
+
+    @invariant()
+    def index_is_exact(self) -> None:
+        """The index by worker has each entry, no other, and no worker without entries."""
+        index = {(key, worker) for worker, keys in self.table._keys_of.items() for key in keys}
+        assert index == set(self.table.items())
+        assert all(self.table._keys_of.values())
+
+
+class AnyCourseTests(SynchronousTestCase):
+    """Any course of events."""
+
+    def test_agrees_with_the_model(self) -> None:
+        """The table does what a list that is searched from end to end does."""
+        run_state_machine_as_test(
+            TableMachine,
+            settings=settings(max_examples=40, stateful_step_count=30, deadline=None),
+        )
