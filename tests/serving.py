@@ -33,13 +33,24 @@ class Page(Resource):
         return self._answer(request)
 
 
+class Transport(StringTransport):
+    """A transport in memory, as easy-going as a real one."""
+
+    how: object = None
+
+    def unregisterProducer(self) -> None:
+        """Forget the producer, if there is one."""
+        if self.producer is not None:
+            super().unregisterProducer()
+
+
 class Connection:
     """A connection in memory."""
 
     def __init__(
         self, factory: IProtocolFactory, peer: IAddress = CLIENT, how: object = None
     ) -> None:
-        self.transport = StringTransport(peerAddress=peer)
+        self.transport = Transport(peerAddress=peer)
         self.transport.how = how
         self.protocol: Any = factory.buildProtocol(peer)
         self.transport.protocol = self.protocol
@@ -82,7 +93,7 @@ class Client(Protocol):
     """
 
     def __init__(self) -> None:
-        self.received = b""
+        self.received = bytearray()
         self.gone: Deferred[bytes] = Deferred()
         self._wanted: list[tuple[bytes, Deferred[bytes]]] = []
 
@@ -90,10 +101,10 @@ class Client(Protocol):
         self.received += data
         for mark, found in [pair for pair in self._wanted if pair[0] in self.received]:
             self._wanted.remove((mark, found))
-            found.callback(self.received)
+            found.callback(bytes(self.received))
 
     def connectionLost(self, reason: Failure) -> None:
-        self.gone.callback(self.received)
+        self.gone.callback(bytes(self.received))
 
     def until(self, mark: bytes) -> Deferred[bytes]:
         """Fire with what has come once the mark is in it."""

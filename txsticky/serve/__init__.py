@@ -35,7 +35,7 @@ class ServeSettings:
     slot: int = 1
     access_log: str | None = None
     keep_alive: float = 60.0
-    trusted: Trusted = attrs.Factory(lambda: Trusted.parse(""))
+    trusted: Trusted = attrs.Factory(Trusted)
     debug_headers: bool = False
     threads: int = 16
 

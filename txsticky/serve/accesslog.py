@@ -136,7 +136,7 @@ class AccessLog:
 def entry_of(request: Request) -> Entry:
     """Describe a finished request of twisted.web."""
     return Entry(
-        client=getattr(request.getClientAddress(), "host", "-"),
+        client=getattr(request.getClientAddress(), "host", "") or "-",
         method=request.method,
         target=request.uri,
         version=request.clientproto,

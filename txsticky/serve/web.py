@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from twisted.web import http, server
@@ -85,14 +84,14 @@ class StickySite(server.Site):
         request: type[http.Request] = server.Request,
         parse_forms: bool = True,
     ) -> None:
-        mix = _mixer(settings)
+        mixins: tuple[type[http.Request], ...] = ()
         if settings.keep_alive <= 0:
-            mix = _mixer(settings, LastRequest)
+            mixins = (LastRequest,)
         elif settings.keep_alive < _READ_TIMEOUT:
-            mix = _mixer(settings, TimedRequest)
+            mixins = (TimedRequest,)
         super().__init__(
             resource,
-            requestFactory=mix(request),
+            requestFactory=_mixer(settings, *mixins)(request),
             timeout=max(settings.keep_alive, _READ_TIMEOUT),
             parsePOSTFormSubmission=parse_forms,
             reactor=reactor,
@@ -114,7 +113,6 @@ def _mixer(
         mixins = (ForwardedRequest, *mixins)
     fields = {name: getattr(settings, name) for name in ("slot", "trusted", "keep_alive")}
 
-    @cache
     def mix(base: type[http.Request]) -> type[http.Request]:
         return type(base.__name__, (*mixins, base), fields) if mixins else base
 
@@ -144,9 +142,12 @@ def _adapted(make: Any, mix: Callable[[type[http.Request]], type[http.Request]])
     if isinstance(make, type):
         return mix(make)
 
+    mixed: dict[type[http.Request], type[http.Request]] = {}
+
     def make_and_mix(*arguments: Any) -> http.Request:
         request: http.Request = make(*arguments)
-        request.__class__ = mix(type(request))
+        kind = type(request)
+        request.__class__ = mixed.get(kind) or mixed.setdefault(kind, mix(kind))
         return request
 
     return make_and_mix

@@ -55,7 +55,7 @@ _STATUS = re.compile(r"[1-9]\d\d( [^\r\n]*)?")
 class ErrorStream:
     """`wsgi.errors`: what is written goes to the log, a whole line or more at a time."""
 
-    _log = Logger(namespace="wsgi.errors")
+    _log = Logger()
 
     def __init__(self) -> None:
         self._pending = ""
@@ -119,7 +119,7 @@ class _Call:
     thread back while the transport is full.
     """
 
-    _log = Logger(namespace="wsgi")
+    _log = Logger()
 
     def __init__(self, app: Application, request: WSGIRequest, reactor: Any) -> None:
         self._app = app
