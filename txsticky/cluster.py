@@ -38,6 +38,16 @@ from .system import System
 log = Logger()
 
 
+class _Listener(Factory):
+    """Stands where an endpoint wants a factory; it never gets a connection."""
+
+    noisy = False
+
+    def logPrefix(self) -> str:
+        """What the log says is starting on a port."""
+        return "txsticky"
+
+
 class Cluster(Service):
     """
     A primary and its workers.
@@ -85,10 +95,7 @@ class Cluster(Service):
             self._close_ports()
             raise
         super().startService()
-        fleet = Fleet(
-            workers=self.config.workers,
-            graceful_timeout=self.config.graceful_timeout,
-        )
+        fleet = Fleet(self.config.workers, self.config.graceful_timeout)
         self.supervisor = Supervisor(
             fleet, self.primary, self.system.reactor, log, worker_timeout=self.config.worker_timeout
         )
@@ -104,8 +111,7 @@ class Cluster(Service):
 
         The endpoint opens the socket (and removes it, if it is a UNIX one); accepting is ours.
         """
-        factory = Factory()
-        factory.noisy = False
+        factory = _Listener()
         failures: list[Any] = []
         ports: list[Any] = []
         try:

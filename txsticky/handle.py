@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from twisted.logger import Logger
 
 from .channel import Channel, channel_pair
-from .core.wire import Kind, encode_json, pack_peer
+from .core.wire import Kind, pack_peer
 from .errors import MailboxFull
 from .mailbox import MailboxTransport, mailbox_pair
 from .system import Process, System
@@ -86,25 +86,29 @@ class WorkerHandle:
         """
         sending, self.reading_end = mailbox_pair()
         ours, theirs = channel_pair()
-        self._attach(sending, ours)
-        self.process = self.system.spawn(
-            ["-m", "txsticky.boot", str(theirs.fileno()), " " * 16],
-            [theirs.fileno(), self.reading_end.fileno(), front_desk],
-            {},
-            self._said,
-            self._exited,
-        )
-        theirs.close()
-        self.channel.write(
-            encode_json(
-                Kind.BOOT,
-                id=self.id,
-                slot=self.slot,
-                generation=self.generation,
-                mailbox=self.reading_end.fileno(),
-                front_desk=front_desk,
-                **boot,
+        try:
+            self.process = self.system.spawn(
+                ["-m", "txsticky.boot", str(theirs.fileno()), " " * 16],
+                [theirs.fileno(), self.reading_end.fileno(), front_desk],
+                {},
+                self._said,
+                self._exited,
             )
+        except BaseException:
+            for end in (sending, self.reading_end, ours):
+                end.close()
+            raise
+        finally:
+            theirs.close()
+        self._attach(sending, ours)
+        self.channel.send_json(
+            Kind.BOOT,
+            id=self.id,
+            slot=self.slot,
+            generation=self.generation,
+            mailbox=self.reading_end.fileno(),
+            front_desk=front_desk,
+            **boot,
         )
 
     def _attach(self, sending: socket.socket, channel: socket.socket) -> None:

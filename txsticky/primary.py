@@ -221,20 +221,26 @@ class Primary:
     # --------------------------------------------------- hands of the supervisor
 
     def spawn(self, id: int, slot: int, generation: int) -> None:
-        """Start a worker."""
+        """
+        Start a worker.
+
+        :raises OSError: its process cannot be started; nothing of it is left then.
+        """
         handle = WorkerHandle(self.system, self, id, slot, generation, self.config.backlog)
         self.pool.add(id, slot)
+        boot = {
+            "config": self.config.to_json(),
+            "secret": self.secret.hex(),
+            "pool": self.pool.view(),
+            "table_limit": TABLE_LIMIT,
+            "table_ttl": TABLE_TTL,
+        }
+        try:
+            handle.spawn(self.front_desk.fileno(), boot)
+        except BaseException:
+            self.pool.set_gone(id)
+            raise
         self.handles[id] = handle
-        handle.spawn(
-            self.front_desk.fileno(),
-            {
-                "config": self.config.to_json(),
-                "secret": self.secret.hex(),
-                "pool": self.pool.view(),
-                "table_limit": TABLE_LIMIT,
-                "table_ttl": TABLE_TTL,
-            },
-        )
 
     def retire(self, id: int, seconds: float, final: bool) -> None:
         """Tell a worker to finish and leave."""
@@ -356,7 +362,8 @@ class Primary:
             self.kill(handle.id, hard=True)
 
     def _withdraw(self, handle: WorkerHandle) -> None:
-        """Route nothing to a worker any more."""
+        """Route nothing to a worker any more, and tell it nothing."""
+        handle.ready = False
         self.pool.set_gone(handle.id)
         self.table.forget(handle.id)
         self._suspects.pop(handle.id, None)
