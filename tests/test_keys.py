@@ -88,6 +88,8 @@ class QueryTests(SynchronousTestCase):
     def test_any_name(self) -> None:
         """query:NAME takes any name, also one that has to be encoded."""
         self.assertEqual(keys("query:a b&c=%", b"/?a+b%26c%3d%25=1"), [b"1"])
+        for name in ("a&b", "a=b", "a+b", "a%b"):
+            self.assertEqual(keys("query:" + name, f"/?{name}=1&x".encode()), [], name)
         self.assertEqual(keys("query:größe", "/?größe=1".encode()), [b"1"])
         self.assertEqual(keys("query:a.c", b"/?abc=1"), [])
         self.assertEqual(keys(r"query:a\,ip", b"/?a,ip=1"), [b"1"])
@@ -113,7 +115,7 @@ class CookieTests(SynchronousTestCase):
 
     def test_named(self) -> None:
         """A cookie is found wherever it stands among others."""
-        for cookies in (b"W=a1", b"x=y; W=a1", b"W=a1; x=y", b"x=y;W=a1;", b"x; \tW = a1 "):
+        for cookies in (b"W=a1", b"x=y; W=a1", b"W=a1; x=y", b"x=y;W=a1 ;z", b"x; \tW = a1 "):
             self.assertEqual(keys("cookie:W", b"/", b"Cookie: " + cookies), [b"a1"], cookies)
 
     def test_exact_name(self) -> None:

@@ -25,6 +25,12 @@ class TagTests(SynchronousTestCase):
         value = SIGNER.mint(worker, ident)
         self.assertEqual((SIGNER.read(value), SIGNER.read(value.encode())), (worker, worker))
 
+    def test_long(self) -> None:
+        """Long values, which are not remembered, are read and checked like short ones."""
+        value = SIGNER.mint(7, "a" * 60000)
+        self.assertEqual([SIGNER.read(value), SIGNER.read(value)], [7, 7])
+        self.assertIsNone(SIGNER.read("b" + value[1:]))
+
     def test_twice(self) -> None:
         """A value is read the same the second time, when it is remembered."""
         value = SIGNER.mint(7, "a")
