@@ -116,8 +116,12 @@ class LoadTests(TestCase):
         """An exception while importing is told with its text and the application's own line."""
         self.write("broken.py", "import json", "", "json.loads('{')", "app = 1")
         error = self.assertRaises(AppRaisedError, load, "broken:app")
-        self.assertIn("JSONDecodeError: Expecting property name", str(error))
-        self.assertIn(f"(at {self.directory}/broken.py:3).", str(error))
+        self.assertEqual(
+            str(error),
+            "The application broken:app does not load: json.decoder.JSONDecodeError: Expecting "
+            "property name enclosed in double quotes: line 1 column 2 (char 1) "
+            f"(at {self.directory}/broken.py:3).",
+        )
         self.assertIn("Traceback (most recent call last)", error.details)
         self.assertEqual(error.exit_code, 3)
 

@@ -100,6 +100,22 @@ class FactoryTests(TestCase):
         serving.stop()
         self.assertEqual(calls, ["start", "stop"])
 
+    def test_stop_without_start(self) -> None:
+        """A factory that was not started, or was stopped already, is not stopped."""
+        calls = []
+
+        class Counted(Factory):
+            def doStop(self) -> None:
+                calls.append("stop")
+
+        serving = serving_for(Counted(), "protocol", ServeSettings(), Clock())
+        serving.stop()
+        self.assertEqual(calls, [])
+        serving.start()
+        serving.stop()
+        serving.stop()
+        self.assertEqual(calls, ["stop"])
+
     def test_has_no_logs_to_reopen(self) -> None:
         """A factory without access log takes the signal for new logs."""
         serving = serving_for(Factory.forProtocol(Echo), "auto", ServeSettings(), Clock())

@@ -511,6 +511,13 @@ class ThreadTests(WSGICase):
         self.assertIn(b"done", await client.gone)
         self.assertEqual([t.name for t in threading.enumerate() if "-wsgi-" in t.name], [])
 
+    async def test_stop_twice(self) -> None:
+        """A second stop waits for the same end."""
+        serving = serving_for(digest, "wsgi", ServeSettings())
+        serving.start()
+        for waiting in [serving.stop(), serving.stop()]:
+            await waiting
+
     def test_threads_do_not_keep_the_worker(self) -> None:
         """A worker that wants to leave is not kept by an application that hangs."""
         entered, go = threading.Event(), threading.Event()

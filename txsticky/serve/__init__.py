@@ -30,6 +30,7 @@ class ServeSettings:
     :ivar trusted: the peers whose X-Forwarded-For and X-Forwarded-Proto are believed.
     :ivar debug_headers: whether responses tell their worker and route.
     :ivar threads: how many WSGI requests run at a time.
+    :ivar root_path: the path under which a proxy mounts an ASGI application.
     """
 
     slot: int = 1
@@ -38,6 +39,7 @@ class ServeSettings:
     trusted: Trusted = attrs.Factory(Trusted)
     debug_headers: bool = False
     threads: int = 16
+    root_path: str = ""
 
 
 class Serving(Protocol):
@@ -58,7 +60,7 @@ class Serving(Protocol):
 
     def stop(self) -> Deferred[None] | None:
         """
-        Stop the application, once, after its last connection.
+        Stop the application after its last connection; a second call does nothing more.
 
         The Deferred may stay unfired for as long as the application takes: put a bound to it.
         """
@@ -91,6 +93,10 @@ def serving_for(
 
     if interface == "auto":
         interface = detect(app)
+    if interface == "asgi" and reactor is None:
+        from .asgi import install_asyncio_reactor
+
+        install_asyncio_reactor()
     if reactor is None:
         from twisted.internet import reactor
     module = importlib.import_module(f"{__name__}.{interface}")

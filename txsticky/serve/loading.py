@@ -24,14 +24,11 @@ Interface = Literal["web", "wsgi", "asgi", "protocol"]
 
 
 class AppRaisedError(AppLoadError):
-    """
-    The application {target} does not load: {reason}.
-
-    :ivar details: the traceback, for the debug log.
-    """
+    """The application {target} does not load: {reason}."""
 
     def __init__(self, *, target: str, reason: str, details: str) -> None:
         super().__init__(target=target, reason=reason)
+        #: The traceback, for the debug log.
         self.details = details
 
 

@@ -34,6 +34,7 @@ class FactoryServing:
     factory: IProtocolFactory
     http: bool = attrs.field(kw_only=True)
     _access_log: AccessLog | None = attrs.field(default=None, kw_only=True)
+    _started: bool = attrs.field(default=False, init=False)
 
     def start(self) -> Deferred[None] | None:
         """
@@ -44,11 +45,14 @@ class FactoryServing:
         if self._access_log is not None:
             self._access_log.open()
         self.factory.doStart()
+        self._started = True
         return None
 
     def stop(self) -> Deferred[None] | None:
-        """Stop the factory, as the end of listening would (`stopFactory` runs)."""
-        self.factory.doStop()
+        """Stop the factory, as the end of listening would (`stopFactory` runs), if it runs."""
+        if self._started:
+            self._started = False
+            self.factory.doStop()
         if self._access_log is not None:
             self._access_log.close()
         return None

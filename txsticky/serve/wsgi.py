@@ -235,6 +235,7 @@ class WSGIServing(FactoryServing):
     def __init__(self, app: Application, settings: ServeSettings, reactor: Any) -> None:
         self._pool = _DaemonPool(1, settings.threads, name="wsgi")
         self._reactor = reactor
+        self._left: Deferred[None] | None = None
         log = access_log_for(settings, reactor)
         root = WSGIRoot(reactor, self._pool, app)
         # A form is the application's to read: twisted.web would take the whole of it into memory.
@@ -249,15 +250,15 @@ class WSGIServing(FactoryServing):
     def stop(self) -> Deferred[None]:
         """Stop the factory, and the threads once the application has left them."""
         super().stop()
-        done: Deferred[None] = Deferred()
-
-        def join() -> None:
+        if self._left is None:
+            self._left = Deferred()
             # Not in the reactor's thread, for which the application's threads may be waiting.
-            self._pool.stop()
-            self._reactor.callFromThread(done.callback, None)
+            Thread(target=self._join, args=(self._left,), name="wsgi-stop", daemon=True).start()
+        return self._left
 
-        Thread(target=join, name="wsgi-stop", daemon=True).start()
-        return done
+    def _join(self, left: Deferred[None]) -> None:
+        self._pool.stop()
+        self._reactor.callFromThread(left.callback, None)
 
 
 def serving(app: object, settings: ServeSettings, reactor: Any) -> WSGIServing:

@@ -1,0 +1,278 @@
+"""
+asyncio protocols on adopted connections: asyncio's own transports, with the gate between.
+
+The data path is that of the loop (uvloop's, where it is installed); no Twisted transport is in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from ..descriptor import open_socket
+from ..gate import Cancelable, Gate
+
+#: What asyncio calls a protocol's buffer limits when nothing is said.
+_DEFAULT_LIMITS = (16384, 65536)
+
+
+class GatedTransport(asyncio.Transport):
+    """
+    What the protocol inside takes for its transport.
+
+    :param host: where its calls go.
+    """
+
+    def __init__(self, host: NativeHost) -> None:
+        super().__init__()
+        self._host = host
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """The addresses are those of the hand-off, not of the socket: a proxy may have named them."""
+        return self._host.extra.get(name, default)
+
+    def is_closing(self) -> bool:
+        """Whether nothing more will be sent."""
+        return not self._host.live()
+
+    def close(self) -> None:
+        """Close after what was written."""
+        self._host.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._host.abort()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send to the client."""
+        self._host.write(data if isinstance(data, bytes) else bytes(data))
+
+    def writelines(self, list_of_data: Any) -> None:
+        """Send the pieces."""
+        self._host.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        """A half-close is not offered: the connection may have to move."""
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that are not in the kernel."""
+        return self._host.unsent()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set when the protocol is told to pause."""
+        self._host.native.set_write_buffer_limits(high, low)
+
+    def pause_reading(self) -> None:
+        """The protocol wants no more."""
+        self._host.gate.pause()
+
+    def resume_reading(self) -> None:
+        """The protocol wants more again."""
+        if self._host.live():
+            self._host.gate.resume()
+
+    def is_reading(self) -> bool:
+        """Whether the protocol wants more."""
+        return not self._host.gate.inner_paused
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Go on with another protocol (an upgrade)."""
+        self._host.protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """The protocol inside."""
+        return self._host.protocol
+
+
+class NativeHost(asyncio.Protocol):
+    """
+    One connection: asyncio's transport outside, the protocol inside, the gate between (`gate.Host`).
+
+    :param loop: the running loop.
+    :param protocol: the protocol inside.
+    :param connection: what the worker keeps of it: ``closed()``, ``departed(sock, place, held)``.
+    :param extra: what `get_extra_info` is to know.
+    :param entering: called before the protocol gets anything, in the context that its tasks get.
+    """
+
+    native: asyncio.Transport
+    gate: Gate
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        protocol: asyncio.BaseProtocol,
+        connection: Any,
+        extra: dict[str, Any],
+        entering: Callable[[], None],
+    ) -> None:
+        self.protocol: Any = protocol
+        self.extra = extra
+        self._loop = loop
+        self._connection = connection
+        self._entering = entering
+        self._open = False
+        self._closing = False
+        self._reading = True
+        self._flushed: Callable[[], None] | None = None
+
+    # ----------------------------------------------------------- what asyncio says
+
+    def connection_made(self, transport: Any) -> None:
+        """The transport is there: connect the protocol, and give it what was read elsewhere."""
+        self.native = transport
+        self._open = True
+        self._connection.transport = self
+        self._entering()
+        self.protocol.connection_made(GatedTransport(self))
+        prefix = self._connection.handoff.prefix
+        if prefix and self._open:
+            self.gate.arrived(prefix)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come from the client."""
+        if self._open:
+            self._entering()
+            self.gate.arrived(data)
+
+    def eof_received(self) -> bool:
+        """The client has closed its side. Whether the transport stays open."""
+        return self._open and not self.gate.ended()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is over, unless it was we who left it."""
+        if not self._open:
+            return
+        self._open = False
+        self.gate.closed()
+        try:
+            self.protocol.connection_lost(exc)
+        finally:
+            self._connection.closed()
+
+    def pause_writing(self) -> None:
+        """The write buffer is full."""
+        if self._flushed is None and hasattr(self.protocol, "pause_writing"):
+            self.protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The write buffer has room again."""
+        if self._flushed is not None:
+            callback, self._flushed = self._flushed, None
+            self._loop.call_soon(lambda: callback() if self.live() else None)
+        elif self._open and hasattr(self.protocol, "resume_writing"):
+            self.protocol.resume_writing()
+
+    # -------------------------------------------------- what the protocol inside does
+
+    def write(self, data: bytes) -> None:
+        """The protocol sends."""
+        if self._open and data:
+            data = self.gate.wrote(data)
+            if data:
+                self.native.write(data)
+
+    def close(self) -> None:
+        """The protocol closes."""
+        if self.live() and self.gate.may_close():
+            self.hang_up()
+
+    def abort(self) -> None:
+        """The protocol closes at once."""
+        if self._open:
+            self._closing = True
+            self.native.abort()
+
+    loseConnection = close
+
+    def unsent(self) -> int:
+        """Bytes that are not in the kernel."""
+        return self.native.get_write_buffer_size() if self._open else 0
+
+    # ------------------------------------------------------- what the gate asks: Host
+
+    def deliver(self, data: bytes) -> None:
+        """Give bytes to the protocol."""
+        self.protocol.data_received(data)
+
+    def live(self) -> bool:
+        """Whether the connection is open and not being closed."""
+        return self._open and not self._closing and not self.native.is_closing()
+
+    def stop_reading(self) -> None:
+        """Leave the client's bytes in the kernel."""
+        if self._reading and self._open:
+            self._reading = False
+            self.native.pause_reading()
+
+    def start_reading(self) -> None:
+        """Read the client's bytes again."""
+        if not self._reading and self._open:
+            self._reading = True
+            self.native.resume_reading()
+
+    def send(self, data: bytes) -> None:
+        """Write to the client."""
+        self.native.write(data)
+
+    def later(self, seconds: float, action: Callable[[], None]) -> Cancelable:
+        """Call `action` from the loop."""
+        return self._loop.call_later(seconds, self._guarded, action)
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        if self._open:
+            self._entering()
+            action()
+
+    def flush(self, callback: Callable[[], None]) -> None:
+        """Call back once all output is in the kernel."""
+        if not self.unsent():
+            callback()
+            return
+        self._flushed = callback
+        self.native.set_write_buffer_limits(0)  # pauses now, and resumes when all is sent
+
+    def depart(self, place: int, held: bytes) -> None:
+        """
+        Take the connection away.
+
+        The descriptor is duplicated: `abort` only closes asyncio's own, in asyncio as in uvloop,
+        with neither shutdown(2) nor SO_LINGER.
+        """
+        self._open = False
+        sock = self._take()
+        self.native.abort()
+        try:
+            self._say_goodbye()
+        finally:
+            self._connection.departed(sock, place, held)
+
+    def _take(self) -> socket.socket:
+        inside = self.native.get_extra_info("socket")
+        return open_socket(os.dup(inside.fileno()), inside.family)
+
+    def hang_up(self) -> None:
+        """Close after what is written."""
+        self._closing = True
+        self.native.close()
+
+    def gone(self) -> None:
+        """Tell the protocol that the client has left, and close."""
+        if self._open:
+            self._open = False
+            self.native.abort()
+            self.gate.closed()
+            try:
+                self._say_goodbye()
+            finally:
+                self._connection.closed()
+
+    def _say_goodbye(self) -> None:
+        try:
+            self.protocol.eof_received()
+        finally:
+            self.protocol.connection_lost(None)
