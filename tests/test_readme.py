@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
-from twisted.trial.unittest import SkipTest, TestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
-from tests.integration.cluster import Server, free_port
+from tests.integration.cluster import Server, ServerTestCase, free_port
 from txsticky.config import Config
 from txsticky.plugin import Options
 
@@ -181,21 +181,31 @@ class PageTests(TestCase):
         self.accepted("haproxy", "-c", "-f", self.configuration("haproxy.cfg"))
 
 
-class ProofTests(TestCase):
-    """The proof that the pages give, typed against the demo started as they start it."""
+class Demo(Server):
+    """The demo, as the pages start it, on a free port."""
+
+    probe = "/whoami"
+
+    def __init__(self, *arguments: str) -> None:
+        port = free_port()
+        super().__init__([word.replace("PORT", str(port)) for word in arguments], port)
+
+
+class ProofTests(ServerTestCase):
+    """The proof that the pages give, typed against the demo."""
+
+    def server(self) -> Server:
+        return Demo("-m", "txsticky", "-l", "127.0.0.1:PORT", "-w", "4")
 
     def setUp(self) -> None:
         if not shutil.which("curl"):
             raise SkipTest("curl is not installed")
-        port = free_port()
-        self.demo = Server(["-m", "txsticky", "-l", f"127.0.0.1:{port}", "-w", "4"], port)
-        self.demo.probe = "/whoami"
-        self.demo.__enter__()
-        self.addCleanup(self.demo.stop)
+        super().setUp()
 
     def typed(self, command: str) -> list[str]:
         """What a curl command of a page prints, line by line."""
-        command = command.replace("localhost:8080", f"127.0.0.1:{self.demo.port}")
+        assert self._shared is not None
+        command = command.replace("localhost:8080", f"127.0.0.1:{self._shared.port}")
         done = subprocess.run(
             shlex.split(command), capture_output=True, text=True, timeout=60, check=True
         )
@@ -211,8 +221,8 @@ class ProofTests(TestCase):
         self.assertEqual(len(set(answers)), 1)
 
     def test_many_keys(self) -> None:
-        """Twenty keys do not all reach one worker, and each reaches the same one again."""
-        keys = [f"key-{number}" for number in range(20)]
+        """Sixteen keys do not all reach one worker, and each reaches the same one again."""
+        keys = [f"key-{number}" for number in range(16)]
         answers = [
             [self.typed(f"curl -s 'http://localhost:8080/whoami?sid={key}'")[0] for key in keys]
             for _ in range(2)
@@ -229,3 +239,30 @@ class ProofTests(TestCase):
         ]
         apart = [self.typed(f"curl -s {url}")[0] for url in command.split()[1:]]
         self.assertEqual(self.typed(command), apart)
+
+
+class EmbeddingTests(SynchronousTestCase):
+    """The cluster in other people's programs, as the documentation shows it."""
+
+    def serves(self, start: str, *runner: str) -> None:
+        """Run the example that begins with `start`, on the demo: it serves, and it ends at TERM."""
+        page = (ROOT / "docs" / "embedding.rst").read_text()
+        (text,) = [text for kind, text in blocks(page) if kind == "python" and start in text]
+        text = text.replace('"chat:resource"', '"txsticky.demo:resource", factory=True')
+        path = Path(self.mktemp()).resolve()
+        demo = Demo(*runner, str(path))
+        self.assertIn("workers=4", text)
+        listen = f'listen=["tcp:{demo.port}:interface=127.0.0.1"], '
+        text = text.replace('listen=["tcp:8080"], ', "").replace("workers=4", f"{listen}workers=2")
+        path.write_text(text)
+        with demo:
+            self.assertEqual(demo.get("/whoami").status, 200)
+
+    def test_tac(self) -> None:
+        """The .tac file serves under twistd."""
+        twistd = "from twisted.scripts.twistd import run; run()"
+        self.serves("Application(", "-c", twistd, "--nodaemon", "--pidfile=", "--python")
+
+    def test_program(self) -> None:
+        """The program serves when it is run."""
+        self.serves("reactor.run()")
