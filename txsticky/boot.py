@@ -7,7 +7,6 @@ only then may the application be imported, for it may import a reactor itself.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import resource
 import signal
@@ -79,7 +78,9 @@ def read_boot(channel: socket.socket) -> dict[str, Any]:
 def load(config: Config, slot: int) -> Any:
     """Install the reactor that the interface wants, import the application, wrap it."""
     if config.interface == "asgi":
-        install_asyncio()
+        from .serve.asgi import install_asyncio_reactor
+
+        install_asyncio_reactor()
     from .serve import ServeSettings, serving_for
     from .serve.loading import load as load_app
 
@@ -92,20 +93,6 @@ def load(config: Config, slot: int) -> Any:
         slot=slot,
     )
     return serving_for(app, config.interface, settings)
-
-
-def install_asyncio() -> None:
-    """Run on asyncio, with uvloop where it is installed."""
-    from twisted.internet import asyncioreactor
-
-    try:
-        import uvloop
-    except ImportError:
-        loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
-    else:
-        loop = uvloop.new_event_loop()
-    asyncio.set_event_loop(loop)
-    asyncioreactor.install(loop)
 
 
 def handle_signals(worker: Any, reactor: Any) -> None:

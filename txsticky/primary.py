@@ -110,6 +110,9 @@ class Primary:
         self.on_ended: Callable[[int, str], None] = lambda code, reason: None
         #: Told whether clients are expected to speak first, when that is known.
         self.on_manners: Callable[[bool], None] = lambda waits: None
+        # Until all workers of the first start are ready, or for as long as a client would wait:
+        # keys that lead to a worker by rendezvous would lead elsewhere a moment later.
+        self._beginning = True
         self._parked: dict[Arrival, float] = {}
         self._patience: Any = None
         self._suspects: dict[int, set[str]] = {}
@@ -137,8 +140,8 @@ class Primary:
 
     def place(self, arrival: Arrival) -> None:
         """Decide whose a connection is, and hand it off."""
-        if self.http is None:
-            self._park(arrival)  # nobody knows yet what the application speaks
+        if self._beginning:
+            self._park(arrival)
             return
         router = self.router
         decision = router.decide(
@@ -205,6 +208,9 @@ class Primary:
 
     def _lose_patience(self) -> None:
         self._patience = None
+        if self._beginning and self.pool.candidates():
+            self._begun()
+            return
         now = self.system.clock()
         for arrival, due in list(self._parked.items()):
             if due > now:
@@ -212,6 +218,11 @@ class Primary:
                 return
             del self._parked[arrival]
             self._refuse(arrival, "No worker is ready.")
+
+    def _begun(self) -> None:
+        """Route from now on, with the workers that are ready."""
+        self._beginning = False
+        self._unpark()
 
     def _unpark(self) -> None:
         parked, self._parked = self._parked, {}
@@ -314,7 +325,10 @@ class Primary:
         self.pool.set_ready(handle.id)
         self._tell_pool()
         self.supervisor.ready(handle.id)
-        self._unpark()
+        if not self._beginning:
+            self._unpark()
+        elif len(self.pool.candidates()) >= self.config.workers:
+            self._begun()
 
     def _load(self, handle: WorkerHandle, fields: dict[str, Any]) -> None:
         self.pool.report(handle.id, fields["live"], fields["taken"], fields["lag"])
@@ -390,8 +404,9 @@ class Primary:
     # ------------------------------------------------------------------- life
 
     def open(self) -> None:
-        """Read the front desk."""
+        """Read the front desk, and wait for the workers."""
         self._desk_box.startReading()
+        self._patience = self.system.reactor.callLater(PATIENCE, self._lose_patience)
 
     def rotate_logs(self) -> None:
         """Tell the workers to reopen their logs."""

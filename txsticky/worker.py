@@ -193,7 +193,7 @@ class Worker:
         handoff = connection.handoff
         native = getattr(self.serving, "adopt", None)
         if native is not None:
-            native(sock, connection, self.desk)
+            native(sock, connection, self.desk, self.exchange())
             return True
         unix = sock.family == socket.AF_UNIX
         if self.serving.http:

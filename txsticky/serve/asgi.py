@@ -174,7 +174,7 @@ class AsgiServing:
         self._keep(self._loop.create_task(self._connect(host, sock, connection)))
 
     def _host(self, connection: Any, extra: dict[str, Any]) -> NativeHost:
-        protocol = self._config.http_protocol_class(  # type: ignore[call-arg,operator]
+        protocol = self._config.http_protocol_class(  # type: ignore[call-arg]
             config=self._config,
             server_state=self._server.server_state,
             app_state=self._state,

@@ -31,7 +31,7 @@ class GatedTransport(asyncio.Transport):
         self._host = host
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """The addresses are those of the hand-off, not of the socket: a proxy may have named them."""
+        """The addresses are those of the hand-off: a proxy may have named them."""
         return self._host.extra.get(name, default)
 
     def is_closing(self) -> bool:
@@ -83,14 +83,14 @@ class GatedTransport(asyncio.Transport):
         """Go on with another protocol (an upgrade)."""
         self._host.protocol = protocol
 
-    def get_protocol(self) -> asyncio.BaseProtocol:
+    def get_protocol(self) -> Any:
         """The protocol inside."""
         return self._host.protocol
 
 
 class NativeHost(asyncio.Protocol):
     """
-    One connection: asyncio's transport outside, the protocol inside, the gate between (`gate.Host`).
+    One connection: asyncio's transport outside, the protocol inside, the gate between.
 
     :param loop: the running loop.
     :param protocol: the protocol inside.
@@ -108,7 +108,7 @@ class NativeHost(asyncio.Protocol):
         protocol: asyncio.BaseProtocol,
         connection: Any,
         extra: dict[str, Any],
-        entering: Callable[[], None],
+        entering: Callable[[], object],
     ) -> None:
         self.protocol: Any = protocol
         self.extra = extra
