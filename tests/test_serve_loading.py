@@ -328,7 +328,7 @@ class ReactorTests(TestCase):
         code = (
             "import sys\n"
             "import txsticky.serve.loading, txsticky.serve.web, txsticky.serve.wsgi\n"
-            "import txsticky.serve.protocol, txsticky.serve.accesslog, txsticky.serve.forwarded\n"
+            "import txsticky.serve.protocol, txsticky.serve.site\n"
             "print('twisted.internet.reactor' in sys.modules)\n"
         )
         environment = {

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 from twisted.logger import Logger
 from twisted.web.http import Request, datetimeToLogString
 
 from ..errors import ConfigError
+from . import ServeSettings
 
 #: Owner writes, group reads: the log names clients.
 _MODE = 0o640
@@ -131,6 +133,13 @@ class AccessLog:
             self._second = second
             self._stamp = datetimeToLogString(second)
         return self._stamp
+
+
+def access_log_for(settings: ServeSettings, reactor: Any) -> AccessLog | None:
+    """Make the access log that the settings ask for, not yet open."""
+    if settings.access_log is None:
+        return None
+    return AccessLog(settings.access_log, settings.slot, reactor.seconds)
 
 
 def entry_of(request: Request) -> Entry:

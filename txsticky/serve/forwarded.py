@@ -12,7 +12,8 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.web.http import Request
 from twisted.web.http_headers import Headers
 
-from ..core.forwarded import Trusted, client_address, client_secure
+from ..core.forwarded import client_address, client_secure
+from . import ServeSettings
 
 if TYPE_CHECKING:
     from ..core.head import Head
@@ -26,19 +27,20 @@ class ForwardedRequest(Request):
     port 0, and `isSecure` is also true if X-Forwarded-Proto says https.
     """
 
-    trusted = Trusted()
+    txsticky: ServeSettings
     _https_outside = False
 
     def process(self) -> None:
         peer = getattr(self.client, "host", "")  # a UNIX socket's peer has none
-        if peer in self.trusted:
+        trusted = self.txsticky.trusted
+        if peer in trusted:
             # What the functions ask of a head, this one answers.
             head = cast("Head", _Head(self.requestHeaders))
-            client = client_address(head, peer, self.trusted)
+            client = client_address(head, peer, trusted)
             if client != peer:
                 kind = IPv6Address if ":" in client else IPv4Address
                 self.client = kind("TCP", client, 0)
-            self._https_outside = client_secure(head, peer, False, self.trusted)
+            self._https_outside = client_secure(head, peer, False, trusted)
         super().process()
 
     def isSecure(self) -> bool:

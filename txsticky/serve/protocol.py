@@ -1,4 +1,10 @@
-"""Any protocol factory as a worker serves it, and how to say goodbye to a WebSocket."""
+"""
+Any protocol factory as a worker serves it, and how to say goodbye to a WebSocket.
+
+An autobahn `WebSocketServerFactory` needs no change for this: the port in its URL is not compared
+with anything, so that it takes handshakes on whatever port the cluster listens on. Only its
+`externalPort`, if set, has to be the port in the client's Host header, as under its own listener.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +20,9 @@ from twisted.web.http import HTTPFactory
 
 from ..errors import AppLoadError
 from . import ServeSettings
-from .accesslog import AccessLog
+from .accesslog import AccessLog, access_log_for
 from .loading import describe
+from .site import adapt_site
 
 _GOING_AWAY = 1001
 _log = Logger()
@@ -73,8 +80,6 @@ def serving(app: object, settings: ServeSettings, reactor: Any) -> FactoryServin
 
     :raises AppLoadError: it is none.
     """
-    from .web import access_log_for, adapt_site
-
     if not IProtocolFactory.providedBy(app):
         raise AppLoadError(
             target=describe(app), reason="with --interface=protocol it has to be a protocol factory"

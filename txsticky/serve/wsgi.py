@@ -40,9 +40,10 @@ from zope.interface import implementer
 
 from ..errors import AppLoadError
 from . import ServeSettings
+from .accesslog import access_log_for
 from .loading import describe
 from .protocol import FactoryServing
-from .web import StickySite, access_log_for
+from .site import StickySite
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, Callable[..., Callable[[bytes], object]]], Iterable[bytes]]

@@ -1,0 +1,149 @@
+"""Sites of twisted.web as the operator wants them: ours, and those of applications."""
+
+# twisted.web has few type hints.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.web import http, server
+from twisted.web.resource import IResource
+
+from . import ServeSettings
+from .accesslog import AccessLog, entry_of, route_of
+from .forwarded import ForwardedRequest
+
+#: Seconds that a client may pause within a request, unless it may idle even longer between two.
+_READ_TIMEOUT = 60.0
+
+
+class MarkedRequest(http.Request):
+    """A request whose response tells which worker made it, and how the request came there."""
+
+    txsticky: ServeSettings
+
+    def process(self) -> None:
+        self.responseHeaders.setRawHeaders(b"X-Txsticky-Worker", [b"%d" % self.txsticky.slot])
+        route = route_of(self.transport).encode("ascii")
+        self.responseHeaders.setRawHeaders(b"X-Txsticky-Route", [route])
+        super().process()
+
+
+class LastRequest(http.Request):
+    """The only request of its connection (a keep-alive of 0 seconds)."""
+
+    def process(self) -> None:
+        if isinstance(self.channel, http.HTTPChannel):
+            self.channel.persistent = False
+            self.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+        super().process()
+
+
+class TimedRequest(http.Request):
+    """
+    A request after which the connection may idle for less time than within a request.
+
+    twisted.web has one timeout for both: at 5 seconds it would also cut an upload that stalls.
+    """
+
+    txsticky: ServeSettings
+
+    def __init__(self, channel: http.HTTPChannel, *args: Any, **kwargs: Any) -> None:
+        super().__init__(channel, *args, **kwargs)
+        if isinstance(channel, http.HTTPChannel):
+            channel.setTimeout(_READ_TIMEOUT)
+
+    def finish(self) -> None:
+        channel = getattr(self, "channel", None)
+        super().finish()
+        # No request in the channel: it waits for the next, of which not a line has come yet.
+        if isinstance(channel, http.HTTPChannel) and channel.persistent and not channel.requests:
+            channel.setTimeout(self.txsticky.keep_alive)
+
+
+class StickySite(server.Site):
+    """
+    The Site that we put around a Resource.
+
+    :param parse_forms: whether twisted.web reads a posted form into `request.args`.
+    """
+
+    displayTracebacks = False
+
+    def __init__(
+        self,
+        resource: IResource,
+        settings: ServeSettings,
+        access_log: AccessLog | None,
+        reactor: Any,
+        request: type[http.Request] = server.Request,
+        parse_forms: bool = True,
+    ) -> None:
+        mixins: tuple[type[http.Request], ...] = ()
+        if settings.keep_alive <= 0:
+            mixins = (LastRequest,)
+        elif settings.keep_alive < _READ_TIMEOUT:
+            mixins = (TimedRequest,)
+        super().__init__(
+            resource,
+            requestFactory=_mixer(settings, *mixins)(request),
+            timeout=max(settings.keep_alive, _READ_TIMEOUT),
+            parsePOSTFormSubmission=parse_forms,
+            reactor=reactor,
+        )
+        self._access_log = access_log
+
+    def log(self, request: http.Request) -> None:
+        if self._access_log is not None:
+            self._access_log.write(entry_of(request))
+
+
+def _mixer(
+    settings: ServeSettings, *mixins: type[http.Request]
+) -> Callable[[type[http.Request]], type[http.Request]]:
+    """Make what turns a class of requests into one that does what the settings ask for."""
+    if settings.debug_headers:
+        mixins = (MarkedRequest, *mixins)
+    if settings.trusted:
+        mixins = (ForwardedRequest, *mixins)
+
+    def mix(base: type[http.Request]) -> type[http.Request]:
+        return type(base.__name__, (*mixins, base), {"txsticky": settings}) if mixins else base
+
+    return mix
+
+
+def adapt_site(site: http.HTTPFactory, settings: ServeSettings, log: AccessLog | None) -> None:
+    """
+    Give an application's own Site what the settings ask for; its own log and timeouts stay.
+
+    Its `requestFactory` is replaced only if its requests have to do more than they do.
+    """
+    if log is not None:
+        own_log = site.log
+
+        def both(request: http.Request) -> None:
+            own_log(request)
+            log.write(entry_of(request))
+
+        site.log = both  # type: ignore[method-assign]
+    if isinstance(site, server.Site) and (settings.trusted or settings.debug_headers):
+        site.requestFactory = _adapted(site.requestFactory, _mixer(settings))
+
+
+def _adapted(make: Any, mix: Callable[[type[http.Request]], type[http.Request]]) -> Any:
+    """Adapt a `requestFactory`, which need not be a class."""
+    if isinstance(make, type):
+        return mix(make)
+
+    mixed: dict[type[http.Request], type[http.Request]] = {}
+
+    def make_and_mix(*arguments: Any) -> http.Request:
+        request: http.Request = make(*arguments)
+        kind = type(request)
+        request.__class__ = mixed.get(kind) or mixed.setdefault(kind, mix(kind))
+        return request
+
+    return make_and_mix
