@@ -175,7 +175,7 @@ class HouseTests(TestCase):
         )
 
     def test_private_names_of_twisted(self) -> None:
-        """Only descriptor uses private names of Twisted's transports (in camelCase; ours are not)."""
+        """Only descriptor uses private names of Twisted's transports, known by their camelCase."""
         sources = "".join(inspect.getsource(module) for module in (abstract, tcp, unix))
         theirs = set(re.findall(r"\b_[a-z]+[A-Z]\w*", sources))
         self.assertIn("_tempDataBuffer", theirs)
