@@ -28,13 +28,13 @@ def measure(content: BinaryIO) -> tuple[int, str]:
 
 
 def uploaded(request: Request) -> BinaryIO:
-    """The bytes of the upload: the body, or in a form the part called `file`.
+    """The bytes of the upload: the body, or in a form that was posted the part called `file`.
 
     Raises:
         ValueError: it is a form without such a part.
     """
     kind = request.getHeader("content-type") or ""
-    if not kind.lower().startswith("multipart/form-data"):
+    if request.method != b"POST" or not kind.lower().startswith("multipart/form-data"):
         return cast(BinaryIO, request.content)
     parts = request.args.get(b"file")
     if not parts:
