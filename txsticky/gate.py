@@ -55,6 +55,9 @@ class Host(Protocol):
     def later(self, seconds: float, action: Callable[[], None]) -> Cancelable:
         """Call `action` from the reactor."""
 
+    def unsent(self) -> int:
+        """Bytes of output that are not in the kernel."""
+
     def flush(self, callback: Callable[[], None]) -> None:
         """Call back once all output is in the kernel."""
 
@@ -157,20 +160,24 @@ class Gate:
         The client has closed its sending side. Whether the connection is lost now.
 
         A request that is wholly here is answered first (RFC 9112 section 9.6 wants the response
-        sent).
+        sent), and what was written is sent.
         """
         exchange = self.exchange
-        if exchange.tunnel or not (
-            exchange.held or (exchange.request_open and exchange.finished_request)
-        ):
+        owed = exchange.request_open and exchange.finished_request
+        owed = owed or bool(exchange.held and self.inner_paused)
+        if not (owed or self._withheld or self.host.unsent()):
             return True
-        if exchange.held and not exchange.request_open:
-            return True  # half a head, and no more will come
         self._eof = self._stopped = True
         self.host.stop_reading()
-        if not exchange.response_started:
+        if not owed:
+            self._hang_up()
+        elif not exchange.response_started:
             self._grace = self.host.later(HALF_CLOSE_GRACE, self._give_up)
         return False
+
+    def _hang_up(self) -> None:
+        if self.may_close():
+            self.host.hang_up()
 
     def _give_up(self) -> None:
         self._grace = None
@@ -204,21 +211,14 @@ class Gate:
         exchange, host = self.exchange, self.host
         if not host.live():
             return
-        if exchange.idle:
-            if self._eof:
-                host.hang_up()
-                return
-            if self.desk.draining and not exchange.tunnel:
-                self.leave(0)
-                return
-        if (
-            self._eof
-            and not exchange.held
-            and not (exchange.request_open and exchange.finished_request)
-        ):
-            host.gone()
+        if self._eof:
+            if not (exchange.request_open and exchange.finished_request or self.inner_paused):
+                self._hang_up()
             return
-        if self._stopped and not self._eof and not exchange.over_hold:
+        if self.desk.draining and exchange.idle:
+            self.leave(0)
+            return
+        if self._stopped and not exchange.over_hold:
             self._stopped = False
             if not self.inner_paused:
                 host.start_reading()
