@@ -17,6 +17,8 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from tests.integration.cluster import Server, ServerTestCase, free_port
 from txsticky.config import Config
+from txsticky.core.head import Head, parse_head
+from txsticky.core.keys import found, parse_chain
 from txsticky.plugin import Options
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,6 +117,27 @@ class CommandTests(TestCase):
         for option, default in told.items():
             (row,) = re.findall(rf"^``[^`]*{option}\b.*", options_table(), re.MULTILINE)
             self.assertEqual(row.split("  ")[-1].strip(), default, option)
+
+    def test_keys(self) -> None:
+        """Every sticky key that a page writes out is one that the program takes."""
+        word = r"``'?((?:hash:)?(?:query|cookie|insert|header|path):[^`]+?)'?``"
+        texts = [text for page in PAGES for text in re.findall(word, page.read_text())]
+        self.assertGreater(len(texts), 10)
+        for text in texts:
+            parse_chain(text)
+
+    def test_recipes(self) -> None:
+        """The recipes for paths find the session where the client puts it."""
+        page = (ROOT / "docs" / "stickiness.rst").read_text()
+        for start, target, key in (
+            ("path:^/[^/]+/", "/echo/000/abc1/xhr_send", b"abc1"),
+            ("path:/lp/", "/wamp/lp/abc2/receive", b"abc2"),
+            ("path:^/room/", "/room/abc3?a=b", b"abc3"),
+        ):
+            (text,) = re.findall(rf"``({re.escape(start)}[^`]*)``", page)
+            head = parse_head(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode(), 1024)
+            assert isinstance(head, Head)
+            self.assertEqual([k.value for k in found(parse_chain(text), head, "")], [key])
 
     def test_the_test_command(self) -> None:
         """The checks of CI run the README's test command as it is written."""
