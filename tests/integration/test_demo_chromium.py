@@ -7,7 +7,7 @@ import json
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,14 +65,19 @@ class DemoServer(Server):
         self.browser.close()
         super().stop()
 
-    def wait_ready(self) -> None:
-        """Waits until every worker serves."""
-        until(lambda: self.ready() == self.size, START, f"{self.size} workers are ready")
+    def wait_ready(self, gone: Set[int] = frozenset()) -> None:
+        """Waits until every worker serves, and none of those with these ids."""
 
-    def ready(self) -> int:
-        """How many workers are ready, as a worker sees it."""
+        def fact() -> bool:
+            ready = self.ready()
+            return len(ready) == self.size and not ready & gone
+
+        until(fact, START, f"{self.size} workers are ready, and none of {set(gone)}")
+
+    def ready(self) -> set[int]:
+        """The ids of the workers that are ready, as one of them sees it."""
         workers = json.loads(self.get("/status.json").body)["workers"]
-        return sum(worker["state"] == "ready" for worker in workers)
+        return {worker["id"] for worker in workers if worker["state"] == "ready"}
 
 
 class DemoTests(ServerTestCase):
@@ -244,18 +249,25 @@ class DemoTests(ServerTestCase):
                     self.browser.texts("#log li:last-child"), [f"{speaker}{name} {text}"]
                 )
 
+    def comes_back(self, number: int, to: int, ended: Set[int]) -> None:
+        """Sends a process a signal that ends these workers; the tab has to go on with another."""
+        before = self.browser.text("#socket")
+        os.kill(to, number)
+        self.browser.until("here !== null && $('socket').textContent !== arguments[0]", before)
+        self.browser.type("#text", "still here")
+        self.browser.click("#post")
+        self.browser.until("$('log').textContent.includes('still here')")
+        self.assertEqual(self.browser.text("#lost"), "")
+        self.demo.wait_ready(gone=ended)
+
     def test_worker_dies(self) -> None:
         """When its worker is killed, the page comes back by itself and can chat again."""
         pid = int(self.browser.text("#socket").rsplit(" ", 1)[1])
-        os.kill(pid, signal.SIGKILL)
-        self.browser.until(
-            "here !== null && !$('socket').textContent.endsWith(arguments[0])", f" {pid}"
-        )
-        self.browser.type("#text", "still here")
-        self.browser.click("#post")
-        self.browser.until("document.getElementById('log').textContent.includes('still here')")
-        self.assertEqual(self.browser.text("#lost"), "")
-        self.demo.wait_ready()
+        self.comes_back(signal.SIGKILL, to=pid, ended={self.browser.script("return here")})
+
+    def test_rolling_reload(self) -> None:
+        """A rolling reload takes the page to a new worker, where it can chat again."""
+        self.comes_back(signal.SIGHUP, to=self.demo.pid, ended=self.demo.ready())
 
     def test_console_is_silent(self) -> None:
         """The browser finds no fault with the page: no error, and nothing asked from elsewhere."""
