@@ -14,9 +14,11 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet import abstract, main
+from twisted.internet import main
+from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from .core.wire import FrameReader, Kind, encode, encode_json
 from .errors import WireError
@@ -36,7 +38,8 @@ def channel_pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-class Channel(abstract.FileDescriptor):
+@implementer(IReadWriteDescriptor)
+class Channel:
     """
     One end of a channel.
 
@@ -55,11 +58,11 @@ class Channel(abstract.FileDescriptor):
         received: Callable[[Kind, bytes], None],
         lost: Callable[[], None],
     ) -> None:
-        super().__init__(reactor)
-        self.reactor: Any = reactor
         sock.setblocking(False)
         self.socket = sock
-        self.connected = 1
+        self.reactor = reactor
+        self.connected = True
+        self._backlog = bytearray()
         self._frames = FrameReader(FRAME_LIMIT)
         self._received = received
         self._lost = lost
@@ -87,39 +90,50 @@ class Channel(abstract.FileDescriptor):
     @property
     def waiting(self) -> int:
         """Bytes that wait here for a slow reader."""
-        return len(self.dataBuffer) - self.offset + self._tempDataLen
+        return len(self._backlog)
 
     @property
     def behind(self) -> bool:
-        """Whether the reader is so slow that nothing which may be dropped should be sent to it."""
-        return self.waiting > HIGH_WATER
+        """Whether the reader is so slow that nothing that may be dropped should be sent to it."""
+        return len(self._backlog) > HIGH_WATER
 
     def write(self, data: bytes) -> None:
         """Write now as much as the kernel takes; the rest when it takes more."""
         if not self.connected:
             return
-        if not self.waiting:
-            sent = self.writeSomeData(data)
-            if isinstance(sent, BaseException):
-                self.reactor.callLater(0, self.connectionLost, Failure(sent))
-                return
-            if sent == len(data):
-                return
-            data = data[sent:]
-        super().write(data)
-
-    def writeSomeData(self, data: bytes) -> int | BaseException:
-        """Send into the kernel what it takes (`abstract.FileDescriptor`'s hook)."""
+        if self._backlog:
+            self._backlog += data
+            return
         try:
-            return self.socket.send(data)
+            sent = self.socket.send(data)
         except BlockingIOError:
-            return 0
+            sent = 0
+        except OSError:
+            self.reactor.callLater(0, self.connectionLost, Failure(main.CONNECTION_LOST))
+            return
+        if sent < len(data):
+            self._backlog += data[sent:]
+            self.reactor.addWriter(self)
+
+    def doWrite(self) -> Any:
+        """Write what waited."""
+        try:
+            del self._backlog[: self.socket.send(self._backlog)]
+        except BlockingIOError:
+            return None
         except OSError:
             return main.CONNECTION_LOST
+        if not self._backlog:
+            self.reactor.removeWriter(self)
+        return None
 
     # -------------------------------------------------------------- receiving
 
-    def doRead(self) -> BaseException | None:
+    def startReading(self) -> None:
+        """Begin to take frames."""
+        self.reactor.addReader(self)
+
+    def doRead(self) -> Any:
         """Take what is there, frame by frame."""
         self._took = 0
         try:
@@ -164,14 +178,16 @@ class Channel(abstract.FileDescriptor):
 
     def connectionLost(self, reason: Failure) -> None:
         """The channel has ended: the other side closed it or is gone."""
-        if self.disconnected:
+        if not self.connected:
             return
-        super().connectionLost(reason)
+        self.connected = False
+        self.reactor.removeReader(self)
+        self.reactor.removeWriter(self)
         self.socket.close()
         self._lost()
 
     def close(self) -> None:
         """Close this end without being told of it."""
         self._lost = lambda: None
-        if not self.disconnected:
+        if self.connected:
             self.connectionLost(Failure(main.CONNECTION_DONE))

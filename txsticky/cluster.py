@@ -27,10 +27,10 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
+from .acceptor import Acceptor
 from .config import Config, endpoint_string
 from .core.lifecycle import Fleet
 from .errors import ListenError
-from .peek import Acceptor
 from .primary import Primary
 from .supervisor import Supervisor
 from .system import System

@@ -51,4 +51,4 @@ class WireError(TxstickyError):
 
 
 class MessageTooLarge(TxstickyError):
-    """A bus message of {size} bytes is too large: topic and message may have {limit} bytes together."""
+    """A bus message of {size} bytes is too large: with its topic it may have {limit} bytes."""

@@ -119,6 +119,7 @@ class Worker:
         self._final = False
         self._quiet_since = 0.0
         self._leaving = False
+        self._exiting = False
         self._waiting: collections.deque[Callable[[], None]] = collections.deque()
         self._retire_after = _limit(config)
         self.mailbox = MailboxTransport(socket.socket(fileno=boot["mailbox"]), reactor, self)
@@ -413,6 +414,9 @@ class Worker:
             self._exit(0)
 
     def _exit(self, status: int) -> None:
+        if self._exiting:
+            return
+        self._exiting = True
         self.mailbox.stopReading()
         stopping = maybeDeferred(self.serving.stop)
         stopping.addErrback(

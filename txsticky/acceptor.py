@@ -1,0 +1,135 @@
+"""
+Accepting: in batches, each connection read once and handed off at once if it brings its request.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any
+
+from twisted.logger import Logger
+
+from .peek import READ_SIZE, Arrival, Reception
+
+log = Logger()
+
+#: Connections accepted in one turn of the reactor.
+BATCH = 64
+#: Seconds without accepting after the process or the system ran out of descriptors.
+RESPITE = 0.1
+
+_OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_GONE = frozenset((errno.ECONNABORTED, errno.EPROTO, errno.EPERM))
+_DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
+
+
+class Acceptor:
+    """
+    Accepts on a listening socket.
+
+    :param sock: the listening socket, non-blocking; owned from here on.
+    :param number: which `--listen` it is.
+    :param reception: gets the connections.
+    """
+
+    def __init__(self, sock: socket.socket, number: int, reception: Reception) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.number = number
+        self.accepted = 0
+        self._reception = reception
+        self._reactor = reception.system.reactor
+        self._unix = sock.family == getattr(socket, "AF_UNIX", None)
+        self._resting: Any = None
+        self._warned = False
+        self._stopped = True
+
+    def defer(self, flag: bool) -> None:
+        """
+        Accept a connection only when it brings bytes (tcp(7), TCP_DEFER_ACCEPT); silent ones come a
+        second later.
+        """
+        if not self._unix and hasattr(socket, "TCP_DEFER_ACCEPT"):
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(flag))
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._stopped = False
+        self._reactor.addReader(self)
+
+    def stop(self) -> None:
+        """Leave new connections in the kernel's backlog."""
+        self._stopped = True
+        self._reactor.removeReader(self)
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+
+    def close(self) -> None:
+        """Stop, and close the listening socket."""
+        self.stop()
+        self.sock.close()
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def logPrefix(self) -> str:
+        return "acceptor"
+
+    def connectionLost(self, reason: object) -> None:
+        """The reactor is stopping."""
+        self.close()
+
+    def doRead(self) -> None:
+        """
+        Accept what waits; read each connection once, and hand it off if its first request is there.
+        """
+        reception = self._reception
+        accept = self.sock.accept
+        for _ in range(BATCH):
+            try:
+                sock, address = accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue
+                self._rest(error)
+                return
+            self.accepted += 1
+            peer = ("", 0) if self._unix else (address[0], address[1])
+            arrival = Arrival(sock, peer, ("", 0), self.number)
+            try:
+                arrival.data = sock.recv(READ_SIZE, _DONTWAIT)
+            except BlockingIOError:
+                pass
+            except OSError:
+                sock.close()
+                continue
+            else:
+                if not arrival.data:  # closed before it said anything
+                    sock.close()
+                    continue
+            reception.receive(arrival)
+
+    def _rest(self, error: OSError) -> None:
+        """
+        Accepting failed: leave the backlog to the kernel for a moment instead of spinning on it.
+        """
+        if not self._warned:
+            self._warned = True
+            log.warn(
+                "Cannot accept: {reason}. Accepting goes on as connections end;"
+                " raise the limit of open files.",
+                reason=error.strerror,
+            )
+        self._reactor.removeReader(self)
+        if error.errno in _OUT_OF_DESCRIPTORS:
+            self._reception.evict()
+        self._resting = self._reactor.callLater(RESPITE, self._resume)
+
+    def _resume(self) -> None:
+        self._resting = None
+        if not self._stopped:
+            self._reactor.addReader(self)

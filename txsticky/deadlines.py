@@ -1,0 +1,66 @@
+"""One deadline for many waiters."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from .system import System
+
+
+class Waiter(Protocol):
+    """What a deadline may fall on."""
+
+    def expired(self) -> None:
+        """The time is over."""
+
+
+class Deadlines:
+    """
+    One deadline for many: all have the same time, so the first to come is the first to go, and one
+    call serves all.
+    """
+
+    def __init__(self, system: System, seconds: float) -> None:
+        self._system = system
+        self._seconds = seconds
+        self._due: dict[Any, float] = {}
+        self._call: Any = None
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def add(self, waiter: Waiter) -> None:
+        """Begin a waiter's time."""
+        self._due[waiter] = self._system.clock() + self._seconds
+        if self._call is None:
+            self._call = self._system.reactor.callLater(self._seconds, self._expire)
+
+    def discard(self, waiter: Waiter) -> None:
+        """A waiter waits no more."""
+        self._due.pop(waiter, None)
+
+    def oldest(self) -> Waiter | None:
+        """The waiter whose time is over next."""
+        return next(iter(self._due), None)
+
+    def all(self) -> list[Any]:
+        """All waiters."""
+        return list(self._due)
+
+    def clear(self) -> None:
+        """End everybody's time now."""
+        for waiter in list(self._due):
+            waiter.closed()
+        self._due.clear()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _expire(self) -> None:
+        self._call = None
+        now = self._system.clock()
+        for waiter, due in list(self._due.items()):
+            if due > now:
+                self._call = self._system.reactor.callLater(due - now, self._expire)
+                return
+            waiter.expired()
