@@ -157,11 +157,14 @@ class MailboxTransport:
 
     def write(self, data: bytes) -> None:
         """
-        Send one message, with the descriptor announced before it, if any.
+        Send one message, with the descriptor announced before it, if any. No bytes are no message:
+        an announced descriptor then waits for the next.
 
         :raises MailboxFull: more than `limit` messages wait already, or the other end is gone, or
             the message is longer than `max_message`; the descriptor is then the caller's again.
         """
+        if not data:
+            return  # at the other end it would look like the end of the mailbox
         descriptor, self._descriptor = self._descriptor, -1
         if self.is_closed() or len(data) > self.max_message:
             raise MailboxFull(queued=len(self._queue))

@@ -1,0 +1,119 @@
+"""What the tests of the I/O shells share: descriptors looked at, and sockets in every state."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txsticky.core.wire import FrameReader, Kind
+from txsticky.testing import FakeReactor
+
+
+def is_open(descriptor: int) -> bool:
+    """Whether a descriptor of this process is open."""
+    try:
+        os.fstat(descriptor)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        return False
+    return True
+
+
+def open_descriptors() -> set[int]:
+    """The descriptors of this process, but for the one that looks."""
+    return {number for number in map(int, os.listdir("/proc/self/fd")) if is_open(number)}
+
+
+@contextlib.contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    """Within this, the process is at its limit of open files; there is not one left."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_descriptors()) + 1, hard))
+    taken = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def received(sock: socket.socket, size: int = 1 << 20) -> bytes | None:
+    """What has come so far, without waiting: b"" is the end, None is nothing yet."""
+    pieces = []
+    while True:
+        try:
+            piece = sock.recv(size, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return b"".join(pieces) if pieces else None
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+
+
+def ended(sock: socket.socket) -> bool:
+    """Whether the other side has closed; bytes that have come are left where they are."""
+    try:
+        return sock.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+
+
+def frames(sock: socket.socket) -> list[tuple[Kind, bytes]]:
+    """The control frames that have come on a channel so far."""
+    return FrameReader(1 << 22).feed(received(sock) or b"")
+
+
+class ShellCase(SynchronousTestCase):
+    """
+    A test with a reactor of its own, which leaves no descriptor open and none watched.
+
+    :ivar reactor: the reactor.
+    """
+
+    def setUp(self) -> None:
+        """Begin."""
+        before = open_descriptors()
+        self.reactor = FakeReactor()
+        self.addCleanup(lambda: self.assertEqual(open_descriptors() - before, set(), "leaks"))
+
+    def owned(self, thing: Any) -> Any:
+        """Close this at the end."""
+        self.addCleanup(thing.close)
+        return thing
+
+    def pair(self, kind: int = socket.SOCK_STREAM) -> tuple[socket.socket, socket.socket]:
+        """Two sockets connected to each other, non-blocking."""
+        one, other = socket.socketpair(socket.AF_UNIX, kind)
+        for end in (one, other):
+            end.setblocking(False)
+            self.owned(end)
+        return one, other
+
+    def listening(self, family: int = socket.AF_INET) -> socket.socket:
+        """A socket that listens on the loopback interface."""
+        sock: socket.socket = self.owned(socket.socket(family, socket.SOCK_STREAM))
+        sock.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+        sock.listen(50)
+        return sock
+
+    def connected(self, family: int = socket.AF_INET) -> tuple[socket.socket, socket.socket]:
+        """The two ends of a TCP connection: (server's, client's)."""
+        listener = self.listening(family)
+        client: socket.socket = self.owned(socket.socket(family, socket.SOCK_STREAM))
+        client.settimeout(10)
+        client.connect(listener.getsockname())
+        server: socket.socket = self.owned(listener.accept()[0])
+        server.setblocking(False)
+        return server, client
