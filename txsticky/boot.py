@@ -26,7 +26,7 @@ from twisted.logger import (
 )
 from zope.interface import provider
 
-from .config import Config
+from .config import DEMO, Config
 from .core.forwarded import Trusted
 from .core.wire import FrameReader, Kind, decode_json, encode_json
 from .errors import AppLoadError
@@ -84,7 +84,7 @@ def load(config: Config, slot: int) -> Any:
     from .serve import ServeSettings, serving_for
     from .serve.loading import load as load_app
 
-    app = load_app(config.app, config.factory)
+    app = load_app(config.app, config.factory or config.app == DEMO)
     settings = ServeSettings(
         access_log=config.access_log,
         keep_alive=config.keep_alive,
@@ -92,7 +92,7 @@ def load(config: Config, slot: int) -> Any:
         debug_headers=config.debug_headers,
         slot=slot,
     )
-    return serving_for(app, config.interface, settings)
+    return serving_for(app, config.interface, settings, target=config.app)
 
 
 def handle_signals(worker: Any, reactor: Any) -> None:

@@ -20,7 +20,7 @@ from .core.tag import Signer
 from .errors import ConfigError
 
 INTERFACES = ("auto", "web", "wsgi", "asgi", "protocol")
-#: The application that is served when none is named.
+#: The application that is served when none is named; a function makes it.
 DEMO = "txsticky.demo:resource"
 
 

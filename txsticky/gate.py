@@ -212,7 +212,7 @@ class Gate:
         if not host.live():
             return
         if self._eof:
-            if not (exchange.request_open and exchange.finished_request or self.inner_paused):
+            if not ((exchange.request_open and exchange.finished_request) or self.inner_paused):
                 self._hang_up()
             return
         if self.desk.draining and exchange.idle:

@@ -16,12 +16,15 @@ from http import HTTPStatus
 from typing import Literal, Protocol
 
 import attrs
+from twisted.logger import Logger
 
 from .core.head import NEED_DATA, Head, Malformed, NeedData, parse_head
 from .core.proxyproto import ProxyHeader
 from .core.proxyproto import parse as parse_proxy
 from .deadlines import Deadlines
 from .system import System
+
+log = Logger()
 
 READ_SIZE = 65536
 #: Seconds and bytes for which a refused client may go on sending: closing at once would reset the
@@ -111,6 +114,7 @@ class Reception:
         self.manners = Manners()
         self.max_waiting = 10_000
         self.refusals: collections.Counter[int] = collections.Counter()
+        self._told: set[str] = set()
         self.on_release: Callable[[], None] = lambda: None
         self.fresh = Deadlines(system, limits.head_timeout)
         self._idle = Deadlines(system, limits.keep_alive)
@@ -153,8 +157,24 @@ class Reception:
         """Do what a verdict says, other than to wait."""
         if verdict is None:
             self.place(arrival)
-        else:
-            self.refuse(arrival, verdict.status, verdict.reason)
+            return
+        if verdict.reason not in self._told:
+            self._told.add(verdict.reason)
+            log.warn(
+                "A client is refused with {status}: {reason} This is said once.",
+                status=verdict.status,
+                reason=verdict.reason,
+            )
+        self.refuse(arrival, verdict.status, verdict.reason)
+
+    def turn_away(self, arrival: Arrival, reason: str, retry_after: int) -> None:
+        """Refuse with 503, or, if the client made no sense, with what it would have got anyway."""
+        if self.manners.parses and arrival.data and arrival.head is None:
+            head = parse_head(arrival.data, self.limits.head_limit)
+            if isinstance(head, Malformed):
+                self.refuse(arrival, head.status, head.reason)
+                return
+        self.refuse(arrival, 503, reason, retry_after)
 
     def receive(self, arrival: Arrival) -> None:
         """Take in a connection with whatever bytes it brings."""

@@ -190,7 +190,7 @@ class Primary:
         sock.detach()  # the mailbox owns the descriptor now
 
     def _refuse(self, arrival: Arrival, reason: str) -> None:
-        self.reception.refuse(arrival, 503, reason, RETRY_AFTER)
+        self.reception.turn_away(arrival, reason, RETRY_AFTER)
 
     # ---------------------------------------------------------------- parking
 

@@ -43,14 +43,12 @@ class Malformed:
 
 # RFC 9110, section 5.6.2: the characters of a token, of which a method is one.
 TCHAR: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-# A target is visible characters. RFC 9112 knows ASCII only, but raw UTF-8 is common and servers
-# take it, so bytes from 0x80 on pass.
-_TARGET: Final = bytes(c for c in range(0x21, 0x100) if c != 0x7F)
+# A target is visible characters. RFC 9112 knows ASCII only, but raw UTF-8 is common, and servers
+# take it and DEL too, so bytes from 0x7F on pass.
+_TARGET: Final = bytes(range(0x21, 0x100))
 _HTTP2_LINE: Final = b"PRI * HTTP/2.0\r\n"
-_LINE: Final = re.compile(
-    rb"(?!%s)([%s]+) ([\x21-\x7e\x80-\xff]+) HTTP/([0-9]\.[0-9])\r\n"
-    % (re.escape(_HTTP2_LINE), re.escape(TCHAR))
-)
+_LINE: Final = re.compile(rb"([%s]+) ([\x21-\xff]+) HTTP/(1\.[01])\r\n" % re.escape(TCHAR))
+_OTHER_VERSION: Final = re.compile(rb"[%s]+ [\x21-\xff]+ HTTP/[0-9]\.[0-9]\r\n" % re.escape(TCHAR))
 _VERSION_BEGUN: Final = re.compile(rb"(?:H(?:T(?:T(?:P(?:/(?:\d(?:\.(?:\d\r?)?)?)?)?)?)?)?)?")
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 _AUTHORITY: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
@@ -66,6 +64,7 @@ _TLS: Final = Malformed(
     400, "This port speaks plain HTTP, and the client began a TLS handshake; use http:// here."
 )
 _STRAY: Final = Malformed(400, "The request head contains a NUL, a bare CR or a bare LF.")
+_VERSION: Final = Malformed(505, "This server speaks HTTP/1.1 and HTTP/1.0.")
 _HTTP2: Final = Malformed(505, "This port speaks HTTP/1.1, and the client began with HTTP/2.")
 _TOO_LARGE: Final = Malformed(431, "The request head is larger than this server allows.")
 
@@ -164,8 +163,6 @@ def parse_head(
         head is larger than `limit`) or 505 (the HTTP/2 preface, RFC 9113, section 3.4).
     """
     skip = _skip_empty_lines(data, limit) if data[:1] == b"\r" else 0
-    if skip > 2 * _MAX_EMPTY_LINES:
-        return _BAD_LINE
     end = data.find(b"\r\n\r\n", start - 3 if start - 3 > skip else skip, limit) + 4
     if end < 4:
         return _unfinished(data, limit, skip, start)
@@ -181,8 +178,8 @@ def parse_head(
 
 
 def _skip_empty_lines(data: bytes, limit: int) -> int:
-    """How many bytes of empty lines stand at the beginning; at most one line more than allowed."""
-    empty = _EMPTY_LINES.match(data, 0, min(limit, 2 * _MAX_EMPTY_LINES + 2))
+    """How many bytes of empty lines to skip; one more line than allowed is a bad request line."""
+    empty = _EMPTY_LINES.match(data, 0, min(limit, 2 * _MAX_EMPTY_LINES))
     return empty.end() if empty else 0
 
 
@@ -231,7 +228,7 @@ def _stray(data: bytes, begin: int, end: int) -> Malformed | None:
         begin -= 1
     pairs = data.count(b"\r\n", begin, end)
     returns = data.count(b"\r", begin, end)
-    if begin < end and data[end - 1 : end] == b"\r":
+    if data[end - 1 : end] == b"\r":
         returns -= 1
     if data.count(b"\n", begin, end) != pairs or returns != pairs:
         return _STRAY
@@ -242,4 +239,6 @@ def _bad_line(data: bytes, skip: int) -> Malformed:
     """Why a request line is refused."""
     if data.startswith(b"\x16", skip):  # RFC 8446, section 5.1: the record of a TLS handshake
         return _TLS
-    return _HTTP2 if data.startswith(_HTTP2_LINE, skip) else _BAD_LINE
+    if data.startswith(_HTTP2_LINE, skip):
+        return _HTTP2
+    return _VERSION if _OTHER_VERSION.match(data, skip) else _BAD_LINE

@@ -78,7 +78,11 @@ class Serving(Protocol):
 
 
 def serving_for(
-    app: object, interface: str, settings: ServeSettings, reactor: Any = None
+    app: object,
+    interface: str,
+    settings: ServeSettings,
+    reactor: Any = None,
+    target: str = "",
 ) -> Serving:
     """
     Make an application ready for connections.
@@ -87,12 +91,13 @@ def serving_for(
     :param interface: `web`, `wsgi`, `asgi`, `protocol`, or `auto` to let `loading.detect` tell.
     :param reactor: the reactor in place of the installed one (which is imported, and so installed,
         only now).
+    :param target: what the operator calls the application.
     :raises AppLoadError: the application is not of that kind.
     """
     from .loading import detect
 
     if interface == "auto":
-        interface = detect(app)
+        interface = detect(app, target)
     if interface == "asgi" and reactor is None:
         from .asgi import install_asyncio_reactor
 
