@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import shutil
@@ -10,7 +9,6 @@ import subprocess
 import tempfile
 import urllib.error
 import urllib.request
-from pathlib import Path
 from typing import Any, Self
 
 from tests.integration.processes import until
@@ -190,7 +188,3 @@ class Browser:
     def console(self) -> list[str]:
         """What the browser wrote to its console since the last call: faults of the page, mostly."""
         return [entry["message"] for entry in self._command("POST", "/se/log", type="browser")]
-
-    def picture(self, path: Path) -> None:
-        """Saves what is on the screen, as PNG."""
-        path.write_bytes(base64.b64decode(self._command("GET", "/screenshot")))
