@@ -76,8 +76,7 @@ class BoundaryTests(SynchronousTestCase):
 
     def test_first(self) -> None:
         """Only the first request of a routed connection is known to be ours."""
-        for ours in (True, False):
-            exchange = Exchange(first_is_ours=ours)
+        for exchange, ours in ((Exchange(), True), (Exchange(first_is_ours=False), False)):
             exchange.feed(GET + NEXT)
             first = exchange.next()
             exchange.keep()

@@ -124,8 +124,10 @@ class FollowTests(SynchronousTestCase):
     def test_head_without_end(self) -> None:
         """A response head beyond the limit is followed no further."""
         response = due(limit=100)
-        data = b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100
+        data = b"HTTP/1.1 200 OK\r\nX: " + b"x" * 80
         self.assertEqual(response.follow(data), data)
+        self.assertIs(response.phase, HEAD)
+        self.assertEqual(response.follow(b"x"), b"x")
         self.assertIs(response.phase, PASSING)
 
 

@@ -83,7 +83,7 @@ class Exchange:
         request_open: a request was begun, and its response has not come to its end.
         finished_request: the open request was delivered in full. Together with `request_open`: a
             client that sends no more is still owed a response.
-        last: nothing may follow the open request: a ``Connection: close`` either way, or HTTP/1.0.
+        last: the client said that no request follows: ``Connection: close``, or HTTP/1.0.
     """
 
     __slots__ = (

@@ -138,9 +138,9 @@ def body(kind: Kind, length: int) -> Decoder:
 @functools.lru_cache(_CACHED_BLOCKS)
 def _request(block: bytes, version: bytes) -> RequestFraming:
     kind, length, close = _fields(block)
-    if version != b"1.1":
-        if version != b"1.0" or kind is Kind.CHUNKED:
-            raise Odd("neither HTTP/1.1 nor an HTTP/1.0 request with a plain body")
+    if version == b"1.0":
+        if kind is Kind.CHUNKED:  # RFC 9112, section 6.1: faulty framing
+            raise Odd("a chunked HTTP/1.0 request")
         close = True
     if kind is Kind.UNTIL_CLOSE:  # RFC 9112, section 6.3: of a request that means no body
         kind = Kind.NONE

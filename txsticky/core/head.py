@@ -46,9 +46,9 @@ TCHAR: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijkl
 # A target is visible characters. RFC 9112 knows ASCII only, but raw UTF-8 is common, and servers
 # take it and DEL too, so bytes from 0x7F on pass.
 _TARGET: Final = bytes(range(0x21, 0x100))
-_HTTP2_LINE: Final = b"PRI * HTTP/2.0\r\n"
-_LINE: Final = re.compile(rb"([%s]+) ([\x21-\xff]+) HTTP/(1\.[01])\r\n" % re.escape(TCHAR))
-_OTHER_VERSION: Final = re.compile(rb"[%s]+ [\x21-\xff]+ HTTP/[0-9]\.[0-9]\r\n" % re.escape(TCHAR))
+_LINE_FORM: Final = rb"([%s]+) ([\x21-\xff]+) HTTP/(%%b)\r\n" % re.escape(TCHAR)
+_LINE: Final = re.compile(_LINE_FORM % rb"1\.[01]")
+_ANY_VERSION: Final = re.compile(_LINE_FORM % rb"[0-9]\.[0-9]")
 _VERSION_BEGUN: Final = re.compile(rb"(?:H(?:T(?:T(?:P(?:/(?:\d(?:\.(?:\d\r?)?)?)?)?)?)?)?)?")
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 _AUTHORITY: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
@@ -64,8 +64,9 @@ _TLS: Final = Malformed(
     400, "This port speaks plain HTTP, and the client began a TLS handshake; use http:// here."
 )
 _STRAY: Final = Malformed(400, "The request head contains a NUL, a bare CR or a bare LF.")
-_VERSION: Final = Malformed(505, "This server speaks HTTP/1.1 and HTTP/1.0.")
-_HTTP2: Final = Malformed(505, "This port speaks HTTP/1.1, and the client began with HTTP/2.")
+_VERSION: Final = Malformed(
+    505, "This port speaks HTTP/1.1 and HTTP/1.0, and the client began with another version."
+)
 _TOO_LARGE: Final = Malformed(431, "The request head is larger than this server allows.")
 
 
@@ -78,7 +79,7 @@ class Head:
         size: bytes of input it took: `raw` and the empty lines skipped before it.
         method: as sent (methods are case-sensitive), e.g. ``b"GET"``.
         target: the request target as sent, any form (RFC 9112, section 3.2).
-        version: e.g. ``b"1.1"``.
+        version: ``b"1.1"`` or ``b"1.0"``.
         fields_at: offset in `raw` of the first header line.
     """
 
@@ -160,7 +161,8 @@ def parse_head(
 
     Returns:
         The head; or `NEED_DATA`; or `Malformed` with 400 (the bytes are no HTTP request), 431 (the
-        head is larger than `limit`) or 505 (the HTTP/2 preface, RFC 9113, section 3.4).
+        head is larger than `limit`) or 505 (neither HTTP/1.1 nor 1.0; of HTTP/2 that is the
+        preface, RFC 9113, section 3.4).
     """
     skip = _skip_empty_lines(data, limit) if data[:1] == b"\r" else 0
     end = data.find(b"\r\n\r\n", start - 3 if start - 3 > skip else skip, limit) + 4
@@ -239,6 +241,4 @@ def _bad_line(data: bytes, skip: int) -> Malformed:
     """Why a request line is refused."""
     if data.startswith(b"\x16", skip):  # RFC 8446, section 5.1: the record of a TLS handshake
         return _TLS
-    if data.startswith(_HTTP2_LINE, skip):
-        return _HTTP2
-    return _VERSION if _OTHER_VERSION.match(data, skip) else _BAD_LINE
+    return _VERSION if _ANY_VERSION.match(data, skip) else _BAD_LINE
