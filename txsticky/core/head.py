@@ -46,9 +46,9 @@ TCHAR: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijkl
 # A target is visible characters. RFC 9112 knows ASCII only, but raw UTF-8 is common, and servers
 # take it and DEL too, so bytes from 0x7F on pass.
 _TARGET: Final = bytes(range(0x21, 0x100))
-_LINE_FORM: Final = rb"([%s]+) ([\x21-\xff]+) HTTP/(%%b)\r\n" % re.escape(TCHAR)
-_LINE: Final = re.compile(_LINE_FORM % rb"1\.[01]")
-_ANY_VERSION: Final = re.compile(_LINE_FORM % rb"[0-9]\.[0-9]")
+_METHOD_AND_TARGET: Final = rb"([%s]+) ([\x21-\xff]+) " % re.escape(TCHAR)
+_LINE: Final = re.compile(_METHOD_AND_TARGET + rb"HTTP/(1\.[01])\r\n")
+_ANY_VERSION: Final = re.compile(_METHOD_AND_TARGET + rb"HTTP/[0-9]\.[0-9]\r\n")
 _VERSION_BEGUN: Final = re.compile(rb"(?:H(?:T(?:T(?:P(?:/(?:\d(?:\.(?:\d\r?)?)?)?)?)?)?)?)?")
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 _AUTHORITY: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
