@@ -48,7 +48,7 @@ class Arrival:
     :param idle: whether it was given back between two requests.
     """
 
-    sock: socket.socket
+    sock: socket.SocketType
     peer: tuple[str, int]
     host: tuple[str, int] = ("", 0)
     listener: int = 0
@@ -260,7 +260,7 @@ def refusal(
 class _Readable:
     """A socket that the reactor watches for input."""
 
-    def __init__(self, reception: Reception, sock: socket.socket, deadlines: Deadlines) -> None:
+    def __init__(self, reception: Reception, sock: socket.SocketType, deadlines: Deadlines) -> None:
         sock.setblocking(False)
         self.reception = reception
         self.sock = sock
