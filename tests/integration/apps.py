@@ -111,19 +111,24 @@ class _Sender:
     """Writes a long answer as fast as the client reads, not faster."""
 
     def __init__(self, request: Request, size: int) -> None:
-        self._request = request
+        self._request: Request | None = request
         self._blocks = blocks(size)
+        request.notifyFinish().addErrback(lambda reason: self.stopProducing())
         request.registerProducer(self, False)
 
     def resumeProducing(self) -> None:
-        for block in self._blocks:
-            self._request.write(block)
+        request = self._request
+        if request is None:
             return
-        self._request.unregisterProducer()
-        self._request.finish()
+        for block in self._blocks:
+            request.write(block)
+            return
+        self._request = None
+        request.unregisterProducer()
+        request.finish()
 
     def stopProducing(self) -> None:
-        self._blocks = iter(())
+        self._request = None
 
 
 class Cluster(Resource):

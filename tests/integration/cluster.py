@@ -14,7 +14,9 @@ from types import TracebackType
 from typing import IO, Any, ClassVar, Self
 from unittest import TestResult
 
+from twisted.python.components import proxyForInterface
 from twisted.python.failure import Failure
+from twisted.trial.itrial import IReporter
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration import processes
@@ -286,6 +288,31 @@ class Cluster(Server):
             if p.slot or p.pid == self.pid
         }
 
+    def settled(self) -> dict[str, int]:
+        """The same, once it has not changed for half a second."""
+        known: list[dict[str, int]] = []
+
+        def steady() -> bool:
+            known.append(self.descriptors())
+            return len(known) > 25 and all(each == known[-1] for each in known[-25:])
+
+        until(steady, 20, "the number of descriptors stays")
+        return known[-1]
+
+
+class _Watched(proxyForInterface(IReporter)):  # type: ignore[misc]
+    """trial's reporter, and whether it heard of a failure."""
+
+    failed = False
+
+    def addError(self, test: object, failure: object) -> None:
+        self.failed = True
+        self.original.addError(test, failure)
+
+    def addFailure(self, test: object, failure: object) -> None:
+        self.failed = True
+        self.original.addFailure(test, failure)
+
 
 class ServerTestCase(SynchronousTestCase):
     """Tests that share one server: it is started for the first of them and ended after the last.
@@ -315,8 +342,9 @@ class ServerTestCase(SynchronousTestCase):
 
     def run(self, result: TestResult) -> None:
         said = len(self._shared.log()) if self._shared else 0
-        super().run(result)
-        if self._shared and not self._passed and (log := self._shared.log()[said:]):
+        watched = _Watched(result)
+        super().run(watched)
+        if self._shared and watched.failed and (log := self._shared.log()[said:]):
             print(f"--- during {self.id()} the server said\n{log[-8000:]}", file=sys.stderr)
         self._waiting.discard(self._testMethodName)
         if not self._waiting:

@@ -54,28 +54,16 @@ class Descriptors(ClusterTestCase):
         draw = random.Random(5)
         self.cluster.tags()
         converse(self.cluster.port, [self.short(draw) for _ in range(200)])
-        before = self.rest()
+        before = self.cluster.settled()
         for _ in range(self.ROUNDS):
             outcomes = converse(self.cluster.port, [self.short(draw) for _ in range(self.EACH)])
             self.assertEqual(len(outcomes), self.EACH)
         until(lambda: self.cluster.descriptors() == before, 10, f"{before} descriptors again")
-        self.assertEqual(self.rest(), before)
-
-    def rest(self) -> dict[str, int]:
-        """How many descriptors are open when nothing has changed for a while."""
-        known: list[dict[str, int]] = []
-
-        def steady() -> bool:
-            known.append(self.cluster.descriptors())
-            return len(known) > 25 and len({tuple(each.items()) for each in known[-25:]}) == 1
-
-        until(steady, 15, "the number of descriptors stays")
-        self.assertEqual(set(known[-1]), {p.title for p in self.cluster.living() if p.title})
-        return known[-1]
+        self.assertEqual(self.cluster.settled(), before)
 
     def test_the_primary_holds_nothing(self) -> None:
         """300 connections that stay open cost the primary no descriptor."""
-        before = self.rest()["txsticky: primary"]
+        before = self.cluster.settled()["txsticky: primary"]
         connections = [Connection(self.cluster.port) for _ in range(300)]
         for connection in connections:
             connection.send(request("GET", "/"))
@@ -179,7 +167,7 @@ class Deaths(SynchronousTestCase):
         """Clients that reset while they wait in a mailbox leave nothing behind."""
         with Cluster("echo", "--worker-timeout", "60", workers=2) as cluster:
             tag = cluster.tag(2)
-            before = cluster.descriptors()
+            before = cluster.settled()
             pid = self.stopped(cluster, 2)
             for stream in self.waiting(tag):
                 connection = self.opened(cluster, stream)

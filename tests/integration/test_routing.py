@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable
 
@@ -35,7 +36,7 @@ class Routing(ClusterTestCase):
 
     def free(self, *streams: bytes) -> None:
         """These requests are answered by more than one worker: nothing in them pins."""
-        self.assertGreater(len(set(self.workers_of(streams * 12))), 1)
+        until(lambda: len(set(self.workers_of(streams * 12))) > 1, 10, f"{streams} is not pinned")
 
 
 class SessionIds(Routing):
@@ -283,11 +284,14 @@ class Balanced(Routing):
     workers = 4
     options = ("--factory", "--balance", "leastconn")
     JOINS = 200
+    #: Seconds after which the primary knows for sure what the workers have.
+    REPORT = 1.0
     #: The most and the fewest of 50 that a worker may get.
     TOLERANCE = 5
 
     def join(self, streams: list[bytes]) -> Counter[int]:
         """How many of these go to each worker when all join at once and stay."""
+        before = self.cluster.settled()
         connections = [Connection(self.cluster.port) for _ in streams]
         try:
             for connection, stream in zip(connections, streams, strict=True):
@@ -296,7 +300,8 @@ class Balanced(Routing):
         finally:
             for connection in connections:
                 connection.close()
-            self.settle()
+            until(lambda: self.cluster.descriptors() == before, 10, "all have left")
+            time.sleep(self.REPORT)
 
     def joined(self, connection: Connection, stream: bytes) -> int:
         """The worker that serves this connection."""
@@ -306,15 +311,6 @@ class Balanced(Routing):
         rawws.accepted(response)
         connection.send(rawws.frame(b"who"))
         return int(rawws.message(connection.reader)[1].split(b":")[0])
-
-    def settle(self) -> None:
-        """Waits until the cluster knows that all of them have left."""
-
-        def all_left() -> bool:
-            pool = self.cluster.told("/cluster/pool")
-            return all(int(member["live"]) <= 2 for member in pool)
-
-        until(all_left, 10, "the workers are seen without connections")
 
     def spread(self, *kinds: bytes) -> None:
         """The joins are spread evenly."""
