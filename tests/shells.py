@@ -49,25 +49,38 @@ def no_descriptors_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def received(sock: socket.socket, size: int = 1 << 20) -> bytes | None:
+@contextlib.contextmanager
+def not_waiting(sock: socket.socket) -> Iterator[None]:
+    """Within this, a socket does not block."""
+    timeout = sock.gettimeout()
+    sock.setblocking(False)
+    try:
+        yield
+    finally:
+        sock.settimeout(timeout)
+
+
+def received(sock: socket.socket) -> bytes | None:
     """What has come so far, without waiting: b"" is the end, None is nothing yet."""
     pieces = []
-    while True:
-        try:
-            piece = sock.recv(size, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return b"".join(pieces) if pieces else None
-        if not piece:
-            return b"".join(pieces)
-        pieces.append(piece)
+    with not_waiting(sock):
+        while True:
+            try:
+                piece = sock.recv(1 << 20)
+            except BlockingIOError:
+                return b"".join(pieces) if pieces else None
+            if not piece:
+                return b"".join(pieces)
+            pieces.append(piece)
 
 
 def ended(sock: socket.socket) -> bool:
     """Whether the other side has closed; bytes that have come are left where they are."""
-    try:
-        return sock.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) == b""
-    except BlockingIOError:
-        return False
+    with not_waiting(sock):
+        try:
+            return sock.recv(1, socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
 
 
 def frames(sock: socket.socket) -> list[tuple[Kind, bytes]]:
@@ -84,13 +97,19 @@ class ShellCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Begin."""
-        before = open_descriptors()
+        self._before = open_descriptors()
+        self._owned: list[Any] = []
         self.reactor = FakeReactor()
-        self.addCleanup(lambda: self.assertEqual(open_descriptors() - before, set(), "leaks"))
+
+    def tearDown(self) -> None:
+        """Close what is owned, after all cleanups (trial's order), and look for leaks."""
+        for thing in reversed(self._owned):
+            thing.close()
+        self.assertEqual(open_descriptors() - self._before, set(), "leaks")
 
     def owned(self, thing: Any) -> Any:
         """Close this at the end."""
-        self.addCleanup(thing.close)
+        self._owned.append(thing)
         return thing
 
     def pair(self, kind: int = socket.SOCK_STREAM) -> tuple[socket.socket, socket.socket]:

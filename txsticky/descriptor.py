@@ -9,6 +9,7 @@ has changed:
 * ``FileDescriptor.dataBuffer``, ``offset``, ``_tempDataLen`` — output that is not yet in the
   kernel;
 * ``FileDescriptor._writeDisconnecting`` — a half-close is pending;
+* ``Connection._aborting`` — `abortConnection` was called and is about to act;
 * ``Connection._dataReceived`` — the door through which input reaches the protocol;
 * ``Connection.socket``, ``fileno`` deleted and ``connected``/``disconnected`` set — what
   `connectionLost` does too, so that every later callback on the transport is a no-op by Twisted's
@@ -162,14 +163,13 @@ class MovableMixin(_Base):
 
     # ---------------------------------------------------------------- leaving
 
+    def live(self) -> bool:
+        """Whether the connection is open and not being closed."""
+        return bool(self.connected and not self.disconnecting and not self._aborting)
+
     def can_leave(self) -> bool:
         """Whether `detach` would take the connection away whole."""
-        return bool(
-            self.connected
-            and not self.disconnecting
-            and not self._writeDisconnecting
-            and not self.unsent()
-        )
+        return self.live() and not self._writeDisconnecting and not self.unsent()
 
     def detach(self) -> tuple[socket.socket, bytes]:
         """

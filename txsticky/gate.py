@@ -121,6 +121,7 @@ class Gate:
         "host",
         "inner_paused",
         "secure",
+        "served",
     )
 
     def __init__(
@@ -132,6 +133,8 @@ class Gate:
         self.client = client
         self.secure = secure
         self.inner_paused = False
+        #: Whether a request was served since the connection came here.
+        self.served = False
         self._stopped = False
         self._pumping = False
         self._leaving = False
@@ -200,6 +203,7 @@ class Gate:
                     if place is not None:
                         self.leave(place)
                         return
+                    self.served = True
                     exchange.keep(self.desk.extra_headers(step.head, self.client, self.secure))
                 else:
                     host.deliver(step.data)
@@ -375,9 +379,6 @@ class GatedMixin(MovableMixin):
 
     def deliver(self, data: bytes) -> None:
         self.protocol.dataReceived(data)
-
-    def live(self) -> bool:
-        return bool(self.connected and not self.disconnecting)
 
     def stop_reading(self) -> None:
         self.stopReading()
