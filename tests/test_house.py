@@ -10,8 +10,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 from twisted.internet import abstract, tcp, unix
 from twisted.trial.unittest import TestCase
+
+from txsticky.config import Config
 
 PACKAGE = Path(__file__).resolve().parent.parent / "txsticky"
 
@@ -189,6 +192,28 @@ class HouseTests(TestCase):
             if isinstance(node, ast.Attribute) and node.attr in theirs
         ]
         self.assertEqual(foreign, [])
+
+    def test_no_dead_options(self) -> None:
+        """Every field of the configuration is read somewhere: no option is taken and ignored."""
+        read = {
+            node.attr
+            for name, _, tree in modules()
+            if name not in ("config", "plugin")
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and ast.unparse(node.value).endswith(("config", "limits"))
+        }
+        properties = {
+            node.attr
+            for name, _, tree in modules()
+            if name == "config"
+            for function in ast.walk(tree)
+            if isinstance(function, ast.FunctionDef) and function.name in read
+            for node in ast.walk(function)
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self"
+        }
+        fields = {field.name for field in attrs.fields(Config)}
+        self.assertEqual(fields - read - properties, set())
 
     def test_docstrings(self) -> None:
         """Every module says in its first line what it is for."""
