@@ -66,7 +66,7 @@ class Connection:
     def departed(self, sock: socket.socket, place: int, held: bytes) -> None:
         """The connection has been taken away from its transport, to go to `place`."""
         self._worker.forget(self)
-        self._worker.give(sock, place, self.handoff, held)
+        self._worker.give(sock, place, self.handoff.moved(held, self.transport.gate.served))
 
 
 class PlainMixin:
@@ -228,14 +228,14 @@ class Worker:
 
     # ------------------------------------------------------------------- give
 
-    def give(self, sock: socket.socket, place: int, handoff: Handoff, held: bytes) -> None:
+    def give(self, sock: socket.socket, place: int, handoff: Handoff) -> None:
         """Give a connection away."""
         if self._final and place == FRONT_DESK:
             sock.close()  # the cluster stops: nobody is left to take it
             return
         self.given += 1
         box = self.places.get(place) or self.places[FRONT_DESK]
-        message = pack_handoff(handoff.moved(held))
+        message = pack_handoff(handoff)
         descriptor = sock.detach()
         try:
             box.sendFileDescriptor(descriptor)

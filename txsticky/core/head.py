@@ -43,10 +43,10 @@ class Malformed:
 
 # RFC 9110, section 5.6.2: the characters of a token, of which a method is one.
 TCHAR: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-# A target is visible characters. RFC 9112 knows ASCII only, but raw UTF-8 is common, and servers
-# take it and DEL too, so bytes from 0x7F on pass.
-_TARGET: Final = bytes(range(0x21, 0x100))
-_METHOD_AND_TARGET: Final = rb"([%s]+) ([\x21-\xff]+) " % re.escape(TCHAR)
+# RFC 9112, section 3.2: a target is visible ASCII. DEL passes, because twisted.web takes it; raw
+# UTF-8 is refused, because every server behind refuses it too.
+_TARGET: Final = bytes(range(0x21, 0x80))
+_METHOD_AND_TARGET: Final = rb"([%s]+) ([\x21-\x7f]+) " % re.escape(TCHAR)
 _LINE: Final = re.compile(_METHOD_AND_TARGET + rb"HTTP/(1\.[01])\r\n")
 _ANY_VERSION: Final = re.compile(_METHOD_AND_TARGET + rb"HTTP/[0-9]\.[0-9]\r\n")
 _VERSION_BEGUN: Final = re.compile(rb"(?:H(?:T(?:T(?:P(?:/(?:\d(?:\.(?:\d\r?)?)?)?)?)?)?)?)?")

@@ -38,7 +38,7 @@ class Handoff:
     :param peer: (host, port) of the client; the host is empty for a UNIX socket.
     :param host: (host, port) that the client connected to; the host is empty for a UNIX socket.
     :param listener: which `--listen` accepted it, from 0.
-    :param hops: how often the connection has moved before, 0 to 255.
+    :param hops: how often the connection has moved since a request was served on it, 0 to 255.
     :param how: why this worker, a `route.How`.
     :param secure: the bytes come out of TLS, which another worker ends.
     :param reserved: the pool counted this hand-off as sent, so the worker has to count it as taken.
@@ -58,9 +58,14 @@ class Handoff:
     server_name: str = ""
 
 
-    def moved(self, prefix: bytes) -> Handoff:
-        """The hand-off of the same connection to its next place, with the bytes read by then."""
-        hops = min(self.hops + 1, 255)
+    def moved(self, prefix: bytes, served: bool) -> Handoff:
+        """
+        The hand-off of the same connection to its next place.
+
+        :param prefix: the bytes read by then that nobody has dealt with.
+        :param served: whether a request was served on the way, so that the hops count anew.
+        """
+        hops = 1 if served else min(self.hops + 1, 255)
         return Handoff(
             self.family, self.peer, self.host, self.listener, hops, self.how, self.secure, False,
             prefix, self.server_name,
