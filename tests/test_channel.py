@@ -1,0 +1,284 @@
+"""The control channel: frames in order, at once when that can be, and an end that is told once."""
+
+from __future__ import annotations
+
+import socket
+from unittest import mock
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.interfaces import IReadWriteDescriptor
+from zope.interface.verify import verifyObject
+
+from tests.shells import ShellCase, ended, frames, received
+from txsticky import channel
+from txsticky.channel import FRAME_LIMIT, HIGH_WATER, Channel, channel_pair
+from txsticky.core.wire import Kind, encode, encode_json
+from txsticky.errors import WireError
+
+
+class ChannelCase(ShellCase):
+    """
+    A channel, and the bare socket at its other end.
+
+    :ivar got: the frames that the channel has given on.
+    :ivar losses: how often it said that it has ended.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        ours, self.peer = channel_pair()
+        self.owned(self.peer)
+        self.got: list[tuple[Kind, bytes]] = []
+        self.losses = 0
+        self.channel = self.owned(Channel(ours, self.reactor, self.received, self.lost))
+        self.channel.startReading()
+
+    def received(self, kind: Kind, body: bytes) -> None:
+        """A frame has come."""
+        self.got.append((kind, body))
+
+    def lost(self) -> None:
+        """The channel has ended."""
+        self.losses += 1
+
+    def fill(self) -> bytes:
+        """Write until the kernel takes no more; returns what was written."""
+        written = b""
+        while not self.channel.waiting:
+            body = bytes([len(written) % 251]) * 50_000
+            self.channel.send(Kind.MESSAGE, body)
+            written += encode(Kind.MESSAGE, body)
+        return written
+
+
+class SendTests(ChannelCase):
+    """What is sent."""
+
+    def test_at_once(self) -> None:
+        """A frame is in the kernel when send returns; the reactor is not needed."""
+        self.channel.send(Kind.BIND, b"key")
+        self.assertEqual(received(self.peer), encode(Kind.BIND, b"key"))
+        self.assertEqual(self.reactor.getWriters(), [])
+
+    def test_json(self) -> None:
+        """A frame may carry a JSON object."""
+        self.channel.send_json(Kind.LOAD, live=3)
+        self.assertEqual(received(self.peer), encode_json(Kind.LOAD, live=3))
+
+    def test_slow_reader(self) -> None:
+        """What the kernel does not take follows in order when it does, and nothing overtakes it."""
+        written = self.fill()
+        self.channel.send(Kind.GO)
+        written += encode(Kind.GO)
+        got = b""
+        while len(got) < len(written):
+            got += received(self.peer) or b""
+            self.reactor.turn()
+        self.assertTrue(got == written)
+        self.assertEqual((self.channel.waiting, self.reactor.getWriters()), (0, []))
+
+    def test_waiting(self) -> None:
+        """It says how many bytes wait."""
+        self.fill()
+        before = self.channel.waiting
+        self.channel.send(Kind.MESSAGE, b"12345")
+        self.assertEqual(self.channel.waiting, before + len(encode(Kind.MESSAGE, b"12345")))
+
+    def test_behind(self) -> None:
+        """A reader is behind when more than HIGH_WATER bytes wait for it."""
+        self.fill()
+        self.assertFalse(self.channel.behind)
+        self.channel.write(bytes(HIGH_WATER - self.channel.waiting))
+        self.assertFalse(self.channel.behind)
+        self.channel.write(b"x")
+        self.assertTrue(self.channel.behind)
+
+    def test_full_but_not_writable(self) -> None:
+        """A turn in which the kernel still takes nothing loses nothing."""
+        self.fill()
+        before = self.channel.waiting
+        self.assertIsNone(self.channel.doWrite())
+        self.assertEqual(self.channel.waiting, before)
+
+
+class ReceiveTests(ChannelCase):
+    """What comes."""
+
+    def test_interface(self) -> None:
+        """It is what a reactor watches."""
+        self.assertTrue(verifyObject(IReadWriteDescriptor, self.channel))
+
+    @settings(deadline=None, max_examples=40)
+    @given(
+        bodies=st.lists(st.binary(max_size=40), max_size=8),
+        cuts=st.lists(st.integers(0, 400), max_size=8),
+    )
+    def test_any_pieces(self, bodies: list[bytes], cuts: list[int]) -> None:
+        """However the stream is cut, the frames are the same, in order."""
+        self.got = []
+        stream = b"".join(encode(Kind.MESSAGE, body) for body in bodies)
+        ends = sorted(min(cut, len(stream)) for cut in [*cuts, 400])
+        for begin, end in zip([0, *ends], ends, strict=False):
+            self.peer.sendall(stream[begin:end])
+            self.reactor.settle()
+        self.assertEqual(self.got, [(Kind.MESSAGE, body) for body in bodies])
+
+    def test_longest(self) -> None:
+        """A frame of the largest size passes from one channel to another."""
+        other = self.owned(Channel(self.peer.dup(), self.reactor, mock.Mock(), mock.Mock()))
+        other.send(Kind.MESSAGE, b"x" * FRAME_LIMIT)
+        self.reactor.settle()
+        self.assertEqual(self.got, [(Kind.MESSAGE, b"x" * FRAME_LIMIT)])
+
+    def test_receiver_fails(self) -> None:
+        """A frame that cannot be dealt with is logged; the next one comes."""
+        self.peer.sendall(encode(Kind.BIND, b"bad") + encode(Kind.BIND, b"good"))
+        received = mock.Mock(side_effect=[ZeroDivisionError, None])
+        self.channel._received = received
+        self.reactor.settle()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(received.call_args.args, (Kind.BIND, b"good"))
+        self.channel._received = self.received
+        self.peer.sendall(encode(Kind.GO))
+        self.channel.read_now()
+        self.assertEqual(self.got, [(Kind.GO, b"")])
+
+    def test_nonsense(self) -> None:
+        """A stream that is no frames ends the channel."""
+        self.peer.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        self.reactor.settle()
+        self.assertEqual((self.losses, self.got), (1, []))
+        self.assertTrue(ended(self.peer))
+
+
+class ReadNowTests(ChannelCase):
+    """Taking in what is there without the reactor."""
+
+    def test_everything(self) -> None:
+        """All that the other side has written before the call is dealt with when it returns."""
+        for _ in range(5):
+            self.peer.sendall(encode(Kind.MESSAGE, b"x" * 30_000))
+        self.channel.read_now()
+        self.assertEqual(len(self.got), 5)
+
+    def test_nothing(self) -> None:
+        """If nothing is there, nothing happens."""
+        self.channel.read_now()
+        self.assertEqual((self.got, self.losses), ([], 0))
+
+    def test_end(self) -> None:
+        """The end is found, after all frames, and told once."""
+        self.peer.sendall(encode(Kind.DONE))
+        self.peer.close()
+        self.channel.read_now()
+        self.assertEqual((self.got, self.losses), ([(Kind.DONE, b"")], 1))
+        self.channel.read_now()
+        self.reactor.settle()
+        self.assertEqual(self.losses, 1)
+
+    def test_nonsense(self) -> None:
+        """A stream that is no frames ends the channel here, too."""
+        self.peer.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        self.channel.read_now()
+        self.assertEqual(self.losses, 1)
+
+    def test_not_nested(self) -> None:
+        """Called while a frame is dealt with it does nothing: frames keep their order."""
+        order: list[bytes] = []
+
+        def received(kind: Kind, body: bytes) -> None:
+            order.append(b"begin " + body)
+            if body == b"1":
+                self.peer.sendall(encode(Kind.BIND, b"3"))
+            self.channel.read_now()
+            order.append(b"end " + body)
+
+        self.channel._received = received
+        self.peer.sendall(encode(Kind.BIND, b"1") + encode(Kind.BIND, b"2"))
+        self.reactor.settle()
+        self.assertEqual(order, [b"begin 1", b"end 1", b"begin 2", b"end 2", b"begin 3", b"end 3"])
+
+
+class EndTests(ChannelCase):
+    """How it ends."""
+
+    def test_other_side_closes(self) -> None:
+        """The owner is told once, after the last frame; nothing stays watched or open."""
+        self.channel.send(Kind.GO)
+        self.peer.sendall(encode(Kind.DONE))
+        self.peer.close()
+        self.reactor.settle()
+        self.assertEqual((self.got, self.losses), ([(Kind.DONE, b"")], 1))
+        self.assertEqual((self.reactor.getReaders(), self.channel.fileno()), ([], -1))
+        self.assertFalse(self.channel.connected)
+
+    def test_broken_pipe(self) -> None:
+        """A write that finds nobody tells the owner by the reactor, not inside the write."""
+        self.channel._received = mock.Mock()
+        self.peer.close()
+        self.channel.send(Kind.GO)
+        self.channel.send(Kind.GO)
+        self.assertEqual(self.losses, 0)
+        self.reactor.settle()
+        self.assertEqual(self.losses, 1)
+
+    def test_broken_pipe_while_waiting(self) -> None:
+        """The same if the reactor finds it while it writes what waited."""
+        self.fill()
+        self.peer.close()
+        self.reactor.removeReader(self.channel)
+        self.reactor.settle()
+        self.assertEqual((self.losses, self.reactor.getWriters()), (1, []))
+
+    def test_write_after_the_end(self) -> None:
+        """After the end a write does nothing."""
+        self.peer.close()
+        self.reactor.settle()
+        self.channel.send(Kind.GO)
+        self.assertEqual((self.channel.waiting, self.reactor.turn()), (0, 0))
+
+    def test_close(self) -> None:
+        """Closed from here the other side sees the end, and the owner is not told."""
+        self.fill()
+        self.channel.close()
+        self.channel.close()
+        self.reactor.settle()
+        self.assertEqual(self.losses, 0)
+        self.assertEqual((self.reactor.getReaders(), self.reactor.getWriters()), ([], []))
+        received(self.peer)
+        self.assertTrue(ended(self.peer))
+
+    def test_close_after_a_broken_pipe(self) -> None:
+        """Closed before the reactor could tell of a broken pipe, the owner is not told."""
+        self.peer.close()
+        self.channel.send(Kind.GO)
+        self.channel.close()
+        self.reactor.settle()
+        self.assertEqual(self.losses, 0)
+
+
+class PairTests(ShellCase):
+    """Making a channel."""
+
+    def test_pair(self) -> None:
+        """Two ends of a stream, which children do not inherit by chance."""
+        for end in channel_pair():
+            self.owned(end)
+            self.assertEqual((end.type, end.get_inheritable()), (socket.SOCK_STREAM, False))
+
+    def test_room(self) -> None:
+        """A view of a large pool goes into the kernel whole: a write does not wait for a turn."""
+        ours, theirs = channel_pair()
+        self.owned(theirs)
+        end = self.owned(Channel(ours, self.reactor, mock.Mock(), mock.Mock()))
+        end.send_json(Kind.POOL, members=[[n, n, "ready", False, n] for n in range(512)])
+        self.assertEqual(end.waiting, 0)
+        ((kind, _),) = frames(theirs)
+        self.assertIs(kind, Kind.POOL)
+
+    def test_limit(self) -> None:
+        """The limit is that of the reader: one byte more is a WireError there."""
+        reader = channel.FrameReader(FRAME_LIMIT)
+        with self.assertRaises(WireError):
+            reader.feed(encode(Kind.MESSAGE, bytes(FRAME_LIMIT + 1)))
