@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .errors import (
         AppLoadError,
+        BusOverrun,
         ConfigError,
         ListenError,
         MessageTooLarge,
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AppLoadError",
+    "BusOverrun",
     "Cluster",
     "Config",
     "ConfigError",

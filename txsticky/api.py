@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from .channel import FRAME_LIMIT
-from .core.wire import Kind
-from .errors import MessageTooLarge
+from .core.wire import TOPIC_LIMIT, Kind, pack_message, unpack_message
+from .errors import BusOverrun, MessageTooLarge
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -25,7 +25,8 @@ log = Logger()
 #: The longest bus message with its topic, in bytes.
 MESSAGE_LIMIT = FRAME_LIMIT - 16
 
-Subscriber = Callable[[bytes], None]
+Subscriber = Callable[[bytes], object]
+Lost = Callable[[int], object]
 _here: Here | None = None
 
 
@@ -47,7 +48,7 @@ class Here:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._subscribers: dict[str, list[Subscriber]] = {}
+        self._subscriptions: dict[str, dict[object, tuple[Subscriber, Lost | None]]] = {}
 
     @property
     def id(self) -> int:
@@ -113,41 +114,68 @@ class Here:
         Messages of one publisher arrive in their order.
 
         :raises MessageTooLarge: topic and message together are longer than `MESSAGE_LIMIT`.
+        :raises BusOverrun: the primary is behind; nothing was sent. Try again later, or do without.
         """
-        name = topic.encode()
+        name = _topic(topic)
         if len(name) + len(message) > MESSAGE_LIMIT:
             raise MessageTooLarge(size=len(message), limit=MESSAGE_LIMIT)
-        self._worker.channel.send(Kind.PUBLISH, len(name).to_bytes(2, "big") + name + message)
+        channel = self._worker.channel
+        if channel.behind:
+            raise BusOverrun(waiting=channel.waiting)
+        channel.send(Kind.PUBLISH, pack_message(name, message))
 
-    def subscribe(self, topic: str, callback: Subscriber) -> Callable[[], None]:
+    def subscribe(
+        self, topic: str, callback: Subscriber, lost: Lost | None = None
+    ) -> Callable[[], None]:
         """
         Call `callback(message)` for each message published to `topic` from now on.
 
+        :param lost: called with a number when so many messages did not reach this worker, because
+            it did not take them fast enough. They would have come before the next one that does.
         :returns: a function that ends the subscription.
         """
-        callbacks = self._subscribers.setdefault(topic, [])
-        if not callbacks:
-            self._worker.channel.send(Kind.SUBSCRIBE, topic.encode())
-        callbacks.append(callback)
+        name = _topic(topic)
+        subscriptions = self._subscriptions.setdefault(topic, {})
+        if not subscriptions:
+            self._worker.channel.send(Kind.SUBSCRIBE, name)
+        mine = object()
+        subscriptions[mine] = (callback, lost)
 
         def unsubscribe() -> None:
-            if callback in callbacks:
-                callbacks.remove(callback)
-                if not callbacks and self._subscribers.get(topic) is callbacks:
-                    del self._subscribers[topic]
-                    self._worker.channel.send(Kind.UNSUBSCRIBE, topic.encode())
+            if subscriptions.pop(mine, None) and not subscriptions:
+                del self._subscriptions[topic]
+                self._worker.channel.send(Kind.UNSUBSCRIBE, name)
 
         return unsubscribe
 
     def message(self, body: bytes) -> None:
         """A bus message has come for this worker."""
-        end = 2 + int.from_bytes(body[:2], "big")
-        topic, message = body[2:end].decode(), body[end:]
-        for callback in list(self._subscribers.get(topic, ())):
-            try:
-                callback(message)
-            except Exception:
-                log.failure("A subscriber of {topic} failed.", topic=topic)
+        name, message = unpack_message(body)
+        topic = name.decode()
+        subscriptions = self._subscriptions.get(topic, {})
+        for mine in list(subscriptions):
+            if mine in subscriptions:  # else another one's callback has ended it
+                _call(topic, subscriptions[mine][0], message)
+
+    def lost(self, topic: str, count: int) -> None:
+        """So many messages have not reached this worker."""
+        for _, lost in list(self._subscriptions.get(topic, {}).values()):
+            if lost is not None:
+                _call(topic, lost, count)
+
+
+def _call(topic: str, callback: Callable[[Any], object], argument: object) -> None:
+    try:
+        callback(argument)
+    except Exception:
+        log.failure("A subscriber of {topic} failed.", topic=topic)
+
+
+def _topic(topic: str) -> bytes:
+    name = topic.encode()
+    if len(name) > TOPIC_LIMIT:
+        raise ValueError(f"A topic of {len(name)} bytes is too long: it may have {TOPIC_LIMIT}.")
+    return name
 
 
 def _bytes(key: str | bytes) -> bytes:

@@ -24,7 +24,7 @@ from .core.wire import FrameReader, Kind, encode, encode_json
 from .errors import WireError
 
 #: The longest control frame, in bytes. It bounds a bus message.
-FRAME_LIMIT = 1 << 20
+FRAME_LIMIT = 8 << 20
 #: Bytes that may wait for a slow reader before `behind` says so.
 HIGH_WATER = 4 << 20
 _READ = 1 << 16

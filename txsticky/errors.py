@@ -50,5 +50,9 @@ class WireError(TxstickyError):
     """A message between processes of the cluster cannot be read: {why}."""
 
 
+class BusOverrun(TxstickyError):
+    """The bus takes no more from this worker now: {waiting} bytes wait for the primary to read."""
+
+
 class MessageTooLarge(TxstickyError):
     """A bus message of {size} bytes is too large: with its topic it may have {limit} bytes."""

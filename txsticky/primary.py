@@ -16,6 +16,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from .bus import Bus
 from .config import Config
 from .core.forwarded import Trusted
 from .core.pool import Pool, State
@@ -118,7 +119,7 @@ class Primary:
         self._suspects: dict[int, set[str]] = {}
         self._sent_version = -1
         self._view_due: Any = None
-        self._topics: dict[str, dict[int, WorkerHandle]] = {}
+        self.bus = Bus()
         self._desk = FrontDesk(self.reception.receive)
         sending, reading = mailbox_pair()
         self.front_desk = sending
@@ -292,11 +293,11 @@ class Primary:
             self.table.free(body)
             self._tell_others(handle, Kind.FREE, body)
         elif kind is Kind.PUBLISH:
-            self._publish(body)
+            self.bus.publish(body)
         elif kind is Kind.SUBSCRIBE:
-            self._topics.setdefault(body.decode(), {})[handle.id] = handle
+            self.bus.subscribe(handle.id, handle.name, handle.channel, body)
         elif kind is Kind.UNSUBSCRIBE:
-            self._topics.get(body.decode(), {}).pop(handle.id, None)
+            self.bus.unsubscribe(handle.id, body)
         elif kind is Kind.READY:
             self._ready(handle, **decode_json(body))
         elif kind is Kind.FAILED:
@@ -333,6 +334,7 @@ class Primary:
     def _load(self, handle: WorkerHandle, fields: dict[str, Any]) -> None:
         self.pool.report(handle.id, fields["live"], fields["taken"], fields["lag"])
         handle.counters = fields
+        self.bus.settle(handle.id)
         self.supervisor.heartbeat(handle.id)
         if self._view_due is None:
             self._view_due = self.system.reactor.callLater(VIEW_INTERVAL, self._send_view)
@@ -347,12 +349,6 @@ class Primary:
         for other in self.handles.values():
             if other is not handle and other.ready:
                 other.channel.send(kind, body)
-
-    def _publish(self, body: bytes) -> None:
-        size = int.from_bytes(body[:2], "big")
-        for subscriber in self._topics.get(body[2 : 2 + size].decode(), {}).values():
-            if not subscriber.channel.behind:
-                subscriber.channel.send(Kind.MESSAGE, body)
 
     def _tell_pool(self) -> None:
         """Tell every worker who is there."""
@@ -381,8 +377,7 @@ class Primary:
         self.pool.set_gone(handle.id)
         self.table.forget(handle.id)
         self._suspects.pop(handle.id, None)
-        for subscribers in self._topics.values():
-            subscribers.pop(handle.id, None)
+        self.bus.forget(handle.id)
         self._tell_pool()
 
     def exited(self, handle: WorkerHandle, status: int) -> None:

@@ -295,6 +295,8 @@ class Worker:
             self.serving.reopen_logs()
         elif kind is Kind.MESSAGE:
             self.here.message(body)
+        elif kind is Kind.LOST:
+            self.here.lost(**decode_json(body))
 
     def _pool_changed(self, pool: Pool) -> None:
         """A new view of the cluster. What is gone keeps no key and no mailbox of ours."""

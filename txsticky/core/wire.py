@@ -178,7 +178,11 @@ class Kind(enum.IntEnum):
     CALL = 17  # either way: a question that wants an answer
     ANSWER = 18  # either way: the answer
     RETIRE = 19  # worker -> primary: it has served its share, replace it
+    LOST = 20  # primary -> worker: so many messages of a topic did not reach it
 
+
+#: The longest topic of the bus, in bytes.
+TOPIC_LIMIT: Final = 0xFFFF
 
 _FRAME: Final = struct.Struct("!IB")
 _KINDS: Final = {int(kind): kind for kind in Kind}
@@ -208,6 +212,21 @@ def decode_json(body: bytes) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise WireError(why=f"a control frame is JSON, but no object: {body[:40]!r}")
     return fields
+
+
+def pack_message(topic: bytes, message: bytes) -> bytes:
+    """
+    Encode the body of a bus message, published or delivered.
+
+    :param topic: at most `TOPIC_LIMIT` bytes.
+    """
+    return b"".join((len(topic).to_bytes(2, "big"), topic, message))
+
+
+def unpack_message(body: bytes) -> tuple[bytes, bytes]:
+    """Undo `pack_message`: the topic and the message."""
+    end = 2 + int.from_bytes(body[:2], "big")
+    return body[2:end], body[end:]
 
 
 class FrameReader:
