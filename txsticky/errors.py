@@ -38,6 +38,12 @@ class AppLoadError(TxstickyError):
     exit_code = 3
 
 
+class TlsError(TxstickyError):
+    """TLS cannot be served: {reason}."""
+
+    exit_code = 3
+
+
 class ListenError(TxstickyError):
     """Cannot listen on {endpoint}: {reason}."""
 
