@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineReceiver
 from twisted.web.resource import Resource
@@ -31,6 +32,10 @@ WORKER = os.environ.get("TXSTICKY_WORKER", "0")
 
 def _argument(request: Request, name: bytes, default: str = "") -> str:
     return request.args.get(name, [default.encode()])[0].decode("latin-1")
+
+
+def _named(address: IAddress) -> str:
+    return f"{address.host}:{address.port}" if hasattr(address, "port") else str(address.name)
 
 
 def _digest(request: Request) -> tuple[int, str]:
@@ -73,8 +78,8 @@ class Echo(Resource):
             told |= {
                 "worker": WORKER,
                 "pid": os.getpid(),
-                "peer": f"{peer.host}:{peer.port}",
-                "host": f"{host.host}:{host.port}",
+                "peer": _named(peer),
+                "host": _named(host),
             }
         for name in [name for name in ("worker", "pid", "length", "sha256") if name in told]:
             request.setHeader(f"X-{name}".encode(), str(told[name]).encode())

@@ -292,6 +292,14 @@ class Connection:
             raise
         self.reader = Reader(self.socket.recv)
 
+    @classmethod
+    def over(cls, connected: socket.socket) -> Connection:
+        """The same over a socket of any kind that is connected already."""
+        connection = cls.__new__(cls)
+        connected.settimeout(20.0)
+        connection.socket, connection.reader = connected, Reader(connected.recv)
+        return connection
+
     def __enter__(self) -> Connection:
         return self
 

@@ -15,8 +15,8 @@ _ACCEPT = base64.b64encode(
 ).decode()
 
 
-def handshake(target: str = "/ws") -> bytes:
-    """The upgrade request as bytes."""
+def handshake(target: str = "/ws", *headers: tuple[str, str]) -> bytes:
+    """The upgrade request as bytes, with further header fields."""
     return request(
         "GET",
         target,
@@ -25,6 +25,7 @@ def handshake(target: str = "/ws") -> bytes:
             ("Connection", "Upgrade"),
             ("Sec-WebSocket-Key", _KEY),
             ("Sec-WebSocket-Version", "13"),
+            *headers,
         ],
     )
 

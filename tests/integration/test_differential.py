@@ -20,7 +20,7 @@ from tests.integration.rawhttp import chunk, cut, payload, request
 #: Fields whose values differ from one server or moment to the next.
 _DATE = re.compile(rb"(?<=\r\nDate: )[^\r]*", re.IGNORECASE)
 #: A refusal: who refuses, the primary or the worker's server, is of no consequence.
-_REFUSAL = re.compile(rb"HTTP/1\.[01] (4\d\d) .*", re.DOTALL)
+_REFUSAL = re.compile(rb"HTTP/1\.[01] (?:4\d\d|505) .*", re.DOTALL)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _EMPTY_LINES = re.compile(rb"(?:^|\r\n\r\n|0\r\n\r\n)(?:\r\n){2}")
 

@@ -1,0 +1,84 @@
+"""What can be listened on: several ports, IPv6, a UNIX socket; and the access log."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import tempfile
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.integration.cluster import Cluster, free_port
+from tests.integration.processes import until
+from tests.integration.rawhttp import Connection, payload, request, sha256
+
+BODY = payload(300_000)
+
+
+class Endpoints(SynchronousTestCase):
+    """One cluster, several endpoints."""
+
+    def converse(self, cluster: Cluster, connected: socket.socket) -> dict[str, object]:
+        """Uploads, then asks each worker on the same connection; what the last one told."""
+        with Connection.over(connected) as connection:
+            posted = connection.ask(request("POST", "/", body=BODY))
+            self.assertEqual((posted.status, posted.header("x-sha256")), (200, sha256([BODY])))
+            for slot, sid in cluster.tags().items():
+                answer = connection.ask(request("POST", f"/?sid={sid}", body=b"hello"))
+                self.assertEqual((answer.status, answer.header("x-worker")), (200, str(slot)))
+            told: dict[str, object] = json.loads(answer.body)
+            return told
+
+    def test_all_at_once(self) -> None:
+        """A second port, IPv6 and a UNIX socket are served, and connections on them move."""
+        second, third = free_port(), free_port()
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        path = os.path.join(folder, "socket")
+        options = [f"127.0.0.1:{second}", f"[::1]:{third}", f"unix:{path}"]
+        listen = [word for option in options for word in ("--listen", option)]
+        with Cluster("echo", *listen, workers=2) as cluster:
+            told = self.converse(cluster, socket.create_connection(("127.0.0.1", second)))
+            self.assertEqual(told["host"], f"127.0.0.1:{second}")
+            with socket.create_connection(("::1", third)) as six:
+                host, port = six.getsockname()[:2]
+                told = self.converse(cluster, six)
+            self.assertEqual((told["peer"], told["host"]), (f"{host}:{port}", f"::1:{third}"))
+            with socket.socket(socket.AF_UNIX) as local:
+                local.connect(path)
+                self.converse(cluster, local)
+        self.assertFalse(os.path.exists(path), "the UNIX socket is left over")
+
+
+class AccessLog(SynchronousTestCase):
+    """`--access-log FILE`."""
+
+    def test_lines(self) -> None:
+        """Each request is one line with the client's address, written by the worker that served it,
+        also when its connection came from another; USR1 reopens the file.
+        """
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        path, moved = Path(folder, "access.log"), Path(folder, "access.log.1")
+        with Cluster("echo", "--access-log", str(path), workers=2) as cluster:
+            with cluster.connect(source="127.0.0.7") as connection:
+                for number in range(6):
+                    sid = cluster.tag(number % 2 + 1)
+                    connection.ask(request("GET", f"/logged?n={number}&sid={sid}"))
+            seen = re.compile(
+                r'^127\.0\.0\.7 .*"GET /logged\?n=(\d)\S* HTTP/1\.1" 200 ', re.MULTILINE
+            )
+            until(lambda: len(seen.findall(path.read_text())) >= 6, 10, "six lines")
+            self.assertEqual(sorted(seen.findall(path.read_text())), list("012345"))
+            path.rename(moved)
+            cluster.signal(signal.SIGUSR1)
+            until(path.exists, 10, "the log is opened anew")
+            until(lambda: self.both_logged(cluster, path), 10, "both workers write to the new file")
+
+    def both_logged(self, cluster: Cluster, path: Path) -> bool:
+        """Whether a request to each worker is in the log."""
+        for slot in (1, 2):
+            cluster.get(f"/rotated-{slot}?sid={cluster.tag(slot)}")
+        return all(f"/rotated-{slot}?" in path.read_text() for slot in (1, 2))
