@@ -7,7 +7,8 @@ import errno
 import os
 import resource
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -106,6 +107,16 @@ class ShellCase(SynchronousTestCase):
         for thing in reversed(self._owned):
             thing.close()
         self.assertEqual(open_descriptors() - self._before, set(), "leaks")
+
+    def until(self, done: Callable[[], object]) -> None:
+        """Turn until something is so; the kernel may take a moment between two sockets."""
+        for _ in range(5000):
+            busy = self.reactor.turn()
+            if done():
+                return
+            if not busy:
+                time.sleep(0.001)
+        raise AssertionError("it never came to be")
 
     def owned(self, thing: Any) -> Any:
         """Close this at the end."""

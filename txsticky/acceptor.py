@@ -5,6 +5,7 @@ Accepting: in batches, each connection read once and handed off at once if it br
 from __future__ import annotations
 
 import errno
+import select
 import socket
 from typing import Any
 
@@ -97,7 +98,9 @@ class Acceptor:
             except OSError as error:
                 if error.errno in _GONE:
                     continue
-                self._rest(error)
+                # Out of descriptors, accept(2) fails even when nobody is there to be accepted.
+                if self._somebody_waits():
+                    self._rest(error)
                 return
             self.accepted += 1
             sock = wrap(family, socket.SOCK_STREAM, 0, descriptor)
@@ -114,7 +117,17 @@ class Acceptor:
                 if not arrival.data:  # closed before it said anything
                     sock.close()
                     continue
-            reception.receive(arrival)
+            try:
+                reception.receive(arrival)
+            except Exception:
+                # One connection that cannot be dealt with must not close the listening socket.
+                log.failure("A connection could not be dealt with.")
+                sock.close()
+
+    def _somebody_waits(self) -> bool:
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _rest(self, error: OSError) -> None:
         """
@@ -129,7 +142,7 @@ class Acceptor:
             )
         self._reactor.removeReader(self)
         if error.errno in _OUT_OF_DESCRIPTORS:
-            self._reception.evict()
+            self._reception.free_descriptor()
         self._resting = self._reactor.callLater(RESPITE, self._resume)
 
     def _resume(self) -> None:

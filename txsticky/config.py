@@ -22,6 +22,8 @@ from .errors import ConfigError
 INTERFACES = ("auto", "web", "wsgi", "asgi", "protocol")
 #: The application that is served when none is named; a function makes it.
 DEMO = "txsticky.demo:resource"
+#: What identifies a client when nothing is said.
+DEFAULT_STICKY = "sid"
 
 
 def _number(low: float, high: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
@@ -117,7 +119,7 @@ class Config:
     workers: int = attrs.field(default=1, validator=_number(1, 512))
     interface: str = attrs.field(default="auto", validator=_one_of(*INTERFACES))
     factory: bool = False
-    sticky: str = attrs.field(default="sid", validator=_parsed_by(parse_chain))
+    sticky: str = attrs.field(default=DEFAULT_STICKY, validator=_parsed_by(parse_chain))
     balance: str = attrs.field(default="leastconn", validator=_one_of(*BALANCERS))
     tls_cert: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     tls_key: tuple[str, ...] = attrs.field(default=(), converter=tuple)

@@ -39,9 +39,13 @@ class Deadlines:
         """A waiter waits no more."""
         self._due.pop(waiter, None)
 
-    def oldest(self) -> Waiter | None:
-        """The waiter whose time is over next."""
-        return next(iter(self._due), None)
+    def expire_oldest(self) -> bool:
+        """End the time of the waiter whose time would be over next. Whether there was one."""
+        oldest: Waiter | None = next(iter(self._due), None)
+        if oldest is None:
+            return False
+        oldest.expired()
+        return True
 
     def all(self) -> list[Any]:
         """All waiters."""
@@ -57,10 +61,15 @@ class Deadlines:
             self._call = None
 
     def _expire(self) -> None:
-        self._call = None
         now = self._system.clock()
-        for waiter, due in list(self._due.items()):
-            if due > now:
-                self._call = self._system.reactor.callLater(due - now, self._expire)
-                return
-            waiter.expired()
+        try:
+            for waiter, due in list(self._due.items()):
+                if due > now:
+                    break
+                waiter.expired()
+        finally:
+            # Not before: whoever came meanwhile must not have made a second call.
+            self._call = None
+            for due in self._due.values():
+                self._call = self._system.reactor.callLater(max(0.0, due - now), self._expire)
+                break

@@ -27,8 +27,8 @@ from .system import System
 log = Logger()
 
 READ_SIZE = 65536
-#: Seconds and bytes for which a refused client may go on sending: closing at once would reset the
-#: connection, and the refusal could be lost (RFC 9112 section 9.6).
+#: Seconds for which a refused client may go on sending: closing at once would reset the connection,
+#: and the refusal could be lost (RFC 9112 section 9.6).
 LINGER = 2.0
 
 
@@ -115,7 +115,6 @@ class Reception:
         self.max_waiting = 10_000
         self.refusals: collections.Counter[int] = collections.Counter()
         self._told: set[str] = set()
-        self.on_release: Callable[[], None] = lambda: None
         self.fresh = Deadlines(system, limits.head_timeout)
         self._idle = Deadlines(system, limits.keep_alive)
         self._lingering = Deadlines(system, LINGER)
@@ -199,12 +198,12 @@ class Reception:
         Give up the connection that has waited longest without sending its request. Whether there
         was one.
         """
-        for deadlines in (self.fresh, self._idle, self._lingering):
-            oldest = deadlines.oldest()
-            if oldest is not None:
-                oldest.expired()
-                return True
-        return False
+        return self.fresh.expire_oldest() or self._idle.expire_oldest()
+
+    def free_descriptor(self) -> None:
+        """Give up a connection: one that was refused already, or else one that waits."""
+        if not self._lingering.expire_oldest():
+            self.evict()
 
     def refuse(
         self, arrival: Arrival, status: int, reason: str, retry_after: int | None = None
@@ -213,17 +212,7 @@ class Reception:
         self.refusals[status] += 1
         head_only = arrival.head is not None and arrival.head.method == b"HEAD"
         response = refusal(status, reason, retry_after, head_only)
-        sock = arrival.sock
-        try:
-            sock.setblocking(False)
-            sock.send(response)
-            sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            sock.close()
-            return
-        peek = Lingerer(self, sock, self._lingering)
-        self._lingering.add(peek)
-        self.system.reactor.addReader(peek)
+        Lingerer(self, arrival.sock, self._lingering, response).doWrite()
 
     def close(self) -> None:
         """Close every connection that waits here."""
@@ -281,7 +270,6 @@ class _Readable:
         """Close the socket."""
         self.withdraw()
         self.sock.close()
-        self.reception.on_release()
 
     def connectionLost(self, reason: object) -> None:
         """The reactor lost the descriptor."""
@@ -305,7 +293,8 @@ class Peek(_Readable):
         except OSError:
             data = b""
         if not data:
-            self.closed()
+            if not self.go_on_without_head():
+                self.closed()
             return
         seen = len(arrival.data)
         if arrival.idle:
@@ -321,25 +310,69 @@ class Peek(_Readable):
             # elsewhere.
             self.withdraw()
             self.reception.act(arrival, verdict)
-            self.reception.on_release()
 
     def release(self) -> Arrival:
         """Take the connection out of the reception."""
         self.withdraw()
         return self.arrival
 
+    def go_on_without_head(self) -> bool:
+        """No head will come: what need not be HTTP is placed as it is. Whether it was."""
+        arrival, manners = self.arrival, self.reception.manners
+        if manners.only_http or not arrival.data or not (arrival.proxied or not manners.proxies):
+            return False
+        self.withdraw()
+        self.reception.place(arrival)
+        return True
+
     def expired(self) -> None:
         """The head has not come in time."""
+        if self.go_on_without_head():
+            return
         if self.arrival.data and not self.arrival.idle:
             self.withdraw()
             self.reception.refuse(self.arrival, 408, "The request head did not come in time.")
-            self.reception.on_release()
         else:
             self.closed()
 
 
 class Lingerer(_Readable):
-    """A refused connection that reads its refusal."""
+    """A connection that gets its refusal, and time to read it."""
+
+    def __init__(
+        self, reception: Reception, sock: socket.SocketType, deadlines: Deadlines, response: bytes
+    ) -> None:
+        super().__init__(reception, sock, deadlines)
+        self._response = response
+        deadlines.add(self)
+        reception.system.reactor.addReader(self)
+
+    def doWrite(self) -> None:
+        """
+        Send what the kernel takes: all of it, unless the connection has moved and an earlier
+        response is still on its way.
+        """
+        reactor = self.reception.system.reactor
+        try:
+            self._response = self._response[self.sock.send(self._response) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.closed()
+            return
+        if self._response:
+            reactor.addWriter(self)
+            return
+        reactor.removeWriter(self)
+        reactor.addReader(self)
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.closed()
+
+    def withdraw(self) -> None:
+        super().withdraw()
+        self.reception.system.reactor.removeWriter(self)
 
     def doRead(self) -> None:
         """Throw away what the client still sends."""
@@ -350,7 +383,10 @@ class Lingerer(_Readable):
             return
         except OSError:
             pass
-        self.closed()
+        if self._response:  # the client sends no more, and reads
+            self.reception.system.reactor.removeReader(self)
+        else:
+            self.closed()
 
     def expired(self) -> None:
         """It had its time."""

@@ -17,7 +17,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from .bus import Bus
-from .config import Config
+from .config import DEFAULT_STICKY, Config
 from .core.forwarded import Trusted
 from .core.pool import Pool, State
 from .core.route import How, Refusal
@@ -129,13 +129,15 @@ class Primary:
 
     def _set_manners(self) -> None:
         config, manners = self.config, self.reception.manners
-        manners.parses = not config.tls and (self.http is not False or self.router.needs_head)
+        # What is not HTTP has no session of Engine.IO: to wait for one, as the default would have
+        # it, is to keep a server that speaks first from speaking.
+        wanted = config.sticky != DEFAULT_STICKY and self.router.needs_head
+        manners.parses = not config.tls and (self.http is not False or wanted)
         manners.waits = config.tls or manners.parses
         manners.only_http = bool(self.http)
         if config.proxy_protocol:
             trusted = Trusted.parse(config.forwarded_allow_ips or "127.0.0.1,::1,unix")
             manners.proxies = lambda host: host in trusted
-            manners.waits = True
 
     # ---------------------------------------------------------------- routing
 
