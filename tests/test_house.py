@@ -23,7 +23,7 @@ FLOORS = (
     {"errors"},
     {"core"},
     {"config"},
-    {"system"},
+    {"system", "logs"},
     {"descriptor", "mailbox", "channel", "deadlines"},
     {"peek"},
     {"acceptor"},

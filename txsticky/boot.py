@@ -21,7 +21,6 @@ from twisted.logger import (
     Logger,
     LogLevel,
     LogLevelFilterPredicate,
-    formatEvent,
     globalLogBeginner,
 )
 from zope.interface import provider
@@ -30,6 +29,7 @@ from .config import DEMO, Config
 from .core.forwarded import Trusted
 from .core.wire import FrameReader, Kind, decode_json, encode_json
 from .errors import AppLoadError
+from .logs import worker_line
 from .system import ignore_terminal_signals, set_title
 
 log = Logger()
@@ -125,13 +125,7 @@ def begin_logging() -> None:
 
     @provider(ILogObserver)
     def write(event: LogEvent) -> None:
-        text = formatEvent(event)
-        failure = event.get("log_failure")
-        if failure is not None:
-            text = f"{text}\n{failure.getTraceback()}"
-        level = event.get("log_level", LogLevel.info).name
-
-        sys.stderr.write("".join(f"[{level}] {line}\n" for line in text.splitlines()))
+        sys.stderr.write(worker_line(event) + "\n")
 
     predicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
     globalLogBeginner.beginLoggingTo(

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from .channel import Channel, channel_pair
 from .core.wire import Kind, pack_peer
 from .errors import MailboxFull
+from .logs import read_line
 from .mailbox import MailboxTransport, mailbox_pair
 from .system import Process, System
 
@@ -64,7 +65,9 @@ class WorkerHandle:
         self.generation = generation
         self.ready = False
         self.topics: set[str] = set()
+        #: What it counted by its last report, and when that came.
         self.counters: dict[str, Any] = {}
+        self.reported = 0.0
         self.started = system.clock()
         self._queue_limit = queue_limit
         self.box: MailboxTransport
@@ -153,7 +156,16 @@ class WorkerHandle:
         self.owner.fell_silent(self)
 
     def _said(self, line: str) -> None:
-        log.info("{worker}: {line}", worker=self.name, generation=self.generation, line=line)
+        level, text = read_line(line)
+        log.emit(
+            level,
+            "{worker}: {line}",
+            worker=self.name,
+            slot=self.slot,
+            id=self.id,
+            generation=self.generation,
+            line=text,
+        )
 
     def _exited(self, status: int) -> None:
         self.owner.exited(self, status)

@@ -8,6 +8,7 @@ supervisor's pair of hands.
 
 from __future__ import annotations
 
+import collections
 import os
 import signal
 import socket
@@ -103,6 +104,8 @@ class Primary:
         self.table = Table(TABLE_LIMIT, TABLE_TTL)
         self.handles: dict[int, WorkerHandle] = {}
         self.routes: dict[How, int] = dict.fromkeys(How, 0)
+        #: How often a worker ended, by exit code or the negative number of a signal.
+        self.exits: collections.Counter[int] = collections.Counter()
         #: Whether the application speaks HTTP, as the first worker says; None until then.
         self.http: bool | None = None
         self.interface = config.interface
@@ -196,6 +199,16 @@ class Primary:
         self.reception.turn_away(arrival, reason, RETRY_AFTER)
 
     # ---------------------------------------------------------------- parking
+
+    @property
+    def routing(self) -> bool:
+        """Whether connections are routed: no longer kept until the first workers are ready."""
+        return not self._beginning
+
+    @property
+    def parked(self) -> int:
+        """How many connections wait for a worker."""
+        return len(self._parked)
 
     def _somebody_comes(self) -> bool:
         return any(member.state is State.STARTING for member in self.pool.members)
@@ -335,7 +348,7 @@ class Primary:
 
     def _load(self, handle: WorkerHandle, fields: dict[str, Any]) -> None:
         self.pool.report(handle.id, fields["live"], fields["taken"], fields["lag"])
-        handle.counters = fields
+        handle.counters, handle.reported = fields, self.system.clock()
         self.bus.settle(handle.id)
         self.supervisor.heartbeat(handle.id)
         if self._view_due is None:
@@ -385,6 +398,7 @@ class Primary:
     def exited(self, handle: WorkerHandle, status: int) -> None:
         """A worker's process has ended: what it had not taken in hand goes to others."""
         self._withdraw(handle)
+        self.exits[status] += 1
         del self.handles[handle.id]
         waiting = handle.close(self._adopt_leftovers)
         for descriptor, message in waiting:

@@ -107,11 +107,11 @@ class Worker:
         self.router = config.router(bytes.fromhex(boot["secret"]))
         self.live: set[Connection] = set()
         self.taken = 0
+        self.adopted = 0
         self.given = 0
         self.requests = 0
         self.desk = WorkerDesk(self)
         self._reactor = reactor
-        self._number = 0
         self._descriptor = -1
         self._report: Any = None
         self._beat_due = 0.0
@@ -180,6 +180,7 @@ class Worker:
     def adopt(self, sock: socket.socket, handoff: Handoff) -> None:
         """Serve a connection that was handed here."""
         connection = Connection(self, handoff)
+        self.adopted += 1
         self.live.add(connection)
         self.changed()
         try:
@@ -201,9 +202,8 @@ class Worker:
             make: Any = GatedUNIXServer if unix else GatedServer
         else:
             make = PlainUNIXServer if unix else PlainServer
-        self._number += 1
         transport = adopt(
-            self._reactor, sock, handoff.peer, self.serving.factory, make, self._number
+            self._reactor, sock, handoff.peer, self.serving.factory, make, self.adopted
         )
         if transport is None:
             return False
@@ -337,6 +337,7 @@ class Worker:
             taken=self.taken,
             lag=round(self._lag, 4),
             requests=self.requests,
+            adopted=self.adopted,
             given=self.given,
         )
 
