@@ -27,7 +27,7 @@ FLOORS = (
     {"descriptor", "mailbox", "channel", "deadlines"},
     {"peek"},
     {"acceptor"},
-    {"gate", "desk", "handle", "api", "bus"},
+    {"connection", "gate", "desk", "handle", "api", "bus"},
     {"serve", "socketio", "demo"},
     {"primary", "worker"},
     {"supervisor", "admin", "boot", "signals", "notify"},

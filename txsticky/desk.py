@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .core.cookies import cookie_line
+from .core.exchange import MEMORABLE, Known, known
 from .core.head import Head
 from .core.keys import found, inserted, opens_session
 from .core.pool import State
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 #: The front desk's number among the places (worker ids begin at 1).
 FRONT_DESK = 0
+
+
+#: How many requests are remembered.
+MEMORY = 1024
 
 
 class WorkerDesk:
@@ -39,6 +44,11 @@ class WorkerDesk:
         self._after: list[Callable[[], None]] = []
         self._insert = inserted(worker.router.chain)
         self._rng = random.Random()
+        #: Requests, to the letter, that are known to be served here: a kept-alive client repeats
+        #: itself.
+        self.known: dict[bytes, Known] = {}
+        # By address the decision is one for each client, and debugging headers for each request.
+        self._reusable = not (worker.router.by_address or worker.config.debug_headers)
 
     def whose(self, head: Head, host: str) -> int | None:
         """
@@ -57,10 +67,29 @@ class WorkerDesk:
                 return None
         if route.how is How.NEW:
             fresh = opens_session(worker.router.chain, head)
-            return FRONT_DESK if (self.draining or fresh) and self._others() else None
+            if (self.draining or fresh) and self._others():
+                return FRONT_DESK
+            if self._insert is None and not fresh:
+                self._remember(head)
+            return None
         if route.worker == worker.id:
+            if route.how is How.TAG:
+                self._remember(head)
             return None
         return route.worker if route.worker in worker.places else FRONT_DESK
+
+    def _remember(self, head: Head) -> None:
+        """This very request is served here, without anything added, until the cluster changes."""
+        if self._reusable and len(head.raw) <= MEMORABLE:
+            memo = known(head)
+            if memo is not None:
+                if len(self.known) >= MEMORY:
+                    self.known.clear()
+                self.known[head.raw] = memo
+
+    def changed(self) -> None:
+        """The pool or the table has changed, or the worker drains: decide everything anew."""
+        self.known.clear()
 
     def _decide(self, head: Head, host: str) -> Route | None:
         worker = self._worker

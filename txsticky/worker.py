@@ -24,12 +24,13 @@ from twisted.python.failure import Failure
 from .api import Here, install
 from .channel import Channel
 from .config import Config
+from .connection import Connection, PlainServer, PlainUNIXServer
 from .core.exchange import Exchange
 from .core.pool import Pool
 from .core.route import How
 from .core.table import Table
 from .core.wire import Handoff, Kind, Peer, decode_json, pack_handoff, unpack
-from .descriptor import MovableServer, MovableUNIXServer, adopt, begin, open_socket
+from .descriptor import adopt, begin, open_socket
 from .desk import WorkerDesk
 from .errors import MailboxFull
 from .gate import Gate, GatedServer, GatedUNIXServer
@@ -47,43 +48,6 @@ HEARTBEAT = 0.5
 #: Seconds without a connection after which a draining worker leaves: a polling client has none
 #: between two polls.
 QUIET = 1.0
-
-
-class Connection:
-    """What the worker keeps of one connection."""
-
-    __slots__ = ("_worker", "handoff", "transport")
-
-    def __init__(self, worker: Worker, handoff: Handoff) -> None:
-        self._worker = worker
-        self.handoff = handoff
-        self.transport: Any = None
-
-    def closed(self) -> None:
-        """The connection is over."""
-        self._worker.forget(self)
-
-    def departed(self, sock: socket.socket, place: int, held: bytes) -> None:
-        """The connection has been taken away from its transport, to go to `place`."""
-        self._worker.forget(self)
-        self._worker.give(sock, place, self.handoff.moved(held, self.transport.gate.served))
-
-
-class PlainMixin:
-    """A movable transport without a gate."""
-
-    connection: Connection
-
-    def closed(self) -> None:
-        self.connection.closed()
-
-
-class PlainServer(PlainMixin, MovableServer):
-    """A TCP connection without a gate."""
-
-
-class PlainUNIXServer(PlainMixin, MovableUNIXServer):
-    """A connection over a UNIX socket without a gate."""
 
 
 class Worker:
@@ -262,6 +226,7 @@ class Worker:
         """Bind a key of the application to this worker; fires once it is known everywhere."""
         done: Deferred[None] = Deferred()
         self.table.bind(key, self.id, time.monotonic())
+        self.desk.changed()
         self.desk.unconfirmed += 1
         self._waiting.append(lambda: done.callback(None))
         self.channel.send(Kind.BIND, key)
@@ -280,8 +245,10 @@ class Worker:
         elif kind is Kind.BIND:
             owner, _, key = body.partition(b" ")
             self.table.bind(key, int(owner), time.monotonic())
+            self.desk.changed()
         elif kind is Kind.FREE:
             self.table.free(body)
+            self.desk.changed()
         elif kind is Kind.BOUND:
             self.desk.unconfirmed -= 1
             self._waiting.popleft()()
@@ -308,6 +275,8 @@ class Worker:
                     waiting = box.take_queue()
                     box.loseConnection()
                     self._bounced(member.id, waiting)
+        if pool.version != self.pool.version:
+            self.desk.changed()
         self.pool = pool
 
     def _primary_gone(self) -> None:
@@ -371,6 +340,7 @@ class Worker:
         if not self._leaving:
             self._leaving = True
             self.desk.draining = True
+            self.desk.changed()
             lasting = [c for c in list(self.live) if not self._let_go(c)]
             for index, connection in enumerate(lasting):
                 # Long-lived ones are closed one by one over most of the time, so that their clients

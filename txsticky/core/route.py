@@ -73,22 +73,23 @@ class Router:
     :param signer: reads the tags.
     :param balancer: chooses where nothing pins.
     :param trusted: the peers that may name the client's address.
+    :ivar by_address: whether some key is the client's address.
     """
 
     chain: Chain
     signer: Signer
     balancer: Balancer
     trusted: Trusted
-    _by_address: bool = attrs.field(init=False)
+    by_address: bool = attrs.field(init=False)
 
-    @_by_address.default
+    @by_address.default
     def _has_address(self) -> bool:
         return any(source.kind is KeyKind.IP for source in self.chain)
 
     @property
     def needs_head(self) -> bool:
         """Whether a request's head can matter: for a key, or for X-Forwarded-For."""
-        return needs_head(self.chain) or (self._by_address and bool(self.trusted))
+        return needs_head(self.chain) or (self.by_address and bool(self.trusted))
 
     def decide(
         self,
@@ -111,7 +112,7 @@ class Router:
         :param now: seconds of the table's clock.
         :param rng: the balancer's source of chance.
         """
-        client = client_address(head, peer_host, self.trusted) if self._by_address else ""
+        client = client_address(head, peer_host, self.trusted) if self.by_address else ""
         keys = found(self.chain, head, client)
         for key in keys:
             worker = self.signer.read(key.value)
