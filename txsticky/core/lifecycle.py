@@ -82,6 +82,11 @@ class Fleet:
         self._verdict = (0, "it was told to stop")
         self._effects: list[Effect] = []
 
+    @property
+    def reloading(self) -> bool:
+        """Whether a reload is under way."""
+        return self._reloading
+
     # -------------------------------------------------------------------- events: the workers
 
     def start(self, now: float) -> list[Effect]:
@@ -408,7 +413,7 @@ class Fleet:
 
     def _say(self, level: str, text: str, worker: Instance | None = None, **fields: Any) -> None:
         if worker is not None:
-            fields.update(slot=worker.slot, id=worker.id)
+            fields.update(slot=worker.slot, id=worker.id, generation=worker.generation)
         self._effects.append(Say(level, text, fields))
 
     def _settle(self, now: float) -> list[Effect]:
