@@ -24,7 +24,7 @@ FLOORS = (
     {"core"},
     {"config"},
     {"system", "logs"},
-    {"descriptor", "mailbox", "channel", "deadlines"},
+    {"descriptor", "mailbox", "channel", "deadlines", "relay"},
     {"peek"},
     {"acceptor"},
     {"connection", "gate", "desk", "handle", "api", "bus"},

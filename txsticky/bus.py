@@ -13,12 +13,15 @@ nobody but itself.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from .core.wire import Kind, encode, unpack_message
+from .core.redisurl import parse_bus
+from .core.wire import Kind, encode, pack_message, unpack_message
+from .errors import ConfigError
 
 log = Logger()
 
@@ -39,6 +42,12 @@ class Outlet(Protocol):
 
 class Relay(Protocol):
     """What leads to other machines: `relay.RedisRelay`."""
+
+    def start(self) -> None:
+        """Connect."""
+
+    def stop(self) -> Deferred[Any]:
+        """Disconnect."""
 
     def publish(self, topic: bytes, message: bytes) -> None:
         """Pass a message of this machine on."""
@@ -66,19 +75,28 @@ class Bus:
     """
     Who listens to what.
 
-    :param relay: the way to other machines, if there is one.
+    :ivar relay: the way to other machines, if there is one; set before anybody subscribes.
     :ivar published: messages that workers of this machine have published.
     :ivar delivered: copies that were sent to workers.
     :ivar lost: copies that were not, because their worker was behind.
     """
 
-    def __init__(self, relay: Relay | None = None) -> None:
+    def __init__(self) -> None:
+        self.relay: Relay | None = None
         self.published = 0
         self.delivered = 0
         self.lost = 0
-        self._relay = relay
         self._members: dict[int, _Member] = {}
         self._topics: dict[bytes, dict[int, _Member]] = {}
+
+    def start(self) -> None:
+        """Connect with other machines."""
+        if self.relay is not None:
+            self.relay.start()
+
+    def stop(self) -> Deferred[Any]:
+        """Part from them; fires when that is done."""
+        return succeed(None) if self.relay is None else self.relay.stop()
 
     def subscribe(self, id: int, name: str, outlet: Outlet, topic: bytes) -> None:
         """
@@ -93,8 +111,8 @@ class Bus:
             member = self._members[id] = _Member(name, outlet)
         member.topics.add(topic)
         listeners = self._topics.setdefault(topic, {})
-        if not listeners and self._relay is not None:
-            self._relay.subscribe(topic)
+        if not listeners and self.relay is not None:
+            self.relay.subscribe(topic)
         listeners[id] = member
 
     def unsubscribe(self, id: int, topic: bytes) -> None:
@@ -110,8 +128,8 @@ class Bus:
         del listeners[id]
         if not listeners:
             del self._topics[topic]
-            if self._relay is not None:
-                self._relay.unsubscribe(topic)
+            if self.relay is not None:
+                self.relay.unsubscribe(topic)
 
     def forget(self, id: int) -> None:
         """The worker is gone, or leaving: it listens to nothing."""
@@ -127,12 +145,15 @@ class Bus:
         """
         self.published += 1
         topic, message = unpack_message(body)
-        if self._relay is not None:
-            self._relay.publish(topic, message)
-        self.deliver(topic, body)
+        if self.relay is not None:
+            self.relay.publish(topic, message)
+        self._deliver(topic, body)
 
-    def deliver(self, topic: bytes, body: bytes) -> None:
-        """Pass a message on to the workers of this machine that listen to its topic."""
+    def arrived(self, topic: bytes, message: bytes) -> None:
+        """A message has come from another machine."""
+        self._deliver(topic, pack_message(topic, message))
+
+    def _deliver(self, topic: bytes, body: bytes) -> None:
         listeners = self._topics.get(topic)
         if not listeners:
             return
@@ -166,3 +187,23 @@ class Bus:
         member = self._members.get(id)
         if member is not None and member.missed and not member.outlet.behind:
             self._tell(member)
+
+
+def bus_of(url: str, reactor: Any, mark: bytes) -> Bus:
+    """
+    Make the bus that `--bus` asks for, not connected yet.
+
+    :param mark: 8 random bytes, for this primary.
+    :raises ConfigError: a library that it needs is missing.
+    """
+    bus = Bus()
+    address = parse_bus(url)
+    if address is not None:
+        try:
+            from .relay import RedisRelay
+        except ImportError as error:
+            raise ConfigError(
+                option="--bus", value=url, hint=f"pip install 'txsticky[redis]' ({error})"
+            ) from None
+        bus.relay = RedisRelay(address, reactor, mark, bus.arrived)
+    return bus

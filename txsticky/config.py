@@ -15,6 +15,7 @@ import attrs
 from .core.balance import BALANCERS, balancer
 from .core.forwarded import Trusted
 from .core.keys import parse_chain
+from .core.redisurl import parse_bus
 from .core.route import Router
 from .core.tag import Signer
 from .errors import ConfigError
@@ -138,7 +139,7 @@ class Config:
     backlog: int = attrs.field(default=2048, validator=_number(1, 65535))
     status: str | None = None
     control: str | None = None
-    bus: str = "local"
+    bus: str = attrs.field(default="local", validator=_parsed_by(parse_bus))
     access_log: str | None = None
     debug_headers: bool = False
     reload: bool = False
@@ -154,8 +155,6 @@ class Config:
             )
         if not self.listen:
             raise ConfigError(option="--listen", value="", hint="at least one endpoint")
-        if not (self.bus == "local" or self.bus.startswith(("redis://", "rediss://", "unix://"))):
-            raise ConfigError(option="--bus", value=self.bus, hint="local or redis://host:port/db")
         for listen in self.listen:
             endpoint_string(listen, self.backlog)
 
