@@ -28,7 +28,7 @@ from zope.interface import provider
 from .config import DEMO, Config
 from .core.forwarded import Trusted
 from .core.wire import FrameReader, Kind, decode_json, encode_json
-from .errors import AppLoadError
+from .errors import AppLoadError, TlsError
 from .logs import worker_line
 from .system import ignore_terminal_signals, set_title
 
@@ -46,8 +46,9 @@ def main(arguments: list[str]) -> NoReturn:
     raise_file_limit()
     config = Config.from_json(boot["config"])
     try:
+        certificates = load_tls(config)
         serving = load(config, boot["slot"])
-    except AppLoadError as error:
+    except (AppLoadError, TlsError) as error:
         channel.sendall(encode_json(Kind.FAILED, reason=str(error)))
         sys.exit(3)
     from twisted.internet import reactor
@@ -55,6 +56,10 @@ def main(arguments: list[str]) -> NoReturn:
     from .worker import Worker, exit_status
 
     worker = Worker(boot, config, reactor, serving)
+    if certificates is not None:
+        from .door import SecureDoor
+
+        worker.door = SecureDoor(worker, reactor, certificates)
     reactor.callWhenRunning(handle_signals, worker, reactor)
     reactor.callWhenRunning(worker.start, channel)
     reactor.run()
@@ -73,6 +78,15 @@ def read_boot(channel: socket.socket) -> dict[str, Any]:
         for kind, body in frames.feed(data):
             if kind is Kind.BOOT:
                 return decode_json(body)
+
+
+def load_tls(config: Config) -> Any:
+    """Read the certificates as they are now, if there are to be any."""
+    if not config.tls:
+        return None
+    from .tls import load_certificates
+
+    return load_certificates(config.tls_cert, config.tls_key)
 
 
 def load(config: Config, slot: int) -> Any:

@@ -84,7 +84,13 @@ class Cluster(Service):
         Listen and start the workers.
 
         :raises ListenError: an endpoint cannot be listened on; nothing was started.
+        :raises TlsError: a certificate or its key cannot be used; nothing was started.
         """
+        if self.config.tls:
+            # Each worker will read them; a fault is said here once, before anything begins.
+            from .tls import load_certificates
+
+            load_certificates(self.config.tls_cert, self.config.tls_key)
         self.primary = Primary(self.system, self.config)
         self.primary.on_ended = self._ended
         self.primary.on_manners = self._set_defer

@@ -50,9 +50,12 @@ class WorkerDesk:
         # By address the decision is one for each client, and debugging headers for each request.
         self._reusable = not (worker.router.by_address or worker.config.debug_headers)
 
-    def whose(self, head: Head, host: str) -> int | None:
+    def whose(self, head: Head, host: str, settled: bool = False) -> int | None:
         """
         The place that a request belongs to: None is here, else a worker's id or the front desk.
+
+        :param settled: the connection was balanced and cannot move any more, so that a new session
+            begins here.
         """
         worker = self._worker
         route = self._decide(head, host)

@@ -74,12 +74,17 @@ class Host(Protocol):
 class Desk(Protocol):
     """What the gate asks of its worker."""
 
-    #: Whether idle connections are to leave.
-    draining: bool
-    #: Requests, to the letter, that are known to be served here with nothing added.
-    known: dict[bytes, Known]
-    #: How many bindings the primary has not confirmed: responses wait for them.
-    unconfirmed: int
+    @property
+    def draining(self) -> bool:
+        """Whether idle connections are to leave."""
+
+    @property
+    def known(self) -> dict[bytes, Known]:
+        """Requests, to the letter, that are known to be served here with nothing added."""
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many bindings the primary has not confirmed: responses wait for them."""
 
     def whose(self, head: Head, host: str) -> int | None:
         """

@@ -44,7 +44,8 @@ class Arrival:
     :param data: the bytes read so far.
     :param head: the head in them, once it is complete; None for what is not HTTP.
     :param hops: how often the connection has moved.
-    :param secure: whether the client came over TLS that somebody else ends.
+    :param secure: whether the client came over TLS that a worker ends: the bytes are decrypted, and
+        HTTP.
     :param idle: whether it was given back between two requests.
     """
 
@@ -144,7 +145,7 @@ class Reception:
             arrival.proxied = True
         if not arrival.data:
             return NEED_DATA if manners.waits else None
-        if manners.parses:
+        if manners.parses or arrival.secure:
             head = parse_head(arrival.data, self.limits.head_limit, seen)
             if type(head) is Head:
                 arrival.head = head
@@ -168,7 +169,8 @@ class Reception:
 
     def turn_away(self, arrival: Arrival, reason: str, retry_after: int) -> None:
         """Refuse with 503, or, if the client made no sense, with what it would have got anyway."""
-        if self.manners.parses and arrival.data and arrival.head is None:
+        parses = self.manners.parses or arrival.secure
+        if parses and arrival.data and arrival.head is None:
             head = parse_head(arrival.data, self.limits.head_limit)
             if isinstance(head, Malformed):
                 self.refuse(arrival, head.status, head.reason)

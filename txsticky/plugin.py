@@ -209,7 +209,8 @@ class Command(Service):
         try:
             self.cluster.startService()
         except TxstickyError as error:
-            sys.exit(f"txsticky: {error}")
+            print(f"txsticky: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
         set_title("txsticky: primary")
         self._reactor.callWhenRunning(self.signals.install)
 
@@ -254,12 +255,12 @@ def check_config(config: Config) -> int:
 
     :returns: the exit code.
     """
-    from .boot import load
-    from .errors import AppLoadError
+    from .boot import load, load_tls
 
     try:
+        load_tls(config)
         serving = load(config, 1)
-    except AppLoadError as error:
+    except TxstickyError as error:
         print(f"txsticky: {error}", file=sys.stderr)
         return error.exit_code
     print(f"txsticky: {config.app} is fine ({serving.interface}, {config.workers} workers).")

@@ -8,7 +8,7 @@ and cryptography bring is imported only when there are certificates.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +39,10 @@ class Certificates:
         taken.
     """
 
-    def __init__(self, contexts: Iterable[tuple[SSL.Context, Iterable[str]]]) -> None:
-        self._default: SSL.Context | None = None
+    def __init__(self, contexts: Sequence[tuple[SSL.Context, Iterable[str]]]) -> None:
+        self._default = contexts[0][0]
         self._by_name: dict[str, SSL.Context] = {}
         for context, names in contexts:
-            self._default = self._default or context
             for name in names:
                 self._by_name.setdefault(name.lower(), context)
             context.set_tlsext_servername_callback(self._named)

@@ -35,6 +35,7 @@ from .desk import WorkerDesk
 from .errors import MailboxFull
 from .gate import Gate, GatedServer, GatedUNIXServer
 from .mailbox import MailboxTransport
+from .pipe import RelayedServer
 from .serve import Serving
 
 log = Logger()
@@ -75,6 +76,8 @@ class Worker:
         self.given = 0
         self.requests = 0
         self.desk = WorkerDesk(self)
+        #: Where TLS ends, if it ends here (`door.SecureDoor`).
+        self.door: Any = None
         self._reactor = reactor
         self._descriptor = -1
         self._report: Any = None
@@ -157,24 +160,27 @@ class Worker:
 
     def _serve(self, sock: socket.socket, connection: Connection) -> bool:
         handoff = connection.handoff
+        factory, gated = self.serving.factory, self.serving.http
         native = getattr(self.serving, "adopt", None)
-        if native is not None:
+        if self.door is not None and not handoff.secure:
+            factory, gated = self.door.factory_for(connection), False
+        elif native is not None:
             native(sock, connection, self.desk, self.exchange())
             return True
         unix = sock.family == socket.AF_UNIX
-        if self.serving.http:
-            make: Any = GatedUNIXServer if unix else GatedServer
+        if handoff.secure:
+            make: Any = RelayedServer
+        elif gated:
+            make = GatedUNIXServer if unix else GatedServer
         else:
             make = PlainUNIXServer if unix else PlainServer
-        transport = adopt(
-            self._reactor, sock, handoff.peer, self.serving.factory, make, self.adopted
-        )
+        transport = adopt(self._reactor, sock, handoff.peer, factory, make, self.adopted)
         if transport is None:
             return False
         connection.transport = transport
         transport.connection = connection
         transport.how = How(handoff.how).name
-        if self.serving.http:
+        if gated:
             transport.gate = Gate(
                 transport, self.desk, self.exchange(), handoff.peer[0], handoff.secure
             )
@@ -355,7 +361,10 @@ class Worker:
         """
         Whether the connection will leave by itself: it is idle, or at the end of its response.
         """
-        gate = getattr(connection.transport, "gate", None)
+        transport = connection.transport
+        if hasattr(transport, "let_go"):
+            return bool(transport.let_go(self._final))
+        gate = getattr(transport, "gate", None)
         if gate is None:
             return False
         if self._final and gate.exchange.idle:

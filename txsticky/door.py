@@ -1,0 +1,312 @@
+"""
+The door: connections over TLS, in the worker that ends it.
+
+::
+
+    socket - TlsLayer - SecureConnection - SecureTransport - the application
+                                                        or - Relay - another worker
+
+The connection stays; what serves it changes.  At each request boundary, from the first on, the gate
+asks whose the request is.  If it is this worker's, the application serves it through a
+`SecureTransport`, with nothing in between.  If not, the transport in use ends, for the protocol in
+it as if an idle client had left, and the next one has a `Relay` in the application's place.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from OpenSSL import SSL
+from twisted.internet.protocol import Protocol
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+
+from .core.exchange import Exchange, Known
+from .core.head import Head
+from .core.wire import Handoff
+from .deadlines import Deadlines
+from .desk import FRONT_DESK, WorkerDesk
+from .peek import refusal
+from .pipe import Relay
+from .secure import SecureTransport
+from .system import System
+from .tls import Certificates, server_name
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+#: Seconds for which a client may send its next request to a worker that is leaving: it is answered,
+#: and told that it was the last. Closing at once would cross with a request on its way.
+LAST_CALL = 2.0
+#: Seconds for which a client may answer the close of TLS before the connection is closed regardless
+#: (RFC 8446, section 6.1, does not want it waited for).
+LINGER = 2.0
+
+_LAST = b"Connection: close\r\n"
+
+
+class TlsLayer(BufferingTLSTransport):
+    """
+    TLS on one connection. The handshake has to come in time, and for HTTP the first head with it.
+
+    :ivar deadlines: where it waits.
+    :ivar connection: what the worker keeps of the connection.
+    """
+
+    deadlines: Deadlines
+    connection: Any
+
+    def makeConnection(self, transport: Any) -> None:
+        """The TCP connection is there (`IProtocol`)."""
+        inside = self.wrappedProtocol
+        self.connection.transport = inside if isinstance(inside, SecureConnection) else self
+        self.deadlines.add(self)
+        super().makeConnection(transport)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        """The TCP connection is lost (`IProtocol`)."""
+        self.deadlines.discard(self)
+        super().connectionLost(reason)
+
+    def expired(self) -> None:
+        """The time is over."""
+        self.deadlines.discard(self)
+        inside = self.wrappedProtocol
+        if self.getHandle().get_peer_finished() is None:
+            self.abortConnection()
+        elif isinstance(inside, SecureConnection):
+            inside.expired()
+
+
+@attrs.frozen
+class _Sealed:
+    """Stands where a factory is wanted, for one connection."""
+
+    door: SecureDoor
+    connection: Any
+
+    def buildProtocol(self, address: Any) -> TlsLayer | None:
+        return self.door.build(address, self.connection)
+
+
+class SecureDoor:
+    """
+    Where a worker ends TLS.
+
+    :param worker: whose door it is.
+    :param reactor: the reactor that serves.
+    :param certificates: what it shows.
+    """
+
+    def __init__(self, worker: Worker, reactor: Any, certificates: Certificates) -> None:
+        self.here = worker.id
+        self.desk: WorkerDesk = worker.desk
+        self.reactor = reactor
+        self.serving = worker.serving
+        self._worker = worker
+        self._deadlines = Deadlines(System(reactor), worker.config.head_timeout)
+        self._factory = TLSMemoryBIOFactory(certificates, False, worker.serving.factory, reactor)
+
+    def factory_for(self, connection: Any) -> _Sealed:
+        """Make what builds the protocol for one connection."""
+        return _Sealed(self, connection)
+
+    def build(self, address: Any, connection: Any) -> TlsLayer | None:
+        """Make the protocol for a connection; None if the application refuses it."""
+        if self.serving.http:
+            inside: Any = SecureConnection(self, connection)
+        else:
+            inside = self.serving.factory.buildProtocol(address)
+            if inside is None:
+                return None
+        layer = TlsLayer(self._factory, inside)
+        layer.deadlines, layer.connection = self._deadlines, connection
+        return layer
+
+    def exchange(self, first_is_ours: bool) -> Exchange:
+        """Make a follower for a conversation."""
+        return Exchange(self._worker.config.head_limit, first_is_ours=first_is_ours)
+
+    def give(self, sock: socket.socket, place: int, handoff: Handoff) -> None:
+        """Hand one end of a pipe to the place."""
+        self._worker.give(sock, place, handoff)
+
+
+class SecureConnection(Protocol):
+    """
+    A client behind TLS, and the desk that its gates ask.
+
+    :param door: where it came in.
+    :param connection: what the worker keeps of it.
+    """
+
+    def __init__(self, door: SecureDoor, connection: Any) -> None:
+        self.door = door
+        self.handoff: Handoff = connection.handoff
+        #: Who serves it at present: a worker's id, or the front desk if that is to find out.
+        self.place = door.here
+        #: The last response has been written.
+        self.over = False
+        #: The gate is to leave as soon as nothing is under way: for good.
+        self.draining = False
+        self._announced = False
+        self._linger: Any = None
+        self._inside: SecureTransport
+
+    # ---------------------------------------------------------------- what TLS says
+
+    def connectionMade(self) -> None:
+        """TLS is set up; the handshake begins."""
+        outer = self.outer
+        if outer.socket.family != socket.AF_UNIX:
+            outer.setTcpNoDelay(True)
+        self._inside = SecureTransport(self, first_is_ours=False)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Decrypted bytes have come."""
+        if self._inside.live():
+            self._inside.gate.arrived(data)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        """The connection is over."""
+        self.connected = 0
+        if self._linger is not None:
+            self._linger.cancel()
+        self._inside.lost(reason)
+
+    @property
+    def layer(self) -> Any:
+        """The TLS layer."""
+        return self.transport
+
+    @property
+    def outer(self) -> Any:
+        """The transport that carries TLS."""
+        return self.layer.transport
+
+    # ------------------------------------------------------- what the gate asks: Desk
+
+    @property
+    def known(self) -> dict[bytes, Known]:
+        """Requests that are served here, by this worker's application, with nothing added."""
+        desk = self.door.desk
+        return {} if self.place != self.door.here or desk.draining else desk.known
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many bindings the primary has not confirmed."""
+        return self.door.desk.unconfirmed
+
+    def whose(self, head: Head, host: str) -> int | None:
+        """The place that a request belongs to, if it is another than where the last was served."""
+        place = self.door.desk.whose(head, host, settled=True)
+        wanted = self.door.here if place is None else place
+        return None if wanted == self.place != FRONT_DESK else wanted
+
+    def extra_headers(self, head: Head, host: str, secure: bool) -> bytes:
+        """The sticky cookie, unless another worker adds its own; and whether it is the last."""
+        desk = self.door.desk
+        lines = desk.extra_headers(head, host, secure) if self.place == self.door.here else b""
+        if desk.draining and head.header(b"upgrade") is None:
+            self._announced = True
+            lines += _LAST
+        return lines
+
+    def when_confirmed(self, action: Callable[[], None]) -> None:
+        """Call once nothing is unconfirmed."""
+        self.door.desk.when_confirmed(action)
+
+    def request_done(self) -> None:
+        """A response is complete."""
+        if self.place == self.door.here:
+            self.door.desk.request_done()
+        if self._announced:
+            self.over = True
+            self._inside.later(0, self._inside.end)
+
+    # ------------------------------------------------------------ who serves it
+
+    def make_protocol(self) -> Any:
+        """Make what serves the next requests: the application's protocol, or a relay."""
+        if self.place != self.door.here:
+            return Relay(self.door.reactor, self._give)
+        return self.door.serving.factory.buildProtocol(self.outer.getPeer())
+
+    def _give(self, sock: socket.socket, data: bytes) -> None:
+        local = self.outer.getHost()
+        handoff = attrs.evolve(
+            self.handoff.moved(data, served=True),
+            family=socket.AF_UNIX,
+            host=(local.host, local.port) if hasattr(local, "port") else ("", 0),
+            secure=True,
+            server_name=server_name(self.layer.getHandle()),
+        )
+        self.door.give(sock, self.place, handoff)
+
+    def change(self, place: int, held: bytes) -> None:
+        """The next request belongs to `place`; `held` is what has come of it."""
+        if self.draining and not held:
+            self.hang_up()
+            return
+        self.place = place
+        self._inside = SecureTransport(self, first_is_ours=True)
+        self._inside.start_reading()
+        self._inside.gate.arrived(held)
+
+    # ------------------------------------------------------------------- the end
+
+    def expired(self) -> None:
+        """The first request should have come by now."""
+        if self._inside.protocol is not None or not self._inside.live():
+            return
+        if self._inside.gate.exchange.held:
+            self._inside.send(refusal(408, "The request head did not come in time."))
+        self._inside.end()
+
+    def hang_up(self) -> None:
+        """Close after what is written."""
+        if self._linger is None:
+            self.over = True
+            self.outer.resumeProducing()  # so that the client's own close is seen
+            self.layer.loseConnection()
+            self._linger = self.door.reactor.callLater(LINGER, self._close)
+
+    def _close(self) -> None:
+        handle = self.layer.getHandle()
+        if handle.get_shutdown() & SSL.SENT_SHUTDOWN and not self.outer.unsent():
+            self._linger = None
+            self.outer.loseConnection()
+        else:
+            self._linger = self.door.reactor.callLater(LINGER, self._close)
+
+    # ---------------------------------------------------- what the worker says
+
+    @property
+    def protocol(self) -> Any:
+        """What serves it."""
+        return self._inside.protocol
+
+    def loseConnection(self) -> None:
+        """Close after what is written."""
+        self._inside.loseConnection()
+
+    def let_go(self, final: bool) -> bool:
+        """
+        The worker is leaving. Whether the connection will end by itself, or has to stay until the
+        worker goes because another one serves it.
+
+        :param final: the whole cluster stops.
+        """
+        if self._inside.gate.exchange.tunnel:
+            return self.place != self.door.here
+        if final:
+            self._leave_when_idle()
+        else:
+            self._inside.later(LAST_CALL, self._leave_when_idle)
+        return True
+
+    def _leave_when_idle(self) -> None:
+        self.draining = True
+        self._inside.gate.drain()

@@ -1,0 +1,168 @@
+"""
+The pipe: how a request that came over TLS reaches another worker.
+
+TLS cannot leave the process that holds its keys.  So the worker that has them makes a socket pair,
+gives one end away like any other connection, and passes the decrypted bytes on.  `Relay` is this
+worker's end; `RelayedServer` is what the other end is, wherever it is served.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IPushProducer, ISSLTransport
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from .descriptor import MovableUNIXServer, begin, peer_address
+from .gate import GatedUNIXServer
+from .peek import refusal
+
+log = Logger()
+
+
+@implementer(IPushProducer)
+class Relay(Protocol):
+    """
+    Serves a client by passing its bytes on, both ways, each way only as fast as they are taken.
+
+    Its transport has `unfinished`: whether a response is under way that has a known end.
+
+    :param reactor: the reactor.
+    :param give: takes one end of the pair and the first bytes; called with the first bytes.
+    """
+
+    def __init__(self, reactor: Any, give: Callable[[socket.socket, bytes], None]) -> None:
+        self._reactor = reactor
+        self._give = give
+        self._far: _FarEnd | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes have come from the client."""
+        if self._far is not None:
+            self._far.write(data)
+        else:
+            self._open(data)
+
+    def _open(self, data: bytes) -> None:
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            log.error("A request cannot be passed on: {reason}", reason=error.strerror)
+            self._write(refusal(503, "The request cannot be passed on.", 1))
+            self._close()
+            return
+        ours.setblocking(False)
+        self._far = far = _FarEnd(self)
+        pipe = MovableUNIXServer(ours, far, "", None, 0, self._reactor)
+        begin(pipe, b"")
+        self.transport.registerProducer(pipe, True)  # type: ignore[union-attr]
+        pipe.registerProducer(self, True)
+        self._give(theirs, data)
+
+    def pauseProducing(self) -> None:
+        """The other worker is behind: read nothing from the client."""
+        self.transport.pauseProducing()  # type: ignore[union-attr]
+
+    def resumeProducing(self) -> None:
+        """Read from the client again."""
+        self.transport.resumeProducing()  # type: ignore[union-attr]
+
+    def stopProducing(self) -> None:
+        """The pipe is lost, which `far_left` is told next, with the reason."""
+
+    def far_wrote(self, data: bytes) -> None:
+        """Bytes have come from the worker that serves the request."""
+        self._write(data)
+
+    def far_left(self, reason: Failure) -> None:
+        """
+        The worker that serves the request has closed the connection, or is no more.
+
+        A response that stops short must not look complete to the client.
+        """
+        self._far = None
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        if transport.unfinished() or not reason.check(ConnectionDone):
+            transport.abortConnection()
+        else:
+            transport.loseConnection()
+
+    def _write(self, data: bytes) -> None:
+        self.transport.write(data)  # type: ignore[union-attr]
+
+    def _close(self) -> None:
+        self.transport.loseConnection()  # type: ignore[union-attr]
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """The client has left, or its next request belongs elsewhere."""
+        far, self._far = self._far, None
+        if far is not None:
+            far.leave(reason)
+
+
+class _FarEnd(Protocol):
+    """The protocol of this worker's end of the pair."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay: Relay | None = relay
+
+    def write(self, data: bytes) -> None:
+        """Pass bytes on."""
+        self.transport.write(data)  # type: ignore[union-attr]
+
+    def leave(self, reason: Failure) -> None:
+        """Nothing more will be passed on."""
+        self._relay = None
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        if reason.check(ConnectionDone):
+            transport.loseConnection()
+        else:
+            transport.abortConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._relay is not None:
+            self._relay.far_wrote(data)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        relay, self._relay = self._relay, None
+        if relay is not None:
+            relay.far_left(reason)
+
+
+class RelayedServer(GatedUNIXServer):
+    """
+    The other end: a connection over which another worker passes on what it decrypts.
+
+    The addresses are those of the client's own connection.
+    """
+
+    def __conform__(self, interface: Any) -> Any:
+        """
+        Adapt to `ISSLTransport`, which is what makes a request of twisted.web secure.
+
+        It is not declared: autobahn would look for the state of TLS in here, and fail.
+        """
+        return self if interface is ISSLTransport else None
+
+    def getPeerCertificate(self) -> None:
+        """Clients are not asked for certificates (`ISSLTransport`)."""
+
+    def getHost(self) -> Any:
+        """Tell the address that the client connected to."""
+        host, port = self.connection.handoff.host
+        return peer_address(host, port) if host else super().getHost()
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """There is no TCP in it."""
+
+    def ended(self) -> bool:
+        """The client has left: TLS knows no half-close here, so the relay never has one."""
+        return True

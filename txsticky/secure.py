@@ -1,0 +1,213 @@
+"""
+What a protocol behind TLS takes for its transport, with a gate in it.
+
+It lasts for as long as the requests of a connection are served by the same protocol; then the next
+one takes its place (see `door`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IConsumer, IPushProducer, ISSLTransport, ITransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from .core.route import How
+from .gate import Cancelable, Gate
+
+if TYPE_CHECKING:
+    from .door import SecureConnection
+
+
+@implementer(ITransport, IPushProducer, IConsumer)
+class SecureTransport:
+    """
+    What the protocol inside takes for its transport, with a gate in it (`gate.Host`).
+
+    :param connection: the connection that it is for.
+    :param first_is_ours: whether its first request was decided about already.
+    """
+
+    protocol: Any = None
+
+    def __init__(self, connection: SecureConnection, first_is_ours: bool) -> None:
+        handoff = connection.handoff
+        self.connected = True
+        self.how = How(handoff.how).name
+        self._connection = connection
+        self._layer = connection.layer
+        self._outer = connection.outer
+        self._producing = False
+        exchange = connection.door.exchange(first_is_ours)
+        self.gate = Gate(self, connection, exchange, handoff.peer[0], secure=True)
+
+    def __conform__(self, interface: Any) -> Any:
+        """Adapt to `ISSLTransport`; not declared for the reason given at `pipe.RelayedServer`."""
+        return self if interface is ISSLTransport else None
+
+    # ----------------------------------------------- what the protocol inside does
+
+    @property
+    def disconnecting(self) -> bool:
+        """Whether it is being closed, or is over."""
+        return not self.live()
+
+    def write(self, data: bytes) -> None:
+        """Send to the client."""
+        if data and self.connected:
+            data = self.gate.wrote(data)
+            if data:
+                self._layer.write(data)
+
+    def writeSequence(self, iovec: Any) -> None:
+        """Send the pieces."""
+        self.write(b"".join(iovec))
+
+    def loseConnection(self) -> None:
+        """Close after what was written."""
+        if self.connected and self.gate.may_close():
+            self.hang_up()
+
+    #: TLS is closed as a whole.
+    loseWriteConnection = loseConnection
+
+    def abortConnection(self) -> None:
+        """Close at once."""
+        if self.connected:
+            self._connection.over = True
+            self._layer.abortConnection()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Let the client's pace set that of `producer`."""
+        if not self.connected:
+            producer.stopProducing()
+            return
+        self._layer.registerProducer(producer, streaming)
+        self._producing = True
+
+    def unregisterProducer(self) -> None:
+        """The producer has come to its end."""
+        if self._producing:
+            self._producing = False
+            self._layer.unregisterProducer()
+
+    def pauseProducing(self) -> None:
+        """Read nothing from the client."""
+        if self.connected:
+            self.gate.pause()
+
+    def resumeProducing(self) -> None:
+        """Read from the client again."""
+        if self.live():
+            self.gate.resume()
+
+    stopProducing = loseConnection
+
+    def getPeer(self) -> Any:
+        """The client's address."""
+        return self._outer.getPeer()
+
+    def getHost(self) -> Any:
+        """The address that it connected to."""
+        return self._outer.getHost()
+
+    def getPeerCertificate(self) -> None:
+        """Clients are not asked for certificates (`ISSLTransport`)."""
+
+    def getHandle(self) -> Any:
+        """pyOpenSSL's connection (`ISystemHandle`)."""
+        return self._layer.getHandle()
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """It is on for every connection over TLS."""
+
+    def unfinished(self) -> bool:
+        """Whether a response is under way that has a known end."""
+        exchange = self.gate.exchange
+        return exchange.request_open and not exchange.tunnel
+
+    # ------------------------------------------------------ what the gate asks: Host
+
+    def deliver(self, data: bytes) -> None:
+        """Give bytes to the protocol, which is made when there are the first for it."""
+        if self.protocol is None:
+            self.protocol = self._connection.make_protocol()
+            if self.protocol is None:  # the factory refuses the client
+                self.abortConnection()
+                return
+            self.protocol.makeConnection(self)
+        if self.connected:
+            self.protocol.dataReceived(data)
+
+    def live(self) -> bool:
+        """Whether it is open and not being closed."""
+        return self.connected and not self._connection.over and self._outer.live()
+
+    def stop_reading(self) -> None:
+        """Leave the client's bytes in the kernel."""
+        self._outer.pauseProducing()
+
+    def start_reading(self) -> None:
+        """Read the client's bytes again."""
+        self._outer.resumeProducing()
+
+    def send(self, data: bytes) -> None:
+        """Write to the client."""
+        self._layer.write(data)
+
+    def later(self, seconds: float, action: Callable[[], None]) -> Cancelable:
+        """Call `action` from the reactor, if the connection is still there."""
+        outer = self._outer
+        call: Cancelable = outer.reactor.callLater(
+            seconds, lambda: outer.guarded(action) if outer.connected else None
+        )
+        return call
+
+    def unsent(self) -> int:
+        """Bytes of output that are not in the kernel."""
+        return int(self._outer.unsent())
+
+    def flush(self, callback: Callable[[], None]) -> None:
+        """Call back, if it is still open: the connection itself stays, so its output may wait."""
+        if self.connected:
+            callback()
+
+    def depart(self, place: int, held: bytes) -> None:
+        """End, and let `place` serve the next request."""
+        self._leave(Failure(ConnectionDone()))
+        self._connection.change(place, held)
+
+    def hang_up(self) -> None:
+        """Close the connection after what is written."""
+        self._connection.hang_up()
+
+    def gone(self) -> None:
+        """Close at once."""
+        self.abortConnection()
+
+    # -------------------------------------------------------------------- the end
+
+    def end(self) -> None:
+        """Nothing more is served: the protocol's client has left, and the connection closes."""
+        if self.connected:
+            self.gate.closed()
+            self._leave(Failure(ConnectionDone()))
+            self._connection.hang_up()
+
+    def lost(self, reason: Any) -> None:
+        """The connection is lost."""
+        if self.connected:
+            self.gate.closed()
+            self._producing = False
+            self._leave(reason)
+
+    def _leave(self, reason: Any) -> None:
+        self.connected = False
+        if self._producing:
+            self._producing = False
+            self._layer.unregisterProducer()
+        if self.protocol is not None:
+            self.protocol.connectionLost(reason)
