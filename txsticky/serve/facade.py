@@ -1,0 +1,144 @@
+"""
+asyncio protocols on transports of Twisted: for connections over TLS, which Twisted ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from .native import GatedTransport, NativeHost
+
+if TYPE_CHECKING:
+    from ..secure import SecureTransport
+
+#: When a transport of Twisted pauses its producer, and when it goes on, in bytes
+#: (`twisted.internet.abstract.FileDescriptor.bufferSize`).
+LIMITS = (0, 65536)
+
+
+@implementer(IPushProducer)
+class FacadeHost(Protocol):
+    """
+    One connection: Twisted's transport outside, asyncio's protocol inside.
+
+    :param protocol: the protocol inside.
+    :param entering: called with how the request was routed before the protocol gets anything; None
+        if nobody wants to know.
+    """
+
+    def __init__(
+        self, protocol: asyncio.BaseProtocol, entering: Callable[[str], object] | None
+    ) -> None:
+        self.protocol: Any = protocol
+        self.extra: dict[str, Any] = {"sslcontext": True}
+        self._entering = entering
+
+    # ------------------------------------------------------------ what Twisted says
+
+    def connectionMade(self) -> None:
+        """The transport is there: connect the protocol."""
+        outside = self.outside
+        for name, address in (("peername", outside.getPeer()), ("sockname", outside.getHost())):
+            if hasattr(address, "port"):
+                self.extra[name] = (address.host, address.port)
+        outside.registerProducer(self, True)
+        # It asks of its host what this one has as well.
+        self.protocol.connection_made(GatedTransport(cast(NativeHost, self)))
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes have come from the client."""
+        if self._entering is not None:
+            self._entering(self.outside.how)
+        self.protocol.data_received(data)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """The client has left."""
+        lost = reason.value
+        if isinstance(lost, Exception) and not isinstance(lost, ConnectionDone):
+            self.protocol.connection_lost(lost)
+            return
+        try:
+            self.protocol.eof_received()
+        finally:
+            self.protocol.connection_lost(None)
+
+    def pauseProducing(self) -> None:
+        """The client is behind."""
+        self.protocol.pause_writing()
+
+    def resumeProducing(self) -> None:
+        """The client has caught up."""
+        self.protocol.resume_writing()
+
+    def stopProducing(self) -> None:
+        """The connection is lost, which `connectionLost` says next."""
+
+    # ------------------------------------------- what the protocol's transport asks
+
+    @property
+    def outside(self) -> SecureTransport:
+        """The transport outside."""
+        return cast("SecureTransport", self.transport)
+
+    @property
+    def gate(self) -> Any:
+        """The gate in it."""
+        return self.outside.gate
+
+    @property
+    def native(self) -> FacadeHost:
+        """Who knows of buffer limits."""
+        return self
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """When the protocol is told to resume, and to pause."""
+        return LIMITS
+
+    def set_write_buffer_limits(self, high: int | None, low: int | None) -> None:
+        """Twisted's limits stay."""
+
+    def live(self) -> bool:
+        """Whether the connection is open and not being closed."""
+        return self.outside.live()
+
+    def write(self, data: bytes) -> None:
+        """The protocol sends."""
+        self.outside.write(data)
+
+    def close(self) -> None:
+        """The protocol closes."""
+        self.outside.loseConnection()
+
+    def abort(self) -> None:
+        """The protocol closes at once."""
+        self.outside.abortConnection()
+
+    def unsent(self) -> int:
+        """Bytes that are not in the kernel."""
+        return self.outside.unsent()
+
+
+@attrs.frozen
+class FacadeFactory:
+    """
+    Makes asyncio's protocols where a factory of Twisted is wanted.
+
+    :param make: makes the protocol inside.
+    :param entering: see `FacadeHost`.
+    """
+
+    make: Callable[[], asyncio.BaseProtocol]
+    entering: Callable[[str], object] | None
+
+    def buildProtocol(self, address: object) -> FacadeHost:
+        """Make the protocol for a connection."""
+        return FacadeHost(self.make(), self.entering)
