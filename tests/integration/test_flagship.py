@@ -12,6 +12,7 @@ from attrs import frozen
 
 from tests.integration import rawws
 from tests.integration.cluster import ClusterTestCase
+from tests.integration.processes import until
 from tests.integration.rawhttp import Connection, Response, blocks, cut, payload, request, sha256
 
 
@@ -262,3 +263,33 @@ class Flagship(ClusterTestCase):
                 self.assertEqual(answer.header("x-worker"), "3")
             answer = polling.response()
             self.assertEqual((answer.header("x-n"), answer.header("x-worker")), ("poll", "3"))
+
+
+class Wsgi(ClusterTestCase):
+    """The same under a WSGI application, with session ids that it made itself."""
+
+    app = "flask"
+    options = ("--factory",)
+    probe = "/echo"
+
+    def test_alternating(self) -> None:
+        """Requests for sessions on both workers, in turn and pipelined, each find their worker."""
+        until(lambda: {self.told(self.cluster.get("/echo")) for _ in range(6)} == {"1", "2"})
+        sids = [f"session-{number}" for number in range(12)]
+        place = {sid: self.told(self.cluster.get(f"/echo?sid={sid}")) for sid in sids}
+        self.assertEqual(set(place.values()), {"1", "2"})
+        body = payload(70_000)
+        with self.cluster.connect() as connection:
+            for sid in sids:
+                connection.send(request("POST", f"/echo?sid={sid}", body=body))
+                answer = connection.response()
+                self.assertEqual(json.loads(answer.body)["sha256"], sha256([body]))
+                self.assertEqual(self.told(answer), place[sid])
+            connection.send(b"".join(request("GET", f"/echo?sid={sid}") for sid in sids))
+            for sid in sids:
+                self.assertEqual(self.told(connection.response()), place[sid])
+
+    def told(self, response: Response) -> str:
+        """The number of the worker that answered 200."""
+        self.assertEqual(response.status, 200)
+        return str(json.loads(response.body)["worker"])

@@ -230,7 +230,6 @@ class Addresses(Routing):
     """`--sticky ip`."""
 
     options = ("--sticky", "ip")
-    probe = "/"
 
     def from_address(self, number: int) -> int:
         """The worker that serves the client 127.0.0.NUMBER."""
