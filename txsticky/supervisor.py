@@ -66,6 +66,7 @@ class Supervisor:
         self._clock = clock
         self._log = log
         self._timeout = worker_timeout
+        self._period = min(LOOK_EVERY, worker_timeout / 4)
         self._reloading = reloading
         self._queue: deque[Effect] = deque()
         self._busy = False
@@ -118,6 +119,10 @@ class Supervisor:
         self._heard[id] = self._now()
         self._run(self.fleet.ready(id, self._now()))
 
+    def resume(self, id: int) -> None:
+        """A worker that was ready before this program began goes on giving signs of life."""
+        self._heard[id] = self._now()
+
     def load_failed(self, id: int, reason: str) -> None:
         """A worker says that its application does not load."""
         self._run(self.fleet.load_failed(id, reason, self._now()))
@@ -140,7 +145,8 @@ class Supervisor:
 
         :param status: its exit code, or the negative number of the signal that ended it.
         """
-        self._forget(id)
+        self._heard.pop(id, None)
+        self._suspects.discard(id)
         self._run(self.fleet.exited(id, status, self._now()))
 
     # ------------------------------------------------------------------------------- effects
@@ -223,9 +229,8 @@ class Supervisor:
     # -------------------------------------------------------------------------- signs of life
 
     def _look_later(self) -> None:
-        delay = min(LOOK_EVERY, self._timeout / 4)
-        self._look_due = self._now() + delay
-        self._look_timer = self._clock.callLater(delay, self._look)
+        self._look_due = self._now() + self._period
+        self._look_timer = self._clock.callLater(self._period, self._look)
 
     def _look(self) -> None:
         """Kill the silent, suspect those who may become so."""
@@ -235,7 +240,6 @@ class Supervisor:
         for id, heard in list(self._heard.items()):
             silence = now - heard
             if silence >= self._timeout:
-                self._forget(id)
                 self._run(self.fleet.silent(id, now))
             elif silence >= min(SUSPECT_AFTER, self._timeout / 2) and id not in self._suspects:
                 self._suspects.add(id)
@@ -244,10 +248,6 @@ class Supervisor:
     def _excuse(self, now: float) -> None:
         """Do not hold against the workers a time when the primary itself did not run."""
         late = now - self._look_due
-        if late > min(LOOK_EVERY, self._timeout / 4):
+        if late > self._period:
             for id, heard in self._heard.items():
                 self._heard[id] = min(now, heard + late)
-
-    def _forget(self, id: int) -> None:
-        self._heard.pop(id, None)
-        self._suspects.discard(id)
