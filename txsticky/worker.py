@@ -37,6 +37,8 @@ from .gate import Gate, GatedServer, GatedUNIXServer
 from .mailbox import MailboxTransport
 from .pipe import RelayedServer
 from .serve import Serving
+from .socketio.sessions import drain as end_sessions
+from .socketio.sessions import tag_all
 
 log = Logger()
 
@@ -112,9 +114,11 @@ class Worker:
         self.channel = Channel(channel, self._reactor, self._frame, self._primary_gone)
         self.channel.startReading()
         install(self.here)
+        tag_all()
         maybeDeferred(self.serving.start).addCallbacks(self._ready, self._failed)
 
     def _ready(self, _: object) -> None:
+        tag_all()
         self.channel.send_json(Kind.READY, interface=self.serving.interface, http=self.serving.http)
         self.mailbox.startReading()
         self._beat_due = time.monotonic() + HEARTBEAT
@@ -347,6 +351,7 @@ class Worker:
             self._leaving = True
             self.desk.draining = True
             self.desk.changed()
+            end_sessions(0 if final else 0.8 * seconds)
             lasting = [c for c in list(self.live) if not self._let_go(c)]
             for index, connection in enumerate(lasting):
                 # Long-lived ones are closed one by one over most of the time, so that their clients

@@ -1,0 +1,177 @@
+"""
+python-socketio's client managers over the bus.
+
+All that they do they inherit from python-socketio's managers for publish and subscribe; these two
+say how a message gets out and in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import socketio
+from twisted.internet.threads import blockingCallFromThread
+from twisted.logger import Logger
+from twisted.python.threadable import isInIOThread
+
+from ..api import current
+from ..errors import BusOverrun
+
+log = Logger()
+
+#: Bytes of messages that may wait for python-socketio to deal with them.
+BACKLOG = 32 << 20
+#: Seconds until the next try when the bus is full.
+_PAUSE = 0.02
+
+
+class Inbox:
+    """
+    Messages of other workers that wait to be dealt with.
+
+    :param host: what python-socketio calls this manager; its own messages are left out.
+    :param put: puts a message into a queue.
+    """
+
+    def __init__(self, host: str, put: Callable[[bytes], object]) -> None:
+        self._host = host.encode()
+        self._put = put
+        # Two counts, each changed in one thread only.
+        self._in = 0
+        self._out = 0
+        self._lossy = False
+
+    def sealed(self, data: str) -> bytes:
+        """A message of this manager, for the inboxes of others."""
+        return self._host + data.encode()
+
+    def arrived(self, message: bytes) -> None:
+        """A message has come from the bus."""
+        if message.startswith(self._host):
+            return
+        if self._in - self._out > BACKLOG:
+            self.lost(1)
+            return
+        self._in += len(message)
+        self._put(message)
+
+    def opened(self, message: bytes) -> bytes:
+        """What is in a message that leaves the queue."""
+        self._out += len(message)
+        return message[len(self._host) :]
+
+    def lost(self, count: int) -> None:
+        """Messages have not come."""
+        if not self._lossy:
+            self._lossy = True
+            log.warn(
+                "python-socketio does not keep up with the other workers: {count} of their messages"
+                " are lost, and there may be more.",
+                count=count,
+            )
+
+    def subscribe(self, topic: str) -> None:
+        """Take messages from now on, in a worker; alone, there are none."""
+        here = current()
+        if here is not None:
+            here.subscribe(topic, self.arrived, self.lost)
+
+
+class AsyncManager(socketio.AsyncPubSubManager):  # type: ignore[misc]
+    """
+    The client manager of an `AsyncServer` whose clients are on several workers.
+
+    Outside of a worker it manages the clients of its process, like python-socketio's own
+    `AsyncManager`.
+
+    :param channel: servers with the same name share their clients.
+    :param options: as for `socketio.AsyncPubSubManager`.
+    """
+
+    name = "txsticky"
+
+    def __init__(self, channel: str = "socketio", **options: Any) -> None:
+        super().__init__(channel=channel, **options)
+        self._topic = f"socketio:{channel}"
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue()
+        self._inbox = Inbox(self.host_id, self._queue.put_nowait)
+        self._turn = asyncio.Lock()
+
+    def initialize(self) -> None:
+        """Begin to listen (python-socketio's hook, at the first client)."""
+        self._inbox.subscribe(self._topic)
+        super().initialize()
+
+    async def _publish(self, data: dict[str, Any]) -> None:
+        here = current()
+        if here is None:
+            return
+        message = self._inbox.sealed(self.json.dumps(data))
+        async with self._turn:  # while one waits, none overtakes it
+            while True:
+                try:
+                    here.publish(self._topic, message)
+                except BusOverrun:
+                    await asyncio.sleep(_PAUSE)
+                else:
+                    return
+
+    async def _listen(self) -> AsyncIterator[bytes]:
+        while True:
+            yield self._inbox.opened(await self._queue.get())
+
+
+class Manager(socketio.PubSubManager):  # type: ignore[misc]
+    """
+    The client manager of a `Server`, whose threads may emit, with clients on several workers.
+
+    :param channel: servers with the same name share their clients.
+    :param options: as for `socketio.PubSubManager`.
+    """
+
+    name = "txsticky"
+
+    def __init__(self, channel: str = "socketio", **options: Any) -> None:
+        super().__init__(channel=channel, **options)
+        self._topic = f"socketio:{channel}"
+        self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._inbox = Inbox(self.host_id, self._queue.put)
+
+    def initialize(self) -> None:
+        """Begin to listen (python-socketio's hook, at the first client)."""
+        _in_reactor(self._inbox.subscribe, self._topic)
+        super().initialize()
+
+    def _publish(self, data: dict[str, Any]) -> None:
+        here = current()
+        if here is None:
+            return
+        message = self._inbox.sealed(self.json.dumps(data))
+        while True:
+            try:
+                _in_reactor(here.publish, self._topic, message)
+            except BusOverrun:
+                if isInIOThread():
+                    raise
+                time.sleep(_PAUSE)
+            else:
+                return
+
+    def _listen(self) -> Iterator[bytes]:
+        while True:
+            yield self._inbox.opened(self._queue.get())
+
+
+def _in_reactor(function: Callable[..., Any], *arguments: Any) -> None:
+    """Call a function in the reactor's thread, where the bus is, and wait for it."""
+    if isInIOThread():
+        function(*arguments)
+        return
+    from twisted.internet import reactor
+
+    threads: Any = reactor
+    blockingCallFromThread(threads, function, *arguments)
