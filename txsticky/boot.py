@@ -38,6 +38,7 @@ log = Logger()
 def main(arguments: list[str]) -> NoReturn:
     """Run a worker. The exit code is 3 if the application does not load."""
     channel = socket.socket(fileno=int(arguments[1]))
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     ignore_terminal_signals()
     boot = read_boot(channel)
     os.environ["TXSTICKY_WORKER"] = str(boot["slot"])
@@ -92,7 +93,7 @@ def load_tls(config: Config) -> Any:
 def load(config: Config, slot: int) -> Any:
     """Install the reactor that the interface wants, import the application, wrap it."""
     if config.interface == "asgi":
-        from .serve.asgi import install_asyncio_reactor
+        from .serve.engine import install_asyncio_reactor
 
         install_asyncio_reactor()
     from .serve import ServeSettings, serving_for

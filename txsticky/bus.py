@@ -137,6 +137,10 @@ class Bus:
         for topic in list(member.topics) if member is not None else ():
             self.unsubscribe(id, topic)
 
+    def subscriptions(self) -> list[tuple[int, bytes]]:
+        """Who listens to what: (worker's id, topic)."""
+        return [(id, topic) for id, member in self._members.items() for topic in member.topics]
+
     def publish(self, body: bytes) -> None:
         """
         A worker publishes.

@@ -174,6 +174,19 @@ class Channel:
             if not self._took:
                 return
 
+    # -------------------------------------------------------- changing the program
+
+    def unfinished(self) -> tuple[bytes, bytes]:
+        """What was not sent, and the part of a frame that was received."""
+        return bytes(self._backlog), self._frames.remainder
+
+    def go_on(self, unsent: bytes, received: bytes) -> None:
+        """Begin where another program stopped (`unfinished`)."""
+        self._frames.feed(received)
+        if unsent:
+            self._backlog += unsent
+            self.reactor.addWriter(self)
+
     # ---------------------------------------------------------------- closing
 
     def connectionLost(self, reason: Failure) -> None:

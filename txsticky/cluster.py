@@ -28,12 +28,15 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from .acceptor import Acceptor
+from .admin.journal import Journal
 from .config import Config, endpoint_string
 from .core.lifecycle import Fleet
 from .errors import ListenError
+from .handover import state_of, take_fleet, take_primary, take_workers
 from .primary import Primary
 from .supervisor import Supervisor
 from .system import System
+from .upgrade import InheritedPort, execute, inherited_state, try_out
 
 log = Logger()
 
@@ -74,7 +77,9 @@ class Cluster(Service):
         self.primary: Primary
         self.supervisor: Supervisor
         self.acceptors: list[Acceptor] = []
-        self._ports: list[Any] = []
+        self.journal = Journal()
+        self._admin: Any = None
+        self.ports: list[Any] = []
         self._graceful = True
 
     # ------------------------------------------------------------------ start
@@ -91,27 +96,44 @@ class Cluster(Service):
             from .tls import load_certificates
 
             load_certificates(self.config.tls_cert, self.config.tls_key)
-        self.primary = Primary(self.system, self.config)
+        state = inherited_state(os.environ)
+        inherited = dict(state["listeners"]) if state else {}
+        self.primary = take_primary(self, state) if state else Primary(self.system, self.config)
         self.primary.on_ended = self._ended
         self.primary.on_manners = self._set_defer
         try:
             for number, listen in enumerate(self.config.listen):
-                self.acceptors.append(self._listen(number, listen))
+                port = InheritedPort(inherited.pop(listen)) if listen in inherited else None
+                self.acceptors.append(self._accept(number, port or self._listen(listen)))
+            if self.config.status is not None or self.config.control is not None:
+                from .admin.service import Admin
+
+                self._admin = Admin(self)
         except BaseException:
             self._close_ports()
             raise
         super().startService()
-        fleet = Fleet(self.config.workers, self.config.graceful_timeout)
+        if state:
+            fleet = take_fleet(state)
+        else:
+            fleet = Fleet(self.config.workers, self.config.graceful_timeout)
         self.supervisor = Supervisor(
-            fleet, self.primary, self.system.reactor, log, worker_timeout=self.config.worker_timeout
+            fleet,
+            self.primary,
+            self.system.reactor,
+            self.journal.log,
+            worker_timeout=self.config.worker_timeout,
         )
         self.primary.supervisor = self.supervisor
         self.primary.open()
+        if state:
+            take_workers(self.primary, state)
+            log.info("The new program has taken over.")
         self.supervisor.start()
         for acceptor in self.acceptors:
             acceptor.start()
 
-    def _listen(self, number: int, listen: str) -> Acceptor:
+    def _listen(self, listen: str) -> Any:
         """
         Listen on one endpoint.
 
@@ -134,14 +156,19 @@ class Cluster(Service):
                 endpoint=listen, reason="this kind of endpoint does not listen at once"
             )
         port = ports[0]
-        self._ports.append(port)
         if getattr(port, "factory", None) is not factory:
+            port.stopListening()
             raise ListenError(
                 endpoint=listen,
                 reason="it wraps the connections; use --tls-cert and --tls-key for TLS, and"
                 " --proxy-protocol for PROXY",
             )
         port.stopReading()
+        return port
+
+    def _accept(self, number: int, port: Any) -> Acceptor:
+        """Make the acceptor for what an endpoint has opened."""
+        self.ports.append(port)
         sock = socket.socket(fileno=os.dup(port.fileno()))
         sock.listen(self.config.backlog)
         return Acceptor(sock, number, self.primary.reception)
@@ -167,9 +194,34 @@ class Cluster(Service):
         """Reopen the log files of the workers."""
         self.primary.rotate_logs()
 
+    def upgrade(self) -> None:
+        """
+        Execute this program anew, in place: the same pid, sockets, workers and connections.
+
+        First the program has to show that it starts; if it does not, nothing happens but a line in
+        the log.
+        """
+        log.info("The program that is to take over is tried out.")
+        try_out(self.system, self._upgrade)
+
+    def _upgrade(self, starts: bool) -> None:
+        if not starts:
+            log.error("The new program does not start; this one goes on.")
+            return
+        state, descriptors = state_of(self)
+        try:
+            execute(state, descriptors)
+        except OSError as error:
+            log.error("The program cannot be executed anew ({error}); it goes on.", error=error)
+
+    @property
+    def accepted(self) -> int:
+        """How many connections were accepted."""
+        return sum(acceptor.accepted for acceptor in self.acceptors)
+
     def addresses(self) -> list[Any]:
         """What is listened on, as address objects in the order of `Config.listen`."""
-        return [port.getHost() for port in self._ports]
+        return [port.getHost() for port in self.ports]
 
     # ------------------------------------------------------------------- stop
 
@@ -196,15 +248,18 @@ class Cluster(Service):
         self.on_ended(code, reason)
 
     def _close(self) -> None:
+        if self._admin is not None:
+            self._admin.close()
+            self._admin = None
         self._close_ports()
         self.primary.close()
 
     def _close_ports(self) -> None:
         for acceptor in self.acceptors:
             acceptor.close()
-        for port in self._ports:
+        for port in self.ports:
             port.stopListening()
-        self.acceptors, self._ports = [], []
+        self.acceptors, self.ports = [], []
 
 
 def _reason(error: BaseException) -> str:

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from .channel import Channel, channel_pair
@@ -17,6 +18,7 @@ from .errors import MailboxFull
 from .logs import read_line
 from .mailbox import MailboxTransport, mailbox_pair
 from .system import Process, System
+from .upgrade import own, pack, unpack
 
 log = Logger(namespace="txsticky.worker")
 
@@ -69,7 +71,10 @@ class WorkerHandle:
         self.counters: dict[str, Any] = {}
         self.reported = 0.0
         self.started = system.clock()
+        #: The call that ends its process, if it does not end by itself.
+        self.last_call: IDelayedCall | None = None
         self._queue_limit = queue_limit
+        self._crowded = False
         self.box: MailboxTransport
         self.reading_end: socket.socket
         self.channel: Channel
@@ -119,10 +124,45 @@ class WorkerHandle:
             sending,
             self.system.reactor,
             limit=self._queue_limit,
-            relieved=lambda: self.owner.crowded(self, False),
+            relieved=self._relieved,
         )
         self.channel = Channel(channel, self.system.reactor, self._heard, self._silent)
         self.channel.startReading()
+
+    def state(self) -> tuple[dict[str, Any], list[int]]:
+        """What the program that takes over has to know, and the descriptors in it."""
+        unsent, received = self.channel.unfinished()
+        queue = self.box.queue
+        descriptors = [
+            self.process.output,
+            self.box.fileno(),
+            self.reading_end.fileno(),
+            self.channel.fileno(),
+            *(descriptor for descriptor, _ in queue if descriptor >= 0),
+        ]
+        state = {
+            "id": self.id,
+            "slot": self.slot,
+            "generation": self.generation,
+            "ready": self.ready,
+            "pid": self.process.pid,
+            "descriptors": descriptors[:4],
+            "unsent": pack(unsent),
+            "received": pack(received),
+            "queue": [[descriptor, pack(message)] for descriptor, message in queue],
+        }
+        return state, descriptors
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Take up a worker that the program before had started (`state`)."""
+        self.ready = state["ready"]
+        output, box, reading, channel = map(own, state["descriptors"])
+        self.reading_end = socket.socket(fileno=reading)
+        self._attach(socket.socket(fileno=box), socket.socket(fileno=channel))
+        self.channel.go_on(unpack(state["unsent"]), unpack(state["received"]))
+        self.process = Process(self.system.reactor, state["pid"], output, self._said, self._exited)
+        for descriptor, message in state["queue"]:
+            self.hand(own(descriptor) if descriptor >= 0 else -1, unpack(message))
 
     def hand(self, descriptor: int, message: bytes) -> None:
         """
@@ -133,8 +173,14 @@ class WorkerHandle:
         box = self.box
         box.sendFileDescriptor(descriptor)
         box.write(message)
-        if box.queued == 1:
+        if box.queued and not self._crowded:
+            self._crowded = True
             self.owner.crowded(self, True)
+
+    def _relieved(self) -> None:
+        if self._crowded:
+            self._crowded = False
+            self.owner.crowded(self, False)
 
     def introduce(self, other: WorkerHandle) -> None:
         """Give the worker the sending end of another one's mailbox."""
@@ -168,6 +214,7 @@ class WorkerHandle:
         )
 
     def _exited(self, status: int) -> None:
+        self.channel.read_now()  # its last words come first
         self.owner.exited(self, status)
 
     def close(self, leftovers: Callable[[MailboxTransport], None]) -> list[tuple[int, bytes]]:
@@ -178,6 +225,8 @@ class WorkerHandle:
             the last process has closed its sending end.
         :returns: what had not even entered the mailbox.
         """
+        if self.last_call is not None and self.last_call.active():
+            self.last_call.cancel()
         waiting = self.box.take_queue()
         self.box.loseConnection()
         self.channel.close()

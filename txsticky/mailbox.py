@@ -228,6 +228,11 @@ class MailboxTransport:
             self._writing = False
             self._reactor.removeWriter(self)
 
+    @property
+    def queue(self) -> list[tuple[int, bytes]]:
+        """The messages that wait here."""
+        return list(self._queue)
+
     def take_queue(self) -> list[tuple[int, bytes]]:
         """Take back what waits here, to send it elsewhere."""
         waiting = list(self._queue)

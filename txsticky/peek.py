@@ -221,14 +221,17 @@ class Reception:
         for deadlines in (self.fresh, self._idle, self._lingering):
             deadlines.clear()
 
+    def arrivals(self) -> list[Arrival]:
+        """The connections that wait here."""
+        return [peek.arrival for peek in self._peeks()]
+
     def take_waiting(self) -> list[Arrival]:
         """Take every connection that waits here, to go on with it elsewhere."""
-        return [
-            peek.release()
-            for deadlines in (self.fresh, self._idle)
-            for peek in deadlines.all()
-            if isinstance(peek, Peek)
-        ]
+        return [peek.release() for peek in self._peeks()]
+
+    def _peeks(self) -> list[Peek]:
+        waiters = [*self.fresh.all(), *self._idle.all()]
+        return [waiter for waiter in waiters if isinstance(waiter, Peek)]
 
 
 def refusal(

@@ -19,6 +19,7 @@ from .config import Config, default_workers
 from .errors import ConfigError, TxstickyError
 from .signals import SignalTable
 from .system import set_title
+from .upgrade import is_trial, take_signals
 
 log = Logger()
 
@@ -83,7 +84,7 @@ class Options(usage.Options):
         " APP is a twisted.web Resource, an IProtocolFactory, a WSGI or an ASGI application;"
         " without it a demo is served. Signals: TERM stops gracefully, INT and QUIT quickly, HUP"
         " reloads the workers one by one, TTIN and TTOU run one more or less, USR1 reopens the"
-        " logs."
+        " logs, USR2 executes the program anew in place."
     )
     optParameters = [[long, short, None, text] for long, short, text in _PARAMETERS]
     optFlags = [list(flag) for flag in _FLAGS]
@@ -200,6 +201,7 @@ class Command(Service):
                 "SIGTTIN": lambda: self.cluster.scale(1),
                 "SIGTTOU": lambda: self.cluster.scale(-1),
                 "SIGUSR1": self.cluster.rotate_logs,
+                "SIGUSR2": self.cluster.upgrade,
             },
         )
 
@@ -213,6 +215,7 @@ class Command(Service):
             sys.exit(error.exit_code)
         set_title("txsticky: primary")
         self._reactor.callWhenRunning(self.signals.install)
+        self._reactor.callWhenRunning(take_signals)
 
     def _stop(self, graceful: bool) -> None:
         if self._stopping:
@@ -244,6 +247,8 @@ def _exit(code: int) -> None:
 
 def makeService(options: Options) -> Command:
     """Make the service of `twist txsticky` (`IServiceMaker.makeService`)."""
+    if is_trial(os.environ):
+        sys.exit(0)
     if options["check-config"]:
         sys.exit(check_config(options.config))
     return Command(options.config)

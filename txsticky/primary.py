@@ -9,7 +9,6 @@ supervisor's pair of hands.
 from __future__ import annotations
 
 import collections
-import os
 import signal
 import socket
 from collections.abc import Callable
@@ -17,15 +16,15 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from .bus import Bus
+from .bus import bus_of
 from .config import DEFAULT_STICKY, Config
 from .core.forwarded import Trusted
 from .core.pool import Pool, State
 from .core.route import How, Refusal
 from .core.table import Table
-from .core.wire import Handoff, Kind, Peer, decode_json, pack_handoff, unpack
-from .descriptor import open_socket
+from .core.wire import Handoff, Kind, decode_json, pack_handoff
 from .errors import MailboxFull
+from .frontdesk import FrontDesk
 from .handle import WorkerHandle
 from .mailbox import MailboxTransport, mailbox_pair
 from .peek import Arrival, Reception
@@ -43,47 +42,9 @@ MAX_HOPS = 16
 #: Seconds between views of the load that the workers get.
 VIEW_INTERVAL = 0.5
 RETRY_AFTER = 1
-
-
-class FrontDesk:
-    """
-    What reads the primary's own mailbox, and the mailboxes that dead workers left behind.
-
-    :param receive: gets each connection that was given back.
-    """
-
-    def __init__(self, receive: Callable[[Arrival], None]) -> None:
-        self._receive = receive
-        self._descriptor = -1
-
-    def fileDescriptorReceived(self, descriptor: int) -> None:
-        """A descriptor has come; its message follows at once."""
-        self._descriptor = descriptor
-
-    def dataReceived(self, data: bytes) -> None:
-        """A connection was given back, or a dead worker had not taken it."""
-        descriptor, self._descriptor = self._descriptor, -1
-        message = unpack(data)
-        if isinstance(message, Peer):
-            os.close(descriptor)
-            return
-        self._receive(arrival_of(open_socket(descriptor, message.family), message))
-
-
-def arrival_of(sock: socket.socket, handoff: Handoff) -> Arrival:
-    """A connection that has moved, as an arrival."""
-    return Arrival(
-        sock,
-        handoff.peer,
-        handoff.host,
-        handoff.listener,
-        handoff.prefix,
-        hops=handoff.hops + 1,
-        secure=handoff.secure,
-        idle=not handoff.prefix,
-        server_name=handoff.server_name,
-        proxied=True,
-    )
+#: Seconds that a worker whose channel has ended has to end as well; it is leaving already if all is
+#: well.
+SILENT_GRACE = 2.0
 
 
 class Primary:
@@ -92,13 +53,21 @@ class Primary:
 
     :param system: the operating system.
     :param config: what the cluster is to be.
-    :param supervise: makes the supervisor for these hands.
+    :param secret: what signs the tags; a new one by default.
+    :param front_desk: the mailbox of this primary, (sending end, reading end); a new one by
+        default.
     """
 
-    def __init__(self, system: System, config: Config) -> None:
+    def __init__(
+        self,
+        system: System,
+        config: Config,
+        secret: bytes | None = None,
+        front_desk: tuple[socket.socket, socket.socket] | None = None,
+    ) -> None:
         self.system = system
         self.config = config
-        self.secret = system.random_bytes(16)
+        self.secret = secret or system.random_bytes(16)
         self.router = config.router(self.secret)
         self.pool = Pool()
         self.table = Table(TABLE_LIMIT, TABLE_TTL)
@@ -116,18 +85,17 @@ class Primary:
         self.on_manners: Callable[[bool], None] = lambda waits: None
         # Until all workers of the first start are ready, or for as long as a client would wait:
         # keys that lead to a worker by rendezvous would lead elsewhere a moment later.
-        self._beginning = True
+        self.beginning = True
         self._parked: dict[Arrival, float] = {}
         self._patience: Any = None
         self._suspects: dict[int, set[str]] = {}
         self._sent_version = -1
         self._view_due: Any = None
-        self.bus = Bus()
-        self._desk = FrontDesk(self.reception.receive)
-        sending, reading = mailbox_pair()
-        self.front_desk = sending
-        self._desk_box = MailboxTransport(reading, system.reactor, self._desk)
-        self._leftovers: set[MailboxTransport] = set()
+        self.bus = bus_of(config.bus, system.reactor, system.random_bytes(8))
+        self.desk = FrontDesk(self.reception.receive)
+        self.front_desk, reading = front_desk or mailbox_pair()
+        self.desk_box = MailboxTransport(reading, system.reactor, self.desk)
+        self.leftovers: set[MailboxTransport] = set()
         self._set_manners()
 
     def _set_manners(self) -> None:
@@ -146,7 +114,7 @@ class Primary:
 
     def place(self, arrival: Arrival) -> None:
         """Decide whose a connection is, and hand it off."""
-        if self._beginning:
+        if self.beginning:
             self._park(arrival)
             return
         router = self.router
@@ -203,7 +171,7 @@ class Primary:
     @property
     def routing(self) -> bool:
         """Whether connections are routed: no longer kept until the first workers are ready."""
-        return not self._beginning
+        return not self.beginning
 
     @property
     def parked(self) -> int:
@@ -222,9 +190,13 @@ class Primary:
         if self._patience is None:
             self._patience = self.system.reactor.callLater(PATIENCE, self._lose_patience)
 
+    def parked_arrivals(self) -> list[Arrival]:
+        """The connections that wait for a worker."""
+        return list(self._parked)
+
     def _lose_patience(self) -> None:
         self._patience = None
-        if self._beginning and self.pool.candidates():
+        if self.beginning and self.pool.candidates():
             self._begun()
             return
         now = self.system.clock()
@@ -237,7 +209,7 @@ class Primary:
 
     def _begun(self) -> None:
         """Route from now on, with the workers that are ready."""
-        self._beginning = False
+        self.beginning = False
         self._unpark()
 
     def _unpark(self) -> None:
@@ -325,13 +297,7 @@ class Primary:
 
     def _ready(self, handle: WorkerHandle, interface: str, http: bool) -> None:
         handle.ready = True
-        self.interface = interface
-        if self.http != http:
-            self.http = http
-            self._set_manners()
-            self.on_manners(self.reception.manners.waits)
-            for arrival in self.reception.take_waiting():
-                self._parked[arrival] = 0.0
+        self.speaks(interface, http)
         for other in self.handles.values():
             if other is not handle and other.ready:
                 other.introduce(handle)
@@ -341,10 +307,20 @@ class Primary:
         self.pool.set_ready(handle.id)
         self._tell_pool()
         self.supervisor.ready(handle.id)
-        if not self._beginning:
+        if not self.beginning:
             self._unpark()
-        elif len(self.pool.candidates()) >= self.config.workers:
+        elif len(self.pool.candidates()) >= self.config.workers or self._patience is None:
             self._begun()
+
+    def speaks(self, interface: str, http: bool | None) -> None:
+        """It is known what the application speaks."""
+        self.interface = interface
+        if self.http != http:
+            self.http = http
+            self._set_manners()
+            self.on_manners(self.reception.manners.waits)
+            for arrival in self.reception.take_waiting():
+                self._parked[arrival] = 0.0
 
     def _load(self, handle: WorkerHandle, fields: dict[str, Any]) -> None:
         self.pool.report(handle.id, fields["live"], fields["taken"], fields["lag"])
@@ -384,7 +360,9 @@ class Primary:
         """A worker's channel has ended: without it, it is no use. Its process ends or is ended."""
         if self.handles.get(handle.id) is handle and handle.ready:
             self._withdraw(handle)
-            self.kill(handle.id, hard=True)
+            handle.last_call = self.system.reactor.callLater(
+                SILENT_GRACE, self.kill, handle.id, hard=True
+            )
 
     def _withdraw(self, handle: WorkerHandle) -> None:
         """Route nothing to a worker any more, and tell it nothing."""
@@ -400,23 +378,25 @@ class Primary:
         self._withdraw(handle)
         self.exits[status] += 1
         del self.handles[handle.id]
-        waiting = handle.close(self._adopt_leftovers)
+        waiting = handle.close(self.adopt_leftovers)
         for descriptor, message in waiting:
-            self._desk.fileDescriptorReceived(descriptor)
-            self._desk.dataReceived(message)
+            self.desk.fileDescriptorReceived(descriptor)
+            self.desk.dataReceived(message)
         self.supervisor.exited(handle.id, status)
 
-    def _adopt_leftovers(self, box: MailboxTransport) -> None:
-        box.protocol = self._desk
-        box.finished = lambda: self._leftovers.discard(box)
-        self._leftovers.add(box)
+    def adopt_leftovers(self, box: MailboxTransport) -> None:
+        """Read what a worker that is gone had not taken out of its mailbox."""
+        box.protocol = self.desk
+        box.finished = lambda: self.leftovers.discard(box)
+        self.leftovers.add(box)
         box.startReading()
 
     # ------------------------------------------------------------------- life
 
     def open(self) -> None:
         """Read the front desk, and wait for the workers."""
-        self._desk_box.startReading()
+        self.desk_box.startReading()
+        self.bus.start()
         self._patience = self.system.reactor.callLater(PATIENCE, self._lose_patience)
 
     def rotate_logs(self) -> None:
@@ -427,9 +407,10 @@ class Primary:
     def close(self) -> None:
         """Give up everything."""
         self.reception.close()
+        self.bus.stop()
         for call in (self._patience, self._view_due):
             if call is not None and call.active():
                 call.cancel()
-        for box in (self._desk_box, *self._leftovers):
+        for box in (self.desk_box, *self.leftovers):
             box.loseConnection()
         self.front_desk.close()

@@ -241,6 +241,11 @@ class FrameReader:
         self._buffer = bytearray()
         self._wanted = _FRAME.size  # no frame can be complete before so many bytes are here
 
+    @property
+    def remainder(self) -> bytes:
+        """The bytes of a frame that is not complete."""
+        return bytes(self._buffer)
+
     def feed(self, data: bytes) -> list[tuple[Kind, bytes]]:
         """
         Take the next bytes of the stream.

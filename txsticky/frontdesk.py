@@ -1,0 +1,52 @@
+"""The front desk: the primary's own mailbox, and those that dead workers left behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+from .core.wire import Handoff, Peer, unpack
+from .descriptor import open_socket
+from .peek import Arrival
+
+
+class FrontDesk:
+    """
+    What reads the primary's own mailbox, and the mailboxes that dead workers left behind.
+
+    :param receive: gets each connection that was given back.
+    """
+
+    def __init__(self, receive: Callable[[Arrival], None]) -> None:
+        self._receive = receive
+        self._descriptor = -1
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        """A descriptor has come; its message follows at once."""
+        self._descriptor = descriptor
+
+    def dataReceived(self, data: bytes) -> None:
+        """A connection was given back, or a dead worker had not taken it."""
+        descriptor, self._descriptor = self._descriptor, -1
+        message = unpack(data)
+        if isinstance(message, Peer):
+            os.close(descriptor)
+            return
+        self._receive(arrival_of(open_socket(descriptor, message.family), message))
+
+
+def arrival_of(sock: socket.socket, handoff: Handoff) -> Arrival:
+    """A connection that has moved, as an arrival."""
+    return Arrival(
+        sock,
+        handoff.peer,
+        handoff.host,
+        handoff.listener,
+        handoff.prefix,
+        hops=handoff.hops + 1,
+        secure=handoff.secure,
+        idle=not handoff.prefix,
+        server_name=handoff.server_name,
+        proxied=True,
+    )

@@ -1,0 +1,200 @@
+"""
+The upgrade of the primary: it executes itself anew in place, and nobody notices.
+
+The pid stays, and so do the listening sockets, the workers with their channels and mailboxes, and
+the connections that are in the primary's hands.  Before anything is given up the new program has
+to show that it starts, in a process of its own; if it does not, the old one goes on.
+
+What the new program needs to know travels as JSON in a memory file, whose descriptor is named in
+the environment; the other descriptors keep their numbers (execve(2) keeps what is not close-on-
+exec).  Signals that come meanwhile are blocked, and delivered to the new program.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.logger import Logger
+
+from .peek import Arrival
+from .system import System
+
+log = Logger()
+
+#: Names the memory file with the state.
+STATE = "TXSTICKY_UPGRADE"
+#: Says that the program is only to show that it starts.
+TRIAL = "TXSTICKY_TRIAL"
+#: The form of the state: a program does not take up what it does not understand.
+FORM = 1
+
+_SIGNALS = frozenset(
+    {
+        signal.SIGHUP,
+        signal.SIGINT,
+        signal.SIGQUIT,
+        signal.SIGTERM,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    }
+)
+
+
+def pack(data: bytes) -> str:
+    """Bytes as a JSON value."""
+    return base64.b64encode(data).decode()
+
+
+def unpack(text: str) -> bytes:
+    """Undo `pack`."""
+    return base64.b64decode(text)
+
+
+# --------------------------------------------------------------------------------- trial
+
+
+def is_trial(environ: Mapping[str, str]) -> bool:
+    """Whether this process is only to show that the program starts."""
+    return TRIAL in environ
+
+
+def try_out(system: System, done: Callable[[bool], None]) -> None:
+    """
+    Start the program that would take over, far enough to see that it can.
+
+    :param done: called with whether it does.
+    """
+    system.spawn(
+        sys.orig_argv[1:],
+        (),
+        {TRIAL: str(FORM)},
+        lambda line: log.warn("The new program says: {line}", line=line),
+        lambda status: done(status == 0),
+    )
+
+
+# ----------------------------------------------------------------------------- execution
+
+
+def execute(state: dict[str, Any], descriptors: list[int]) -> None:
+    """
+    Become the new program.  Returns only if that fails.
+
+    :param descriptors: what the state names, and the new program inherits.
+    :raises OSError: the program cannot be executed; nothing has changed.
+    """
+    memory = os.memfd_create("txsticky")
+    environ = {**os.environ, STATE: str(memory)}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    inherited = [memory, *descriptors]
+    try:
+        with open(memory, "w", closefd=False) as file:
+            json.dump({**state, "form": FORM}, file)
+        for descriptor in inherited:
+            os.set_inheritable(descriptor, True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
+    finally:
+        for descriptor in inherited:
+            os.set_inheritable(descriptor, False)
+        os.close(memory)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def inherited_state(environ: Any) -> dict[str, Any] | None:
+    """
+    The state that the program before left, if this one was executed in its place.
+
+    :param environ: where it is named; the name is taken out, for the workers are not to see it.
+    """
+    number = environ.pop(STATE, None)
+    if number is None:
+        return None
+    memory = int(number)
+    with open(memory, "rb") as file:
+        file.seek(0)
+        state: dict[str, Any] = json.load(file)
+    if state["form"] != FORM:
+        raise RuntimeError(f"The state is of form {state['form']}, this program knows {FORM}.")
+    return state
+
+
+def take_signals() -> None:
+    """Have the signals delivered that came during the execution."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+def own(descriptor: int) -> int:
+    """Keep an inherited descriptor from being inherited further."""
+    os.set_inheritable(descriptor, False)
+    return descriptor
+
+
+# ---------------------------------------------------------------------------- connections
+
+
+def pack_arrival(arrival: Arrival) -> dict[str, Any]:
+    """A connection in the primary's hands, as JSON values."""
+    fields = attrs.asdict(arrival, filter=lambda field, _: field.name not in ("sock", "head"))
+    return {**fields, "sock": arrival.sock.fileno(), "data": pack(arrival.data)}
+
+
+def unpack_arrival(fields: dict[str, Any]) -> Arrival:
+    """Undo `pack_arrival`. The head is looked for anew."""
+    sock = socket.socket(fileno=own(fields["sock"]))
+    return Arrival(
+        **{
+            **fields,
+            "sock": sock,
+            "data": unpack(fields["data"]),
+            "peer": tuple(fields["peer"]),
+            "host": tuple(fields["host"]),
+        }
+    )
+
+
+# ------------------------------------------------------------------------------ listeners
+
+
+class InheritedPort:
+    """
+    A listening socket that the program before had opened, in place of an `IListeningPort`.
+
+    :param descriptor: the socket.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._sock = socket.socket(fileno=own(descriptor))
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._sock.fileno()
+
+    def getHost(self) -> Any:
+        """The address that is listened on."""
+        name = self._sock.getsockname()
+        if self._sock.family == socket.AF_UNIX:
+            return UNIXAddress(name)
+        return (IPv6Address if len(name) > 2 else IPv4Address)("TCP", *name)
+
+    def stopListening(self) -> None:
+        """Close; the file of a UNIX socket goes too, with the lock that Twisted made beside it."""
+        if self._sock.family == socket.AF_UNIX and self._sock.getsockname():
+            for path in (self._sock.getsockname(), self._sock.getsockname() + ".lock"):
+                try:
+                    os.unlink(path)
+                except OSError:
+                    pass
+        self._sock.close()
