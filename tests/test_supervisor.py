@@ -344,6 +344,16 @@ class HeartbeatTests(SupervisorCase):
         self.live(TIMEOUT * 2, 2)
         self.assertEqual(self.hands.take(), [("spawn", 3, 1, 1)])
 
+    def test_resumed(self) -> None:
+        """A worker taken over from a former primary has to give signs of life from then on."""
+        self.supervisor.fleet.start(0)
+        for id in (1, 2):
+            self.supervisor.fleet.ready(id, 0)
+            self.supervisor.resume(id)
+        self.supervisor.start()
+        self.live(TIMEOUT + 1, 1)
+        self.assertIn(("kill", 2, True), self.hands.take())
+
     def test_primary_held_up(self) -> None:
         """A pause of the primary itself, however long, is not held against the workers."""
         self.serve()
