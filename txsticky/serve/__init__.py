@@ -99,7 +99,7 @@ def serving_for(
     if interface == "auto":
         interface = detect(app, target)
     if interface == "asgi" and reactor is None:
-        from .asgi import install_asyncio_reactor
+        from .engine import install_asyncio_reactor
 
         install_asyncio_reactor()
     if reactor is None:

@@ -10,13 +10,28 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
+from twisted.logger import Logger
+
+from ..core.wire import Handoff
 from ..descriptor import open_socket
 from ..gate import Cancelable, Gate
 
-#: What asyncio calls a protocol's buffer limits when nothing is said.
-_DEFAULT_LIMITS = (16384, 65536)
+log = Logger()
+
+
+class Connection(Protocol):
+    """What the worker keeps of a connection."""
+
+    handoff: Handoff
+    transport: Any
+
+    def closed(self) -> None:
+        """The connection is over."""
+
+    def departed(self, sock: socket.socket, place: int, held: bytes) -> None:
+        """The connection has been taken away, to go to `place`."""
 
 
 class GatedTransport(asyncio.Transport):
@@ -62,9 +77,14 @@ class GatedTransport(asyncio.Transport):
         """Bytes that are not in the kernel."""
         return self._host.unsent()
 
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """When the protocol is told to pause, and to resume."""
+        return self._host.native.get_write_buffer_limits()
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set when the protocol is told to pause."""
-        self._host.native.set_write_buffer_limits(high, low)
+        """Set when the protocol is told to pause, and to resume."""
+        if self._host.live():
+            self._host.native.set_write_buffer_limits(high, low)
 
     def pause_reading(self) -> None:
         """The protocol wants no more."""
@@ -94,9 +114,11 @@ class NativeHost(asyncio.Protocol):
 
     :param loop: the running loop.
     :param protocol: the protocol inside.
-    :param connection: what the worker keeps of it: ``closed()``, ``departed(sock, place, held)``.
+    :param connection: what the worker keeps of it.
     :param extra: what `get_extra_info` is to know.
-    :param entering: called before the protocol gets anything, in the context that its tasks get.
+    :param entering: called with `how` before the protocol gets anything, in the context that its
+        tasks get; None if nobody wants to know.
+    :ivar how: how the present request was routed.
     """
 
     native: asyncio.Transport
@@ -106,15 +128,19 @@ class NativeHost(asyncio.Protocol):
         self,
         loop: asyncio.AbstractEventLoop,
         protocol: asyncio.BaseProtocol,
-        connection: Any,
+        connection: Connection,
         extra: dict[str, Any],
-        entering: Callable[[], object],
+        how: str,
+        entering: Callable[[str], object] | None = None,
     ) -> None:
         self.protocol: Any = protocol
         self.extra = extra
+        self.how = how
         self._loop = loop
         self._connection = connection
         self._entering = entering
+        self._prefix = connection.handoff.prefix
+        self._begun = False
         self._open = False
         self._closing = False
         self._reading = True
@@ -123,40 +149,59 @@ class NativeHost(asyncio.Protocol):
     # ----------------------------------------------------------- what asyncio says
 
     def connection_made(self, transport: Any) -> None:
-        """The transport is there: connect the protocol, and give it what was read elsewhere."""
+        """
+        The transport is there: connect the protocol.
+
+        What was read elsewhere comes a moment later, because asyncio (before Python 3.12) and
+        uvloop start reading behind this call even if the protocol paused in it.
+        """
         self.native = transport
         self._open = True
-        self._connection.transport = self
-        self._entering()
-        self.protocol.connection_made(GatedTransport(self))
-        prefix = self._connection.handoff.prefix
-        if prefix and self._open:
-            self.gate.arrived(prefix)
+        self._loop.call_soon(self._begin)
+        try:
+            self.protocol.connection_made(GatedTransport(self))
+        except Exception:
+            log.failure("A protocol failed to take its connection.")
+            self.abort()
+
+    def _begin(self) -> None:
+        """Give the protocol what was read elsewhere, before anything that the socket has."""
+        if self._begun:
+            return
+        self._begun = True
+        prefix, self._prefix = self._prefix, b""
+        if not self._open:
+            return
+        try:
+            if prefix:
+                self.gate.arrived(prefix)
+            elif self.gate.desk.draining:
+                self.gate.drain()
+        except Exception:
+            log.failure("A protocol failed to read.")
+            self.abort()
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come from the client."""
+        if not self._begun:
+            self._begin()
         if self._open:
-            self._entering()
             self.gate.arrived(data)
 
     def eof_received(self) -> bool:
         """The client has closed its side. Whether the transport stays open."""
+        if not self._begun:
+            self._begin()
         return self._open and not self.gate.ended()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over, unless it was we who left it."""
-        if not self._open:
-            return
-        self._open = False
-        self.gate.closed()
-        try:
-            self.protocol.connection_lost(exc)
-        finally:
-            self._connection.closed()
+        if self._open:
+            self._over(lambda: self.protocol.connection_lost(exc))
 
     def pause_writing(self) -> None:
         """The write buffer is full."""
-        if self._flushed is None and hasattr(self.protocol, "pause_writing"):
+        if self._flushed is None:
             self.protocol.pause_writing()
 
     def resume_writing(self) -> None:
@@ -164,7 +209,7 @@ class NativeHost(asyncio.Protocol):
         if self._flushed is not None:
             callback, self._flushed = self._flushed, None
             self._loop.call_soon(lambda: callback() if self.live() else None)
-        elif self._open and hasattr(self.protocol, "resume_writing"):
+        elif self._open:
             self.protocol.resume_writing()
 
     # -------------------------------------------------- what the protocol inside does
@@ -197,6 +242,8 @@ class NativeHost(asyncio.Protocol):
 
     def deliver(self, data: bytes) -> None:
         """Give bytes to the protocol."""
+        if self._entering is not None:
+            self._entering(self.how)
         self.protocol.data_received(data)
 
     def live(self) -> bool:
@@ -224,9 +271,13 @@ class NativeHost(asyncio.Protocol):
         return self._loop.call_later(seconds, self._guarded, action)
 
     def _guarded(self, action: Callable[[], None]) -> None:
+        """An exception closes the connection, as it does when asyncio calls."""
         if self._open:
-            self._entering()
-            action()
+            try:
+                action()
+            except Exception:
+                log.failure("A protocol failed to read.")
+                self.abort()
 
     def flush(self, callback: Callable[[], None]) -> None:
         """Call back once all output is in the kernel."""
@@ -243,17 +294,20 @@ class NativeHost(asyncio.Protocol):
         The descriptor is duplicated: `abort` only closes asyncio's own, in asyncio as in uvloop,
         with neither shutdown(2) nor SO_LINGER.
         """
+        inside = self.native.get_extra_info("socket")
+        try:
+            descriptor = os.dup(inside.fileno())
+        except OSError as error:
+            log.error("A connection is lost, for it cannot move: {error}", error=error)
+            self.gone()
+            return
         self._open = False
-        sock = self._take()
         self.native.abort()
+        sock = open_socket(descriptor, inside.family)
         try:
             self._say_goodbye()
         finally:
             self._connection.departed(sock, place, held)
-
-    def _take(self) -> socket.socket:
-        inside = self.native.get_extra_info("socket")
-        return open_socket(os.dup(inside.fileno()), inside.family)
 
     def hang_up(self) -> None:
         """Close after what is written."""
@@ -263,13 +317,16 @@ class NativeHost(asyncio.Protocol):
     def gone(self) -> None:
         """Tell the protocol that the client has left, and close."""
         if self._open:
-            self._open = False
             self.native.abort()
-            self.gate.closed()
-            try:
-                self._say_goodbye()
-            finally:
-                self._connection.closed()
+            self._over(self._say_goodbye)
+
+    def _over(self, tell: Callable[[], None]) -> None:
+        self._open = False
+        self.gate.closed()
+        try:
+            tell()
+        finally:
+            self._connection.closed()
 
     def _say_goodbye(self) -> None:
         try:

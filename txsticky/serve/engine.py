@@ -1,0 +1,143 @@
+"""
+What ASGI needs around uvicorn: the reactor, the choice of engines, and how to say goodbye to a
+WebSocket.
+
+The environment variables are uvicorn's own: ``UVICORN_LOOP``, ``UVICORN_HTTP``, ``UVICORN_WS`` and
+those in `SETTINGS` mean what its command line says of ``--loop``, ``--http``, ``--ws`` and so on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import AppLoadError
+
+GOING_AWAY = 1001
+
+
+def _flag(text: str) -> bool:
+    return text.lower() in ("1", "true", "yes", "on", "t", "y")
+
+
+#: Arguments of `uvicorn.Config` that an environment variable may set, and how it is read.
+SETTINGS: Mapping[str, Callable[[str], Any]] = {
+    "http": str,
+    "ws": str,
+    "ws_max_size": int,
+    "ws_ping_interval": float,
+    "ws_ping_timeout": float,
+    "ws_per_message_deflate": _flag,
+    "lifespan": str,
+    "h11_max_incomplete_event_size": int,
+}
+
+
+class WrongReactor(AppLoadError):
+    """The application is ASGI and imports Twisted's reactor, which is not the asyncio one: say
+    --interface=asgi."""
+
+
+def install_asyncio_reactor() -> None:
+    """
+    Install the reactor that ASGI needs, if none is installed: on uvloop where there is one.
+
+    :raises WrongReactor: another one is, because the application imported it.
+    """
+    installed = sys.modules.get("twisted.internet.reactor")
+    if installed is not None:
+        if hasattr(installed, "_asyncioEventloop"):
+            return
+        raise WrongReactor()
+    from twisted.internet import asyncioreactor
+
+    loop = new_loop(os.environ.get("UVICORN_LOOP", "auto"))
+    asyncio.set_event_loop(loop)
+    asyncioreactor.install(loop)
+
+
+def new_loop(name: str) -> asyncio.AbstractEventLoop:
+    """
+    Make an event loop.
+
+    :param name: `auto`, `uvloop` or `asyncio`.
+    """
+    if name != "asyncio":
+        try:
+            import uvloop
+        except ImportError:
+            pass
+        else:
+            return uvloop.new_event_loop()
+    return asyncio.new_event_loop()
+
+
+def engine_settings(environ: Mapping[str, str]) -> dict[str, Any]:
+    """
+    The arguments of `uvicorn.Config` that the environment sets.
+
+    :raises AppLoadError: a value cannot be read.
+    """
+    settings: dict[str, Any] = {"ws": "auto", "lifespan": "auto"}
+    for name, read in SETTINGS.items():
+        variable = f"UVICORN_{name.upper()}"
+        if variable in environ:
+            try:
+                settings[name] = read(environ[variable])
+            except ValueError as error:
+                raise AppLoadError(target=f"with ${variable}", reason=str(error)) from None
+    if settings["ws"] == "auto" and _has_sansio():
+        # Older ones choose an engine that reads the socket in tasks of its own, which cost more.
+        settings["ws"] = "websockets-sansio"
+    return settings
+
+
+def _has_sansio() -> bool:
+    from uvicorn.config import WS_PROTOCOLS
+
+    try:
+        import websockets.server  # noqa: F401
+    except ImportError:
+        return False
+    return "websockets-sansio" in WS_PROTOCOLS
+
+
+def close_websocket(protocol: Any) -> bool:
+    """
+    Close a WebSocket with code 1001, "going away" (RFC 6455, 7.4.1), so that its client reconnects.
+
+    Knows uvicorn's three engines.  The connection then closes when the client has answered, or
+    after the time that the engine gives it.
+
+    :param protocol: the protocol of a connection.
+    :return: whether it was an open WebSocket and will now close; if not, nothing was done.
+    """
+    if hasattr(protocol, "fail_connection"):  # the engine of websockets' old implementation
+        if protocol.open:
+            protocol.fail_connection(GOING_AWAY)
+        return True
+    connection = getattr(protocol, "conn", None)
+    if not getattr(protocol, "handshake_complete", False) or connection is None:
+        return False
+    if protocol.close_sent or protocol.transport.is_closing():
+        return True
+    protocol.queue.put_nowait({"type": "websocket.disconnect", "code": GOING_AWAY})
+    if hasattr(connection, "send_close"):
+        connection.send_close(GOING_AWAY)
+        farewell = b"".join(connection.data_to_send())
+    else:
+        from wsproto.events import CloseConnection
+
+        farewell = connection.send(CloseConnection(code=GOING_AWAY))
+    protocol.transport.write(farewell)
+    if getattr(protocol, "read_paused", False):
+        protocol.read_paused = False
+        protocol.transport.resume_reading()
+    # `close_sent` stays False: what the application still sends is then quietly refused, as with a
+    # client that has gone.
+    seconds = getattr(protocol, "close_timeout", 0)
+    protocol.close_timer = protocol.loop.call_later(seconds, protocol.transport.close)
+    return True

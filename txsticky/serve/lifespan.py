@@ -1,0 +1,84 @@
+"""An ASGI application's lifespan, by uvicorn's implementation, with the reasons of its failures."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from twisted.logger import Logger
+from uvicorn import Config
+
+from ..errors import TxstickyError
+
+log = Logger()
+
+
+class LifespanFailed(TxstickyError):
+    """its lifespan failed: {reason}"""
+
+
+class Lifespan:
+    """
+    The lifespan of one application in one worker.
+
+    An application that raises instead of answering is served without one, as the specification
+    wants; the log says so.
+
+    :param config: uvicorn's configuration, loaded.
+    :ivar state: what the lifespan put there for the requests.
+    """
+
+    def __init__(self, config: Config) -> None:
+        inner = copy.copy(config)
+        self._app: Any = config.loaded_app
+        inner.loaded_app = self._observed
+        self._lifespan: Any = config.lifespan_class(inner)
+        self._reason = ""
+        self._started = self._stopped = False
+        self.state: dict[str, Any] = getattr(self._lifespan, "state", {})
+
+    async def startup(self) -> None:
+        """
+        Start the application up.
+
+        :raises LifespanFailed: it says that it cannot.
+        """
+        await self._lifespan.startup()
+        if self._lifespan.should_exit:
+            raise LifespanFailed(reason=self._reason or "it does not say why")
+        self._started = True
+
+    async def shutdown(self) -> None:
+        """Shut the application down, if it has a lifespan."""
+        if self._started and not self._stopped:
+            self._stopped = True
+            await self._lifespan.shutdown()
+
+    async def _observed(self, scope: Any, receive: Any, send: Any) -> None:
+        async def heard(message: Any) -> None:
+            if message["type"].endswith(".failed"):
+                self._reason = _last_line(message.get("message", "")) or "it does not say why"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, heard)
+        except Exception as error:
+            if not self._reason:
+                self._raised(error)
+            raise
+
+    def _raised(self, error: Exception) -> None:
+        if self._started:
+            log.failure("The application's lifespan raised.")
+        else:
+            log.info(
+                "The application is served without a lifespan ({kind}: {error}).",
+                kind=type(error).__name__,
+                error=error,
+            )
+
+
+def _last_line(text: str) -> str:
+    """The last line that says something: that of the exception, if it is a traceback."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else ""
