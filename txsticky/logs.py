@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from constantly import NamedConstant
+from constantly import NamedConstant  # type: ignore[import-untyped]
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from zope.interface import provider
 
@@ -72,4 +72,5 @@ def json_observer(stream: TextIO) -> ILogObserver:
         stream.write(json_line(event) + "\n")
         stream.flush()
 
-    return write
+    observer: ILogObserver = write
+    return observer

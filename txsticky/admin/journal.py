@@ -1,0 +1,57 @@
+"""The last things that happened to the workers, kept for those who look later."""
+
+from __future__ import annotations
+
+import collections
+
+import attrs
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevel,
+    formatEvent,
+    globalLogPublisher,
+)
+from zope.interface import implementer
+
+KEPT = 100
+
+
+@attrs.frozen
+class Entry:
+    """
+    One event.
+
+    :param time: seconds since the epoch.
+    :param level: `info`, `warn` or `error`.
+    :param slot: the number of the worker that it is about, if it is about one.
+    """
+
+    time: float
+    level: str
+    text: str
+    slot: int | None
+
+
+@implementer(ILogObserver)
+class Journal:
+    """
+    Remembers the last events of its logger, all of which go to the log as well.
+
+    :ivar entries: the oldest first.
+    :ivar log: what is told to it is remembered.
+    """
+
+    def __init__(self) -> None:
+        self.entries: collections.deque[Entry] = collections.deque(maxlen=KEPT)
+        self.log = Logger(namespace="txsticky.supervisor", observer=self)
+
+    def __call__(self, event: LogEvent) -> None:
+        """Remember an event and pass it on (`ILogObserver`)."""
+        level = event["log_level"]
+        if level >= LogLevel.info:
+            self.entries.append(
+                Entry(event["log_time"], level.name, formatEvent(event), event.get("slot"))
+            )
+        globalLogPublisher(event)

@@ -1,0 +1,68 @@
+"""Opens what the operator wants of this house, and closes it again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ConfigError, ListenError
+from ..ports import open_port
+from .control import Control, listen
+from .history import History
+from .state import ClusterState, Managed, look
+
+
+class Admin:
+    """
+    Status site and control socket of a cluster.
+
+    :param cluster: its primary is there already; it need not have been started.
+    :raises ListenError: one of them cannot be listened on; nothing stays open.
+    """
+
+    def __init__(self, cluster: Managed) -> None:
+        self._cluster = cluster
+        self._viewers: Any = None
+        self._ports: list[Any] = []
+        self._history = History(cluster.system, cluster.primary, self._looked)
+        config = cluster.config
+        try:
+            if config.control is not None:
+                control = Control(cluster, self._history)
+                self._ports.append(listen(config.control, control, cluster.system.reactor))
+            if config.status is not None:
+                self._serve(config.status)
+        except BaseException:
+            self.close()
+            raise
+        self._history.start()
+
+    def close(self) -> None:
+        """Serve no more."""
+        self._history.stop()
+        for port in self._ports:
+            port.stopListening()
+        self._ports.clear()
+        if self._viewers is not None:
+            self._viewers.close()
+
+    def _look(self) -> ClusterState:
+        return look(self._cluster, self._history)
+
+    def _looked(self) -> None:
+        if self._viewers is not None:
+            self._viewers.show()
+
+    def _serve(self, status: str) -> None:
+        """Open the status site."""
+        # twisted.web and autobahn are for those who want the page.
+        from .web import Viewers, make_site, status_endpoint
+
+        reactor = self._cluster.system.reactor
+        self._viewers = Viewers(reactor, self._history, self._look)
+        shown = f"{status} (--status)"
+        try:
+            endpoint = status_endpoint(status)
+        except ConfigError as error:
+            raise ListenError(endpoint=shown, reason=f"write {error.fields['hint']}") from None
+        site = make_site(self._viewers, self._look)
+        self._ports.append(open_port(reactor, endpoint, site, shown))

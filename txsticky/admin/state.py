@@ -1,0 +1,293 @@
+"""
+The cluster at one moment, as plain values: all that the status page, the metrics and the control
+socket tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from .. import __version__
+from ..config import Config
+from ..core.pool import Pool, State
+from ..core.stages import Phase
+from ..handle import WorkerHandle
+from ..primary import Primary
+from ..supervisor import Supervisor
+from ..system import System
+from .history import History
+from .journal import Entry, Journal
+from .usage import descriptor_limit, open_descriptors, usage_of
+
+
+class Managed(Protocol):
+    """The cluster, as far as it is looked at and steered here."""
+
+    config: Config
+    system: System
+    primary: Primary
+    supervisor: Supervisor
+    journal: Journal
+
+    @property
+    def accepted(self) -> int:
+        """How many connections were accepted."""
+
+    def addresses(self) -> Sequence[Any]:
+        """What is listened on."""
+
+    def stop(self, graceful: bool) -> Deferred[None]:
+        """End the cluster."""
+
+
+@attrs.frozen(kw_only=True)
+class WorkerState:
+    """
+    One worker process.
+
+    :param worker: its number, 1 to N (``TXSTICKY_WORKER``); its successor has the same.
+    :param id: unique for the life of the cluster.
+    :param state: a `core.pool.State`: starting, ready, draining or gone.
+    :param suspect: it gets nothing new: it is silent, or its mailbox is full.
+    :param age: seconds since it was started.
+    :param connections: that it holds.
+    :param coming: connections on their way to it.
+    :param requests: answered so far.
+    :param rate: requests in a second, lately.
+    :param handoffs: connections taken in hand so far.
+    :param given: connections given away so far: to the worker whose request came, or back.
+    :param lag: how late its event loop ran, in seconds.
+    :param memory: its resident set in bytes; None if it cannot be known.
+    :param load: the share of one processor that it used lately; None if it cannot be known.
+    """
+
+    worker: int
+    id: int
+    generation: int
+    state: str
+    suspect: bool
+    pid: int
+    age: float
+    connections: int
+    coming: int
+    requests: int
+    rate: float
+    handoffs: int
+    given: int
+    lag: float
+    memory: int | None
+    load: float | None
+
+
+@attrs.frozen(kw_only=True)
+class SlotTotals:
+    """
+    What all workers of one number did since the cluster was started; it never gets less.
+
+    :param cpu: processor time, in seconds.
+    """
+
+    worker: int
+    requests: int
+    handoffs: int
+    given: int
+    cpu: float
+
+
+@attrs.frozen
+class Pause:
+    """A worker died, and the next of its number is started in so many seconds."""
+
+    worker: int
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class PrimaryState:
+    """
+    The primary's process.
+
+    :param memory: its resident set in bytes; None if it cannot be known.
+    :param cpu: processor time so far in seconds, likewise.
+    :param load: the share of one processor that it used lately, likewise.
+    :param descriptors: how many it has open, likewise.
+    :param descriptor_limit: how many it may have.
+    :param accepted: connections, ever.
+    :param waiting: connections whose first request is not complete.
+    :param parked: connections that wait for a worker to be ready.
+    :param routes: connections placed so far, by `core.route.How`.
+    :param refusals: responses of its own so far, by status code.
+    :param bound: keys that the application bound to workers.
+    """
+
+    pid: int
+    memory: int | None
+    cpu: float | None
+    load: float | None
+    descriptors: int | None
+    descriptor_limit: int
+    accepted: int
+    waiting: int
+    parked: int
+    routes: dict[str, int]
+    refusals: dict[int, int]
+    bound: int
+
+
+@attrs.frozen(kw_only=True)
+class ClusterState:
+    """
+    The cluster.
+
+    :param time: seconds since the epoch.
+    :param started: likewise.
+    :param app: what is served, `module:attribute`.
+    :param interface: what that is; `auto` until the first worker has said.
+    :param phase: a `core.stages.Phase`: new, running, draining, quitting or ended.
+    :param routing: whether connections are routed yet.
+    :param wanted: how many workers there are to be.
+    :param reloads: begun so far.
+    :param starts: worker processes started so far.
+    :param exits: how often they ended, by exit code or the negative number of a signal.
+    :param workers: by number and age.
+    :param pauses: numbers without a worker.
+    :param totals: by number.
+    :param events: the last ones, the latest first.
+    """
+
+    version: str
+    time: float
+    started: float
+    app: str
+    interface: str
+    sticky: str
+    balance: str
+    listen: tuple[str, ...]
+    phase: str
+    routing: bool
+    generation: int
+    reloading: bool
+    wanted: int
+    reloads: int
+    starts: int
+    exits: dict[int, int]
+    primary: PrimaryState
+    workers: tuple[WorkerState, ...]
+    pauses: tuple[Pause, ...]
+    totals: tuple[SlotTotals, ...]
+    events: tuple[Entry, ...]
+
+    @property
+    def ready(self) -> int:
+        """How many workers are ready."""
+        return sum(worker.state == State.READY.value for worker in self.workers)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether somebody serves."""
+        return self.ready > 0
+
+    @property
+    def takes_traffic(self) -> bool:
+        """Whether a balancer in front should send connections here."""
+        return self.healthy and self.routing and self.phase == Phase.RUNNING.value
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values, and `ready`."""
+        return {**attrs.asdict(self), "ready": self.ready}
+
+
+def look(cluster: Managed, history: History) -> ClusterState:
+    """
+    Look at the cluster.
+
+    :param history: knows what a moment cannot show: rates and totals.
+    """
+    primary, fleet = cluster.primary, cluster.supervisor.fleet
+    clock, reactor_time = cluster.system.clock(), cluster.system.reactor.seconds()
+    handles = sorted(primary.handles.values(), key=lambda handle: (handle.slot, handle.id))
+    return ClusterState(
+        version=__version__,
+        time=history.wall(),
+        started=history.started,
+        app=cluster.config.app,
+        interface=primary.interface,
+        sticky=cluster.config.sticky,
+        balance=cluster.config.balance,
+        listen=tuple(map(shown, cluster.addresses())),
+        phase=fleet.phase.value,
+        routing=primary.routing,
+        generation=fleet.generation,
+        reloading=fleet.reloading,
+        wanted=len(fleet.slots),
+        reloads=fleet.generation - 1,
+        starts=fleet.next_id - 1,
+        exits=dict(sorted(primary.exits.items())),
+        primary=_primary(cluster, history),
+        workers=tuple(_worker(handle, primary.pool, history, clock) for handle in handles),
+        pauses=tuple(
+            Pause(slot.number, max(0.0, slot.due - reactor_time))
+            for slot in fleet.slots.values()
+            if slot.current is None and slot.due is not None
+        ),
+        totals=tuple(
+            SlotTotals(worker=slot, **attrs.asdict(totals))
+            for slot, totals in sorted(history.totals().items())
+        ),
+        events=tuple(reversed(cluster.journal.entries)),
+    )
+
+
+def _primary(cluster: Managed, history: History) -> PrimaryState:
+    primary = cluster.primary
+    usage = usage_of(history.pid)
+    return PrimaryState(
+        pid=history.pid,
+        memory=usage.memory if usage else None,
+        cpu=usage.cpu if usage else None,
+        load=history.load,
+        descriptors=open_descriptors(),
+        descriptor_limit=descriptor_limit(),
+        accepted=cluster.accepted,
+        waiting=primary.reception.waiting,
+        parked=primary.parked,
+        routes={how.name: count for how, count in primary.routes.items()},
+        refusals=dict(sorted(primary.reception.refusals.items())),
+        bound=len(primary.table),
+    )
+
+
+def _worker(handle: WorkerHandle, pool: Pool, history: History, clock: float) -> WorkerState:
+    member = pool.get(handle.id)
+    counters, pace = handle.counters, history.pace(handle.id)
+    return WorkerState(
+        worker=handle.slot,
+        id=handle.id,
+        generation=handle.generation,
+        state=(member.state if member else State.GONE).value,
+        suspect=bool(member and member.suspect),
+        pid=handle.process.pid,
+        age=clock - handle.started,
+        connections=counters.get("live", 0),
+        coming=max(0, member.sent - member.taken) if member else 0,
+        requests=counters.get("requests", 0),
+        rate=pace.requests,
+        handoffs=counters.get("adopted", 0),
+        given=counters.get("given", 0),
+        lag=counters.get("lag", 0.0),
+        memory=pace.usage.memory if pace.usage else None,
+        load=pace.load,
+    )
+
+
+def shown(address: Any) -> str:
+    """An `IAddress` as it is written: `127.0.0.1:8080`, `[::1]:8080` or `unix:/run/app.sock`."""
+    host = getattr(address, "host", None)
+    if host is None:
+        name = getattr(address, "name", None)
+        return f"unix:{name.decode(errors='replace')}" if name else str(address)
+    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"

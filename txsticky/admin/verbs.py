@@ -1,0 +1,35 @@
+"""What can be said to the control socket; both its ends read it here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+
+@attrs.frozen
+class Verb:
+    """
+    One thing to say.
+
+    :param name: what is typed.
+    :param help: one line.
+    :param worker: whether a worker's number follows it.
+    """
+
+    name: str
+    help: str
+    worker: bool = False
+
+
+VERBS: Final = (
+    Verb("status", "Show how the cluster does."),
+    Verb("workers", "Show the workers."),
+    Verb("table", "Show the keys that the application bound to workers."),
+    Verb("drain", "Replace a worker: its successor is ready before it finishes.", worker=True),
+    Verb("kill", "Kill a worker at once; what it held is lost, another is started.", worker=True),
+    Verb("add", "Run one worker more."),
+    Verb("remove", "Run one worker less: the last one finishes what it holds."),
+    Verb("reload", "Replace all workers, one by one."),
+    Verb("stop", "Stop the cluster gracefully; said twice, quickly."),
+)

@@ -1,0 +1,230 @@
+"""
+The status page and what machines read: a small read-only site in the primary.
+"""
+
+# twisted.web has few type hints, and autobahn none.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from io import BytesIO
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from autobahn.twisted.resource import WebSocketResource
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.types import ConnectionDeny
+from twisted.internet.interfaces import IPushProducer
+from twisted.web.resource import Resource
+from twisted.web.server import Request, Site
+from zope.interface import implementer
+
+from ..config import endpoint_string
+from .history import SERIES, History
+from .metrics import CONTENT_TYPE, expose
+from .state import ClusterState
+
+#: Pages that may be open at the same time.
+VIEWERS: Final = 100
+BACKLOG: Final = 128
+
+# The page needs nothing from elsewhere, and the browser holds it to that.
+POLICY: Final = (
+    b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
+    b"connect-src 'self' ws: wss:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+JSON: Final = b"application/json"
+TEXT: Final = b"text/plain; charset=utf-8"
+
+Answer = tuple[int, bytes, bytes]
+
+
+def status_endpoint(text: str) -> str:
+    """
+    Turn what `--status` takes into a Twisted endpoint string.
+
+    :param text: as for `--listen`; without an address it is the loopback one.
+    :raises ConfigError: it is none of these.
+    """
+    if text.isdigit():
+        text = f"127.0.0.1:{text}"
+    elif "interface=" not in text:
+        kind = text.partition(":")[0]
+        if kind in ("tcp", "tcp4", "ssl"):
+            text += ":interface=127.0.0.1"
+        elif kind == "tcp6":
+            text += r":interface=\:\:1"
+    return endpoint_string(text, BACKLOG)
+
+
+class Page(Resource):
+    """
+    One thing to read, made anew each time.
+
+    :param make: gives status code, content type and content.
+    """
+
+    isLeaf = True
+
+    def __init__(self, make: Callable[[], Answer]) -> None:
+        super().__init__()
+        self._make = make
+
+    def render_GET(self, request: Request) -> bytes:
+        """Answer."""
+        status, kind, content = self._make()
+        request.setResponseCode(status)
+        request.setHeader(b"Content-Type", kind)
+        request.setHeader(b"Cache-Control", b"no-store")
+        request.setHeader(b"Content-Security-Policy", POLICY)
+        request.setHeader(b"X-Content-Type-Options", b"nosniff")
+        return content
+
+    def render_HEAD(self, request: Request) -> bytes:
+        """Answer with the head alone."""
+        request.setHeader(b"Content-Length", b"%d" % len(self.render_GET(request)))
+        return b""
+
+
+class ReadOnlyRequest(Request):
+    """A request whose body, if it has one, is of no use to anybody."""
+
+    def gotLength(self, length: int | None) -> None:
+        """Keep nothing."""
+        self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Drop it."""
+
+
+class StatusSite(Site):
+    """The site: no access log, no tracebacks."""
+
+    displayTracebacks = False
+    noisy = False
+
+    def log(self, request: Any) -> None:
+        """Write no access log."""
+
+    def logPrefix(self) -> str:
+        """What Twisted's log calls it."""
+        return "txsticky status"
+
+
+@implementer(IPushProducer)
+class Viewer(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no type hints
+    """One open page. Nothing that it says is listened to."""
+
+    factory: Viewers
+    behind = False
+
+    def onConnect(self, request: Any) -> None:
+        """Take the page from here alone: other sites are not to read it through a browser."""
+        origin = request.origin and urlsplit(request.origin).netloc.lower()
+        if origin and origin != request.headers.get("host", "").lower():
+            raise ConnectionDeny(403, "This page is to be opened from the same address.")
+
+    def onOpen(self) -> None:
+        """Show the present and the past."""
+        self.unregisterProducer()  # twisted.web's HTTPChannel, which is done with this connection
+        self.registerProducer(self, True)
+        self.factory.joined(self)
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        """Show no more."""
+        self.factory.viewers.discard(self)
+
+    def tell(self, payload: bytes) -> None:
+        """Send a view, unless the last ones are still on their way, or it is being closed."""
+        if self.state == self.STATE_OPEN and not self.behind:
+            self.sendMessage(payload)
+
+    def pauseProducing(self) -> None:
+        """The browser is slow."""
+        self.behind = True
+
+    def resumeProducing(self) -> None:
+        """It has caught up."""
+        self.behind = False
+
+    def stopProducing(self) -> None:
+        """It has gone; `onClose` follows."""
+        self.behind = True
+
+
+class Viewers(WebSocketServerFactory):  # type: ignore[misc]  # autobahn has no type hints
+    """
+    The open pages.
+
+    :param look: looks at the cluster.
+    """
+
+    protocol = Viewer
+    noisy = False
+
+    def __init__(self, reactor: Any, history: History, look: Callable[[], ClusterState]) -> None:
+        super().__init__(reactor=reactor)
+        self.setProtocolOptions(
+            maxConnections=VIEWERS,
+            maxMessagePayloadSize=1024,
+            autoPingInterval=20,
+            autoPingTimeout=20,
+        )
+        self.viewers: set[Viewer] = set()
+        self._history = history
+        self._look = look
+
+    def joined(self, viewer: Viewer) -> None:
+        """A page was opened: it gets all that is known of the past."""
+        self.viewers.add(viewer)
+        points = list(self._history.points)
+        viewer.tell(_message(state=self._look().to_json(), series=SERIES, points=points))
+
+    def show(self) -> None:
+        """Show the present to everybody."""
+        if self.viewers:
+            points = list(self._history.points)[-1:]
+            message = _message(state=self._look().to_json(), points=points)
+            for viewer in list(self.viewers):
+                viewer.tell(message)
+
+    def close(self) -> None:
+        """The cluster ends."""
+        for viewer in list(self.viewers):
+            viewer.dropConnection(abort=True)
+
+
+def _message(**fields: Any) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def make_site(viewers: Viewers, look: Callable[[], ClusterState]) -> Site:
+    """
+    Make the site.
+
+    :param look: looks at the cluster.
+    """
+    page = files(__package__).joinpath("pages/status.html").read_bytes()
+
+    def answer(good: bool, why: str) -> Answer:
+        return (200, TEXT, b"ok\n") if good else (503, TEXT, why.encode() + b"\n")
+
+    def ready() -> Answer:
+        state = look()
+        why = f"{state.ready} of {state.wanted} workers are ready; the cluster is {state.phase}."
+        return answer(state.takes_traffic, why)
+
+    root = Resource()
+    for path, make in (
+        (b"", lambda: (200, b"text/html; charset=utf-8", page)),
+        (b"status.json", lambda: (200, JSON, json.dumps(look().to_json()).encode() + b"\n")),
+        (b"metrics", lambda: (200, CONTENT_TYPE, expose(look()))),
+        (b"healthz", lambda: answer(look().healthy, "No worker is ready.")),
+        (b"readyz", ready),
+    ):
+        root.putChild(path, Page(make))
+    root.putChild(b"ws", WebSocketResource(viewers))
+    return StatusSite(root, requestFactory=ReadOnlyRequest)
