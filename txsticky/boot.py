@@ -28,9 +28,9 @@ from zope.interface import provider
 from .config import DEMO, Config
 from .core.forwarded import Trusted
 from .core.wire import FrameReader, Kind, decode_json, encode_json
-from .errors import AppLoadError, TlsError
+from .errors import TxstickyError
 from .logs import worker_line
-from .system import ignore_terminal_signals, set_title
+from .system import become, ignore_terminal_signals, set_title
 
 log = Logger()
 
@@ -47,9 +47,10 @@ def main(arguments: list[str]) -> NoReturn:
     raise_file_limit()
     config = Config.from_json(boot["config"])
     try:
+        become(config.user, config.group)
         certificates = load_tls(config)
         serving = load(config, boot["slot"])
-    except (AppLoadError, TlsError) as error:
+    except TxstickyError as error:
         channel.sendall(encode_json(Kind.FAILED, reason=str(error)))
         sys.exit(3)
     from twisted.internet import reactor

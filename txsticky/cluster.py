@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
@@ -35,7 +35,7 @@ from .errors import ListenError
 from .handover import state_of, take_fleet, take_primary, take_workers
 from .primary import Primary
 from .supervisor import Supervisor
-from .system import System
+from .system import System, account
 from .upgrade import InheritedPort, execute, inherited_state, try_out
 
 log = Logger()
@@ -73,6 +73,10 @@ class Cluster(Service):
             from twisted.internet import reactor
         self.config = config
         self.on_ended = on_ended
+        #: Called when the cluster serves, at first or in place of the program before.
+        self.on_ready: Callable[[], None] = lambda: None
+        #: Called with True when a rolling reload begins, with False when it is over.
+        self.on_reloading: Callable[[bool], None] = lambda under_way: None
         self.system = System(reactor)
         self.primary: Primary
         self.supervisor: Supervisor
@@ -80,7 +84,6 @@ class Cluster(Service):
         self.journal = Journal()
         self._admin: Any = None
         self.ports: list[Any] = []
-        self._graceful = True
 
     # ------------------------------------------------------------------ start
 
@@ -101,6 +104,7 @@ class Cluster(Service):
         self.primary = take_primary(self, state) if state else Primary(self.system, self.config)
         self.primary.on_ended = self._ended
         self.primary.on_manners = self._set_defer
+        self.primary.on_begun = lambda: self.on_ready()
         try:
             for number, listen in enumerate(self.config.listen):
                 port = InheritedPort(inherited.pop(listen)) if listen in inherited else None
@@ -112,6 +116,8 @@ class Cluster(Service):
         except BaseException:
             self._close_ports()
             raise
+        if self.config.user or self.config.group:
+            account(self.config.user, self.config.group)  # the workers will be it; it has to exist
         super().startService()
         if state:
             fleet = take_fleet(state)
@@ -123,12 +129,14 @@ class Cluster(Service):
             self.system.reactor,
             self.journal.log,
             worker_timeout=self.config.worker_timeout,
+            reloading=lambda under_way: self.on_reloading(under_way),
         )
         self.primary.supervisor = self.supervisor
         self.primary.open()
         if state:
             take_workers(self.primary, state)
             log.info("The new program has taken over.")
+            self.on_ready()
         self.supervisor.start()
         for acceptor in self.acceptors:
             acceptor.start()
@@ -240,26 +248,24 @@ class Cluster(Service):
     def stopService(self) -> Deferred[None]:
         """Stop gracefully; fires when the last worker has gone."""
         super().stopService()
-        stopped = self.stop(self._graceful)
-        stopped.addBoth(lambda _: self._close())
-        return stopped
+        return self.stop(graceful=True).addBoth(lambda _: self._close())
 
     def _ended(self, code: int, reason: str) -> None:
         self.on_ended(code, reason)
 
-    def _close(self) -> None:
+    def _close(self) -> Deferred[Any]:
         if self._admin is not None:
             self._admin.close()
             self._admin = None
-        self._close_ports()
         self.primary.close()
+        return self._close_ports()
 
-    def _close_ports(self) -> None:
+    def _close_ports(self) -> Deferred[Any]:
         for acceptor in self.acceptors:
             acceptor.close()
-        for port in self.ports:
-            port.stopListening()
+        closing = [maybeDeferred(port.stopListening) for port in self.ports]
         self.acceptors, self.ports = [], []
+        return DeferredList(closing)
 
 
 def _reason(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from zope.interface import implementer
 from .cluster import Cluster
 from .config import Config, default_workers
 from .errors import ConfigError, TxstickyError
+from .notify import Notifier
 from .signals import SignalTable
 from .system import set_title
 from .upgrade import is_trial, take_signals
@@ -57,8 +58,8 @@ _PARAMETERS = (
     ("control", None, "Path of the control socket [off]"),
     ("bus", None, "How workers publish: local, or redis://HOST:PORT/DB [local]"),
     ("access-log", None, "File for the access log, - is the standard output [off]"),
-    ("user", None, "Run the workers as this user"),
-    ("group", None, "Run the workers as this group"),
+    ("user", None, "The user that the workers run as [that of the command]"),
+    ("group", None, "The group that the workers run as [that of the user]"),
 )
 
 _FLAGS = (
@@ -190,7 +191,10 @@ class Command(Service):
             from twisted.internet import reactor
         self._reactor = reactor
         self._stopping = False
+        self.notifier = Notifier(reactor, os.environ)
         self.cluster = Cluster(config, reactor, self._ended)
+        self.cluster.on_ready = self.notifier.ready
+        self.cluster.on_reloading = self._reloading
         self.signals = SignalTable(
             reactor,
             {
@@ -217,7 +221,14 @@ class Command(Service):
         self._reactor.callWhenRunning(self.signals.install)
         self._reactor.callWhenRunning(take_signals)
 
+    def _reloading(self, under_way: bool) -> None:
+        if under_way:
+            self.notifier.reloading()
+        else:
+            self.notifier.ready()
+
     def _stop(self, graceful: bool) -> None:
+        self.notifier.stopping()
         if self._stopping:
             self.cluster.stop(False)
             return

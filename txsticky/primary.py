@@ -81,6 +81,8 @@ class Primary:
         self.reception = Reception(system, config, self.place)
         self.supervisor: Any = None
         self.on_ended: Callable[[int, str], None] = lambda code, reason: None
+        #: Called when the first start is over and connections are routed.
+        self.on_begun: Callable[[], None] = lambda: None
         #: Told whether clients are expected to speak first, when that is known.
         self.on_manners: Callable[[bool], None] = lambda waits: None
         # Until all workers of the first start are ready, or for as long as a client would wait:
@@ -211,6 +213,7 @@ class Primary:
         """Route from now on, with the workers that are ready."""
         self.beginning = False
         self._unpark()
+        self.on_begun()
 
     def _unpark(self) -> None:
         parked, self._parked = self._parked, {}

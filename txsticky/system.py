@@ -6,7 +6,9 @@ swap it.
 from __future__ import annotations
 
 import ctypes
+import grp
 import os
+import pwd
 import random
 import signal
 import subprocess
@@ -17,6 +19,8 @@ from typing import Any
 
 import attrs
 from twisted.logger import Logger
+
+from .errors import ConfigError
 
 log = Logger()
 
@@ -225,6 +229,55 @@ class System:
     def random_bytes(self, size: int) -> bytes:
         """Bytes that nobody can guess."""
         return os.urandom(size)
+
+
+def account(user: str | None, group: str | None) -> tuple[int, int, str]:
+    """
+    Look a user and a group up.
+
+    :param user: a name or a number; None is the user that this process runs as.
+    :param group: likewise; None is the user's own group.
+    :returns: the numbers of both, and the user's name.
+    :raises ConfigError: there is no such user or group, or only root could become it.
+    """
+    try:
+        entry = _lookup(pwd.getpwnam, pwd.getpwuid, user) if user else pwd.getpwuid(os.geteuid())
+    except (KeyError, OverflowError):
+        raise ConfigError(
+            option="--user", value=user, hint="this system has no such user"
+        ) from None
+    gid = entry.pw_gid
+    if group:
+        try:
+            gid = _lookup(grp.getgrnam, grp.getgrgid, group).gr_gid
+        except (KeyError, OverflowError):
+            raise ConfigError(
+                option="--group", value=group, hint="this system has no such group"
+            ) from None
+    if os.geteuid() and (entry.pw_uid, gid) != (os.geteuid(), os.getegid()):
+        raise ConfigError(
+            option="--user", value=user, hint="only root can run workers as somebody else"
+        )
+    return entry.pw_uid, gid, entry.pw_name
+
+
+def _lookup(by_name: Callable[[str], Any], by_number: Callable[[int], Any], text: str) -> Any:
+    return by_number(int(text)) if text.isdigit() else by_name(text)
+
+
+def become(user: str | None, group: str | None) -> None:
+    """
+    Give up this process's privileges for good (setuid(2)).
+
+    :raises ConfigError: see `account`.
+    """
+    if not (user or group):
+        return
+    uid, gid, name = account(user, group)
+    if not os.geteuid():
+        os.initgroups(name, gid)
+        os.setgid(gid)
+        os.setuid(uid)
 
 
 def ignore_terminal_signals() -> None:
