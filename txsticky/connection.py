@@ -29,7 +29,9 @@ class Connection:
     def departed(self, sock: socket.socket, place: int, held: bytes) -> None:
         """The connection has been taken away from its transport, to go to `place`."""
         self._worker.forget(self)
-        self._worker.give(sock, place, self.handoff.moved(held, self.transport.gate.served))
+        transport = self.transport
+        handoff = self.handoff.moved(held, transport.gate.served, transport.how)
+        self._worker.give(sock, place, handoff)
 
 
 class PlainMixin:

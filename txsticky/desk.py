@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: The front desk's number among the places (worker ids begin at 1).
 FRONT_DESK = 0
+#: Looking up the name of a member costs more than all else that a line is made of.
+_ROUTES = {how: how.name.encode() for how in How}
 
 
 #: How many requests are remembered.
@@ -44,15 +46,19 @@ class WorkerDesk:
         self._after: list[Callable[[], None]] = []
         self._insert = inserted(worker.router.chain)
         self._rng = random.Random()
+        self._slot_line = b""
+        if worker.config.debug_headers:
+            self._slot_line = b"X-Txsticky-Worker: %d\r\n" % worker.slot
         #: Requests, to the letter, that are known to be served here: a kept-alive client repeats
         #: itself.
         self.known: dict[bytes, Known] = {}
         # By address the decision is one for each client, and debugging headers for each request.
         self._reusable = not (worker.router.by_address or worker.config.debug_headers)
 
-    def whose(self, head: Head, host: str, settled: bool = False) -> int | None:
+    def whose(self, head: Head, host: str, settled: bool = False) -> tuple[int | None, How]:
         """
-        The place that a request belongs to: None is here, else a worker's id or the front desk.
+        The place that a request belongs to, and why: None is here, else a worker's id or the front
+        desk.
 
         :param settled: the connection was balanced and cannot move any more, so that a new session
             begins here.
@@ -60,31 +66,32 @@ class WorkerDesk:
         worker = self._worker
         route = self._decide(head, host)
         if route is None:
-            return FRONT_DESK if self.draining and self._others() else None
+            return (FRONT_DESK if self.draining and self._others() else None), How.NEW
         if route.how is How.MISS:
             # A binding that was confirmed before this request could be sent is in our channel by
             # now.
             worker.channel.read_now()
             route = self._decide(head, host)
             if route is None:
-                return None
-        if route.how is How.NEW:
+                return None, How.NEW
+        how = route.how
+        if how is How.NEW:
             fresh = opens_session(worker.router.chain, head)
             if (self.draining or fresh) and self._others():
-                return FRONT_DESK
+                return FRONT_DESK, how
             if self._insert is None and not fresh:
-                self._remember(head)
-            return None
+                self._remember(head, how)
+            return None, how
         if route.worker == worker.id:
-            if route.how is How.TAG:
-                self._remember(head)
-            return None
-        return route.worker if route.worker in worker.places else FRONT_DESK
+            if how is How.TAG:
+                self._remember(head, how)
+            return None, how
+        return (route.worker if route.worker in worker.places else FRONT_DESK), how
 
-    def _remember(self, head: Head) -> None:
+    def _remember(self, head: Head, how: How) -> None:
         """This very request is served here, without anything added, until the cluster changes."""
         if self._reusable and len(head.raw) <= MEMORABLE:
-            memo = known(head)
+            memo = known(head, how)
             if memo is not None:
                 if len(self.known) >= MEMORY:
                     self.known.clear()
@@ -107,7 +114,14 @@ class WorkerDesk:
             for member in self._worker.pool.members
         )
 
-    def extra_headers(self, head: Head, host: str, secure: bool) -> bytes:
+    def extra_headers(self, head: Head, secure: bool, how: How) -> bytes:
+        """Header lines for the response: the sticky cookie, and which worker this is and why."""
+        lines = self._cookie(head, secure)
+        if self._slot_line:
+            lines = b"%bX-Txsticky-Route: %b\r\n%b" % (self._slot_line, _ROUTES[how], lines)
+        return lines
+
+    def _cookie(self, head: Head, secure: bool) -> bytes:
         """The sticky cookie, for a client that has none of this worker's and no other tag of it."""
         if self._insert is None or self.draining:
             return b""

@@ -25,6 +25,7 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 
 from .core.exchange import Exchange, Known
 from .core.head import Head
+from .core.route import How
 from .core.wire import Handoff
 from .deadlines import Deadlines
 from .desk import FRONT_DESK, WorkerDesk
@@ -145,6 +146,8 @@ class SecureConnection(Protocol):
     def __init__(self, door: SecureDoor, connection: Any) -> None:
         self.door = door
         self.handoff: Handoff = connection.handoff
+        #: How the last request was routed.
+        self.how = How(self.handoff.how)
         #: Who serves it at present: a worker's id, or the front desk if that is to find out.
         self.place = door.here
         #: The last response has been written.
@@ -199,16 +202,16 @@ class SecureConnection(Protocol):
         """How many bindings the primary has not confirmed."""
         return self.door.desk.unconfirmed
 
-    def whose(self, head: Head, host: str) -> int | None:
+    def whose(self, head: Head, host: str) -> tuple[int | None, How]:
         """The place that a request belongs to, if it is another than where the last was served."""
-        place = self.door.desk.whose(head, host, settled=True)
+        place, self.how = self.door.desk.whose(head, host, settled=True)
         wanted = self.door.here if place is None else place
-        return None if wanted == self.place != FRONT_DESK else wanted
+        return (None if wanted == self.place != FRONT_DESK else wanted), self.how
 
-    def extra_headers(self, head: Head, host: str, secure: bool) -> bytes:
+    def extra_headers(self, head: Head, secure: bool, how: How) -> bytes:
         """The sticky cookie, unless another worker adds its own; and whether it is the last."""
         desk = self.door.desk
-        lines = desk.extra_headers(head, host, secure) if self.place == self.door.here else b""
+        lines = desk.extra_headers(head, secure, how) if self.place == self.door.here else b""
         if desk.draining and head.header(b"upgrade") is None:
             self._announced = True
             lines += _LAST
@@ -237,7 +240,7 @@ class SecureConnection(Protocol):
     def _give(self, sock: socket.socket, data: bytes) -> None:
         local = self.outer.getHost()
         handoff = attrs.evolve(
-            self.handoff.moved(data, served=True),
+            self.handoff.moved(data, True, self.how),
             family=socket.AF_UNIX,
             host=(local.host, local.port) if hasattr(local, "port") else ("", 0),
             secure=True,

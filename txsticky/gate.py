@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from .core.exchange import MEMORABLE, Ask, Exchange, Known
 from .core.head import Head
+from .core.route import How
 from .descriptor import MovableMixin, MovableServer, MovableUNIXServer
 
 #: Seconds that a response may take to begin after the client closed its sending side. A client that
@@ -36,6 +37,9 @@ class Cancelable(Protocol):
 
 class Host(Protocol):
     """What the gate needs of the transport that it sits in."""
+
+    #: How the present request was routed; the gate sets it for every request but the first.
+    how: How
 
     def deliver(self, data: bytes) -> None:
         """Give bytes to the protocol inside."""
@@ -86,13 +90,13 @@ class Desk(Protocol):
     def unconfirmed(self) -> int:
         """How many bindings the primary has not confirmed: responses wait for them."""
 
-    def whose(self, head: Head, host: str) -> int | None:
+    def whose(self, head: Head, host: str) -> tuple[int | None, How]:
         """
-        The place that a request belongs to: None is here, else a worker's id, or 0 for the front
-        desk.
+        The place that a request belongs to, and why: None is here, else a worker's id, or 0 for
+        the front desk.
         """
 
-    def extra_headers(self, head: Head, host: str, secure: bool) -> bytes:
+    def extra_headers(self, head: Head, secure: bool, how: How) -> bytes:
         """Header lines to add to the response, such as a sticky cookie."""
 
     def when_confirmed(self, action: Callable[[], None]) -> None:
@@ -159,6 +163,7 @@ class Gate:
         known = self.desk.known.get(data) if len(data) <= MEMORABLE else None
         if known is not None and not self._leaving and exchange.begin(known):
             # The short cut; what follows it is the same as behind the long way.
+            self.host.how = known.how
             self._pumping = True
             try:
                 self.host.deliver(data)
@@ -217,12 +222,13 @@ class Gate:
                 if step is None:
                     break
                 if isinstance(step, Ask):
-                    place = None if step.first else self.desk.whose(step.head, self.client)
-                    if place is not None:
-                        self.leave(place)
-                        return
+                    if not step.first:
+                        place, host.how = self.desk.whose(step.head, self.client)
+                        if place is not None:
+                            self.leave(place)
+                            return
                     self.served = True
-                    exchange.keep(self.desk.extra_headers(step.head, self.client, self.secure))
+                    exchange.keep(self.desk.extra_headers(step.head, self.secure, host.how))
                 else:
                     host.deliver(step.data)
         finally:
@@ -358,6 +364,7 @@ class GatedMixin(MovableMixin):
     """
 
     gate: Gate
+    how: How
     #: What the worker keeps of a connection: gets `departed(transport, socket, place, held)` and
     #: `closed()`.
     connection: Any

@@ -36,7 +36,7 @@ class SecureTransport:
     def __init__(self, connection: SecureConnection, first_is_ours: bool) -> None:
         handoff = connection.handoff
         self.connected = True
-        self.how = How(handoff.how).name
+        self.how: How = connection.how
         self._connection = connection
         self._layer = connection.layer
         self._outer = connection.outer

@@ -183,7 +183,7 @@ class Worker:
             return False
         connection.transport = transport
         transport.connection = connection
-        transport.how = How(handoff.how).name
+        transport.how = How(handoff.how)
         if gated:
             transport.gate = Gate(
                 transport, self.desk, self.exchange(), handoff.peer[0], handoff.secure

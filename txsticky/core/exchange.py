@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import define
 
 from .framing import Decoder, Kind, Odd, body, request
 from .head import NEED_DATA, Head, Malformed, parse_head
 from .response import PASSING, SILENT, Response
+
+if TYPE_CHECKING:
+    from .route import How
 
 
 @define
@@ -51,13 +54,15 @@ class Known:
     Args:
         method: its method.
         last: nothing may follow it.
+        how: how it is routed.
     """
 
     method: bytes
     last: bool
+    how: How
 
 
-def known(head: Head) -> Known | None:
+def known(head: Head, how: How) -> Known | None:
     """What to remember of a request; None if it has a body, or is not plain."""
     try:
         framing = request(head)
@@ -65,7 +70,7 @@ def known(head: Head) -> Known | None:
         return None
     if framing.kind is not _NONE or head.size != len(head.raw):
         return None
-    return Known(head.method, framing.last)
+    return Known(head.method, framing.last, how)
 
 
 class _Input(enum.Enum):

@@ -58,16 +58,17 @@ class Handoff:
     server_name: str = ""
 
 
-    def moved(self, prefix: bytes, served: bool) -> Handoff:
+    def moved(self, prefix: bytes, served: bool, how: int) -> Handoff:
         """
         The hand-off of the same connection to its next place.
 
         :param prefix: the bytes read by then that nobody has dealt with.
         :param served: whether a request was served on the way, so that the hops count anew.
+        :param how: why it is to move.
         """
         hops = 1 if served else min(self.hops + 1, 255)
         return Handoff(
-            self.family, self.peer, self.host, self.listener, hops, self.how, self.secure, False,
+            self.family, self.peer, self.host, self.listener, hops, how, self.secure, False,
             prefix, self.server_name,
         )  # fmt: skip
 

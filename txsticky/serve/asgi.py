@@ -171,7 +171,7 @@ class AsgiServing:
             self.protocol(),
             connection,
             _addresses(sock, handoff),
-            How(handoff.how).name,
+            How(handoff.how),
             self._entering,
         )
         host.gate = Gate(host, desk, exchange, handoff.peer[0], handoff.secure)

@@ -15,6 +15,7 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ..core.route import How
 from .native import GatedTransport, NativeHost
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class FacadeHost(Protocol):
     """
 
     def __init__(
-        self, protocol: asyncio.BaseProtocol, entering: Callable[[str], object] | None
+        self, protocol: asyncio.BaseProtocol, entering: Callable[[How], object] | None
     ) -> None:
         self.protocol: Any = protocol
         self.extra: dict[str, Any] = {"sslcontext": True}
@@ -137,7 +138,7 @@ class FacadeFactory:
     """
 
     make: Callable[[], asyncio.BaseProtocol]
-    entering: Callable[[str], object] | None
+    entering: Callable[[How], object] | None
 
     def buildProtocol(self, address: object) -> FacadeHost:
         """Make the protocol for a connection."""

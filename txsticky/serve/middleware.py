@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 
 from ..core.forwarded import Trusted, client_address, client_secure
+from ..core.route import How
 from .accesslog import AccessLog, Entry
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: How the request of the running task was routed.
-route: contextvars.ContextVar[str] = contextvars.ContextVar("txsticky_route", default="-")
+route: contextvars.ContextVar[How] = contextvars.ContextVar("txsticky_route")
 
 #: What the log says of a request whose client left before an answer, as nginx does.
 CLIENT_GONE = 499
@@ -46,7 +47,7 @@ class Logged:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        how = route.get()
+        how = route.get().name
         told = _Told()
 
         async def received() -> Message:

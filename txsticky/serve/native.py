@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from twisted.logger import Logger
 
+from ..core.route import How
 from ..core.wire import Handoff
 from ..descriptor import open_socket
 from ..gate import Cancelable, Gate
@@ -130,8 +131,8 @@ class NativeHost(asyncio.Protocol):
         protocol: asyncio.BaseProtocol,
         connection: Connection,
         extra: dict[str, Any],
-        how: str,
-        entering: Callable[[str], object] | None = None,
+        how: How,
+        entering: Callable[[How], object] | None = None,
     ) -> None:
         self.protocol: Any = protocol
         self.extra = extra
