@@ -22,17 +22,15 @@ PACKAGE = Path(__file__).resolve().parent.parent / "txsticky"
 FLOORS = (
     {"errors"},
     {"core"},
-    {"config"},
-    {"system", "logs", "tls"},
-    {"descriptor", "mailbox", "channel", "deadlines", "relay"},
-    {"peek"},
-    {"acceptor", "frontdesk", "upgrade"},
-    {"connection", "gate", "desk", "handle", "api", "bus"},
-    {"pipe", "secure"},
-    {"door"},
-    {"serve", "socketio", "demo"},
+    {"config", "ports", "tls"},
+    {"system", "logs", "relay"},
+    {"descriptor", "mailbox", "channel", "deadlines"},
+    {"peek", "gate", "connection", "api", "bus", "desk"},
+    {"acceptor", "frontdesk", "secure", "pipe", "upgrade"},
+    {"handle", "door", "serve", "socketio", "demo"},
     {"primary", "worker"},
-    {"supervisor", "admin", "boot", "signals", "notify", "handover"},
+    {"supervisor", "handover", "boot", "signals", "notify"},
+    {"admin"},
     {"cluster"},
     {"plugin"},
     {"__init__", "__main__", "testing"},
@@ -116,6 +114,13 @@ class HouseTests(TestCase):
         placed = [room for floor in FLOORS for room in floor]
         self.assertEqual(len(placed), len(set(placed)))
         self.assertEqual(rooms - set(placed), set())
+
+    def test_the_documentation_draws_it(self) -> None:
+        """The floors are those that the chapter on the design shows."""
+        page = (PACKAGE.parent / "docs" / "design.rst").read_text()
+        drawn = page.partition("The floors::\n\n")[2].partition("\n\n")[0]
+        floors = tuple(set(line.strip().split(", ")) for line in drawn.splitlines())
+        self.assertEqual(floors, FLOORS)
 
     def test_imports_flow_one_way(self) -> None:
         """A module imports only from the floors below its own, functions included."""

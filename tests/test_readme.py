@@ -16,6 +16,7 @@ import attrs
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from tests.integration.cluster import Server, ServerTestCase, free_port
+from txsticky.admin.verbs import VERBS
 from txsticky.config import Config
 from txsticky.core.head import Head, parse_head
 from txsticky.core.keys import found, parse_chain
@@ -118,6 +119,13 @@ class CommandTests(TestCase):
             (row,) = re.findall(rf"^``[^`]*{option}\b.*", options_table(), re.MULTILINE)
             self.assertEqual(row.split("  ")[-1].strip(), default, option)
 
+    def test_verbs(self) -> None:
+        """The table of `txsticky ctl` says of each verb what the program says of it."""
+        page = (ROOT / "docs" / "operating.rst").read_text()
+        rows = re.findall(r"^``(\w+)( N)?`` +(.*)$", page, re.MULTILINE)
+        told = [(verb, bool(number), text) for verb, number, text in rows]
+        self.assertEqual(told, [(verb.name, verb.worker, verb.help) for verb in VERBS])
+
     def test_keys(self) -> None:
         """Every sticky key that a page writes out is one that the program takes."""
         word = r"``'?((?:hash:)?(?:query|cookie|insert|header|path):[^`]+?)'?``"
@@ -211,7 +219,8 @@ class Demo(Server):
 
     def __init__(self, *arguments: str) -> None:
         port = free_port()
-        super().__init__([word.replace("PORT", str(port)) for word in arguments], port)
+        words = [word.replace("PORT", str(port)) for word in arguments]
+        super().__init__(words, port, {"PYTHONPATH": str(ROOT)})
 
 
 class ProofTests(ServerTestCase):
