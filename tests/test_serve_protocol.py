@@ -24,7 +24,7 @@ from txsticky.errors import AppLoadError
 from txsticky.serve import ServeSettings, serving_for
 from txsticky.serve.protocol import close_politely, speaks_http
 
-from .serving import Connection, Page, header
+from .serving import Connection, Page
 
 HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: chat.example:4711\r\nUpgrade: websocket\r\n"
@@ -198,14 +198,6 @@ class AutobahnTests(AutobahnCase):
         serving.start()
         serving.stop()
         self.assertEqual(calls, ["start", "stop"])
-
-    def test_debug_header(self) -> None:
-        """With debug headers the handshake tells the worker, beside the application's headers."""
-        factory = self.websockets(headers={"X-Own": "yes"})
-        settings = ServeSettings(debug_headers=True, slot=2)
-        self.open(serving_for(factory, "auto", settings, self.clock).factory)
-        self.assertEqual(header(self.answer, "X-Txsticky-Worker"), "2")
-        self.assertEqual(header(self.answer, "X-Own"), "yes")
 
 
 class ClosePolitelyTests(AutobahnCase):

@@ -24,6 +24,11 @@ def hello(request: Request) -> bytes:
     return b"hello"
 
 
+def client(request: Request) -> bytes:
+    """Answer the client's address."""
+    return request.getClientAddress().host.encode()
+
+
 class WebCase(TestCase):
     """An application on a clock."""
 
@@ -156,10 +161,12 @@ class SiteTests(WebCase):
                 self.setHeader(b"X-Own", b"yes")
                 super().process()
 
-        site = Site(Page(hello), requestFactory=Own, reactor=self.clock)
-        answer = self.connect(site, debug_headers=True, slot=2).ask()
+        site = Site(Page(client), requestFactory=Own, reactor=self.clock)
+        answer = self.connect(site, trusted=Trusted.parse("*")).ask(
+            "/", "X-Forwarded-For: 192.0.2.1"
+        )
         self.assertEqual(header(answer, "X-Own"), "yes")
-        self.assertEqual(header(answer, "X-Txsticky-Worker"), "2")
+        self.assertTrue(answer.endswith(b"192.0.2.1"))
 
     def test_requests_from_a_function(self) -> None:
         """A requestFactory that is a function works as well."""
@@ -169,10 +176,10 @@ class SiteTests(WebCase):
             made.append(Request(*arguments))
             return made[-1]
 
-        site = Site(Page(hello), requestFactory=make, reactor=self.clock)
-        connection = self.connect(site, debug_headers=True, slot=2)
+        site = Site(Page(client), requestFactory=make, reactor=self.clock)
+        connection = self.connect(site, trusted=Trusted.parse("*"))
         connection.ask()
-        self.assertEqual(header(connection.ask(), "X-Txsticky-Worker"), "2")
+        self.assertTrue(connection.ask("/", "X-Forwarded-For: 192.0.2.1").endswith(b"192.0.2.1"))
         self.assertEqual(len(made), 2)
         self.assertIs(type(made[0]), type(made[1]))
 
@@ -187,29 +194,6 @@ class SiteTests(WebCase):
         path = self.mktemp()
         serving = self.serve(Factory.forProtocol(Protocol), access_log=path)
         self.assertFalse(serving.http)
-
-
-class DebugHeaderTests(WebCase):
-    """X-Txsticky-Worker and X-Txsticky-Route."""
-
-    def test_tell_worker_and_route(self) -> None:
-        """With debug headers a response tells its worker and its route."""
-        serving = self.serve(Page(hello), debug_headers=True, slot=4)
-        answer = Connection(serving.factory, how="HIT").ask()
-        self.assertEqual(header(answer, "X-Txsticky-Worker"), "4")
-        self.assertEqual(header(answer, "X-Txsticky-Route"), "HIT")
-
-    def test_follow_the_route_of_each_request(self) -> None:
-        """On a kept connection each response tells its own route."""
-        serving = self.serve(Page(hello), debug_headers=True)
-        connection = Connection(serving.factory, how="NEW")
-        connection.ask()
-        connection.transport.how = "TAG"
-        self.assertEqual(header(connection.ask(), "X-Txsticky-Route"), "TAG")
-
-    def test_are_off_by_default(self) -> None:
-        """Without the setting no header betrays the cluster."""
-        self.assertNotIn(b"Txsticky", self.connect(Page(hello), slot=4).ask())
 
 
 class AccessLogTests(WebCase):

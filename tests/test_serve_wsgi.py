@@ -24,7 +24,7 @@ from txsticky.errors import AppLoadError
 from txsticky.serve import ServeSettings, Serving, serving_for, wsgi
 from txsticky.serve.wsgi import ErrorStream, WSGIRequest
 
-from .serving import Client, Connection, connect, header, request
+from .serving import Client, Connection, connect, request
 
 Start = Callable[..., Any]
 
@@ -296,10 +296,11 @@ class ResponseTests(WSGICase):
 
         self.assertTrue((await self.answer_of(app)).startswith(b"HTTP/1.1 404 Not Found\r\n"))
 
-    async def test_debug_headers(self) -> None:
-        """Debug headers are in WSGI's responses as well."""
-        self.serve(environ_of(), debug_headers=True, slot=3)
-        self.assertEqual(header(await self.ask("GET", "/"), "X-Txsticky-Worker"), "3")
+    async def test_root_path(self) -> None:
+        """The path under which a proxy mounts the application is its SCRIPT_NAME."""
+        self.serve(environ_of("SCRIPT_NAME", "PATH_INFO"), root_path="/app")
+        answer = await self.ask("GET", "/page")
+        self.assertTrue(answer.endswith(b"/app /page"), answer)
 
 
 class ErrorTests(WSGICase):

@@ -105,7 +105,7 @@ def load(config: Config, slot: int) -> Any:
         access_log=config.access_log,
         keep_alive=config.keep_alive,
         trusted=Trusted.parse(config.forwarded_allow_ips),
-        debug_headers=config.debug_headers,
+        root_path=config.root_path,
         slot=slot,
     )
     return serving_for(app, config.interface, settings, target=config.app)

@@ -57,6 +57,15 @@ def _parsed_by(parse: Callable[[str], object]) -> Callable[[Any, attrs.Attribute
     return check
 
 
+def _path(instance: Any, attribute: attrs.Attribute[Any], value: str) -> None:
+    if value and not re.fullmatch(r"(/[^/?#\s\x00-\x1f\x7f-\U0010ffff]+)+", value):
+        raise ConfigError(
+            option=_option(attribute),
+            value=value,
+            hint="an ASCII path as /app, without / at its end",
+        )
+
+
 def _option(attribute: attrs.Attribute[Any]) -> str:
     return "--" + attribute.name.replace("_", "-")
 
@@ -126,6 +135,7 @@ class Config:
     tls_key: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     proxy_protocol: bool = False
     forwarded_allow_ips: str = attrs.field(default="", validator=_parsed_by(Trusted.parse))
+    root_path: str = attrs.field(default="", validator=_path)
     head_timeout: float = attrs.field(default=10.0, validator=_number(0.05, 3600))
     head_limit: int = attrs.field(
         default=65536,

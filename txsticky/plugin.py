@@ -46,6 +46,11 @@ _PARAMETERS = (
         "Proxies that may name the client's address: addresses and networks with commas"
         " between, or * [$FORWARDED_ALLOW_IPS, else nobody]",
     ),
+    (
+        "root-path",
+        None,
+        "Path under which a proxy mounts APP, taken off the requests' paths [none]",
+    ),
     ("head-timeout", None, "Seconds for a request head to come [10]"),
     ("head-limit", None, "The largest request head, in bytes [65536]"),
     ("graceful-timeout", None, "Seconds for a worker to finish what it holds [30]"),

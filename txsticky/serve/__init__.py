@@ -28,16 +28,15 @@ class ServeSettings:
     :ivar keep_alive: seconds that a connection may idle between two requests; 0 closes it after
         each response.
     :ivar trusted: the peers whose X-Forwarded-For and X-Forwarded-Proto are believed.
-    :ivar debug_headers: whether responses tell their worker and route.
     :ivar threads: how many WSGI requests run at a time.
-    :ivar root_path: the path under which a proxy mounts an ASGI application.
+    :ivar root_path: the path under which a proxy mounts the application, which it takes off the
+        requests' paths (ASGI and WSGI).
     """
 
     slot: int = 1
     access_log: str | None = None
     keep_alive: float = 60.0
     trusted: Trusted = attrs.Factory(Trusted)
-    debug_headers: bool = False
     threads: int = 16
     root_path: str = ""
 

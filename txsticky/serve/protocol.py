@@ -89,8 +89,6 @@ def serving(app: object, settings: ServeSettings, reactor: Any) -> FactoryServin
     if isinstance(inner, HTTPFactory):
         log = access_log_for(settings, reactor)
         adapt_site(inner, settings, log)
-    elif settings.debug_headers and _is_autobahn(inner, "WebSocketServerFactory"):
-        inner.headers = {**inner.headers, "X-Txsticky-Worker": str(settings.slot)}
     return FactoryServing("protocol", app, http=speaks_http(app), access_log=log)
 
 

@@ -12,23 +12,11 @@ from twisted.web import http, server
 from twisted.web.resource import IResource
 
 from . import ServeSettings
-from .accesslog import AccessLog, entry_of, route_of
+from .accesslog import AccessLog, entry_of
 from .forwarded import ForwardedRequest
 
 #: Seconds that a client may pause within a request, unless it may idle even longer between two.
 _READ_TIMEOUT = 60.0
-
-
-class MarkedRequest(http.Request):
-    """A request whose response tells which worker made it, and how the request came there."""
-
-    txsticky: ServeSettings
-
-    def process(self) -> None:
-        self.responseHeaders.setRawHeaders(b"X-Txsticky-Worker", [b"%d" % self.txsticky.slot])
-        route = route_of(self.transport).encode("ascii")
-        self.responseHeaders.setRawHeaders(b"X-Txsticky-Route", [route])
-        super().process()
 
 
 class LastRequest(http.Request):
@@ -104,8 +92,6 @@ def _mixer(
     settings: ServeSettings, *mixins: type[http.Request]
 ) -> Callable[[type[http.Request]], type[http.Request]]:
     """Make what turns a class of requests into one that does what the settings ask for."""
-    if settings.debug_headers:
-        mixins = (MarkedRequest, *mixins)
     if settings.trusted:
         mixins = (ForwardedRequest, *mixins)
 
@@ -129,7 +115,7 @@ def adapt_site(site: http.HTTPFactory, settings: ServeSettings, log: AccessLog |
             log.write(entry_of(request))
 
         site.log = both  # type: ignore[method-assign]
-    if isinstance(site, server.Site) and (settings.trusted or settings.debug_headers):
+    if isinstance(site, server.Site) and settings.trusted:
         site.requestFactory = _adapted(site.requestFactory, _mixer(settings))
 
 

@@ -122,8 +122,11 @@ class _Call:
 
     _log = Logger()
 
-    def __init__(self, app: Application, request: WSGIRequest, reactor: Any) -> None:
+    def __init__(
+        self, app: Application, request: WSGIRequest, reactor: Any, root_path: str
+    ) -> None:
         self._app = app
+        self._root_path = root_path
         self._request = request
         self._reactor = reactor
         self._flowing = Event()
@@ -142,6 +145,7 @@ class _Call:
     def __call__(
         self, environ: Environ, start_response: Callable[..., Callable[[bytes], object]]
     ) -> Iterator[bytes]:
+        environ["SCRIPT_NAME"] = self._root_path
         environ["wsgi.multiprocess"] = True
         environ["wsgi.input_terminated"] = True
         errors = environ["wsgi.errors"] = ErrorStream()
@@ -202,14 +206,17 @@ class WSGIRoot:
 
     isLeaf = True
 
-    def __init__(self, reactor: Any, pool: ThreadPool, app: Application) -> None:
+    def __init__(
+        self, reactor: Any, pool: ThreadPool, app: Application, root_path: str = ""
+    ) -> None:
         self._reactor = reactor
         self._pool = pool
         self._app = app
+        self._root_path = root_path
 
     def render(self, request: WSGIRequest) -> int:
         """Start the application on a request."""
-        call = _Call(self._app, request, self._reactor)
+        call = _Call(self._app, request, self._reactor, self._root_path)
         answer: int = WSGIResource(self._reactor, self._pool, call).render(request)
         return answer
 
@@ -238,7 +245,7 @@ class WSGIServing(FactoryServing):
         self._reactor = reactor
         self._left: Deferred[None] | None = None
         log = access_log_for(settings, reactor)
-        root = WSGIRoot(reactor, self._pool, app)
+        root = WSGIRoot(reactor, self._pool, app, settings.root_path)
         # A form is the application's to read: twisted.web would take the whole of it into memory.
         site = StickySite(root, settings, log, reactor, request=WSGIRequest, parse_forms=False)
         super().__init__("wsgi", site, http=True, access_log=log)
