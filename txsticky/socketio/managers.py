@@ -8,12 +8,15 @@ say how a message gets out and in.
 from __future__ import annotations
 
 import asyncio
+import base64
 import queue
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-import socketio
+from socketio import PubSubManager
+from socketio.async_pubsub_manager import AsyncPubSubManager
+from socketio.packet import Packet
 from twisted.internet.threads import blockingCallFromThread
 from twisted.logger import Logger
 from twisted.python.threadable import isInIOThread
@@ -45,9 +48,15 @@ class Inbox:
         self._out = 0
         self._lossy = False
 
-    def sealed(self, data: str) -> bytes:
+    def sealed(self, data: dict[str, Any], json: Any) -> bytes:
         """A message of this manager, for the inboxes of others."""
-        return self._host + data.encode()
+        if data["method"] == "callback" and Packet.data_is_binary(list(data["args"])):
+            # python-socketio takes care of the bytes in what is emitted, not in what is answered.
+            args, attachments = Packet.deconstruct_binary(list(data["args"]))
+            encoded = [base64.b64encode(attachment).decode() for attachment in attachments]
+            data = {**data, "args": args, "attachments": encoded}
+        text: str = json.dumps(data)
+        return self._host + text.encode()
 
     def arrived(self, message: bytes) -> None:
         """A message has come from the bus."""
@@ -59,10 +68,14 @@ class Inbox:
         self._in += len(message)
         self._put(message)
 
-    def opened(self, message: bytes) -> bytes:
+    def opened(self, message: bytes, json: Any) -> dict[str, Any]:
         """What is in a message that leaves the queue."""
         self._out += len(message)
-        return message[len(self._host) :]
+        data: dict[str, Any] = json.loads(message[len(self._host) :])
+        if "attachments" in data:
+            attachments = [base64.b64decode(attachment) for attachment in data["attachments"]]
+            data["args"] = Packet.reconstruct_binary(data["args"], attachments)
+        return data
 
     def lost(self, count: int) -> None:
         """Messages have not come."""
@@ -81,7 +94,7 @@ class Inbox:
             here.subscribe(topic, self.arrived, self.lost)
 
 
-class AsyncManager(socketio.AsyncPubSubManager):  # type: ignore[misc]
+class AsyncManager(AsyncPubSubManager):  # type: ignore[misc]
     """
     The client manager of an `AsyncServer` whose clients are on several workers.
 
@@ -89,7 +102,7 @@ class AsyncManager(socketio.AsyncPubSubManager):  # type: ignore[misc]
     `AsyncManager`.
 
     :param channel: servers with the same name share their clients.
-    :param options: as for `socketio.AsyncPubSubManager`.
+    :param options: as for python-socketio's `AsyncPubSubManager`.
     """
 
     name = "txsticky"
@@ -110,7 +123,7 @@ class AsyncManager(socketio.AsyncPubSubManager):  # type: ignore[misc]
         here = current()
         if here is None:
             return
-        message = self._inbox.sealed(self.json.dumps(data))
+        message = self._inbox.sealed(data, self.json)
         async with self._turn:  # while one waits, none overtakes it
             while True:
                 try:
@@ -120,17 +133,17 @@ class AsyncManager(socketio.AsyncPubSubManager):  # type: ignore[misc]
                 else:
                     return
 
-    async def _listen(self) -> AsyncIterator[bytes]:
+    async def _listen(self) -> AsyncIterator[dict[str, Any]]:
         while True:
-            yield self._inbox.opened(await self._queue.get())
+            yield self._inbox.opened(await self._queue.get(), self.json)
 
 
-class Manager(socketio.PubSubManager):  # type: ignore[misc]
+class Manager(PubSubManager):  # type: ignore[misc]
     """
     The client manager of a `Server`, whose threads may emit, with clients on several workers.
 
     :param channel: servers with the same name share their clients.
-    :param options: as for `socketio.PubSubManager`.
+    :param options: as for python-socketio's `PubSubManager`.
     """
 
     name = "txsticky"
@@ -150,7 +163,7 @@ class Manager(socketio.PubSubManager):  # type: ignore[misc]
         here = current()
         if here is None:
             return
-        message = self._inbox.sealed(self.json.dumps(data))
+        message = self._inbox.sealed(data, self.json)
         while True:
             try:
                 _in_reactor(here.publish, self._topic, message)
@@ -161,9 +174,9 @@ class Manager(socketio.PubSubManager):  # type: ignore[misc]
             else:
                 return
 
-    def _listen(self) -> Iterator[bytes]:
+    def _listen(self) -> Iterator[dict[str, Any]]:
         while True:
-            yield self._inbox.opened(self._queue.get())
+            yield self._inbox.opened(self._queue.get(), self.json)
 
 
 def _in_reactor(function: Callable[..., Any], *arguments: Any) -> None:
