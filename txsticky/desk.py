@@ -77,7 +77,7 @@ class WorkerDesk:
         how = route.how
         if how is How.NEW:
             fresh = opens_session(worker.router.chain, head)
-            if (self.draining or fresh) and self._others():
+            if (self.draining or (fresh and not settled)) and self._others():
                 return FRONT_DESK, how
             if self._insert is None and not fresh:
                 self._remember(head, how)
