@@ -16,6 +16,7 @@ import attrs
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from tests.integration.cluster import Server, ServerTestCase, free_port
+from txsticky.admin import ctl
 from txsticky.admin.verbs import VERBS
 from txsticky.config import Config
 from txsticky.core.head import Head, parse_head
@@ -91,6 +92,14 @@ class CommandTests(TestCase):
                 Options().parseOptions(words)
             except Exception as error:
                 self.fail(f"{shown}: {error}")
+
+    def test_verbs_are_taken(self) -> None:
+        """Every `txsticky ctl` command is one that its command line accepts."""
+        commands = [words[1:] for _, words in arguments() if words[:1] == ["ctl"]]
+        self.assertGreater(len(commands), 0)
+        for words in commands:
+            parser = ctl.parser()
+            ctl.request_of(parser, parser.parse_args(words))
 
     def test_options_table(self) -> None:
         """The README's table of options names each option of the program and no other."""
