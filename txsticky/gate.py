@@ -22,9 +22,9 @@ from .core.head import Head
 from .core.route import How
 from .descriptor import MovableMixin, MovableServer, MovableUNIXServer
 
-#: Seconds that a response may take to begin after the client closed its sending side. A client that
-#: is wholly gone looks the same until something is written to it, and a long poll wants to know of
-#: it.
+#: Seconds for which nothing may be written after the client closed its sending side. A client that
+#: is wholly gone looks the same until something is written to it, and a long poll and an event
+#: stream want to know of it.
 HALF_CLOSE_GRACE = 3.0
 
 
@@ -124,6 +124,7 @@ class Gate:
         "_leaving",
         "_pumping",
         "_soon",
+        "_spoke",
         "_stopped",
         "_withheld",
         "client",
@@ -151,6 +152,8 @@ class Gate:
         self._leaving = False
         self._soon: Cancelable | None = None
         self._eof = False
+        #: Whether anything was written in the present time of grace.
+        self._spoke = False
         self._grace: Cancelable | None = None
         self._withheld: list[bytes] = []
         self._closing = False
@@ -197,7 +200,7 @@ class Gate:
         self.host.stop_reading()
         if not owed:
             self._hang_up()
-        elif not exchange.response_started:
+        else:
             self._grace = self.host.later(HALF_CLOSE_GRACE, self._give_up)
         return False
 
@@ -207,7 +210,10 @@ class Gate:
 
     def _give_up(self) -> None:
         self._grace = None
-        if not self.exchange.response_started:
+        if self._spoke or self._withheld or self.host.unsent():
+            self._spoke = False
+            self._grace = self.host.later(HALF_CLOSE_GRACE, self._give_up)
+        else:
             self.host.gone()
 
     def pump(self) -> None:
@@ -217,7 +223,7 @@ class Gate:
         self._pumping = True
         exchange, host = self.exchange, self.host
         try:
-            while not self.inner_paused and host.live():
+            while host.live() and not (self.inner_paused or self._closing):
                 step = exchange.next()
                 if step is None:
                     break
@@ -237,7 +243,7 @@ class Gate:
 
     def _after_pump(self) -> None:
         exchange, host = self.exchange, self.host
-        if not host.live():
+        if self._closing or not host.live():
             return
         if self._eof:
             if not ((exchange.request_open and exchange.finished_request) or self.inner_paused):
@@ -269,7 +275,10 @@ class Gate:
     def resume(self) -> None:
         """The protocol inside wants input again."""
         self.inner_paused = False
-        if not (self._stopped or self._leaving):
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if not (self.inner_paused or self._stopped or self._leaving):
             self.host.start_reading()
         if self.exchange.held:
             self.pump_soon()
@@ -283,6 +292,8 @@ class Gate:
         :returns: what is to be sent now.
         """
         exchange, desk = self.exchange, self.desk
+        if self._eof:
+            self._spoke = True
         if not exchange.tunnel:
             was_open = exchange.request_open
             data = exchange.wrote(data)
@@ -312,9 +323,12 @@ class Gate:
     def may_close(self) -> bool:
         """
         The protocol inside closes. Whether nothing is withheld; else it is closed when that is
-        sent.
+        sent, and nothing is read until then.
         """
         self._closing = True
+        if self._withheld:
+            self._stopped = True
+            self.host.stop_reading()
         return not self._withheld
 
     # ---------------------------------------------------------------- leaving
@@ -333,18 +347,23 @@ class Gate:
 
     def leave(self, place: int) -> None:
         """Give the connection to `place` once all output is in the kernel."""
-        if self._withheld:
-            self.desk.when_confirmed(lambda: self.leave(place))
-            return
+        # From here on nothing is read or delivered, or this might not stay a boundary.
         self._leaving = True
         self.host.stop_reading()
-        self.host.flush(lambda: self._depart(place))
+        if self._withheld:
+            self.desk.when_confirmed(lambda: self._flush(place))
+        else:
+            self._flush(place)
+
+    def _flush(self, place: int) -> None:
+        if self.host.live():
+            self.host.flush(lambda: self._depart(place))
 
     def _depart(self, place: int) -> None:
         if self.exchange.tunnel:
             # Meanwhile the protocol wrote what nobody had asked for: this is no boundary any more.
             self._leaving = False
-            self.resume()
+            self._read_on()
             return
         self.closed()
         self.host.depart(place, self.exchange.remainder())
@@ -420,6 +439,9 @@ class GatedMixin(MovableMixin):
         return call
 
     def hang_up(self) -> None:
+        # Twisted does not close for as long as a producer is registered that it has paused, and
+        # twisted.web's channel is one to its end.
+        self.unregisterProducer()
         super().loseConnection()
 
     def gone(self) -> None:
