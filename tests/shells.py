@@ -13,8 +13,19 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.wire import FrameReader, Kind
-from txsticky.testing import FakeReactor
+from txsticky.core.wire import (
+    FrameReader,
+    Handoff,
+    Kind,
+    Peer,
+    decode_json,
+    encode,
+    encode_json,
+    pack_handoff,
+    unpack,
+)
+from txsticky.mailbox import MailboxTransport
+from txsticky.testing import FakeProcess, FakeReactor
 
 
 def is_open(descriptor: int) -> bool:
@@ -147,3 +158,98 @@ class ShellCase(SynchronousTestCase):
         server: socket.socket = self.owned(listener.accept()[0])
         server.setblocking(False)
         return server, client
+
+
+class PlayedWorker:
+    """
+    A worker process that the test plays, from the side of the worker.
+
+    :ivar boot: what the first frame on its channel said.
+    :ivar peers: the mailboxes of other workers that it was introduced to, by their ids.
+    :ivar hands: the connections that it has taken out of its mailbox, each with its hand-off.
+    """
+
+    def __init__(self, process: FakeProcess) -> None:
+        self.process = process
+        self.channel = process.socket(int(process.arguments[2]))
+        self._frames = FrameReader(1 << 22)
+        ((kind, body),) = self.frames()
+        assert kind is Kind.BOOT, kind
+        self.boot = decode_json(body)
+        self.id: int = self.boot["id"]
+        self.mailbox = self._transport(process.socket(self.boot["mailbox"]))
+        self.desk = self._transport(process.socket(self.boot["front_desk"]))
+        self.peers: dict[int, MailboxTransport] = {}
+        self.hands: list[tuple[socket.socket, Handoff]] = []
+        self._descriptor = -1
+
+    def _transport(self, sock: socket.socket) -> MailboxTransport:
+        return MailboxTransport(sock, FakeReactor(), self)
+
+    def frames(self) -> list[tuple[Kind, bytes]]:
+        """The control frames that have come since the last call."""
+        return self._frames.feed(received(self.channel) or b"")
+
+    def told(self, *kinds: Kind) -> list[bytes]:
+        """The bodies of those frames that are of these kinds."""
+        return [body for kind, body in self.frames() if kind in kinds]
+
+    def send(self, kind: Kind, body: bytes = b"") -> None:
+        """Send a control frame."""
+        self.channel.sendall(encode(kind, body))
+
+    def send_json(self, kind: Kind, **fields: Any) -> None:
+        """Send a control frame with a JSON object."""
+        self.channel.sendall(encode_json(kind, **fields))
+
+    def ready(self, interface: str = "web", http: bool = True) -> None:
+        """Say that the application is started."""
+        self.send_json(Kind.READY, interface=interface, http=http)
+
+    def report(self, live: int = 0, taken: int = 0, lag: float = 0.0) -> None:
+        """Report the load."""
+        self.send_json(Kind.LOAD, live=live, taken=taken, lag=lag, requests=0, given=0)
+
+    def take(self) -> list[Handoff]:
+        """Take everything out of the mailbox; returns the hand-offs."""
+        before = len(self.hands)
+        while self.mailbox.read_one():
+            pass
+        return [handoff for _, handoff in self.hands[before:]]
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        """A descriptor has come; its message follows."""
+        self._descriptor = descriptor
+
+    def dataReceived(self, data: bytes) -> None:
+        """A message has come."""
+        descriptor, self._descriptor = self._descriptor, -1
+        message = unpack(data)
+        if isinstance(message, Peer):
+            self.peers[message.worker_id] = self._transport(socket.socket(fileno=descriptor))
+        else:
+            self.hands.append((socket.socket(fileno=descriptor), message))
+
+    def give(self, place: MailboxTransport, prefix: bytes) -> None:
+        """Give the connection that was taken last to a place, with some bytes read."""
+        sock, handoff = self.hands.pop()
+        place.sendFileDescriptor(sock.detach())
+        place.write(pack_handoff(handoff.moved(prefix, True, handoff.how)))
+
+    def drop(self) -> None:
+        """Close the connections that were taken."""
+        while self.hands:
+            self.hands.pop()[0].close()
+
+    def close(self) -> None:
+        """Close everything, as the kernel does when a process ends."""
+        self.drop()
+        for place in (self.mailbox, self.desk, *self.peers.values()):
+            place.loseConnection()
+        self.channel.close()
+        self.process.close()
+
+    def die(self, status: int = 0) -> None:
+        """End, with an exit code or the negative number of a signal."""
+        self.close()
+        self.process.exit(status)

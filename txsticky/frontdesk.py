@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from .core.wire import Handoff, Peer, unpack
 from .descriptor import open_socket
+from .errors import WireError
 from .peek import Arrival
 
 
@@ -29,7 +30,12 @@ class FrontDesk:
     def dataReceived(self, data: bytes) -> None:
         """A connection was given back, or a dead worker had not taken it."""
         descriptor, self._descriptor = self._descriptor, -1
-        message = unpack(data)
+        try:
+            message = unpack(data)
+        except WireError:
+            if descriptor >= 0:
+                os.close(descriptor)
+            raise
         if isinstance(message, Peer):
             os.close(descriptor)
             return

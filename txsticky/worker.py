@@ -32,7 +32,7 @@ from .core.table import Table
 from .core.wire import Handoff, Kind, Peer, decode_json, pack_handoff, unpack
 from .descriptor import adopt, begin, open_socket
 from .desk import WorkerDesk
-from .errors import MailboxFull
+from .errors import MailboxFull, WireError
 from .gate import Gate, GatedServer, GatedUNIXServer
 from .mailbox import MailboxTransport
 from .pipe import RelayedServer
@@ -140,7 +140,12 @@ class Worker:
     def dataReceived(self, data: bytes) -> None:
         """A message has come: a connection, or the mailbox of another worker."""
         descriptor, self._descriptor = self._descriptor, -1
-        message = unpack(data)
+        try:
+            message = unpack(data)
+        except WireError:
+            if descriptor >= 0:
+                os.close(descriptor)
+            raise
         if isinstance(message, Peer):
             self._add_place(message.worker_id, descriptor)
             return

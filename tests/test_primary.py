@@ -1,0 +1,1021 @@
+"""The primary and its handles: whose a connection becomes, and what the workers are told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import Any
+from unittest import mock
+
+from tests.shells import PlayedWorker, ShellCase, ended, open_descriptors, received
+from txsticky.config import Config
+from txsticky.core.pool import State
+from txsticky.core.route import How
+from txsticky.core.wire import Handoff, Kind, decode_json, encode, pack_handoff, pack_message
+from txsticky.handle import WorkerHandle
+from txsticky.mailbox import MailboxTransport
+from txsticky.peek import Arrival
+from txsticky.primary import MAX_HOPS, PATIENCE, SILENT_GRACE, VIEW_INTERVAL, Primary
+from txsticky.testing import FakeSystem
+
+PEER = ("192.0.2.7", 50000)
+
+
+def get(target: str = "/", *headers: str) -> bytes:
+    """A request."""
+    lines = [f"GET {target} HTTP/1.1", "Host: example", *headers, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+class PrimaryCase(ShellCase):
+    """
+    A primary whose workers are played.
+
+    :ivar workers: those that were spawned, in their order; worker n has the id n and the slot n.
+    """
+
+    options: dict[str, Any] = {}
+    count = 2
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.system = FakeSystem(reactor=self.reactor)
+        self.config = Config(workers=self.count, backlog=20, **self.options)
+        self.primary = Primary(self.system, self.config)
+        self.supervisor = self.primary.supervisor = mock.Mock()
+        self.primary.open()
+        self.workers: list[PlayedWorker] = []
+        self.addCleanup(self.end)
+
+    def end(self) -> None:
+        """End all processes and close; nothing is left then."""
+        for worker in self.workers:
+            if worker.id in self.primary.handles:
+                worker.die()
+        self.reactor.settle()
+        self.primary.ended(0, "over")
+        self.primary.close()
+        self.reactor.settle()
+        self.assertEqual(self.reactor.getReaders() + self.reactor.getWriters(), [])
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def spawn(self) -> PlayedWorker:
+        """Start one more worker."""
+        number = len(self.workers) + 1
+        self.primary.spawn(number, number, 1)
+        self.workers.append(PlayedWorker(self.system.processes[-1]))
+        return self.workers[-1]
+
+    def start(self, number: int | None = None, http: bool = True) -> list[PlayedWorker]:
+        """Start workers and have them ready."""
+        for _ in range(self.count if number is None else number):
+            self.spawn().ready(http=http)
+        self.reactor.settle()
+        for worker in self.workers:
+            worker.take()
+            worker.frames()
+        return self.workers
+
+    def arrive(self, data: bytes = get(), peer: tuple[str, int] = PEER, **fields: Any) -> Any:
+        """Have a connection arrive; returns the client's end."""
+        server, client = self.pair()
+        self.arrival = Arrival(server, peer, data=data, **fields)
+        self.primary.reception.receive(self.arrival)
+        return client
+
+    def taken(self) -> list[tuple[int, Handoff]]:
+        """What the workers find in their mailboxes: (worker, hand-off)s."""
+        return [(worker.id, handoff) for worker in self.workers for handoff in worker.take()]
+
+    def whose(self, data: bytes, **fields: Any) -> int:
+        """Who gets a connection with such a request."""
+        self.arrive(data, **fields)
+        ((worker, _),) = self.taken()
+        return worker
+
+    def tag(self, worker: int, ident: str = "sid") -> str:
+        """A session id that names a worker."""
+        return self.primary.router.signer.mint(worker, ident)
+
+    def refused(self, client: socket.socket) -> bytes:
+        """The head of the refusal that a client has got."""
+        data = received(client) or b""
+        self.assertTrue(data.startswith(b"HTTP/1.1 503 "), data)
+        self.assertIn(b"\r\nRetry-After: 1\r\n", data)
+        return data
+
+    def fill(self, worker: PlayedWorker) -> int:
+        """Fill a worker's mailbox until hand-offs wait for it here; returns how many there are."""
+        handle, number = self.primary.handles[worker.id], 0
+        while not handle.box.queued:
+            self.arrive(get(f"/?sid={self.tag(worker.id)}") + bytes(60_000))
+            number += 1
+        return number
+
+
+class SpawnTests(PrimaryCase):
+    """Starting a worker."""
+
+    def test_command(self) -> None:
+        """A worker is a fresh interpreter that inherits its channel, mailbox and front desk."""
+        before = open_descriptors()
+        self.primary.spawn(7, 3, 2)
+        (process,) = self.system.processes
+        self.assertEqual(process.arguments[:2], ["-m", "txsticky.boot"])
+        self.assertEqual(len(process.inherited), 3)
+        self.assertIn(int(process.arguments[2]), process.inherited)
+        worker = PlayedWorker(process)
+        self.assertEqual((worker.boot["id"], worker.boot["slot"]), (7, 3))
+        self.assertEqual(worker.boot["generation"], 2)
+        worker.die()
+        self.reactor.settle()
+        self.assertEqual(open_descriptors(), before)
+
+    def test_boot(self) -> None:
+        """The first frame says all that the worker has to know."""
+        self.start(1)
+        boot = self.spawn().boot
+        self.assertEqual(Config.from_json(boot["config"]), self.config)
+        self.assertEqual(bytes.fromhex(boot["secret"]), self.primary.secret)
+        self.assertEqual(
+            [m[:3] for m in boot["pool"]["members"]], [[1, 1, "ready"], [2, 2, "starting"]]
+        )
+
+    def test_channel_is_not_shared(self) -> None:
+        """Nobody else holds the worker's end of its channel, so that its end is seen at once."""
+        worker = self.spawn()
+        worker.ready()
+        self.reactor.settle()
+        worker.channel.close()
+        self.reactor.settle()
+        self.assertIsNone(self.primary.pool.get(worker.id))
+
+    def test_refused(self) -> None:
+        """A process that cannot be started leaves nothing behind."""
+        before = open_descriptors()
+        self.system.refusing = OSError("no more processes")
+        self.assertRaises(OSError, self.primary.spawn, 1, 1, 1)
+        self.assertEqual((len(self.primary.pool), self.primary.handles), (0, {}))
+        self.assertEqual((open_descriptors(), self.reactor.getReaders()[1:]), (before, []))
+
+    def test_output(self) -> None:
+        """What the worker prints is logged under its name."""
+        worker = self.spawn()
+        with mock.patch("txsticky.handle.log") as log:
+            worker.process.say("[warn] it is late")
+        event = log.emit.call_args
+        self.assertEqual(event.args[0].name, "warn")
+        self.assertEqual(event.args[1].format(**event.kwargs), "worker 1: it is late")
+
+
+class HandOffTests(PrimaryCase):
+    """Handing a connection to a worker."""
+
+    def test_all_that_is_known(self) -> None:
+        """The hand-off carries all that is known of the connection, and its bytes."""
+        self.start(1)
+        self.spawn().ready()
+        self.reactor.settle()
+        self.arrive(get("/a") + b"tail", listener=2, secure=True, server_name="example")
+        ((_, handoff),) = self.taken()
+        self.assertEqual(
+            handoff,
+            Handoff(
+                family=socket.AF_UNIX,
+                peer=PEER,
+                host=("", 0),
+                listener=2,
+                hops=0,
+                how=How.NEW,
+                secure=True,
+                reserved=True,
+                prefix=get("/a") + b"tail",
+                server_name="example",
+            ),
+        )
+
+    def test_the_connection_itself(self) -> None:
+        """The worker holds the connection; the primary holds nothing of it any more."""
+        self.start()
+        before = open_descriptors()
+        client = self.arrive()
+        self.assertEqual(self.arrival.sock.fileno(), -1)
+        self.assertEqual(open_descriptors() - before, {client.fileno()})
+        ((worker, _),) = self.taken()
+        sock, _ = self.workers[worker - 1].hands[0]
+        sock.send(b"answer")
+        self.assertEqual(received(client), b"answer")
+        client.send(b"more")
+        self.assertEqual(received(sock), b"more")
+
+    def test_tag(self) -> None:
+        """A tag in the session id leads to its worker."""
+        self.start()
+        for worker in (2, 1, 2):
+            self.assertEqual(self.whose(get(f"/?sid={self.tag(worker)}")), worker)
+        self.assertEqual(self.primary.routes[How.TAG], 3)
+
+    def test_bound(self) -> None:
+        """A key that a worker bound leads to it, until it is freed."""
+        self.start()
+        self.workers[1].send(Kind.BIND, b"mine")
+        self.reactor.settle()
+        self.assertEqual({self.whose(get("/?sid=mine")) for _ in range(4)}, {2})
+        self.assertEqual(self.primary.routes[How.HIT], 4)
+        self.workers[0].send(Kind.FREE, b"mine")
+        self.reactor.settle()
+        self.arrive(get("/?sid=mine"))
+        ((_, handoff),) = self.taken()
+        self.assertEqual(handoff.how, How.MISS)
+
+    def test_unknown(self) -> None:
+        """A key that nobody knows leads the same way every time."""
+        self.start()
+        self.assertEqual(len({self.whose(get("/?sid=foreign")) for _ in range(4)}), 1)
+
+    def test_herd(self) -> None:
+        """Load counts from the decision on: a herd spreads before any worker has reported."""
+        self.start()
+        for _ in range(10):
+            self.arrive()
+        self.assertEqual(sorted(worker for worker, _ in self.taken()), [1] * 5 + [2] * 5)
+
+    def test_reports(self) -> None:
+        """Who reports less load gets more."""
+        self.start()
+        self.workers[0].report(live=6)
+        self.workers[1].report(live=2)
+        self.reactor.settle()
+        for _ in range(3):
+            self.arrive()
+        self.assertEqual([worker for worker, _ in self.taken()], [2, 2, 2])
+
+    def test_suspect(self) -> None:
+        """Who is suspected gets nothing new, but what is pinned to it; for every reason alone."""
+        self.start()
+        self.primary.suspect(1, True)
+        self.primary.suspect(1, True, "crowded")
+        self.assertEqual({self.whose(get()) for _ in range(3)}, {2})
+        self.assertEqual(self.whose(get(f"/?sid={self.tag(1)}")), 1)
+        self.primary.suspect(1, False)
+        self.assertEqual({self.whose(get()) for _ in range(3)}, {2})
+        self.primary.suspect(1, False, "crowded")
+        self.assertEqual({self.whose(get()) for _ in range(6)}, {1, 2})
+
+    def test_hops(self) -> None:
+        """A connection that goes on moving without being served is refused."""
+        self.start()
+        self.assertIn(self.whose(get(), hops=MAX_HOPS), (1, 2))
+        self.assertIn(b"moved too often", self.refused(self.arrive(hops=MAX_HOPS + 1)))
+
+
+class HashTests(PrimaryCase):
+    """Clients that are told apart by their address."""
+
+    options = {"sticky": "ip"}
+
+    def test_address(self) -> None:
+        """One address leads the same way every time; many spread."""
+        self.start()
+        self.assertEqual(len({self.whose(get()) for _ in range(4)}), 1)
+        self.assertEqual({self.whose(get(), peer=(f"192.0.2.{n}", 1)) for n in range(20)}, {1, 2})
+        self.assertEqual(self.primary.routes[How.HASH], 24)
+
+
+class FullTests(PrimaryCase):
+    """Workers that do not take what is theirs."""
+
+    def test_waits_here(self) -> None:
+        """When its mailbox is full, hand-offs wait here, and new ones go to others."""
+        self.start()
+        number = self.fill(self.workers[0])
+        self.assertEqual(self.primary.pool.candidates()[0].id, 2)
+        self.arrive()
+        self.assertEqual(len(self.workers[1].take()), 1)
+        got = []
+        while len(got) < number:
+            got += self.workers[0].take()
+            self.reactor.turn()
+        self.assertEqual(len(self.primary.pool.candidates()), 2)
+
+    def test_too_many(self) -> None:
+        """When too many wait here, those that are pinned to it are refused at once."""
+        self.start()
+        self.fill(self.workers[0])
+        for _ in range(self.config.backlog - 1):
+            self.arrive(get(f"/?sid={self.tag(1)}") + bytes(60_000))
+        sent = self.primary.pool.get(1).sent
+        client = self.arrive(get(f"/?sid={self.tag(1)}"))
+        self.assertIn(b"wait for their worker", self.refused(client))
+        self.assertEqual(self.primary.pool.get(1).sent, sent)
+
+    def test_crowded_by_an_introduction(self) -> None:
+        """The same when it was no hand-off with which the queue began."""
+        self.start()
+        handle = self.primary.handles[1]
+        while not handle.box.queued:
+            handle.introduce(self.primary.handles[2])
+        self.arrive(get(f"/?sid={self.tag(1)}"))
+        self.assertEqual([m.id for m in self.primary.pool.candidates()], [2])
+        while handle.box.queued:
+            self.workers[0].take()
+            for peer in self.workers[0].peers.values():
+                peer.loseConnection()
+            self.reactor.turn()
+        self.assertEqual([m.id for m in self.primary.pool.candidates()], [1, 2])
+
+
+class ParkTests(PrimaryCase):
+    """When nobody is ready."""
+
+    def test_first_start(self) -> None:
+        """Until all workers of the first start are ready, connections wait; then all are routed."""
+        clients = [self.arrive(get(f"/{n}")) for n in range(3)]
+        first = self.spawn()
+        first.ready()
+        self.reactor.settle()
+        self.assertEqual((self.taken(), self.primary.parked), ([], 3))
+        self.assertFalse(self.primary.routing)
+        self.spawn().ready()
+        self.reactor.settle()
+        self.assertEqual((len(self.taken()), self.primary.parked), (3, 0))
+        self.assertTrue(self.primary.routing)
+        self.assertEqual([received(client) for client in clients], [None] * 3)
+
+    def test_patience_at_the_first_start(self) -> None:
+        """If one of them takes too long, those that are ready serve."""
+        self.arrive()
+        self.spawn().ready()
+        self.spawn()
+        self.reactor.settle()
+        self.reactor.advance(PATIENCE)
+        self.assertEqual([worker for worker, _ in self.taken()], [1])
+        self.arrive()
+        self.assertEqual([worker for worker, _ in self.taken()], [1])
+
+    def test_slow_first_start(self) -> None:
+        """If the patience is over before anybody is ready, the first one serves at once."""
+        self.spawn()
+        self.spawn()
+        refused = self.arrive()
+        self.reactor.advance(PATIENCE)
+        self.refused(refused)
+        self.workers[0].ready()
+        self.reactor.settle()
+        self.arrive()
+        self.assertEqual([worker for worker, _ in self.taken()], [1])
+
+    def test_half_a_head_at_the_first_start(self) -> None:
+        """Who has sent half a head by then goes on with it, as HTTP or not as the workers say."""
+        client = self.arrive(get()[:9])
+        self.start()
+        client.send(get()[9:])
+        self.reactor.settle()
+        ((_, handoff),) = self.taken()
+        self.assertEqual(handoff.prefix, get())
+
+    def test_nobody(self) -> None:
+        """If nobody is ready and nobody comes, the client is refused at once."""
+        self.start()
+        for worker in self.workers:
+            worker.die()
+        self.refused(self.arrive())
+
+    def test_somebody_comes(self) -> None:
+        """If somebody is starting, it is waited for, in order."""
+        self.start()
+        for worker in self.workers:
+            worker.die()
+        self.spawn()
+        clients = [self.arrive(get(f"/{n}")) for n in range(3)]
+        self.workers[2].ready()
+        self.reactor.settle()
+        self.assertEqual(
+            [(worker, handoff.prefix) for worker, handoff in self.taken()[0:3]],
+            [(3, get(f"/{n}")) for n in range(3)],
+        )
+        self.assertEqual([received(client) for client in clients], [None] * 3)
+
+    def test_patience(self) -> None:
+        """Each waits for so long, and is refused then."""
+        self.start()
+        for worker in self.workers:
+            worker.die()
+        self.spawn()
+        first = self.arrive()
+        self.reactor.advance(PATIENCE - 1)
+        second = self.arrive()
+        self.reactor.advance(1)
+        self.refused(first)
+        self.assertIsNone(received(second))
+        self.reactor.advance(PATIENCE - 1)
+        self.refused(second)
+        self.assertEqual(self.primary.parked, 0)
+
+    def test_too_many(self) -> None:
+        """If too many wait, the next is refused at once."""
+        clients = [self.arrive() for _ in range(self.config.backlog + 1)]
+        self.assertIn(b"too many", self.refused(clients[-1]))
+        self.assertEqual([received(client) for client in clients[:-1]], [None] * 20)
+
+    def test_stop(self) -> None:
+        """Who still waits when all is over is refused."""
+        client = self.arrive()
+        self.primary.on_ended = mock.Mock()
+        self.primary.ended(3, "it does not load")
+        self.refused(client)
+        self.assertEqual(self.primary.on_ended.call_args.args, (3, "it does not load"))
+
+    def test_nonsense(self) -> None:
+        """Nonsense that came while nobody knew what is spoken gets 400 as soon as that is known."""
+        client = self.arrive(b"nonsense\r\n")
+        self.start()
+        self.assertTrue((received(client) or b"").startswith(b"HTTP/1.1 400 "))
+
+    def test_nonsense_and_nobody(self) -> None:
+        """And if nobody gets ready in time, too."""
+        client = self.arrive(b"nonsense\r\n")
+        self.reactor.advance(PATIENCE)
+        self.assertTrue((received(client) or b"").startswith(b"HTTP/1.1 400 "))
+
+
+class MannersTests(PrimaryCase):
+    """What the clients are expected to say, by what the application speaks."""
+
+    def test_http(self) -> None:
+        """HTTP: a head is waited for, and anything else is refused; silence can be deferred."""
+        self.primary.on_manners = mock.Mock()
+        self.start()
+        self.assertEqual(self.primary.on_manners.call_args_list, [mock.call(True)])
+        self.assertTrue((received(self.arrive(b"x\r\n")) or b"").startswith(b"HTTP/1.1 400 "))
+
+    def test_other(self) -> None:
+        """Something else: nothing is waited for; the server may speak first."""
+        self.primary.on_manners = mock.Mock()
+        client = self.arrive(b"")
+        self.start(http=False)
+        self.assertEqual(self.primary.on_manners.call_args_list, [mock.call(False)])
+        self.assertEqual([handoff.prefix for _, handoff in self.taken()], [])
+        self.assertEqual(sum(len(worker.hands) for worker in self.workers), 1)
+        self.arrive(b"hello")
+        self.assertEqual([handoff.prefix for _, handoff in self.taken()], [b"hello"])
+        self.assertIsNone(received(client))
+
+
+class OtherKeyTests(PrimaryCase):
+    """An application that is not recognized as HTTP, with a key that stands in the head."""
+
+    options = {"sticky": "query:room"}
+
+    def test_head(self) -> None:
+        """The head is waited for, because the operator named a key that stands in it."""
+        self.start(http=False)
+        client = self.arrive(get(f"/?room={self.tag(2)}")[:9])
+        self.assertEqual(self.taken(), [])
+        client.send(get(f"/?room={self.tag(2)}")[9:])
+        self.reactor.settle()
+        self.assertEqual([worker for worker, _ in self.taken()], [2])
+
+
+class TLSTests(PrimaryCase):
+    """TLS, which ends in the worker."""
+
+    options = {"tls_cert": ("cert.pem",), "tls_key": ("key.pem",)}
+
+    def test_first_bytes(self) -> None:
+        """The first bytes are waited for, and not looked at."""
+        self.start(http=False)
+        client = self.arrive(b"")
+        self.assertEqual(self.taken(), [])
+        client.send(b"\x16\x03\x01")
+        self.reactor.settle()
+        self.assertEqual([handoff.prefix for _, handoff in self.taken()], [b"\x16\x03\x01"])
+
+
+class ProxyTests(PrimaryCase):
+    """The PROXY protocol."""
+
+    options = {"proxy_protocol": True}
+    header = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 80\r\n"
+
+    def peer(self, data: bytes, peer: tuple[str, int]) -> tuple[str, int]:
+        """What the worker hears of the client."""
+        self.arrive(data, peer)
+        ((_, handoff),) = self.taken()
+        self.assertEqual(handoff.prefix, get())
+        return handoff.peer
+
+    def test_this_host(self) -> None:
+        """It is expected of this host and of UNIX sockets, and of nobody else."""
+        self.start()
+        for host in ("127.0.0.1", "::1", ""):
+            self.assertEqual(self.peer(self.header + get(), (host, 1)), ("203.0.113.9", 4711))
+        self.assertEqual(self.peer(get(), PEER), PEER)
+
+    def test_server_speaks_first(self) -> None:
+        """Behind the header, a server that is not HTTP may speak first."""
+        self.start(http=False)
+        self.arrive(self.header, ("127.0.0.1", 1))
+        self.assertEqual([handoff.prefix for _, handoff in self.taken()], [b""])
+
+
+class TrustedProxyTests(PrimaryCase):
+    """The PROXY protocol from proxies that the operator names."""
+
+    options = {"proxy_protocol": True, "forwarded_allow_ips": "192.0.2.0/24"}
+
+    def test_named(self) -> None:
+        """It is expected of those, and no longer of this host."""
+        self.start()
+        self.arrive(ProxyTests.header + get(), PEER)
+        self.arrive(get(), ("127.0.0.1", 1))
+        self.assertEqual(
+            sorted(handoff.peer[0] for _, handoff in self.taken()), ["127.0.0.1", "203.0.113.9"]
+        )
+
+
+class GivenBackTests(PrimaryCase):
+    """The front desk."""
+
+    def serve(self) -> tuple[socket.socket, PlayedWorker]:
+        """Have a client's first request taken by a worker; returns both."""
+        client = self.arrive()
+        ((worker, _),) = self.taken()
+        return client, self.workers[worker - 1]
+
+    def test_with_a_request(self) -> None:
+        """A connection that is given back with a request goes to that request's worker."""
+        self.start()
+        client, worker = self.serve()
+        other = 3 - worker.id
+        worker.give(worker.desk, get(f"/?sid={self.tag(other)}"))
+        self.reactor.settle()
+        ((taker, handoff),) = self.taken()
+        self.assertEqual((taker, handoff.how, handoff.hops), (other, How.TAG, 2))
+        self.assertEqual((handoff.peer, handoff.reserved), (PEER, True))
+        self.workers[other - 1].hands[0][0].send(b"moved")
+        self.assertEqual(received(client), b"moved")
+
+    def test_idle(self) -> None:
+        """One that is given back idle waits for its next request."""
+        self.start()
+        client, worker = self.serve()
+        worker.give(worker.desk, b"")
+        self.reactor.settle()
+        self.assertEqual((self.taken(), self.primary.reception.waiting), ([], 1))
+        client.send(get("/next"))
+        self.reactor.settle()
+        self.assertEqual([handoff.prefix for _, handoff in self.taken()], [get("/next")])
+
+    def test_nonsense(self) -> None:
+        """What is no hand-off is logged and closed; the front desk goes on."""
+        self.start()
+        client, worker = self.serve()
+        before = open_descriptors()
+        copy = os.dup(client.fileno())
+        worker.desk.sendFileDescriptor(copy)
+        worker.desk.write(b"nonsense")
+        self.reactor.settle()
+        self.assertEqual(len(self.flushLoggedErrors()), 1)
+        self.assertEqual(open_descriptors(), before)
+        worker.give(worker.desk, get("/next"))
+        self.reactor.settle()
+        self.assertEqual(len(self.taken()), 1)
+
+    def test_mailbox(self) -> None:
+        """An introduction that a dead worker did not take is closed."""
+        self.start(1)
+        before = open_descriptors()
+        self.spawn().ready()
+        self.reactor.settle()
+        self.workers[0].die(-9)  # it has not taken the second one's mailbox
+        self.workers[1].die(-9)
+        self.reactor.settle()
+        self.assertEqual(open_descriptors() - before, set())
+
+
+class ReadyTests(PrimaryCase):
+    """A worker gets ready."""
+
+    def test_introductions(self) -> None:
+        """It and those before it get the sending ends of each other's mailboxes."""
+        self.count = 3
+        self.start(3)
+        for worker in self.workers:
+            self.assertEqual(set(worker.peers), {1, 2, 3} - {worker.id})
+        message = pack_handoff(Handoff(socket.AF_UNIX, PEER, ("", 0)))
+        server, _ = self.pair()
+        self.workers[0].peers[3].sendFileDescriptor(server.detach())
+        self.workers[0].peers[3].write(message)
+        self.assertEqual(len(self.workers[2].take()), 1)
+
+    def test_not_before(self) -> None:
+        """A worker that is not ready is not introduced, and told nothing."""
+        self.start(1)
+        second = self.spawn()
+        self.workers[0].send(Kind.BIND, b"key")
+        self.reactor.settle()
+        second.take()
+        self.assertEqual((second.peers, second.frames()), ({}, []))
+        self.assertEqual(self.workers[0].peers, {})
+
+    def test_bindings(self) -> None:
+        """It is told all bindings there are, before it is told that it is in the pool."""
+        self.start(1)
+        for number in range(3):
+            self.workers[0].send(Kind.BIND, b"key %d" % number)
+        self.reactor.settle()
+        second = self.spawn()
+        second.ready()
+        self.reactor.settle()
+        frames = second.frames()
+        self.assertEqual(frames[:3], [(Kind.BIND, b"1 key %d" % number) for number in range(3)])
+        self.assertIs(frames[3][0], Kind.POOL)
+
+    def test_pool(self) -> None:
+        """All who are ready are told who is there."""
+        self.start(1)
+        self.spawn().ready()
+        self.reactor.settle()
+        for worker in self.workers:
+            (body,) = worker.told(Kind.POOL)
+            members = decode_json(body)["pool"]["members"]
+            self.assertEqual([member[:3] for member in members], [[1, 1, "ready"], [2, 2, "ready"]])
+
+    def test_supervisor(self) -> None:
+        """The supervisor is told."""
+        self.start()
+        self.assertEqual(self.supervisor.ready.call_args_list, [mock.call(1), mock.call(2)])
+
+    def test_interface(self) -> None:
+        """What it serves is known from then on."""
+        self.assertEqual(self.primary.interface, "auto")
+        self.start()
+        self.assertEqual((self.primary.interface, self.primary.http), ("web", True))
+
+
+class BindTests(PrimaryCase):
+    """Keys that applications bind."""
+
+    count = 3
+
+    def test_everybody_first(self) -> None:
+        """When the worker hears that its key is bound, all others have the frame already."""
+        self.start()
+        order = []
+        for handle in self.primary.handles.values():
+            real = handle.channel.send
+
+            def send(kind: Kind, body: bytes = b"", real: Any = real, handle: Any = handle) -> None:
+                real(kind, body)
+                order.append((handle.id, kind, handle.channel.waiting))
+
+            handle.channel.send = send
+        self.workers[1].send(Kind.BIND, b"key")
+        self.reactor.settle()
+        self.assertEqual(order[-1], (2, Kind.BOUND, 0))
+        self.assertEqual(sorted(order[:-1]), [(1, Kind.BIND, 0), (3, Kind.BIND, 0)])
+        self.assertEqual(self.workers[0].told(Kind.BIND), [b"2 key"])
+        self.assertEqual(self.workers[1].told(Kind.BIND, Kind.BOUND), [b""])
+
+    def test_any_key(self) -> None:
+        """A key may have any bytes, blanks included."""
+        self.start()
+        self.workers[0].send(Kind.BIND, b" a b\0\xff ")
+        self.reactor.settle()
+        self.assertEqual(self.workers[1].told(Kind.BIND), [b"1  a b\0\xff "])
+
+    def test_free(self) -> None:
+        """A freed key is freed everywhere."""
+        self.start()
+        self.workers[0].send(Kind.BIND, b"key")
+        self.workers[1].send(Kind.FREE, b"key")
+        self.reactor.settle()
+        self.assertEqual(self.workers[0].told(Kind.FREE), [b"key"])
+        self.assertEqual(self.workers[2].told(Kind.FREE), [b"key"])
+        self.assertEqual(len(self.primary.table), 0)
+
+    def test_gone(self) -> None:
+        """The keys of a worker that is gone belong to nobody."""
+        self.start()
+        self.workers[0].send(Kind.BIND, b"key")
+        self.reactor.settle()
+        self.workers[0].die(-9)
+        self.arrive(get("/?sid=key"))
+        ((_, handoff),) = self.taken()
+        self.assertEqual((handoff.how, len(self.primary.table)), (How.MISS, 0))
+
+
+class SayTests(PrimaryCase):
+    """What else workers say."""
+
+    def test_load(self) -> None:
+        """A report is a sign of life, and is kept."""
+        self.start()
+        self.workers[0].report(live=3, taken=2, lag=0.5)
+        self.reactor.settle()
+        member = self.primary.pool.get(1)
+        self.assertEqual((member.live, member.taken, member.lag), (3, 2, 0.5))
+        self.assertEqual(self.supervisor.heartbeat.call_args_list, [mock.call(1)])
+        self.assertEqual(self.primary.handles[1].counters["live"], 3)
+
+    def test_views(self) -> None:
+        """After reports all workers are told the load, once in a while and not at each report."""
+        self.start()
+        for live in range(5):
+            self.workers[0].report(live=live)
+        self.reactor.settle()
+        self.assertEqual(self.workers[1].told(Kind.POOL), [])
+        self.reactor.advance(VIEW_INTERVAL)
+        (body,) = self.workers[1].told(Kind.POOL)
+        self.assertEqual(decode_json(body)["pool"]["members"][0][4], 4)
+        self.reactor.advance(10 * VIEW_INTERVAL)
+        self.assertEqual(self.workers[1].told(Kind.POOL), [])
+
+    def test_failed(self) -> None:
+        """An application that does not load is told to the supervisor, with the reason."""
+        self.spawn().send_json(Kind.FAILED, reason="no such module")
+        self.reactor.settle()
+        self.assertEqual(
+            self.supervisor.load_failed.call_args_list, [mock.call(1, "no such module")]
+        )
+
+    def test_last_words(self) -> None:
+        """What a worker said before it ended is told before that, however late it is read."""
+        worker = self.spawn()
+        worker.send_json(Kind.FAILED, reason="no such module")
+        worker.die(3)
+        self.assertEqual(
+            self.supervisor.method_calls,
+            [mock.call.load_failed(1, "no such module"), mock.call.exited(1, 3)],
+        )
+
+    def test_retire(self) -> None:
+        """A worker may ask to be replaced."""
+        self.start()
+        self.workers[1].send(Kind.RETIRE)
+        self.reactor.settle()
+        self.assertEqual(self.supervisor.retire_request.call_args_list, [mock.call(2)])
+
+    def test_bus(self) -> None:
+        """What one publishes reaches all who subscribed, itself included, and nobody else."""
+        self.count = 3
+        self.start(3)
+        self.workers[0].send(Kind.SUBSCRIBE, b"news")
+        self.workers[1].send(Kind.SUBSCRIBE, b"news")
+        self.workers[2].send(Kind.SUBSCRIBE, b"weather")
+        self.reactor.settle()
+        body = pack_message(b"news", b"hello")
+        self.workers[0].send(Kind.PUBLISH, body)
+        self.reactor.settle()
+        self.assertEqual(
+            [worker.told(Kind.MESSAGE) for worker in self.workers], [[body], [body], []]
+        )
+        self.workers[0].send(Kind.UNSUBSCRIBE, b"news")
+        self.workers[1].die(-9)
+        self.workers[0].send(Kind.PUBLISH, body)
+        self.reactor.settle()
+        self.assertEqual(self.workers[0].told(Kind.MESSAGE), [])
+
+    def test_nonsense(self) -> None:
+        """A frame that makes no sense is logged, and the next one counts."""
+        self.start()
+        self.workers[0].channel.sendall(encode(Kind.LOAD, b"nonsense"))
+        self.workers[0].report(live=3)
+        self.reactor.settle()
+        self.assertEqual(len(self.flushLoggedErrors()), 1)
+        self.assertEqual(self.primary.pool.get(1).live, 3)
+
+    def test_rotate(self) -> None:
+        """All workers can be told to reopen their logs."""
+        self.start()
+        self.primary.rotate_logs()
+        self.assertEqual([len(worker.told(Kind.ROTATE)) for worker in self.workers], [1, 1])
+
+
+class LeaveTests(PrimaryCase):
+    """Workers that leave."""
+
+    def test_retire(self) -> None:
+        """A worker that retires gets nothing new, what is pinned to it still, and is told."""
+        self.start()
+        self.primary.retire(1, 30.0, False)
+        (body,) = self.workers[0].told(Kind.DRAIN)
+        self.assertEqual(decode_json(body), {"seconds": 30.0, "final": False})
+        self.assertEqual({self.whose(get()) for _ in range(3)}, {2})
+        self.assertEqual(self.whose(get(f"/?sid={self.tag(1)}")), 1)
+        (body,) = self.workers[1].told(Kind.POOL)
+        self.assertEqual(decode_json(body)["pool"]["members"][0][2], State.DRAINING.value)
+
+    def test_done(self) -> None:
+        """One that is done gets nothing any more, all are told, and it may go."""
+        self.start()
+        self.primary.retire(1, 30.0, False)
+        self.workers[0].send(Kind.DONE)
+        self.reactor.settle()
+        self.assertIn((Kind.GO, b""), self.workers[0].frames())
+        self.assertEqual(self.whose(get(f"/?sid={self.tag(1)}")), 2)
+        members = decode_json(self.workers[1].told(Kind.POOL)[-1])["pool"]["members"]
+        self.assertEqual([member[0] for member in members], [2])
+
+    def test_done_and_gone(self) -> None:
+        """When its channel ends then, it is left to end in its own time."""
+        self.start()
+        self.workers[0].send(Kind.DONE)
+        self.reactor.settle()
+        self.workers[0].channel.close()
+        self.reactor.settle()
+        self.reactor.advance(60)
+        self.assertEqual(self.workers[0].process.signals, [])
+
+    def test_channel_ends(self) -> None:
+        """If its channel ends unasked it gets nothing any more, and is killed if it stays."""
+        self.start()
+        self.workers[0].channel.close()
+        self.reactor.settle()
+        self.assertEqual({self.whose(get()) for _ in range(3)}, {2})
+        self.assertEqual(self.workers[0].process.signals, [])
+        self.reactor.advance(SILENT_GRACE)
+        self.assertEqual(self.workers[0].process.signals, [signal.SIGKILL])
+
+    def test_channel_ends_with_the_process(self) -> None:
+        """If it ends by itself it is not killed, so that its exit code is its own."""
+        self.start()
+        self.workers[0].channel.close()
+        self.reactor.settle()
+        self.workers[0].die(7)
+        self.reactor.advance(60)
+        self.assertEqual(self.workers[0].process.signals, [])
+        self.assertEqual(self.supervisor.exited.call_args_list, [mock.call(1, 7)])
+
+    def test_channel_ends_before_it_was_ready(self) -> None:
+        """One that is still starting is the supervisor's business."""
+        worker = self.spawn()
+        worker.channel.close()
+        self.reactor.settle()
+        self.reactor.advance(60)
+        self.assertEqual(worker.process.signals, [])
+
+    def test_kill(self) -> None:
+        """Killed softly it gets SIGQUIT, else SIGKILL."""
+        self.start()
+        self.primary.kill(1, hard=False)
+        self.primary.kill(1, hard=True)
+        self.assertEqual(self.workers[0].process.signals, [signal.SIGQUIT, signal.SIGKILL])
+
+    def test_unknown(self) -> None:
+        """What concerns a worker that is gone does nothing."""
+        self.primary.kill(99, hard=True)
+        self.primary.retire(99, 1.0, False)
+        self.primary.suspect(99, True)
+        self.assertEqual(len(self.primary.pool), 0)
+
+    def test_exit_counted(self) -> None:
+        """How workers ended is counted."""
+        self.start()
+        self.workers[0].die(-11)
+        self.assertEqual(self.primary.exits, {-11: 1})
+
+
+class LeftoverTests(PrimaryCase):
+    """What a worker leaves behind."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.first, self.second = self.start()
+
+    def send(self, number: int, size: int = 0) -> list[socket.socket]:
+        """Have so many clients send a request to the first worker; returns them."""
+        target = f"?sid={self.tag(1)}"
+        return [self.arrive(get(f"/{n}{target}") + bytes(size)) for n in range(number)]
+
+    def answered(self, clients: list[socket.socket], begin: int = 0) -> None:
+        """The second worker has all requests, from a number on, and each client gets its answer."""
+        while self.reactor.turn():
+            self.second.take()
+        self.second.take()
+        self.assertEqual(len(self.second.hands), len(clients))
+        for sock, handoff in self.second.hands:
+            sock.send(handoff.prefix.partition(b"?")[0])
+        self.assertEqual(
+            [received(client) for client in clients],
+            [b"GET /%d" % n for n in range(begin, begin + len(clients))],
+        )
+
+    def test_killed(self) -> None:
+        """What a killed worker had not taken is served by another one, each connection once."""
+        clients = self.send(60)
+        self.first.die(-9)
+        self.answered(clients)
+        self.assertEqual({handoff.hops for _, handoff in self.second.hands}, {1})
+
+    def test_some_taken(self) -> None:
+        """Only the connections that it had in hand are lost with it."""
+        clients = self.send(30)
+        for _ in range(10):
+            self.first.mailbox.read_one()
+        self.first.die(-9)
+        self.answered(clients[10:], begin=10)
+        self.assertEqual([ended(client) for client in clients], [True] * 10 + [False] * 20)
+
+    def test_waiting_here(self) -> None:
+        """What did not even fit into its mailbox is served as well."""
+        clients = []
+        while not self.primary.handles[1].box.queued:
+            clients.append(self.arrive(get(f"/{len(clients)}?sid={self.tag(1)}") + bytes(60_000)))
+        clients.append(self.arrive(get(f"/{len(clients)}?sid={self.tag(1)}")))
+        self.first.die(-9)
+        while self.reactor.turn():
+            self.second.take()
+        self.second.take()
+        for sock, handoff in self.second.hands:
+            sock.send(handoff.prefix.partition(b"?")[0])
+        self.assertEqual(
+            [received(client) for client in clients],
+            [b"GET /%d" % n for n in range(len(clients))],
+        )
+
+    def test_given_by_another_worker(self) -> None:
+        """What another worker puts into its mailbox, not knowing of the death, is served, too."""
+        client = self.arrive(get(f"/?sid={self.tag(2)}"))
+        self.second.take()
+        self.first.die(-9)
+        self.second.give(self.second.peers[1], get(f"/0?sid={self.tag(1)}"))
+        self.answered([client])
+
+    def test_to_the_last_sender(self) -> None:
+        """The mailbox is read until the last process has closed its sending end."""
+        self.first.die(-9)
+        self.reactor.settle()
+        self.assertEqual(len(self.primary.leftovers), 1)
+        self.second.peers[1].loseConnection()
+        self.reactor.settle()
+        self.assertEqual(len(self.primary.leftovers), 0)
+
+    def test_nobody_else(self) -> None:
+        """If there is nobody else, the clients are refused, completely."""
+        clients = self.send(5)
+        self.second.die(-9)
+        self.first.die(-9)
+        self.reactor.settle()
+        for client in clients:
+            self.refused(client)
+
+    def test_successor(self) -> None:
+        """If a successor is starting, they wait for it."""
+        clients = self.send(5)
+        self.second.die(-9)
+        self.second = self.spawn()
+        self.first.die(-9)
+        self.reactor.settle()
+        self.second.ready()
+        self.answered(clients)
+
+
+class CloseTests(PrimaryCase):
+    """The end."""
+
+    def test_everything(self) -> None:
+        """Closed, nothing is open, watched or due."""
+        self.start()
+        self.arrive(get()[:9])
+        self.arrive(b"x\r\n")
+        self.workers[0].report()
+        self.workers[0].die()
+        self.workers[1].die()
+        self.reactor.turn()
+        self.primary.close()
+        self.assertEqual(self.reactor.getReaders() + self.reactor.getWriters(), [])
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+
+class HandleTests(ShellCase):
+    """A handle alone."""
+
+    def test_left_behind(self) -> None:
+        """Closed, it gives up what waits in it, in order, and the reading end of its mailbox."""
+        owner = mock.Mock()
+        system = FakeSystem(reactor=self.reactor)
+        handle = WorkerHandle(system, owner, 1, 1, 1, 100)
+        front_desk, _ = self.pair()
+        handle.spawn(front_desk.fileno(), {})
+        for number in range(2000):
+            handle.hand(os.dup(0), b"%d" % number + bytes(2000))
+            if handle.box.queued == 3:
+                break
+        self.assertEqual(owner.crowded.call_args_list, [mock.call(handle, True)])
+        boxes: list[MailboxTransport] = []
+        system.processes[0].close()
+        waiting = handle.close(boxes.append)
+        self.assertEqual(
+            [int(m.rstrip(b"\0")) for _, m in waiting], [number - 2, number - 1, number]
+        )
+        for descriptor, _ in waiting:
+            os.close(descriptor)
+        boxes[0].protocol = mock.Mock()
+        boxes[0].protocol.fileDescriptorReceived = os.close
+        while boxes[0].read_one():
+            pass
+        self.assertEqual(boxes[0].protocol.dataReceived.call_count, number - 2)
+        self.assertTrue(boxes[0].is_closed())
