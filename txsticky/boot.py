@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import sys
+import tempfile
 from typing import Any, NoReturn
 
 from twisted.logger import (
@@ -30,9 +31,14 @@ from .core.forwarded import Trusted
 from .core.wire import FrameReader, Kind, decode_json, encode_json
 from .errors import TxstickyError
 from .logs import worker_line
+from .serve.engine import WrongReactor, install_asyncio_reactor
 from .system import become, ignore_terminal_signals, set_title
 
 log = Logger()
+
+#: The argument that follows those of a first start: where a process that is executed anew finds
+#: what it was told (`begin_anew`).
+ANEW = 3
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -40,7 +46,7 @@ def main(arguments: list[str]) -> NoReturn:
     channel = socket.socket(fileno=int(arguments[1]))
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     ignore_terminal_signals()
-    boot = read_boot(channel)
+    boot = read_boot(arguments, channel)
     os.environ["TXSTICKY_WORKER"] = str(boot["slot"])
     set_title(f"txsticky: worker {boot['slot']}")
     begin_logging()
@@ -50,6 +56,8 @@ def main(arguments: list[str]) -> NoReturn:
         become(config.user, config.group)
         certificates = load_tls(config)
         serving = load(config, boot["slot"])
+    except WrongReactor:
+        begin_anew(boot)
     except TxstickyError as error:
         channel.sendall(encode_json(Kind.FAILED, reason=str(error)))
         sys.exit(3)
@@ -70,9 +78,31 @@ def main(arguments: list[str]) -> NoReturn:
     sys.exit(exit_status.value)
 
 
-def read_boot(channel: socket.socket) -> dict[str, Any]:
+def begin_anew(boot: dict[str, Any]) -> NoReturn:
+    """
+    Execute this process anew, with what it was told, for its application turned out to be ASGI and
+    imports Twisted's reactor: one that is installed cannot be exchanged for the asyncio one.
+    """
+    log.info(
+        "The application is ASGI and imports Twisted's reactor: it is loaded once more, with the"
+        " asyncio one. --interface=asgi saves that."
+    )
+    config = {**boot["config"], "interface": "asgi", "user": None, "group": None}
+    told = tempfile.TemporaryFile()  # noqa: SIM115 - it lasts until this process is another program
+    told.write(encode_json(Kind.BOOT, **{**boot, "config": config}))
+    told.seek(0)
+    os.set_inheritable(told.fileno(), True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [*sys.orig_argv, str(told.fileno())])
+
+
+def read_boot(arguments: list[str], channel: socket.socket) -> dict[str, Any]:
     """Wait for the first frame. Nothing follows it before this worker has said READY."""
     frames = FrameReader(1 << 22)
+    if len(arguments) > ANEW:
+        with open(int(arguments[ANEW]), "rb") as told:
+            return decode_json(frames.feed(told.read())[0][1])
     while True:
         data = channel.recv(65536)
         if not data:
@@ -94,8 +124,6 @@ def load_tls(config: Config) -> Any:
 def load(config: Config, slot: int) -> Any:
     """Install the reactor that the interface wants, import the application, wrap it."""
     if config.interface == "asgi":
-        from .serve.engine import install_asyncio_reactor
-
         install_asyncio_reactor()
     from .serve import ServeSettings, serving_for
     from .serve.loading import load as load_app

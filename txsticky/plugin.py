@@ -266,26 +266,10 @@ def makeService(options: Options) -> Command:
     if is_trial(os.environ):
         sys.exit(0)
     if options["check-config"]:
+        from .check import check_config
+
         sys.exit(check_config(options.config))
     return Command(options.config)
-
-
-def check_config(config: Config) -> int:
-    """
-    Load the application as a worker would, and say what was found.
-
-    :returns: the exit code.
-    """
-    from .boot import load, load_tls
-
-    try:
-        load_tls(config)
-        serving = load(config, 1)
-    except TxstickyError as error:
-        print(f"txsticky: {error}", file=sys.stderr)
-        return error.exit_code
-    print(f"txsticky: {config.app} is fine ({serving.interface}, {config.workers} workers).")
-    return 0
 
 
 def run(arguments: Sequence[str]) -> None:
