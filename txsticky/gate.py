@@ -164,7 +164,8 @@ class Gate:
         """Bytes have come from the client."""
         exchange = self.exchange
         known = self.desk.known.get(data) if len(data) <= MEMORABLE else None
-        if known is not None and not self._leaving and exchange.begin(known):
+        stuck = self._leaving or self._closing or self.inner_paused
+        if known is not None and not stuck and exchange.begin(known):
             # The short cut; what follows it is the same as behind the long way.
             self.host.how = known.how
             self._pumping = True
@@ -199,12 +200,13 @@ class Gate:
         self._eof = self._stopped = True
         self.host.stop_reading()
         if not owed:
-            self._hang_up()
+            self.finish()
         else:
             self._grace = self.host.later(HALF_CLOSE_GRACE, self._give_up)
         return False
 
-    def _hang_up(self) -> None:
+    def finish(self) -> None:
+        """Close the connection after what was written."""
         if self.may_close():
             self.host.hang_up()
 
@@ -247,7 +249,7 @@ class Gate:
             return
         if self._eof:
             if not ((exchange.request_open and exchange.finished_request) or self.inner_paused):
-                self._hang_up()
+                self.finish()
             return
         if self.desk.draining and exchange.idle:
             self.leave(0)
