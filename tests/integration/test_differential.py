@@ -21,7 +21,7 @@ from tests.integration.rawhttp import chunk, cut, payload, request
 _DATE = re.compile(rb"(?<=\r\nDate: )[^\r]*", re.IGNORECASE)
 #: A refusal: who refuses, the primary or the worker's server, is of no consequence.
 _REFUSAL = re.compile(rb"HTTP/1\.[01] (?:4\d\d|505) .*", re.DOTALL)
-_BARE_LF = re.compile(rb"(?<!\r)\n")
+_BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _EMPTY_LINES = re.compile(rb"(?:^|\r\n\r\n|0\r\n\r\n)(?:\r\n){2}")
 
 #: Seconds without a byte after which an answer is taken as whole; the second is for a second look.
@@ -152,10 +152,10 @@ class SameAnswers(ClusterTestCase):
     def same(self, script: Script, alone: Outcome, clustered: Outcome) -> bool:
         """Whether both are the same answer; a reset may have cut either short.
 
-        A head with a bare LF in it is refused where the bare server waits for ever.
+        A head with a bare CR or LF in it is refused where the bare server waits for ever.
         """
         one, two = Said.of(alone), Said.of(clustered)
-        if one.stays and not two.stays and _BARE_LF.search(b"".join(script.pieces)):
+        if one.stays and not two.stays and _BARE.search(b"".join(script.pieces)):
             one = Said(one.data + b"refused", False)
         if "reset" in (alone.end, clustered.end):
             return one.data.startswith(two.data) or two.data.startswith(one.data)
