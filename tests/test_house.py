@@ -30,7 +30,7 @@ FLOORS = (
     {"handle", "door", "serve", "socketio", "demo"},
     {"primary", "worker"},
     {"supervisor", "handover", "boot", "signals", "notify"},
-    {"admin"},
+    {"admin", "check"},
     {"cluster"},
     {"plugin"},
     {"__init__", "__main__", "testing"},
