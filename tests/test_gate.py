@@ -21,7 +21,8 @@ from txsticky.core.exchange import Exchange, Known, known
 from txsticky.core.head import Head
 from txsticky.core.route import How
 from txsticky.descriptor import adopt, begin
-from txsticky.gate import HALF_CLOSE_GRACE, Gate, GatedServer, GatedUNIXServer
+from txsticky.gate import HALF_CLOSE_GRACE, Gate
+from txsticky.gated import GatedServer, GatedUNIXServer
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .descriptor import MovableUNIXServer, begin, peer_address
-from .gate import GatedUNIXServer
+from .gated import GatedUNIXServer
 from .peek import refusal
 
 log = Logger()

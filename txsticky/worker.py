@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -33,7 +33,8 @@ from .core.wire import Handoff, Kind, Peer, decode_json, pack_handoff, unpack
 from .descriptor import adopt, begin, open_socket
 from .desk import WorkerDesk
 from .errors import MailboxFull, WireError
-from .gate import Gate, GatedServer, GatedUNIXServer
+from .gate import Gate
+from .gated import GatedServer, GatedUNIXServer
 from .mailbox import MailboxTransport
 from .pipe import RelayedServer
 from .serve import Serving
@@ -85,7 +86,8 @@ class Worker:
         self._report: Any = None
         self._beat_due = 0.0
         self._lag = 0.0
-        self._final = False
+        #: Whether the whole cluster stops, so that there is nobody to give a connection to.
+        self.final = False
         self._quiet_since = 0.0
         self._leaving = False
         self._exiting = False
@@ -209,7 +211,7 @@ class Worker:
 
     def give(self, sock: socket.socket, place: int, handoff: Handoff) -> None:
         """Give a connection away."""
-        if self._final and place == FRONT_DESK:
+        if self.final and place == FRONT_DESK:
             sock.close()  # the cluster stops: nobody is left to take it
             return
         self.given += 1
@@ -239,9 +241,11 @@ class Worker:
 
     def bind(self, key: bytes) -> Deferred[None]:
         """Bind a key of the application to this worker; fires once it is known everywhere."""
-        done: Deferred[None] = Deferred()
         self.table.bind(key, self.id, time.monotonic())
         self.desk.changed()
+        if not self.channel.connected:
+            return succeed(None)  # the primary is gone, and nobody is left to be told
+        done: Deferred[None] = Deferred()
         self.desk.unconfirmed += 1
         self._waiting.append(lambda: done.callback(None))
         self.channel.send(Kind.BIND, key)
@@ -295,11 +299,15 @@ class Worker:
         self.pool = pool
 
     def _primary_gone(self) -> None:
-        """The primary has died: finish what is here, take nothing new, leave."""
+        """The primary has died: finish what is here, and leave."""
+        if self._exiting or not self._reactor.running:
+            return  # it is this worker that ends, and the reactor that closes what is open
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
-        self.mailbox.stopReading()
+        # What was put into the mailbox is ours to serve, for nobody else can.
+        while self.mailbox.read_one():
+            pass
         while self._waiting:
             self._waiting.popleft()()
         self.desk.unconfirmed = 0
@@ -350,7 +358,7 @@ class Worker:
         :param final: the whole cluster stops: idle connections are closed, for nobody is left to
             take them.
         """
-        self._final = self._final or final
+        self.final = self.final or final
         self._reactor.callLater(seconds, self._say_done)
         if not self._leaving:
             self._leaving = True
@@ -373,12 +381,12 @@ class Worker:
         """
         transport = connection.transport
         if hasattr(transport, "let_go"):
-            return bool(transport.let_go(self._final))
+            return bool(transport.let_go(self.final))
         gate = getattr(transport, "gate", None)
         if gate is None:
             return False
-        if self._final and gate.exchange.idle:
-            connection.transport.loseConnection()
+        if self.final and gate.exchange.idle:
+            gate.finish()
             return True
         return bool(gate.drain()) or not gate.exchange.tunnel
 
@@ -392,7 +400,7 @@ class Worker:
     def _leave_if_quiet(self, now: float) -> None:
         if self.live:
             self._quiet_since = 0.0
-        elif self._final:
+        elif self.final:
             self._say_done()
         elif not self._quiet_since:
             self._quiet_since = now
@@ -400,6 +408,8 @@ class Worker:
             self._say_done()
 
     def _say_done(self) -> None:
+        # What comes from here on is for others to serve: the primary takes it out again.
+        self.mailbox.stopReading()
         if self.channel.connected:
             self.channel.send(Kind.DONE)
         else:

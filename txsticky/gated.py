@@ -1,0 +1,100 @@
+"""Twisted's transports with a gate in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import error
+from twisted.python.failure import Failure
+
+from .core.route import How
+from .descriptor import MovableMixin, MovableServer, MovableUNIXServer
+from .gate import Cancelable, Gate
+
+
+class GatedMixin(MovableMixin):
+    """
+    A movable transport with a gate in it. `gate` and `connection` are set before the protocol is
+    connected.
+    """
+
+    gate: Gate
+    how: How
+    #: What the worker keeps of a connection: gets `departed(socket, place, held)` and `closed()`.
+    connection: Any
+
+    def arrived(self, data: bytes) -> None:
+        self.gate.arrived(data)
+
+    def ended(self) -> bool:
+        return self.gate.ended()
+
+    def closed(self) -> None:
+        self.gate.closed()
+        self.connection.closed()
+
+    # The protocol's side of the transport.
+
+    def pauseProducing(self) -> None:
+        self.gate.pause()
+
+    def resumeProducing(self) -> None:
+        if self.live():
+            self.gate.resume()
+
+    def write(self, data: bytes) -> None:
+        if data:
+            data = self.gate.wrote(data)
+        self.send(data)
+
+    def writeSequence(self, iovec: Any) -> None:
+        self.write(b"".join(iovec))
+
+    def loseConnection(self) -> None:
+        if self.gate.may_close():
+            super().loseConnection()
+
+    # The gate's side of it: `Host`.
+
+    def deliver(self, data: bytes) -> None:
+        self.protocol.dataReceived(data)
+
+    def stop_reading(self) -> None:
+        self.stopReading()
+
+    def start_reading(self) -> None:
+        self.startReading()
+
+    def send(self, data: bytes) -> None:
+        super().write(data)
+
+    def later(self, seconds: float, action: Callable[[], None]) -> Cancelable:
+        call: Cancelable = self.reactor.callLater(seconds, self.guarded, action)
+        return call
+
+    def hang_up(self) -> None:
+        # Twisted does not close for as long as a producer is registered that it has paused, and
+        # twisted.web's channel is one to its end.
+        self.unregisterProducer()
+        super().loseConnection()
+
+    def gone(self) -> None:
+        if self.connected:
+            self.connectionLost(Failure(error.ConnectionDone()))
+
+    def depart(self, place: int, held: bytes) -> None:
+        protocol = self.protocol
+        sock, unread = self.detach()
+        try:
+            protocol.connectionLost(Failure(error.ConnectionDone()))
+        finally:
+            self.connection.departed(sock, place, held + unread)
+
+
+class GatedServer(GatedMixin, MovableServer):
+    """A TCP connection with a gate."""
+
+
+class GatedUNIXServer(GatedMixin, MovableUNIXServer):
+    """A connection over a UNIX socket with a gate."""
