@@ -107,7 +107,7 @@ class SecureDoor:
         self.reactor = reactor
         self.serving = worker.serving
         self._worker = worker
-        self._deadlines = Deadlines(System(reactor), worker.config.head_timeout)
+        self._deadlines = Deadlines(System(reactor, reactor.seconds), worker.config.head_timeout)
         self._factory = TLSMemoryBIOFactory(certificates, False, worker.serving.factory, reactor)
 
     def factory_for(self, connection: Any) -> _Sealed:
