@@ -66,6 +66,6 @@ def parse_bus(text: str) -> RedisAddress | None:
         path=unquote(url.path) if unix else "",
         db=int(db),
         username=unquote(url.username) if url.username else None,
-        password=unquote(url.password) if url.password is not None else None,
+        password=unquote(url.password) if url.password else None,
         secure=url.scheme == "rediss",
     )

@@ -1,0 +1,71 @@
+"""A real Redis, for the tests that need one."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import tempfile
+from types import TracebackType
+from typing import Self
+
+from tests.integration.cluster import free_port
+from tests.integration.processes import until
+
+#: Why tests with Redis are skipped; empty if they are not.
+MISSING = "" if shutil.which("redis-server") else "redis-server is not installed"
+
+
+class RedisServer:
+    """A redis-server of our own on a free port, which writes nothing to disk. A context manager."""
+
+    def __init__(self, password: str = "") -> None:
+        self.port = free_port()
+        self.password = password
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is, as `--bus` wants it."""
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/3"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts it and waits until it listens."""
+        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        if self.password:
+            arguments += ["--requirepass", self.password]
+        self._process = subprocess.Popen(
+            ["redis-server", *arguments],
+            cwd=tempfile.gettempdir(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        until(self._listens, 10, "redis-server listens")
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
+
+    def signal(self, number: int) -> None:
+        """Sends it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def stop(self) -> None:
+        """Ends it, if it runs."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()

@@ -1,0 +1,386 @@
+"""The bus: who listens to what, what a slow worker loses, and how an application speaks to it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from attrs import define, field
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from txsticky import api
+from txsticky.api import MESSAGE_LIMIT, Here
+from txsticky.bus import Bus, bus_of
+from txsticky.config import Config
+from txsticky.core.redisurl import RedisAddress, parse_bus
+from txsticky.core.wire import (
+    TOPIC_LIMIT,
+    FrameReader,
+    Kind,
+    decode_json,
+    encode_json,
+    pack_message,
+    unpack_message,
+)
+from txsticky.errors import BusOverrun, ConfigError, MessageTooLarge
+
+
+@define
+class Outlet:
+    """A channel that remembers what was sent."""
+
+    behind: bool = False
+    waiting: int = 0
+    _frames: list[tuple[Kind, bytes]] = field(factory=list, init=False)
+
+    def write(self, data: bytes) -> None:
+        self._frames += FrameReader(1 << 24).feed(data)
+
+    def send(self, kind: Kind, body: bytes = b"") -> None:
+        self._frames.append((kind, body))
+
+    def send_json(self, kind: Kind, **fields: object) -> None:
+        self.write(encode_json(kind, **fields))
+
+    def take(self) -> list[Any]:
+        """What was sent since the last call: (topic, message), or (topic, number lost)."""
+        frames, self._frames[:] = list(self._frames), []
+        taken: list[Any] = []
+        for kind, body in frames:
+            if kind is Kind.MESSAGE:
+                topic, message = unpack_message(body)
+                taken.append((topic.decode(), message))
+            elif kind is Kind.LOST:
+                lost = decode_json(body)
+                taken.append((lost["topic"], lost["count"]))
+            else:
+                taken.append((kind, body))
+        return taken
+
+
+@define
+class Relay:
+    """A relay that remembers what it was told."""
+
+    told: list[tuple[Any, ...]] = field(factory=list)
+
+    def start(self) -> None:
+        self.told.append(("start",))
+
+    def publish(self, topic: bytes, message: bytes) -> None:
+        self.told.append(("publish", topic, message))
+
+    def subscribe(self, topic: bytes) -> None:
+        self.told.append(("subscribe", topic))
+
+    def unsubscribe(self, topic: bytes) -> None:
+        self.told.append(("unsubscribe", topic))
+
+
+class BusTests(SynchronousTestCase):
+    """The primary's part."""
+
+    def setUp(self) -> None:
+        self.bus = Bus()
+        self.outlets = defaultdict(Outlet)
+
+    def subscribe(self, id: int, *topics: bytes) -> Outlet:
+        for topic in topics:
+            self.bus.subscribe(id, f"worker {id}", self.outlets[id], topic)
+        return self.outlets[id]
+
+    def publish(self, topic: bytes, *messages: bytes) -> None:
+        for message in messages:
+            self.bus.publish(pack_message(topic, message))
+
+    def test_all_who_listen(self) -> None:
+        """A message reaches every worker that listens to its topic, once, and no other."""
+        one, two, three = self.subscribe(1, b"a"), self.subscribe(2, b"b", b"a"), Outlet()
+        self.subscribe(1, b"a")
+        self.publish(b"a", b"hello")
+        self.assertEqual((one.take(), two.take(), three.take()), ([("a", b"hello")],) * 2 + ([],))
+
+    def test_nobody_listens(self) -> None:
+        """A message that nobody listens to is counted, and goes nowhere."""
+        self.publish(b"a", b"hello")
+        self.assertEqual((self.bus.published, self.bus.delivered, self.bus.lost), (1, 0, 0))
+
+    def test_unsubscribed(self) -> None:
+        """A worker that has unsubscribed gets no more of that topic; twice is no error."""
+        one = self.subscribe(1, b"a", b"b")
+        self.bus.unsubscribe(1, b"a")
+        self.bus.unsubscribe(1, b"a")
+        self.publish(b"a", b"x")
+        self.publish(b"b", b"y")
+        self.assertEqual(one.take(), [("b", b"y")])
+
+    def test_forgotten(self) -> None:
+        """A worker that is gone is out of every topic; others stay; twice is no error."""
+        one, two = self.subscribe(1, b"a", b"b"), self.subscribe(2, b"a")
+        self.bus.forget(1)
+        self.bus.forget(1)
+        self.publish(b"a", b"x")
+        self.publish(b"b", b"y")
+        self.assertEqual((one.take(), two.take()), ([], [("a", b"x")]))
+        self.assertEqual(self.bus.subscriptions(), [(2, b"a")])
+
+    def test_slow(self) -> None:
+        """A worker that is behind loses messages, and hears how many before it gets the next."""
+        one, two = self.subscribe(1, b"a", b"b"), self.subscribe(2, b"a")
+        one.behind = True
+        self.publish(b"a", b"1", b"2")
+        self.publish(b"b", b"3")
+        one.behind = False
+        self.publish(b"a", b"4")
+        self.assertEqual(one.take(), [("a", 2), ("b", 1), ("a", b"4")])
+        self.assertEqual(two.take(), [("a", b"1"), ("a", b"2"), ("a", b"4")])
+        self.assertEqual((self.bus.published, self.bus.delivered, self.bus.lost), (4, 4, 3))
+
+    def test_settles(self) -> None:
+        """If no message follows, it hears of its loss when it next speaks and is not behind."""
+        one = self.subscribe(1, b"a")
+        one.behind = True
+        self.publish(b"a", b"1")
+        self.bus.settle(1)
+        self.assertEqual(one.take(), [])
+        one.behind = False
+        self.bus.settle(1)
+        self.bus.settle(1)
+        self.bus.settle(2)
+        self.assertEqual(one.take(), [("a", 1)])
+
+    def test_loss_of_what_is_left(self) -> None:
+        """What was lost of a topic that the worker has left is not told."""
+        one = self.subscribe(1, b"a", b"b")
+        one.behind = True
+        self.publish(b"a", b"1")
+        self.bus.unsubscribe(1, b"a")
+        one.behind = False
+        self.bus.settle(1)
+        self.assertEqual(one.take(), [])
+
+    def test_relay(self) -> None:
+        """The relay gets what is published here, and each topic's first and last listener."""
+        relay = self.bus.relay = Relay()
+        self.subscribe(1, b"a")
+        self.subscribe(2, b"a")
+        self.publish(b"a", b"x")
+        self.publish(b"b", b"y")
+        self.bus.forget(1)
+        self.bus.forget(2)
+        self.assertEqual(
+            relay.told,
+            [
+                ("subscribe", b"a"),
+                ("publish", b"a", b"x"),
+                ("publish", b"b", b"y"),
+                ("unsubscribe", b"a"),
+            ],
+        )
+
+    def test_from_elsewhere(self) -> None:
+        """What comes from another machine is delivered here, and not sent back."""
+        relay = self.bus.relay = Relay()
+        one = self.subscribe(1, b"a")
+        relay.told.clear()
+        self.bus.arrived(b"a", b"x")
+        self.assertEqual((one.take(), relay.told), ([("a", b"x")], []))
+
+    def test_local(self) -> None:
+        """A local bus starts and stops alone."""
+        bus = bus_of("local", None, b"12345678")
+        bus.start()
+        self.assertIsNone(self.successResultOf(bus.stop()))
+
+    @settings(deadline=None, max_examples=60)
+    @given(
+        st.lists(
+            st.one_of(
+                st.tuples(st.just("publish"), st.sampled_from("ab")),
+                st.tuples(st.sampled_from(["subscribe", "unsubscribe"]), st.sampled_from("ab")),
+                st.tuples(st.sampled_from(["behind", "well", "forget", "settle"]), st.just("a")),
+            ),
+            max_size=40,
+        )
+    )
+    def test_nothing_is_lost_in_silence(self, events: list[tuple[str, str]]) -> None:
+        """In any order of events, what a listener gets and the losses it hears of are all."""
+        bus, outlet = Bus(), Outlet()
+        due: dict[str, list[bytes]] = {}  # what was published and is not accounted for yet
+
+        def account() -> None:
+            for topic, said in outlet.take():
+                count = said if isinstance(said, int) else due[topic].index(said) + 1
+                self.assertTrue(isinstance(said, int) or count == 1, "a gap that was not told")
+                self.assertLessEqual(count, len(due[topic]))
+                del due[topic][:count]
+
+        for number, (event, topic) in enumerate([*events, ("well", "a"), ("settle", "a")]):
+            if event == "publish":
+                bus.publish(pack_message(topic.encode(), b"%d" % number))
+                if topic in due:
+                    due[topic].append(b"%d" % number)
+            elif event == "subscribe":
+                due.setdefault(topic, [])
+                bus.subscribe(1, "worker 1", outlet, topic.encode())
+            elif event == "unsubscribe":
+                bus.unsubscribe(1, topic.encode())
+                due.pop(topic, None)
+            elif event == "forget":
+                bus.forget(1)
+                due.clear()
+            elif event == "settle":
+                bus.settle(1)
+            else:
+                outlet.behind = event == "behind"
+            account()
+        self.assertEqual([left for left in due.values() if left], [])
+
+
+class HereTests(SynchronousTestCase):
+    """An application's part."""
+
+    def setUp(self) -> None:
+        self.outlet = Outlet()
+        worker = type("Worker", (), {"channel": self.outlet, "id": 1, "slot": 1})()
+        self.here = Here(worker)
+        self.heard: list[Any] = []
+
+    def test_publish(self) -> None:
+        """What is published goes to the primary with its topic."""
+        self.here.publish("größe", b"x")
+        body = pack_message("größe".encode(), b"x")
+        self.assertEqual(self.outlet.take(), [(Kind.PUBLISH, body)])
+
+    def test_too_large(self) -> None:
+        """A message over the bound is refused, with the bound in the sentence; at it, it passes."""
+        self.here.publish("ab", bytes(MESSAGE_LIMIT - 2))
+        error = self.assertRaises(
+            MessageTooLarge, self.here.publish, "ab", bytes(MESSAGE_LIMIT - 1)
+        )
+        self.assertIn(str(MESSAGE_LIMIT), str(error))
+        self.assertEqual(len(self.outlet.take()), 1)
+
+    def test_fits_its_frame(self) -> None:
+        """The largest message fits into a frame of the channel, there and back."""
+        self.assertLessEqual(len(pack_message(b"ab", bytes(MESSAGE_LIMIT - 2))), api.FRAME_LIMIT)
+
+    def test_overrun(self) -> None:
+        """When the primary is behind, the publisher is told, and nothing is sent."""
+        self.outlet.behind, self.outlet.waiting = True, 12345
+        error = self.assertRaises(BusOverrun, self.here.publish, "a", b"x")
+        self.assertIn("12345", str(error))
+        self.assertEqual(self.outlet.take(), [])
+
+    def test_long_topic(self) -> None:
+        """A topic may have 65535 bytes."""
+        self.here.publish("a" * TOPIC_LIMIT, b"")
+        for method in (self.here.publish, self.here.subscribe):
+            error = self.assertRaises(ValueError, method, "ä" * TOPIC_LIMIT, self.heard.append)
+            self.assertIn("131070", str(error))
+
+    def test_subscribe(self) -> None:
+        """The primary hears of the first subscription to a topic and of the end of the last."""
+        ends = [self.here.subscribe("a", self.heard.append) for _ in range(2)]
+        ends[0]()
+        ends[0]()
+        self.assertEqual(self.outlet.take(), [(Kind.SUBSCRIBE, b"a")])
+        self.here.message(pack_message(b"a", b"x"))
+        self.assertEqual(self.heard, [b"x"])
+        ends[1]()
+        self.assertEqual(self.outlet.take(), [(Kind.UNSUBSCRIBE, b"a")])
+
+    def test_again(self) -> None:
+        """A topic that was left can be subscribed to again; its old end does nothing any more."""
+        end = self.here.subscribe("a", self.heard.append)
+        end()
+        self.here.subscribe("a", self.heard.append)
+        end()
+        self.outlet.take()
+        self.here.message(pack_message(b"a", b"x"))
+        self.assertEqual((self.heard, self.outlet.take()), ([b"x"], []))
+
+    def test_message(self) -> None:
+        """A message calls the subscribers of its topic, in their order, and no others."""
+        self.here.subscribe("a", lambda message: self.heard.append((1, message)))
+        self.here.subscribe("a", lambda message: self.heard.append((2, message)))
+        self.here.subscribe("b", self.heard.append)
+        self.here.message(pack_message(b"a", b"x"))
+        self.here.message(pack_message(b"c", b"y"))
+        self.assertEqual(self.heard, [(1, b"x"), (2, b"x")])
+
+    def test_a_subscriber_fails(self) -> None:
+        """A subscriber that fails is logged, and the next one is called."""
+        self.here.subscribe("a", lambda message: 1 / 0)
+        self.here.subscribe("a", self.heard.append)
+        self.here.message(pack_message(b"a", b"x"))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.heard, [b"x"])
+
+    def test_ended_meanwhile(self) -> None:
+        """A subscription that an earlier subscriber ends does not get the message either."""
+        ends: list[Any] = []
+        self.here.subscribe("a", lambda message: ends[0]())
+        ends.append(self.here.subscribe("a", self.heard.append))
+        self.here.message(pack_message(b"a", b"x"))
+        self.assertEqual(self.heard, [])
+
+    def test_lost(self) -> None:
+        """Those who want to hear of a loss do, with its number."""
+        self.here.subscribe("a", self.heard.append)
+        self.here.subscribe("a", self.heard.append, lost=lambda n: self.heard.append(("lost", n)))
+        self.here.subscribe("b", self.heard.append, self.heard.append)
+        self.here.lost("a", 3)
+        self.assertEqual(self.heard, [("lost", 3)])
+
+
+class RedisAddressTests(SynchronousTestCase):
+    """What `--bus` takes."""
+
+    def test_addresses(self) -> None:
+        """The URLs of redis-cli and redis-py are understood."""
+        table = {
+            "redis://cache": RedisAddress(host="cache"),
+            "redis://": RedisAddress(host="localhost"),
+            "redis://cache:7000/5": RedisAddress(host="cache", port=7000, db=5),
+            "redis://[::1]:7000/": RedisAddress(host="::1", port=7000),
+            "redis://:se%2Fcret@cache": RedisAddress(host="cache", password="se/cret"),
+            "redis://:@cache": RedisAddress(host="cache"),
+            "redis://me:pw@cache/1": RedisAddress(host="cache", db=1, username="me", password="pw"),
+            "rediss://cache": RedisAddress(host="cache", secure=True),
+            "redis://cache?db=3": RedisAddress(host="cache", db=3),
+            "unix:///run/redis.sock": RedisAddress(path="/run/redis.sock"),
+            "unix:///run/redis.sock?db=2": RedisAddress(path="/run/redis.sock", db=2),
+        }
+        self.assertEqual({text: parse_bus(text) for text in table}, table)
+        self.assertIsNone(parse_bus("local"))
+
+    def test_nonsense(self) -> None:
+        """Anything else is refused in a sentence that names the option and says what to write."""
+        for text in (
+            "",
+            "redis",
+            "http://cache",
+            "redis://cache:port",
+            "redis://cache:99999",
+            "redis://cache/zero",
+            "redis://cache/-1",
+            "unix:",
+            "redis://[::1",
+        ):
+            error = self.assertRaises(ConfigError, Config, bus=text)
+            self.assertIn("--bus", str(error))
+            self.assertIn("redis://", str(error))
+
+    def test_no_password_in_the_log(self) -> None:
+        """An address as text tells no password."""
+        for text, shown in {
+            "redis://me:secret@cache/1": "cache:6379",
+            "redis://:secret@[::1]:7": "[::1]:7",
+            "unix:///run/redis.sock": "/run/redis.sock",
+        }.items():
+            address = parse_bus(text)
+            self.assertEqual(str(address), shown)
+            self.assertNotIn("secret", repr(address))
