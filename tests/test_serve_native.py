@@ -1,0 +1,502 @@
+"""asyncio's transports with a gate in them, on asyncio and on uvloop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import os
+import socket
+import weakref
+from typing import Any, ClassVar
+
+from tests.asgi import FakeDesk, Kept, LoopCase, pair
+from txsticky.core.exchange import Exchange
+from txsticky.core.route import How
+from txsticky.core.wire import Handoff
+from txsticky.gate import Gate
+from txsticky.serve.native import NativeHost
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+ELSEWHERE = b"GET / HTTP/1.1\r\nHost: x\r\nPlace: 3\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+SEEN = b"HTTP/1.1 200 OK\r\nX-How: NEW\r\nContent-Length: 2\r\n\r\nok"
+UPGRADE = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n"
+SWITCHING = b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n"
+
+
+class Inner(asyncio.Protocol):
+    """
+    The protocol inside: does what the test says.
+
+    :ivar got: what has come.
+    :ivar calls: what asyncio has called, but for data_received.
+    :ivar on: what to do at a call, by its name.
+    """
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.got = b""
+        self.calls: list[str] = []
+        self.on: dict[str, Any] = {}
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        self.on.get(name, lambda: None)()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self._called("made")
+
+    def data_received(self, data: bytes) -> None:
+        self.got += data
+        self.on.get("data", lambda: None)()
+
+    def eof_received(self) -> None:
+        self._called("eof")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._called("lost" if exc is None else "broken")
+
+    def pause_writing(self) -> None:
+        self._called("pause")
+
+    def resume_writing(self) -> None:
+        self._called("resume")
+
+
+class NativeCase(LoopCase):
+    """One connection, a protocol inside, and the client's end."""
+
+    family: ClassVar[int] = socket.AF_INET
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.desk = FakeDesk()
+        self.inner = Inner()
+        ours, self.client = pair(self.family)
+        self.client.setblocking(False)
+        self.addCleanup(self.client.close)
+        self.ours: socket.socket | None = ours
+        self.entered: list[How] = []
+
+    def adopt(self, prefix: bytes = b"") -> NativeHost:
+        """Make the host; its transport comes when the loop runs."""
+        self.kept = Kept(Handoff(self.family, ("", 0), ("", 0), how=How.NEW, prefix=prefix))
+        host = NativeHost(
+            self.loop, self.inner, self.kept, {"peername": ("a", 1)}, How.NEW, self.entered.append
+        )
+        host.gate = Gate(host, self.desk, Exchange(), "192.0.2.7", False)
+        self.kept.transport = host
+        return host
+
+    def connect(self, prefix: bytes = b"") -> NativeHost:
+        """Give the connection to a host, and the host its transport."""
+        host = self.adopt(prefix)
+        ours, self.ours = self.ours, None
+        ours.setblocking(False)
+        self.wait(self.loop.connect_accepted_socket(lambda: host, ours))
+        self.until(lambda: "made" in self.inner.calls)
+        self.turn()
+        return host
+
+    def send(self, data: bytes) -> None:
+        """The client sends, and all of it comes."""
+        before = len(self.inner.got)
+        self.client.sendall(data)
+        self.until(lambda: len(self.inner.got) >= before + len(data))
+
+    def received(self, size: int) -> bytes:
+        """The next so many bytes that the client gets."""
+        data = bytearray()
+
+        def more() -> bool:
+            try:
+                data.extend(self.client.recv(size - len(data)))
+            except BlockingIOError:
+                pass
+            return len(data) >= size
+
+        self.until(more)
+        return bytes(data)
+
+    def ended(self) -> bool:
+        """Whether the client sees that the connection is closed, cleanly."""
+        try:
+            return self.client.recv(1 << 20) == b""
+        except BlockingIOError:
+            return False
+
+
+class AsyncioTests(NativeCase):
+    """On asyncio's own loop."""
+
+    def test_conversation(self) -> None:
+        """Bytes come and go, the first from elsewhere; the protocol hears how it was routed."""
+        self.connect(GET[:9])
+        self.send(GET[9:])
+        self.assertEqual(self.inner.got, GET)
+        self.inner.transport.write(bytearray(OK))
+        self.assertEqual(self.received(len(SEEN)), SEEN)
+        self.assertEqual((self.entered, self.desk.done), ([How.NEW], 1))
+
+    def test_writelines(self) -> None:
+        """Pieces go out in one."""
+        self.connect(GET)
+        self.inner.transport.writelines([OK[:9], memoryview(OK)[9:]])
+        self.assertEqual(self.received(len(SEEN)), SEEN)
+
+    def test_route_of_each_request(self) -> None:
+        """From the second request on, the route is what the desk says."""
+        host = self.connect(GET)
+        self.inner.transport.write(OK)
+        self.turn()
+        self.send(GET)
+        self.assertEqual((host.how, self.entered), (How.HIT, [How.NEW, How.HIT]))
+
+    def test_addresses_are_given(self) -> None:
+        """What the protocol may ask of its transport was given; the socket is not for it."""
+        self.connect()
+        transport = self.inner.transport
+        self.assertEqual(transport.get_extra_info("peername"), ("a", 1))
+        self.assertIsNone(transport.get_extra_info("socket"))
+
+    def test_client_leaves(self) -> None:
+        """The protocol hears once that its client has left."""
+        self.connect(GET)
+        self.inner.transport.write(OK)
+        self.received(len(SEEN))
+        self.client.close()
+        self.until(lambda: self.kept.ends)
+        self.turn()
+        self.assertEqual((self.inner.calls[-1], self.kept.ends), ("lost", 1))
+
+    def test_client_resets(self) -> None:
+        """A reset ends the connection once."""
+        self.connect(GET[:9])
+        self.send_reset()
+        self.until(lambda: self.kept.ends)
+        self.turn()
+        self.assertIn(self.inner.calls[-1], ("lost", "broken"))
+        self.assertEqual(self.kept.ends, 1)
+
+    def send_reset(self) -> None:
+        """Close the client's end with a RST, where there is such a thing."""
+        if self.family != socket.AF_UNIX:
+            linger = (1).to_bytes(4, "little") + bytes(4)
+            self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.client.close()
+
+    def test_gone_before_the_transport(self) -> None:
+        """A client that has gone before the transport is made is counted once."""
+        host = self.adopt(GET)
+        self.send_reset()
+        ours, self.ours = self.ours, None
+        ours.setblocking(False)
+        self.wait(self.loop.connect_accepted_socket(lambda: host, ours))
+        self.until(lambda: self.kept.ends or self.inner.got)
+        self.inner.transport.write(OK)
+        self.inner.transport.write(OK)
+        self.inner.transport.abort()
+        self.until(lambda: self.kept.ends)
+        self.turn()
+        self.assertEqual((self.inner.calls[0], self.kept.ends), ("made", 1))
+
+    def test_half_close(self) -> None:
+        """A client that sends no more gets its answer, and then the end."""
+        self.connect(GET)
+        self.client.shutdown(socket.SHUT_WR)
+        self.turn()
+        self.assertEqual(self.kept.ends, 0)
+        self.inner.transport.write(OK)
+        self.assertEqual(self.received(len(SEEN)), SEEN)
+        self.until(self.ended)
+        self.assertEqual(self.kept.ends, 1)
+
+    def test_protocol_closes(self) -> None:
+        """What was written is sent before the connection is closed."""
+        host = self.connect(UPGRADE)
+        self.inner.transport.write(SWITCHING)
+        self.received(len(SWITCHING) + len(b"X-How: NEW\r\n"))
+        size = 1 << 24
+        self.inner.transport.write(bytes(size))
+        self.inner.transport.close()
+        self.assertTrue(self.inner.transport.is_closing())
+        self.assertTrue(host.unsent())
+        self.assertEqual(len(self.received(size)), size)
+        self.until(self.ended)
+        self.until(lambda: self.kept.ends)
+
+    def test_protocol_aborts(self) -> None:
+        """An abort ends the connection at once; the protocol hears it."""
+        self.connect(GET)
+        self.inner.transport.abort()
+        self.assertTrue(self.inner.transport.is_closing())
+        self.until(lambda: self.kept.ends)
+        self.assertEqual(self.inner.calls, ["made", "lost"])
+
+    def test_calls_after_the_end(self) -> None:
+        """Whatever a protocol does with a transport that is over is harmless."""
+        self.connect(GET)
+        self.inner.transport.abort()
+        self.until(lambda: self.kept.ends)
+        transport = self.inner.transport
+        transport.write(b"late")
+        transport.pause_reading()
+        transport.resume_reading()
+        transport.set_write_buffer_limits(1)
+        transport.close()
+        transport.abort()
+        self.turn()
+        self.assertEqual((transport.get_write_buffer_size(), self.kept.ends), (0, 1))
+        self.assertEqual(self.complaints, [])
+
+    def test_backpressure_on_the_protocol(self) -> None:
+        """A protocol that writes faster than its client reads is told to pause, and to resume."""
+        self.connect(UPGRADE)
+        self.inner.transport.write(SWITCHING)
+        size = 1 << 24
+        self.inner.transport.write(bytes(size))
+        self.until(lambda: "pause" in self.inner.calls)
+        self.received(len(SWITCHING) + len(b"X-How: NEW\r\n") + size)
+        self.until(lambda: "resume" in self.inner.calls)
+
+    def test_backpressure_on_the_client(self) -> None:
+        """What a paused protocol does not want stays in the kernel, and comes later."""
+        self.connect(UPGRADE)
+        transport = self.inner.transport
+        transport.write(SWITCHING)
+        self.turn()
+        transport.pause_reading()
+        self.assertFalse(transport.is_reading())
+        self.client.send(b"more")
+        self.turn()
+        self.assertEqual(self.inner.got, UPGRADE)
+        transport.resume_reading()
+        self.until(lambda: self.inner.got == UPGRADE + b"more")
+
+    def test_pause_in_connection_made(self) -> None:
+        """A protocol that pauses when it is connected gets nothing, from elsewhere or not."""
+        self.inner.on["made"] = lambda: self.inner.transport.pause_reading()
+        self.client.send(GET[9:])
+        self.connect(GET[:9])
+        self.turn()
+        self.assertEqual(self.inner.got, b"")
+        self.inner.transport.resume_reading()
+        self.until(lambda: self.inner.got == GET)
+
+    def test_pause_in_the_first_data(self) -> None:
+        """A protocol that pauses at what was read elsewhere gets nothing after it."""
+        self.inner.on["data"] = lambda: self.inner.transport.pause_reading()
+        self.client.send(b"and this")
+        self.connect(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\nthis")
+        self.turn()
+        self.assertEqual(self.inner.got[-8:], b"\r\n\r\nthis")
+        self.inner.transport.resume_reading()
+        self.until(lambda: self.inner.got.endswith(b"thisand this"))
+
+    def test_prefix_comes_first(self) -> None:
+        """What was read elsewhere comes before what the socket has, however the loop turns."""
+        body = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\n"
+        self.client.send(b"b" * 2000)
+        self.connect(body + b"a" * 1000)
+        self.until(lambda: len(self.inner.got) == len(body) + 3000)
+        self.assertEqual(self.inner.got, body + b"a" * 1000 + b"b" * 2000)
+
+    def test_failure_in_connection_made(self) -> None:
+        """A protocol that raises when it is connected costs the connection, not a descriptor."""
+        self.inner.on["made"] = lambda: 1 / 0
+        host = self.adopt(GET)
+        ours, self.ours = self.ours, None
+        ours.setblocking(False)
+        self.wait(self.loop.connect_accepted_socket(lambda: host, ours))
+        self.until(lambda: self.kept.ends)
+        self.until(self.ended_somehow)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_failure_in_the_first_data(self) -> None:
+        """A protocol that raises at what was read elsewhere costs the connection."""
+        self.inner.on["data"] = lambda: 1 / 0
+        self.connect(GET)
+        self.until(lambda: self.kept.ends)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_failure_in_a_held_request(self) -> None:
+        """A protocol that raises at a request that was held back costs the connection."""
+        self.connect(GET + GET)
+        self.inner.on["data"] = lambda: 1 / 0
+        self.inner.transport.write(OK)
+        self.until(lambda: self.kept.ends)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_failure_in_later_data(self) -> None:
+        """And one that raises later costs it too."""
+        self.connect(GET[:9])
+        self.inner.on["data"] = lambda: 1 / 0
+        self.client.send(GET[9:])
+        self.until(lambda: self.kept.ends)
+        self.assertEqual((len(self.complaints), self.kept.ends), (1, 1))
+
+    def ended_somehow(self) -> bool:
+        """Whether the client sees the end, by FIN or RST."""
+        try:
+            return self.ended()
+        except ConnectionResetError:
+            return True
+
+    def test_departs(self) -> None:
+        """A request for another place takes the connection there; the client notices nothing."""
+        self.connect(GET)
+        self.inner.transport.write(OK)
+        self.received(len(SEEN))
+        self.client.send(ELSEWHERE)
+        self.until(lambda: self.kept.left)
+        sock, place, held = self.kept.left
+        with sock:
+            self.assertEqual((place, held), (3, ELSEWHERE))
+            self.assertEqual((self.inner.calls, self.kept.ends), (["made", "eof", "lost"], 1))
+            self.turn()
+            sock.setblocking(True)
+            sock.sendall(b"hello")
+            self.assertEqual(self.received(5), b"hello")
+            self.client.send(b"and back")
+            self.assertEqual(sock.recv(100), b"and back")
+
+    def test_departed_is_not_watched(self) -> None:
+        """After it has left, the loop does not see what happens on the connection."""
+        self.connect(GET)
+        self.inner.transport.write(OK)
+        self.received(len(SEEN))
+        self.client.send(ELSEWHERE)
+        self.until(lambda: self.kept.left)
+        self.turn()
+        sock = self.kept.left[0]
+        with sock:
+            inode = os.fstat(sock.fileno()).st_ino
+            self.client.send(b"x")
+            self.turn()
+            self.assertNotIn(f"ino:{inode:x} ", watched())
+        self.assertEqual(self.complaints, [])
+
+    def test_departs_when_flushed(self) -> None:
+        """It leaves only when the response is in the kernel, whole."""
+        self.connect(GET)
+        size = 1 << 24
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
+        self.inner.transport.write(head)
+        self.inner.transport.write(bytes(size))
+        self.client.send(ELSEWHERE)
+        self.turn()
+        self.assertIsNone(self.kept.left)
+        self.assertEqual(len(self.received(len(head) + 12 + size)), len(head) + 12 + size)
+        self.until(lambda: self.kept.left)
+        self.kept.left[0].close()
+
+    def test_lost_before_flushed(self) -> None:
+        """A client that goes before its response is in the kernel is lost, once."""
+        self.connect(GET)
+        size = 1 << 24
+        self.inner.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        self.inner.transport.write(bytes(size))
+        self.client.send(ELSEWHERE)
+        self.turn()
+        self.send_reset()
+        self.until(lambda: self.kept.ends)
+        self.turn()
+        self.assertEqual((self.kept.left, self.kept.ends), (None, 1))
+
+    def test_no_descriptor_left(self) -> None:
+        """When there is no descriptor to move with, the connection ends, and is counted once."""
+        self.connect(GET)
+        self.inner.transport.write(OK)
+        self.received(len(SEEN))
+
+        def dup(descriptor: int) -> int:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        self.patch(os, "dup", dup)
+        self.client.send(ELSEWHERE)
+        self.until(lambda: self.kept.ends)
+        self.turn()
+        self.assertEqual((self.inner.calls[-1], self.kept.left), ("lost", None))
+        self.assertEqual(self.kept.ends, 1)
+
+    def test_drain_before_the_transport(self) -> None:
+        """An idle connection that comes to a draining worker goes on, and is not lost."""
+        host = self.adopt()
+        self.desk.draining = True
+        self.assertFalse(host.gate.drain())
+        ours, self.ours = self.ours, None
+        ours.setblocking(False)
+        self.wait(self.loop.connect_accepted_socket(lambda: host, ours))
+        self.until(lambda: self.kept.left)
+        self.assertEqual(self.kept.left[1:], (0, b""))
+        self.kept.left[0].close()
+
+    def test_drain_with_a_request(self) -> None:
+        """A request that comes to a draining worker is served before the connection goes on."""
+        self.desk.draining = True
+        self.connect(GET)
+        self.assertEqual(self.inner.got, GET)
+        self.inner.transport.write(OK)
+        self.until(lambda: self.kept.left)
+        self.assertEqual(self.kept.left[1:], (0, b""))
+        self.kept.left[0].close()
+
+    def test_upgrade(self) -> None:
+        """A protocol may put another in its place; what follows goes to that one."""
+        self.connect(UPGRADE)
+        successor = Inner()
+        self.inner.transport.set_protocol(successor)
+        self.inner.transport.write(SWITCHING)
+        self.received(len(SWITCHING) + len(b"X-How: NEW\r\n"))
+        self.client.send(b"frames")
+        self.until(lambda: successor.got == b"frames")
+        self.client.close()
+        self.until(lambda: self.kept.ends)
+        self.assertEqual(successor.calls[-1], "lost")
+
+    def test_leaves_nothing_behind(self) -> None:
+        """Of a connection that is over, the collector leaves no host and no protocol."""
+        host: Any = self.connect(GET)
+        self.inner.transport.write(OK)
+        self.client.close()
+        self.until(lambda: self.kept.ends)
+        self.turn()
+        gone = [weakref.ref(host), weakref.ref(self.inner)]
+        self.kept.transport = host = None
+        self.inner = Inner()
+        gc.collect()
+        self.assertEqual([ref() for ref in gone], [None, None])
+
+
+def watched() -> str:
+    """What the epoll descriptors of this process watch (proc(5), fdinfo)."""
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{number}") == "anon_inode:[eventpoll]":
+                with open(f"/proc/self/fdinfo/{number}") as info:
+                    found.append(info.read())
+        except OSError:
+            continue
+    return "".join(found)
+
+
+class UvloopTests(AsyncioTests):
+    """On uvloop."""
+
+    loop_name = "uvloop"
+
+
+class AsyncioUNIXTests(AsyncioTests):
+    """Over UNIX sockets."""
+
+    family = socket.AF_UNIX
+
+
+class UvloopUNIXTests(UvloopTests):
+    """Over UNIX sockets, on uvloop."""
+
+    family = socket.AF_UNIX
