@@ -1,14 +1,21 @@
-"""``python -m txsticky``: the command of ``twist txsticky`` without plugin discovery."""
+"""
+``python -m txsticky``: the command of ``twist txsticky`` without plugin discovery; and ``ctl``,
+which speaks to a running cluster.
+"""
 
 from __future__ import annotations
 
 import sys
 
-from .plugin import run
-
 
 def main() -> None:
     """Run the command."""
+    if sys.argv[1:2] == ["ctl"]:
+        from .admin import ctl  # it needs nothing of what the server needs, and starts at once
+
+        sys.exit(ctl.main(sys.argv[2:]))
+    from .plugin import run
+
     run(sys.argv[1:])
 
 

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import json
 import os
-import signal
 import socket
 import stat
 from collections.abc import Callable
@@ -25,171 +24,12 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 
-from ..core.pool import State
-from ..core.stages import Phase
 from ..errors import ListenError
-from ..handle import WorkerHandle
-from .history import History
-from .state import Managed, look
-from .verbs import VERBS
+from .steering import Answer
 
 #: Seconds after which a silent client is hung up on.
 PATIENCE: Final = 60.0
-#: Keys of the table that are shown: the last ones used.
-KEYS_SHOWN: Final = 1000
 BACKLOG: Final = 16
-
-Answer = dict[str, Any]
-
-
-class Refused(Exception):
-    """A request that is not done; its text is a sentence for the operator."""
-
-
-class Control:
-    """
-    Does what the operator says.
-
-    :param cluster: what is steered.
-    :param history: knows what a moment cannot show.
-    """
-
-    def __init__(self, cluster: Managed, history: History) -> None:
-        self._cluster = cluster
-        self._history = history
-        self._log = cluster.journal.log
-        self._actions: dict[str, Callable[..., Answer]] = {
-            "status": self._status,
-            "workers": self._workers,
-            "table": self._table,
-            "drain": self._drain,
-            "kill": self._kill,
-            "add": self._add,
-            "remove": self._remove,
-            "reload": self._reload,
-            "stop": self._stop,
-        }
-
-    def answer(self, line: bytes) -> Answer:
-        """Do what a line asks for, and tell what came of it."""
-        try:
-            return {"ok": True, **self._act(line)}
-        except Refused as why:
-            return {"ok": False, "error": str(why)}
-
-    def _act(self, line: bytes) -> Answer:
-        try:
-            request = json.loads(line)
-        except (ValueError, RecursionError):
-            request = None
-        if not isinstance(request, dict):
-            raise Refused('A request is one JSON object in a line, such as {"verb": "status"}.')
-        name = request.get("verb")
-        verb = next((verb for verb in VERBS if verb.name == name), None)
-        if verb is None:
-            known = ", ".join(verb.name for verb in VERBS)
-            raise Refused(f"There is no verb {name!r}; there are: {known}.")
-        action = self._actions[verb.name]
-        return action(self._handle(request.get("worker"))) if verb.worker else action()
-
-    def _handle(self, number: object) -> WorkerHandle:
-        """The worker that a number means: of several, the one that gets new connections."""
-        primary = self._cluster.primary
-        if type(number) is not int:
-            raise Refused("This verb needs the number of a worker, such as 2.")
-        handles = [handle for handle in primary.handles.values() if handle.slot == number]
-        if not handles:
-            known = ", ".join(
-                str(slot) for slot in sorted({h.slot for h in primary.handles.values()})
-            )
-            raise Refused(f"There is no worker {number}; there are: {known or 'none'}.")
-        ready = [member.id for member in primary.pool.in_state(State.READY)]
-        return max(handles, key=lambda handle: (handle.id in ready, handle.id))
-
-    # ------------------------------------------------------------------ to look
-
-    def _status(self) -> Answer:
-        return {"state": look(self._cluster, self._history).to_json()}
-
-    def _workers(self) -> Answer:
-        state = self._status()["state"]
-        return {"workers": state["workers"], "pauses": state["pauses"]}
-
-    def _table(self) -> Answer:
-        primary = self._cluster.primary
-        bound = primary.table.items()
-        slots = {handle.id: handle.slot for handle in primary.handles.values()}
-        shown = [
-            {"key": key.decode(errors="backslashreplace"), "worker": slots.get(id), "id": id}
-            for key, id in bound[: -KEYS_SHOWN - 1 : -1]
-        ]
-        return {"size": len(bound), "keys": shown}
-
-    # ----------------------------------------------------------------- to steer
-
-    def _drain(self, handle: WorkerHandle) -> Answer:
-        self._while_running()
-        member = self._cluster.primary.pool.get(handle.id)
-        if member is None or member.state is not State.READY:
-            state = member.state.value if member else "gone"
-            raise Refused(f"Worker {handle.slot} is {state}; only one that is ready is drained.")
-        self._tell("drain", handle)
-        self._cluster.supervisor.drain(handle.id)
-        return {"text": f"Worker {handle.slot} finishes once its successor is ready."}
-
-    def _kill(self, handle: WorkerHandle) -> Answer:
-        self._tell("kill", handle)
-        handle.send_signal(signal.SIGKILL)
-        return {"text": f"Worker {handle.slot} (pid {handle.process.pid}) is killed."}
-
-    def _add(self) -> Answer:
-        return self._scale(1)
-
-    def _remove(self) -> Answer:
-        if len(self._cluster.supervisor.fleet.slots) == 1:
-            raise Refused("The last worker stays; `stop` stops the cluster.")
-        return self._scale(-1)
-
-    def _scale(self, delta: int) -> Answer:
-        self._while_running()
-        self._tell("add" if delta > 0 else "remove")
-        self._cluster.supervisor.scale(delta)
-        wanted = len(self._cluster.supervisor.fleet.slots)
-        return {"text": f"The number of workers is {wanted}.", "wanted": wanted}
-
-    def _reload(self) -> Answer:
-        self._while_running()
-        self._tell("reload")
-        fleet = self._cluster.supervisor.fleet
-        another = fleet.reloading
-        self._cluster.supervisor.reload()
-        if another:
-            text = "A reload is under way; another one follows it."
-        else:
-            text = f"The reload begins: generation {fleet.generation}."
-        return {"text": text, "generation": fleet.generation + another}
-
-    def _stop(self) -> Answer:
-        self._tell("stop")
-        again = self._cluster.supervisor.fleet.phase is not Phase.RUNNING
-        self._cluster.stop(graceful=True)
-        return {"text": "The cluster stops at once." if again else "The cluster stops."}
-
-    def _while_running(self) -> None:
-        if self._cluster.supervisor.fleet.phase is not Phase.RUNNING:
-            raise Refused("The cluster is being stopped.")
-
-    def _tell(self, verb: str, handle: WorkerHandle | None = None) -> None:
-        if handle is None:
-            self._log.info("The operator says: {verb}.", verb=verb)
-            return
-        self._log.info(
-            "The operator says: {verb} worker {slot} (id {id}).",
-            verb=verb,
-            slot=handle.slot,
-            id=handle.id,
-            generation=handle.generation,
-        )
 
 
 class ControlConnection(LineOnlyReceiver, TimeoutMixin):
@@ -270,15 +110,16 @@ def _identity(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def listen(path: str, control: Control, reactor: Any) -> IListeningPort:
+def listen(path: str, answer: Callable[[bytes], Answer], reactor: Any) -> IListeningPort:
     """
     Open the control socket, for this user alone.
 
     A socket that nobody answers at, left by a cluster that was killed, is replaced.
 
+    :param answer: answers a line.
     :raises ListenError: another cluster answers there, or it cannot be.
     """
-    port = _Port(os.fsencode(path), _Factory(control.answer), BACKLOG, 0o600, reactor)
+    port = _Port(os.fsencode(path), _Factory(answer), BACKLOG, 0o600, reactor)
     directory = -1
     try:
         # Two clusters that start at the same moment look one after the other.

@@ -12,12 +12,15 @@ from typing import Final
 
 import attrs
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
 from ..core.route import How
 from ..handle import WorkerHandle
 from ..primary import Primary
 from ..system import System
 from .usage import Usage, usage_of
+
+log = Logger()
 
 #: Seconds between two looks, and how many of them are kept.
 PERIOD: Final = 1.0
@@ -113,7 +116,7 @@ class History:
         self._counts: list[int] = self._count()
         self._paces: dict[int, Pace] = {}
         self._past: dict[int, Totals] = {}
-        self._ticker = LoopingCall(self.look)
+        self._ticker = LoopingCall(self._tick)
         self._ticker.clock = system.reactor
 
     def start(self) -> None:
@@ -124,6 +127,13 @@ class History:
         """Look no more."""
         if self._ticker.running:
             self._ticker.stop()
+
+    def _tick(self) -> None:
+        try:
+            self.look()
+            self._looked()
+        except Exception:
+            log.failure("The cluster could not be looked at.")  # the next look may do better
 
     def look(self) -> None:
         """Look once."""
@@ -142,7 +152,6 @@ class History:
         connections = sum(member.live for member in self._primary.pool.members)
         point = [self.wall(), requests, connections, *rates]
         self.points.append([round(value, 2) for value in point])
-        self._looked()
 
     def pace(self, id: int) -> Pace:
         """How fast a worker of the primary's goes."""

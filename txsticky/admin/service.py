@@ -6,9 +6,10 @@ from typing import Any
 
 from ..errors import ConfigError, ListenError
 from ..ports import open_port
-from .control import Control, listen
+from .control import listen
 from .history import History
 from .state import ClusterState, Managed, look
+from .steering import Steering
 
 
 class Admin:
@@ -27,8 +28,9 @@ class Admin:
         config = cluster.config
         try:
             if config.control is not None:
-                control = Control(cluster, self._history)
-                self._ports.append(listen(config.control, control, cluster.system.reactor))
+                steering = Steering(cluster, self._history)
+                port = listen(config.control, steering.answer, cluster.system.reactor)
+                self._ports.append(port)
             if config.status is not None:
                 self._serve(config.status)
         except BaseException:

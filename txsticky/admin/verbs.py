@@ -33,3 +33,11 @@ VERBS: Final = (
     Verb("reload", "Replace all workers, one by one."),
     Verb("stop", "Stop the cluster gracefully; said twice, quickly."),
 )
+
+#: The options of ``txsticky ctl``, and what they are for.
+OPTIONS: Final = {
+    "--control": "the cluster's control socket",
+    "--json": "print the answer as JSON",
+    "--shell-completion": "print what makes a shell complete this command",
+    "--help": "show this, and exit",
+}

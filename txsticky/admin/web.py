@@ -30,6 +30,8 @@ from .state import ClusterState
 #: Pages that may be open at the same time.
 VIEWERS: Final = 100
 BACKLOG: Final = 128
+#: Bytes of the largest view, with room to spare.
+LARGEST: Final = 1 << 22
 
 # The page needs nothing from elsewhere, and the browser holds it to that.
 POLICY: Final = (
@@ -116,7 +118,7 @@ class StatusSite(Site):
 
 @implementer(IPushProducer)
 class Viewer(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no type hints
-    """One open page. Nothing that it says is listened to."""
+    """One open page."""
 
     factory: Viewers
     behind = False
@@ -132,6 +134,10 @@ class Viewer(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no 
         self.unregisterProducer()  # twisted.web's HTTPChannel, which is done with this connection
         self.registerProducer(self, True)
         self.factory.joined(self)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """There is nothing that a page could have to say."""
+        self.sendClose(1008, "This page is read-only.")
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Show no more."""
@@ -169,7 +175,8 @@ class Viewers(WebSocketServerFactory):  # type: ignore[misc]  # autobahn has no 
         super().__init__(reactor=reactor)
         self.setProtocolOptions(
             maxConnections=VIEWERS,
-            maxMessagePayloadSize=1024,
+            maxFramePayloadSize=1024,  # received
+            maxMessagePayloadSize=LARGEST,  # received and sent
             autoPingInterval=20,
             autoPingTimeout=20,
         )
