@@ -272,6 +272,20 @@ def makeService(options: Options) -> Command:
     return Command(options.config)
 
 
+class CommandOptions(Options):
+    """What the command takes without ``twist``, which has this option itself."""
+
+    optParameters = [["log-format", None, "text", "How the log is written: text or json"]]
+
+    def postOptions(self) -> None:
+        """Check this option, too."""
+        if self["log-format"] not in ("text", "json"):
+            raise usage.UsageError(
+                f"--log-format cannot be {self['log-format']!r}: one of text json."
+            )
+        super().postOptions()
+
+
 def run(arguments: Sequence[str]) -> None:
     """Run the command without `twist`: the same options, no plugin discovery."""
     from twisted.logger import (
@@ -282,7 +296,9 @@ def run(arguments: Sequence[str]) -> None:
         textFileLogObserver,
     )
 
-    options = Options()
+    from .logs import json_observer
+
+    options = CommandOptions()
     try:
         options.parseOptions(list(arguments))
     except usage.UsageError as error:
@@ -292,7 +308,8 @@ def run(arguments: Sequence[str]) -> None:
     from twisted.internet import reactor
 
     predicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
-    observer = FilteringLogObserver(textFileLogObserver(sys.stdout), [predicate])
+    make = json_observer if options["log-format"] == "json" else textFileLogObserver
+    observer = FilteringLogObserver(make(sys.stdout), [predicate])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     service.startService()
 
