@@ -109,9 +109,10 @@ class WorkerDesk:
         return decision if isinstance(decision, Route) else None
 
     def _others(self) -> bool:
-        return any(
-            member.id != self._worker.id and member.state is State.READY
-            for member in self._worker.pool.members
+        """Whether somebody else could serve a request: nobody, when the whole cluster stops."""
+        worker = self._worker
+        return not worker.final and any(
+            member.id != worker.id and member.state is State.READY for member in worker.pool.members
         )
 
     def extra_headers(self, head: Head, secure: bool, how: How) -> bytes:
