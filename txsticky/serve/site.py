@@ -59,6 +59,7 @@ class StickySite(server.Site):
     """
 
     displayTracebacks = False
+    noisy = False
 
     def __init__(
         self,
