@@ -22,8 +22,6 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
@@ -33,6 +31,7 @@ from .config import Config, endpoint_string
 from .core.lifecycle import Fleet
 from .errors import ListenError
 from .handover import state_of, take_fleet, take_primary, take_workers
+from .ports import open_port
 from .primary import Primary
 from .supervisor import Supervisor
 from .system import System, account
@@ -110,9 +109,7 @@ class Cluster(Service):
                 port = InheritedPort(inherited.pop(listen)) if listen in inherited else None
                 self.acceptors.append(self._accept(number, port or self._listen(listen)))
             if self.config.status is not None or self.config.control is not None:
-                from .admin.service import Admin
-
-                self._admin = Admin(self)
+                self._open_admin(taking_over=bool(state))
         except BaseException:
             self._close_ports()
             raise
@@ -148,22 +145,8 @@ class Cluster(Service):
         The endpoint opens the socket (and removes it, if it is a UNIX one); accepting is ours.
         """
         factory = _Listener()
-        failures: list[Any] = []
-        ports: list[Any] = []
-        try:
-            endpoint = serverFromString(
-                self.system.reactor, endpoint_string(listen, self.config.backlog)
-            )
-            endpoint.listen(factory).addCallbacks(ports.append, failures.append)
-        except Exception as error:
-            raise ListenError(endpoint=listen, reason=_reason(error)) from None
-        if failures:
-            raise ListenError(endpoint=listen, reason=_reason(failures[0].value))
-        if not ports:
-            raise ListenError(
-                endpoint=listen, reason="this kind of endpoint does not listen at once"
-            )
-        port = ports[0]
+        endpoint = endpoint_string(listen, self.config.backlog)
+        port: Any = open_port(self.system.reactor, endpoint, factory, listen)
         if getattr(port, "factory", None) is not factory:
             port.stopListening()
             raise ListenError(
@@ -180,6 +163,21 @@ class Cluster(Service):
         sock = socket.socket(fileno=os.dup(port.fileno()))
         sock.listen(self.config.backlog)
         return Acceptor(sock, number, self.primary.reception)
+
+    def _open_admin(self, taking_over: bool) -> None:
+        """
+        Open the status site and the control socket.
+
+        :param taking_over: a cluster runs here already: it goes on without them rather than end.
+        """
+        from .admin.service import Admin
+
+        try:
+            self._admin = Admin(self)
+        except ListenError as error:
+            if not taking_over:
+                raise
+            log.error("{error}", error=error)
 
     def _set_defer(self, waits: bool) -> None:
         for acceptor in self.acceptors:
@@ -254,11 +252,12 @@ class Cluster(Service):
         self.on_ended(code, reason)
 
     def _close(self) -> Deferred[Any]:
+        closing = [self._close_ports()]
         if self._admin is not None:
-            self._admin.close()
+            closing.append(self._admin.close())
             self._admin = None
         self.primary.close()
-        return self._close_ports()
+        return DeferredList(closing)
 
     def _close_ports(self) -> Deferred[Any]:
         for acceptor in self.acceptors:
@@ -266,9 +265,3 @@ class Cluster(Service):
         closing = [maybeDeferred(port.stopListening) for port in self.ports]
         self.acceptors, self.ports = [], []
         return DeferredList(closing)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, CannotListenError):
-        return str(getattr(error.socketError, "strerror", None) or error.socketError)
-    return str(error) or type(error).__name__

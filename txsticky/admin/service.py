@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+
 from ..errors import ConfigError, ListenError
 from ..ports import open_port
 from .control import listen
@@ -38,14 +40,14 @@ class Admin:
             raise
         self._history.start()
 
-    def close(self) -> None:
-        """Serve no more."""
+    def close(self) -> Deferred[Any]:
+        """Serve no more; fires when the ports are closed."""
         self._history.stop()
-        for port in self._ports:
-            port.stopListening()
+        closing = [maybeDeferred(port.stopListening) for port in self._ports]
         self._ports.clear()
         if self._viewers is not None:
             self._viewers.close()
+        return DeferredList(closing)
 
     def _look(self) -> ClusterState:
         return look(self._cluster, self._history)
