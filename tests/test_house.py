@@ -28,6 +28,7 @@ FLOORS = (
     {"peek", "gated", "connection", "api", "bus", "desk"},
     {"acceptor", "frontdesk", "secure", "pipe", "upgrade"},
     {"handle", "door", "serve", "socketio", "demo"},
+    {"drain"},
     {"primary", "worker"},
     {"supervisor", "handover", "boot", "signals", "notify"},
     {"admin", "check"},

@@ -32,13 +32,13 @@ from .core.table import Table
 from .core.wire import Handoff, Kind, Peer, decode_json, pack_handoff, unpack
 from .descriptor import adopt, begin, open_socket
 from .desk import WorkerDesk
+from .drain import Drain
 from .errors import MailboxFull, WireError
 from .gate import Gate
 from .gated import GatedServer, GatedUNIXServer
 from .mailbox import MailboxTransport
 from .pipe import RelayedServer
 from .serve import Serving
-from .socketio.sessions import drain as end_sessions
 from .socketio.sessions import tag_all
 
 log = Logger()
@@ -49,9 +49,6 @@ FRONT_DESK = 0
 #: heartbeat).
 REPORT_SOON = 0.05
 HEARTBEAT = 0.5
-#: Seconds without a connection after which a draining worker leaves: a polling client has none
-#: between two polls.
-QUIET = 1.0
 
 
 class Worker:
@@ -86,10 +83,7 @@ class Worker:
         self._report: Any = None
         self._beat_due = 0.0
         self._lag = 0.0
-        #: Whether the whole cluster stops, so that there is nobody to give a connection to.
-        self.final = False
-        self._quiet_since = 0.0
-        self._leaving = False
+        self._drain = Drain(self, reactor)
         self._exiting = False
         self._waiting: collections.deque[Callable[[], None]] = collections.deque()
         self._retire_after = _limit(config)
@@ -131,7 +125,7 @@ class Worker:
         self.channel.send_json(
             Kind.FAILED, reason=f"The application did not start: {failure.getErrorMessage()}"
         )
-        self._reactor.callLater(0, self._exit, 3)
+        self._reactor.callLater(0, self.leave, 3)
 
     # ---------------------------------------------------------------- mailbox
 
@@ -206,6 +200,8 @@ class Worker:
         """The connection is no longer here."""
         self.live.discard(connection)
         self.changed()
+        if self._drain.under_way and not self.live:
+            self._reactor.callLater(0, self._drain.look)
 
     # ------------------------------------------------------------------- give
 
@@ -276,7 +272,7 @@ class Worker:
             fields = decode_json(body)
             self.drain(fields["seconds"], fields["final"])
         elif kind is Kind.GO:
-            self._exit(0)
+            self._drain.withdrawn()
         elif kind is Kind.ROTATE:
             self.serving.reopen_logs()
         elif kind is Kind.MESSAGE:
@@ -305,9 +301,7 @@ class Worker:
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
-        # What was put into the mailbox is ours to serve, for nobody else can.
-        while self.mailbox.read_one():
-            pass
+        self.take_all()  # what was put into the mailbox is ours to serve, for nobody else can
         while self._waiting:
             self._waiting.popleft()()
         self.desk.unconfirmed = 0
@@ -339,8 +333,7 @@ class Worker:
         self._beat_due = now + HEARTBEAT
         self._reactor.callLater(HEARTBEAT, self._beat)
         self.changed()
-        if self._leaving:
-            self._leave_if_quiet(now)
+        self._drain.look()
 
     def request_done(self) -> None:
         """One more request is answered; at the limit ask to be replaced."""
@@ -351,71 +344,21 @@ class Worker:
     # ------------------------------------------------------------------ drain
 
     def drain(self, seconds: float, final: bool) -> None:
-        """
-        Serve what is here to its end, give idle connections away, and leave.
+        """Serve what is here to its end, and leave; see `Drain.begin`."""
+        self._drain.begin(seconds, final)
 
-        :param seconds: by then the worker leaves whatever is still open.
-        :param final: the whole cluster stops: idle connections are closed, for nobody is left to
-            take them.
-        """
-        self.final = self.final or final
-        self._reactor.callLater(seconds, self._say_done)
-        if not self._leaving:
-            self._leaving = True
-            self.desk.draining = True
-            self.desk.changed()
-            end_sessions(0 if final else 0.8 * seconds)
-            lasting = [c for c in list(self.live) if not self._let_go(c)]
-            for index, connection in enumerate(lasting):
-                # Long-lived ones are closed one by one over most of the time, so that their clients
-                # do not come back as a herd.
-                self._reactor.callLater(
-                    0.8 * seconds * index / len(lasting), self._close, connection
-                )
-        self._quiet_since = 0.0
-        self._leave_if_quiet(time.monotonic())
+    @property
+    def final(self) -> bool:
+        """Whether the whole cluster stops, so that there is nobody to give a connection to."""
+        return self._drain.final
 
-    def _let_go(self, connection: Connection) -> bool:
-        """
-        Whether the connection will leave by itself: it is idle, or at the end of its response.
-        """
-        transport = connection.transport
-        if hasattr(transport, "let_go"):
-            return bool(transport.let_go(self.final))
-        gate = getattr(transport, "gate", None)
-        if gate is None:
-            return False
-        if self.final and gate.exchange.idle:
-            gate.finish()
-            return True
-        return bool(gate.drain()) or not gate.exchange.tunnel
+    def take_all(self) -> None:
+        """Take everything out of the mailbox."""
+        while self.mailbox.read_one():
+            pass
 
-    def _close(self, connection: Connection) -> None:
-        transport = connection.transport
-        if connection not in self.live or transport is None:
-            return
-        if not self.serving.close_politely(transport.protocol):
-            transport.loseConnection()
-
-    def _leave_if_quiet(self, now: float) -> None:
-        if self.live:
-            self._quiet_since = 0.0
-        elif self.final:
-            self._say_done()
-        elif not self._quiet_since:
-            self._quiet_since = now
-        elif now - self._quiet_since >= QUIET:
-            self._say_done()
-
-    def _say_done(self) -> None:
-        # What comes from here on is for others to serve: the primary takes it out again.
-        self.mailbox.stopReading()
-        if self.channel.connected:
-            self.channel.send(Kind.DONE)
-        else:
-            self._exit(0)
-
-    def _exit(self, status: int) -> None:
+    def leave(self, status: int) -> None:
+        """Stop the application, and end the process with this status."""
         if self._exiting:
             return
         self._exiting = True
@@ -424,10 +367,10 @@ class Worker:
         stopping.addErrback(
             lambda failure: log.failure("The application did not stop cleanly.", failure)
         )
-        stopping.addBoth(lambda _: self._leave(status))
-        self._reactor.callLater(5, self._leave, status)
+        stopping.addBoth(lambda _: self._stop(status))
+        self._reactor.callLater(5, self._stop, status)
 
-    def _leave(self, status: int) -> None:
+    def _stop(self, status: int) -> None:
         exit_status.value = max(exit_status.value, status)
         if self._reactor.running:
             self._reactor.stop()

@@ -1,0 +1,123 @@
+"""
+How a worker leaves: what it holds is served to its end, given away or closed, and then it goes.
+
+What is pinned to a draining worker still comes to it: its sessions end one by one, and its
+long-lived connections are closed one by one, so that their clients do not come back as a herd.  For
+the rest of its time it is withdrawn: nothing comes any more, and what is under way may finish.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from .core.wire import Kind
+from .socketio.sessions import drain as end_sessions
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .worker import Worker
+
+#: The part of its time for which a draining worker gets what is pinned to it.
+PINNED = 0.8
+#: Seconds without a connection after which it leaves sooner: a polling client has none between two
+#: polls.
+QUIET = 1.0
+
+
+class Drain:
+    """
+    The end of one worker.
+
+    :param worker: which.
+    :param reactor: the reactor that serves it.
+    """
+
+    def __init__(self, worker: Worker, reactor: Any) -> None:
+        #: Whether it has begun.
+        self.under_way = False
+        #: Whether the whole cluster stops, so that there is nobody to give a connection to.
+        self.final = False
+        self._worker = worker
+        self._reactor = reactor
+        self._withdrawn = False
+        self._quiet_since = 0.0
+
+    def begin(self, seconds: float, final: bool) -> None:
+        """
+        Begin, or hurry.
+
+        :param seconds: by then the worker leaves whatever is still open.
+        :param final: the whole cluster stops: idle connections are closed.
+        """
+        worker = self._worker
+        self.final = self.final or final
+        self._reactor.callLater(seconds, worker.leave, 0)
+        lasting = [c for c in list(worker.live) if not self._let_go(c)]
+        if not self.under_way:
+            self.under_way = True
+            worker.desk.draining = True
+            worker.desk.changed()
+            spread = PINNED * seconds
+            end_sessions(0 if final else spread)
+            for index, connection in enumerate(lasting):
+                self._reactor.callLater(spread * index / len(lasting), self._close, connection)
+            self._reactor.callLater(spread, self._last_part)
+        self.look()
+
+    def _let_go(self, connection: Connection) -> bool:
+        """
+        Whether the connection will leave by itself: it is idle, or at the end of its response.
+        """
+        transport = connection.transport
+        if hasattr(transport, "let_go"):
+            return bool(transport.let_go(self.final))
+        gate = getattr(transport, "gate", None)
+        if gate is None:
+            return False
+        if self.final and gate.exchange.idle:
+            gate.finish()
+            return True
+        return bool(gate.drain()) or not gate.exchange.tunnel
+
+    def _close(self, connection: Connection) -> None:
+        transport = connection.transport
+        if connection not in self._worker.live or transport is None:
+            return
+        if not self._worker.serving.close_politely(transport.protocol):
+            transport.loseConnection()
+
+    def _last_part(self) -> None:
+        """Nothing more is to come here, and what has become long-lived since ends now."""
+        self._withdraw()
+        for connection in list(self._worker.live):
+            if not self._let_go(connection):
+                self._close(connection)
+
+    def _withdraw(self) -> None:
+        """Have the primary route nothing here any more; it answers with GO."""
+        self._worker.channel.send(Kind.DONE)
+
+    def withdrawn(self) -> None:
+        """The primary routes nothing here any more; nor does this worker."""
+        worker = self._worker
+        self._withdrawn = True
+        worker.pool.set_gone(worker.id)
+        worker.table.forget(worker.id)
+        worker.desk.changed()
+        self.look()
+
+    def look(self) -> None:
+        """Leave if there is nothing left to do."""
+        if not self.under_way or self._worker.live:
+            self._quiet_since = 0.0
+            return
+        now = time.monotonic()
+        if self.final or self._withdrawn:
+            self._worker.take_all()
+            if not self._worker.live:
+                self._worker.leave(0)
+        elif not self._quiet_since:
+            self._quiet_since = now
+        elif now - self._quiet_since >= QUIET:
+            self._withdraw()
