@@ -171,11 +171,6 @@ class Primary:
     # ---------------------------------------------------------------- parking
 
     @property
-    def routing(self) -> bool:
-        """Whether connections are routed: no longer kept until the first workers are ready."""
-        return not self.beginning
-
-    @property
     def parked(self) -> int:
         """How many connections wait for a worker."""
         return len(self._parked)

@@ -29,12 +29,12 @@ class Admin:
         self._history = History(cluster.system, cluster.primary, self._looked)
         config = cluster.config
         try:
+            if config.status is not None:
+                self._serve(config.status)
             if config.control is not None:
                 steering = Steering(cluster, self._history)
                 port = listen(config.control, steering.answer, cluster.system.reactor)
                 self._ports.append(port)
-            if config.status is not None:
-                self._serve(config.status)
         except BaseException:
             self.close()
             raise

@@ -220,7 +220,7 @@ def look(cluster: Managed, history: History) -> ClusterState:
         balance=cluster.config.balance,
         listen=tuple(map(shown, cluster.addresses())),
         phase=fleet.phase.value,
-        routing=primary.routing,
+        routing=not primary.beginning,
         generation=fleet.generation,
         reloading=fleet.reloading,
         wanted=len(fleet.slots),

@@ -111,7 +111,6 @@ class Steering:
         if member is None or member.state is not State.READY:
             state = member.state.value if member else "gone"
             raise Refused(f"Worker {handle.slot} is {state}; only one that is ready is drained.")
-        self._tell("drain", handle)
         self._cluster.supervisor.drain(handle.id)
         return {"text": f"Worker {handle.slot} finishes once its successor is ready."}
 
