@@ -151,8 +151,8 @@ class FrameTests(SynchronousTestCase):
 
     def test_limit(self) -> None:
         """A body of just the limit passes; one byte more is refused before the body has come."""
-        self.assertEqual(FrameReader(3).feed(encode(Kind.CALL, b"abc")), [(Kind.CALL, b"abc")])
-        error = self.assertRaises(WireError, FrameReader(3).feed, encode(Kind.CALL, b"abcd")[:5])
+        self.assertEqual(FrameReader(3).feed(encode(Kind.GO, b"abc")), [(Kind.GO, b"abc")])
+        error = self.assertRaises(WireError, FrameReader(3).feed, encode(Kind.GO, b"abcd")[:5])
         self.assertIn("4 bytes", str(error))
 
     def test_unknown_kind(self) -> None:

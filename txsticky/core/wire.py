@@ -176,10 +176,8 @@ class Kind(enum.IntEnum):
     SUBSCRIBE = 14  # worker -> primary: this worker listens to a topic
     UNSUBSCRIBE = 15  # worker -> primary: it does so no longer
     MESSAGE = 16  # primary -> worker: a bus message
-    CALL = 17  # either way: a question that wants an answer
-    ANSWER = 18  # either way: the answer
-    RETIRE = 19  # worker -> primary: it has served its share, replace it
-    LOST = 20  # primary -> worker: so many messages of a topic did not reach it
+    RETIRE = 17  # worker -> primary: it has served its share, replace it
+    LOST = 18  # primary -> worker: so many messages of a topic did not reach it
 
 
 #: The longest topic of the bus, in bytes.
