@@ -7,7 +7,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -29,12 +29,17 @@ DEFAULT_STICKY = "sid"
 
 def _number(low: float, high: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
     def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if not (isinstance(value, int | float) and low <= value <= high):
-            raise ConfigError(
-                option=_option(attribute), value=value, hint=f"from {low:g} to {high:g}"
-            )
+        whole = isinstance(attribute.default, int)
+        if not (isinstance(value, int if whole else int | float) and low <= value <= high):
+            kind = "a whole number" if whole else "a number"
+            hint = f"{kind} from {low:g} to {high:g}"
+            raise ConfigError(option=_option(attribute), value=value, hint=hint)
 
     return check
+
+
+def _several(value: str | Iterable[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _one_of(*names: str) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
@@ -78,7 +83,7 @@ def default_workers(environ: Mapping[str, str]) -> int:
     """
     text = environ.get("WEB_CONCURRENCY", "")
     if text:
-        if not text.isdigit() or not 1 <= int(text) <= 512:
+        if not text.isdecimal() or not 1 <= int(text) <= 512:
             raise ConfigError(
                 option="WEB_CONCURRENCY", value=text, hint="a whole number from 1 to 512"
             )
@@ -93,7 +98,7 @@ def endpoint_string(listen: str, backlog: int) -> str:
 
     :param listen: `8080`, `host:8080`, `[::1]:8080`, or an endpoint string, which stays as it is.
     """
-    if listen.isdigit():
+    if listen.isdecimal():
         return f"tcp:{listen}:backlog={backlog}"
     found = re.fullmatch(r"\[([0-9A-Fa-f:.]+)\]:(\d+)", listen)
     if found:
@@ -125,14 +130,14 @@ class Config:
     """
 
     app: str = DEMO
-    listen: tuple[str, ...] = attrs.field(default=("tcp:8080",), converter=tuple)
+    listen: tuple[str, ...] = attrs.field(default=("tcp:8080",), converter=_several)
     workers: int = attrs.field(default=1, validator=_number(1, 512))
     interface: str = attrs.field(default="auto", validator=_one_of(*INTERFACES))
     factory: bool = False
     sticky: str = attrs.field(default=DEFAULT_STICKY, validator=_parsed_by(parse_chain))
     balance: str = attrs.field(default="leastconn", validator=_one_of(*BALANCERS))
-    tls_cert: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    tls_key: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    tls_cert: tuple[str, ...] = attrs.field(default=(), converter=_several)
+    tls_key: tuple[str, ...] = attrs.field(default=(), converter=_several)
     proxy_protocol: bool = False
     forwarded_allow_ips: str = attrs.field(default="", validator=_parsed_by(Trusted.parse))
     root_path: str = attrs.field(default="", validator=_path)
