@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import re
 import shlex
@@ -21,7 +22,7 @@ from txsticky.admin.verbs import VERBS
 from txsticky.config import Config
 from txsticky.core.head import Head, parse_head
 from txsticky.core.keys import found, parse_chain
-from txsticky.plugin import Options
+from txsticky.plugin import Command, Options
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.rst", *(ROOT / "docs").glob("*.rst")])
@@ -101,6 +102,23 @@ class CommandTests(TestCase):
             parser = ctl.parser()
             ctl.request_of(parser, parser.parse_args(words))
 
+    def test_help(self) -> None:
+        """The help begins with how the command is written."""
+        self.assertEqual(
+            str(Options()).splitlines()[0], "Usage: txsticky [options] [MODULE:ATTRIBUTE]"
+        )
+
+    def test_signals(self) -> None:
+        """The table of signals names those that the command takes and no other."""
+        page = (ROOT / "docs" / "operating.rst").read_text()
+        table = page[page.index("\nSignals\n") : page.index("\nThe processes have")]
+        rows = re.findall(r"^([A-Z0-9, ]+?)  ", table, re.MULTILINE)
+        source = inspect.getsource(Command)
+        self.assertEqual(
+            {f"SIG{name}" for row in rows for name in row.split(", ")},
+            set(re.findall(r'"(SIG\w+)"', source)),
+        )
+
     def test_options_table(self) -> None:
         """The README's table of options names each option of the program and no other."""
         rows = re.findall(r"^``(-.*?)``", options_table(), re.MULTILINE)
@@ -163,11 +181,11 @@ class CommandTests(TestCase):
         found = subprocess.run(
             ["bash", "-c", f"{extraction} README.rst"], cwd=ROOT, capture_output=True, text=True
         )
-        self.assertEqual(found.stdout.strip(), the_command("bin/trial"))
+        self.assertEqual(found.stdout.strip(), the_command("-m tests"))
 
     def test_set_up(self) -> None:
         """The README's commands install the tree itself and run scripts of the environment."""
-        for command in (the_command("bin/trial"), the_command(".venv/bin/twist")):
+        for command in (the_command("-m tests"), the_command(".venv/bin/twist")):
             self.assertTrue(
                 command.startswith("python3 -m venv .venv && .venv/bin/pip install -q -e "), command
             )
@@ -260,6 +278,13 @@ class ProofTests(ServerTestCase):
         self.assertEqual(len(answers), 3)
         self.assertRegex(answers[0], r"^worker [1-4] pid [0-9]+$")
         self.assertEqual(len(set(answers)), 1)
+
+    def test_log(self) -> None:
+        """One line of the log says what is served where, by how many."""
+        assert self._shared is not None
+        told = f" txsticky serves txsticky.demo:resource on 127.0.0.1:{self._shared.port} with 4"
+        lines = [line for line in self._shared.log().splitlines() if told in line]
+        self.assertEqual(len(lines), 1)
 
     def test_many_keys(self) -> None:
         """Sixteen keys do not all reach one worker, and each reaches the same one again."""

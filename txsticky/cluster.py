@@ -27,6 +27,7 @@ from twisted.logger import Logger
 
 from .acceptor import Acceptor
 from .admin.journal import Journal
+from .admin.state import shown
 from .config import Config, endpoint_string
 from .core.lifecycle import Fleet
 from .errors import ListenError
@@ -134,9 +135,20 @@ class Cluster(Service):
             take_workers(self.primary, state)
             log.info("The new program has taken over.")
             self.on_ready()
+        else:
+            self._announce()
         self.supervisor.start()
         for acceptor in self.acceptors:
             acceptor.start()
+
+    def _announce(self) -> None:
+        count = self.config.workers
+        log.info(
+            "txsticky serves {app} on {addresses} with {workers}.",
+            app=self.config.app,
+            addresses=", ".join(map(shown, self.addresses())),
+            workers=f"{count} workers" if count != 1 else "1 worker",
+        )
 
     def _listen(self, listen: str) -> Any:
         """

@@ -102,6 +102,12 @@ class Options(usage.Options):
         self["tls-cert"] = []
         self["tls-key"] = []
 
+    def getSynopsis(self) -> str:
+        """The first line of the help: `twist` puts its own words before ours."""
+        if self.parent is None:
+            return f"Usage: txsticky {self.synopsis}"
+        return str(super().getSynopsis())
+
     def opt_listen(self, endpoint: str) -> None:
         """
         Where to listen, repeatable: a Twisted endpoint string, PORT, or ADDRESS:PORT [default:
