@@ -57,7 +57,10 @@ def main(names: list[str]) -> int:
     """Run the modules, tell how each went, and return the exit code."""
     total: Counter[str] = Counter()
     jobs = min(4, max(2, len(os.sched_getaffinity(0))))
-    with tempfile.TemporaryDirectory(prefix="txsticky-") as folder, ThreadPoolExecutor(jobs) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="txsticky-") as folder,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
         for future in as_completed([pool.submit(run, name, folder) for name in names or modules()]):
             module, seconds, counts, said = future.result()
             total += counts

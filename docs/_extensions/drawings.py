@@ -1,0 +1,197 @@
+"""Pictures that are drawn from the tables of the code when the documentation is built.
+
+``.. drawn:: NAME`` stands where a picture is to be: SVG in HTML, text elsewhere. A picture cannot
+tell anything but what the code does, because it has no other source.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import attrs
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from sphinx import addnodes
+from sphinx.application import Sphinx
+
+from tests.test_house import FLOORS
+from txsticky.core.route import How
+from txsticky.core.stages import MOVES, Stage
+from txsticky.core.wire import Kind
+
+LETTER = 7.3  # the width of a letter of the pictures' type
+ROW = 26
+
+
+@attrs.frozen
+class Picture:
+    """One picture, both ways: what it shows in a few words, its text, its SVG elements and size."""
+
+    title: str
+    text: str
+    elements: list[str]
+    width: float
+    height: float
+
+    def svg(self) -> str:
+        """The picture as an SVG element; its colour is that of the text around it."""
+        return (
+            f'<svg class="drawn" role="img" viewBox="0 0 {self.width:.0f} {self.height:.0f}"'
+            f' style="max-width: {self.width:.0f}px; width: 100%; margin: 1rem 0" fill="none"'
+            ' stroke="currentColor" font-family="ui-monospace, monospace" font-size="12">'
+            f"<title>{escape(self.title)}</title>"
+            '<defs><marker id="tip" orient="auto" markerWidth="8" markerHeight="8" refX="7"'
+            ' refY="4"><path d="M0 1 L7 4 L0 7 Z" fill="currentColor" stroke="none"/></marker>'
+            f"</defs>{''.join(self.elements)}</svg>"
+        )
+
+
+def write(x: float, y: float, text: str, anchor: str = "start", weight: str = "normal") -> str:
+    """A line of text; `y` is its middle."""
+    return (
+        f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="{anchor}" font-weight="{weight}"'
+        f' fill="currentColor" stroke="none">{escape(text)}</text>'
+    )
+
+
+def box(x: float, y: float, width: float, text: str) -> str:
+    """A word in a box; `y` is the middle."""
+    return f'<rect x="{x:.1f}" y="{y - 10:.1f}" width="{width:.1f}" height="20" rx="4"/>' + write(
+        x + width / 2, y, text, "middle"
+    )
+
+
+def arrow(path: str) -> str:
+    """A path with a tip."""
+    return f'<path d="{path}" marker-end="url(#tip)"/>'
+
+
+def comments(enumeration: type) -> dict[str, str]:
+    """What the comment behind each member of an enumeration says of it."""
+    source = inspect.getsource(enumeration)
+    return dict(re.findall(r"^    ([A-Z]+) = \S+  # (.*)$", source, re.MULTILINE))
+
+
+def stages() -> Picture:
+    """The stages of a worker, and what may follow each."""
+    names = list(Stage)
+    width, gap, y = 84, 46, 40
+    place = {stage: number * (width + gap) + 2 for number, stage in enumerate(names)}
+    elements = [box(place[stage], y, width, stage.value) for stage in names]
+    text = []
+    for stage, following in MOVES.items():
+        for other in sorted(following, key=names.index):
+            start, end = place[stage], place[other]
+            distance = names.index(other) - names.index(stage)
+            if distance == 1:
+                elements.append(arrow(f"M{start + width} {y} H{end - 2}"))
+            else:  # above, the further the higher
+                rise = 4 + 14 * distance
+                left, right = start + width / 2, end + width / 2 - 8 * distance
+                elements.append(
+                    arrow(
+                        f"M{left} {y - 10} C{left} {y - rise} {right} {y - rise} {right} {y - 12}"
+                    )
+                )
+        after = ", ".join(other.value for other in sorted(following, key=names.index))
+        text.append(f"{stage.value:<9} ─► {after or '(gone)'}")
+    size = len(names) * (width + gap) - gap + 4
+    return Picture("What may follow each stage of a worker", "\n".join(text), elements, size, 56)
+
+
+def frames() -> Picture:
+    """The kinds of control frames between the primary and a worker."""
+    told = comments(Kind)
+    left, right, top = 70, 250, 46
+    rows, elements = [], []
+    for number, kind in enumerate(Kind):
+        way, _, meaning = told[kind.name].partition(": ")
+        y = top + number * ROW
+        both = way == "either way"
+        down = way.startswith("primary")
+        if down or both:
+            elements.append(arrow(f"M{left} {y + 5} H{right - 1}"))
+        if not down or both:
+            elements.append(arrow(f"M{right} {y + 5} H{left + 1}"))
+        elements.append(write((left + right) / 2, y - 3, kind.name, "middle", "bold"))
+        if way == "worker -> primary -> workers":
+            meaning += "; the others are told"
+        elements.append(write(right + 18, y + 3, meaning))
+        rows.append((kind.name, way, meaning))
+    bottom = top + len(rows) * ROW
+    elements += [
+        write(left, 12, "primary", "middle", "bold"),
+        write(right, 12, "worker", "middle", "bold"),
+        f'<path d="M{left} 24 V{bottom} M{right} 24 V{bottom}" stroke-width="2"/>',
+    ]
+    text = "\n".join(f"{name:<12}{way:<30}{meaning}" for name, way, meaning in rows)
+    width = right + 30 + LETTER * max(len(meaning) for _, _, meaning in rows)
+    return Picture("What the primary and a worker tell each other", text, elements, width, bottom)
+
+
+def floors() -> Picture:
+    """The house: the lowest floor at the bottom."""
+    elements, text = [], []
+    widest = 0.0
+    for number, floor in enumerate(reversed(FLOORS)):
+        x, y = 12.0, 22 + number * 30
+        for room in sorted(floor):
+            width = LETTER * len(room) + 16
+            elements.append(box(x, y, width, room))
+            x += width + 8
+        widest = max(widest, x + 4)
+        text.append(", ".join(sorted(floor)))
+    height = 30 * len(FLOORS) + 12
+    for number in range(len(FLOORS) + 1):
+        y = 7 + number * 30
+        elements.append(f'<path d="M2 {y} H{widest}" opacity="0.35"/>')
+    return Picture("The floors of the house", "\n".join(text), elements, widest + 2, height)
+
+
+def routes() -> Picture:
+    """The five ways of a request to its worker."""
+    told = comments(How)
+    elements, text = [], []
+    names = [How.TAG, How.HIT, How.HASH, How.MISS, How.NEW]
+    assert set(names) == set(How)
+    for number, how in enumerate(names):
+        y = 16 + number * 34
+        elements += [box(4, y, 60, how.name), write(80, y, told[how.name])]
+        if number:
+            elements.append(arrow(f"M34 {y - 24} V{y - 11}"))
+        text.append(f"{how.name:<6}{told[how.name]}")
+    width = 90 + LETTER * max(map(len, told.values()))
+    height = 34 * len(names)
+    return Picture("The first that answers decides", "\n".join(text), elements, width, height)
+
+
+PICTURES: dict[str, Callable[[], Picture]] = {
+    "stages": stages,
+    "frames": frames,
+    "floors": floors,
+    "routes": routes,
+}
+
+
+class Drawn(Directive):
+    """``.. drawn:: NAME``."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        if self.arguments[0] not in PICTURES:
+            raise self.error(f"There is no picture {self.arguments[0]!r}.")
+        picture = PICTURES[self.arguments[0]]()
+        other = addnodes.only(expr="not html")
+        other += nodes.literal_block(picture.text, picture.text)
+        return [nodes.raw("", picture.svg(), format="html"), other]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Sphinx calls it."""
+    app.add_directive("drawn", Drawn)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
