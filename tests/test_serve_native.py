@@ -393,6 +393,22 @@ class AsyncioTests(NativeCase):
         self.until(lambda: self.kept.left)
         self.kept.left[0].close()
 
+    def test_stays_when_flushed(self) -> None:
+        """If the protocol writes what nobody asked for meanwhile, it stays, and is not paused."""
+        host = self.connect(GET)
+        size = 1 << 24
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
+        self.inner.transport.write(head)
+        self.inner.transport.write(bytes(size))
+        self.client.send(ELSEWHERE)
+        self.turn()
+        self.inner.transport.write(b"unasked")
+        self.received(len(head) + 12 + size + 7)
+        self.until(lambda: self.inner.got == GET + ELSEWHERE)
+        self.assertEqual(self.inner.calls.count("pause"), self.inner.calls.count("resume"))
+        self.assertGreater(host.native.get_write_buffer_limits()[1], 0)
+        self.assertIsNone(self.kept.left)
+
     def test_lost_before_flushed(self) -> None:
         """A client that goes before its response is in the kernel is lost, once."""
         self.connect(GET)

@@ -202,16 +202,21 @@ class NativeHost(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The write buffer is full."""
-        if self._flushed is None:
+        if self._open:
             self.protocol.pause_writing()
 
     def resume_writing(self) -> None:
         """The write buffer has room again."""
-        if self._flushed is not None:
-            callback, self._flushed = self._flushed, None
-            self._loop.call_soon(lambda: callback() if self.live() else None)
-        elif self._open:
+        callback, self._flushed = self._flushed, None
+        if self._open:
             self.protocol.resume_writing()
+        if callback is not None:
+            self._loop.call_soon(self._all_sent, callback)
+
+    def _all_sent(self, callback: Callable[[], None]) -> None:
+        if self.live():
+            self.native.set_write_buffer_limits()
+            callback()
 
     # -------------------------------------------------- what the protocol inside does
 
