@@ -107,6 +107,11 @@ class Drain:
         worker.desk.changed()
         self.look()
 
+    def emptied(self) -> None:
+        """The last connection has just gone."""
+        self._quiet_since = 0.0
+        self.look()
+
     def look(self) -> None:
         """Leave if there is nothing left to do."""
         if not self.under_way or self._worker.live:

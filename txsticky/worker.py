@@ -201,7 +201,7 @@ class Worker:
         self.live.discard(connection)
         self.changed()
         if self._drain.under_way and not self.live:
-            self._reactor.callLater(0, self._drain.look)
+            self._reactor.callLater(0, self._drain.emptied)
 
     # ------------------------------------------------------------------- give
 
@@ -301,6 +301,7 @@ class Worker:
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
+        os.close(quiet)
         self.take_all()  # what was put into the mailbox is ours to serve, for nobody else can
         while self._waiting:
             self._waiting.popleft()()
@@ -339,7 +340,11 @@ class Worker:
         """One more request is answered; at the limit ask to be replaced."""
         self.requests += 1
         if self.requests == self._retire_after:
-            self.channel.send(Kind.RETIRE)
+            self.retire()
+
+    def retire(self) -> None:
+        """Ask to be replaced: this worker drains when its successor is ready."""
+        self.channel.send(Kind.RETIRE)
 
     # ------------------------------------------------------------------ drain
 
@@ -353,8 +358,8 @@ class Worker:
         return self._drain.final
 
     def take_all(self) -> None:
-        """Take everything out of the mailbox."""
-        while self.mailbox.read_one():
+        """Take everything out of the mailbox; what comes once this worker ends is for others."""
+        while not self._exiting and self.mailbox.read_one():
             pass
 
     def leave(self, status: int) -> None:
