@@ -23,7 +23,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "txsticky"
 FLOORS = (
     {"errors"},
     {"core"},
-    {"config", "ports", "tls"},
+    {"config", "ports", "process", "tls"},
     {"system", "logs", "relay"},
     {"descriptor", "gate", "mailbox", "channel", "deadlines"},
     {"peek", "gated", "connection", "api", "bus", "desk"},

@@ -8,7 +8,6 @@ only then may the application be imported, for it may import a reactor itself.
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
 import sys
@@ -28,11 +27,18 @@ from zope.interface import provider
 
 from .config import DEMO, Config
 from .core.forwarded import Trusted
+from .core.lifecycle import GRACE
 from .core.wire import FrameReader, Kind, decode_json, encode_json
 from .errors import TxstickyError
 from .logs import worker_line
 from .serve.engine import WrongReactor, install_asyncio_reactor
-from .system import become, ignore_terminal_signals, set_title
+from .system import (
+    become,
+    end_after_parent,
+    ignore_terminal_signals,
+    raise_file_limit,
+    set_title,
+)
 
 log = Logger()
 
@@ -54,6 +60,7 @@ def main(arguments: list[str]) -> NoReturn:
     config = Config.from_json(boot["config"])
     try:
         become(config.user, config.group)
+        end_after_parent(config.graceful_timeout + GRACE)
         certificates = load_tls(config)
         serving = load(config, boot["slot"])
     except WrongReactor:
@@ -141,27 +148,12 @@ def load(config: Config, slot: int) -> Any:
 
 def handle_signals(worker: Any, reactor: Any) -> None:
     """
-    TERM, sent to a worker by hand, drains it; QUIT is quick. The reactor's own handlers are
+    TERM, sent to a worker by hand, has it replaced; QUIT is quick. The reactor's own handlers are
     replaced.
     """
-    timeout = worker.config.graceful_timeout
-    signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(worker.drain, timeout, False))
+    signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(worker.retire))
     signal.signal(signal.SIGQUIT, lambda *_: reactor.callFromThread(reactor.stop))
     ignore_terminal_signals()
-
-
-def raise_file_limit() -> None:
-    """
-    Use all the descriptors that the hard limit allows: a worker holds one a connection
-    (getrlimit(2)).
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = hard if hard != resource.RLIM_INFINITY else max(soft, 1 << 20)
-    if soft < wanted:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (OSError, ValueError):
-            pass
 
 
 def begin_logging() -> None:

@@ -17,7 +17,8 @@ from .core.wire import Kind, pack_peer
 from .errors import MailboxFull
 from .logs import read_line
 from .mailbox import MailboxTransport, mailbox_pair
-from .system import Process, System
+from .process import Process
+from .system import System
 from .upgrade import own, pack, unpack
 
 log = Logger(namespace="txsticky.worker")

@@ -1,7 +1,4 @@
-"""
-The operating system as one argument: processes, descriptors, clock and chance, so that tests can
-swap it.
-"""
+"""The operating system as one argument: processes, clock and chance, so that tests can swap it."""
 
 from __future__ import annotations
 
@@ -10,171 +7,32 @@ import grp
 import os
 import pwd
 import random
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
-from twisted.logger import Logger
 
 from .errors import ConfigError
+from .process import Process
 
-log = Logger()
-
-#: A line of a worker's output is cut here.
-LINE_LIMIT = 16384
-_POLL = 0.05
-
-
-class Process:
-    """
-    A child process: told when it ends, and its output line by line.
-
-    It is watched through a pidfd (pidfd_open(2)), not through SIGCHLD, so that the watch can be
-    taken up again by a primary that has re-executed itself; where there is no pidfd the child is
-    polled.
-
-    :param pid: a child of this process.
-    :param output: the reading end of the pipe that its standard output and error go to; owned from
-        here on.
-    :param said: called with each line of output.
-    :param exited: called once with the exit code, or the negative number of the signal that ended
-        it.
-    """
-
-    def __init__(
-        self,
-        reactor: Any,
-        pid: int,
-        output: int,
-        said: Callable[[str], None],
-        exited: Callable[[int], None],
-    ) -> None:
-        self.pid = pid
-        self.output = output
-        self._reactor = reactor
-        self._exited = exited
-        self._lines = _Lines(reactor, output, said)
-        self._watch = _open_pidfd(pid)
-        self._over = False
-        if self._watch >= 0:
-            reactor.addReader(self)
-        else:
-            reactor.callLater(_POLL, self._poll)
-
-    def send_signal(self, number: int) -> None:
-        """Send a signal, if the process still lives."""
-        if not self._over:
-            try:
-                os.kill(self.pid, number)
-            except ProcessLookupError:
-                pass
-
-    def fileno(self) -> int:
-        """The descriptor that the reactor watches."""
-        return self._watch
-
-    def logPrefix(self) -> str:
-        """A name for the log."""
-        return f"process {self.pid}"
-
-    def doRead(self) -> None:
-        """The pidfd is readable: the process has ended."""
-        self._reap()
-
-    def _poll(self) -> None:
-        if not self._over and not self._reap():
-            self._reactor.callLater(_POLL, self._poll)
-
-    def _reap(self) -> bool:
-        try:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-        except ChildProcessError:
-            pid, status = self.pid, 0
-        if not pid:
-            return False
-        self._over = True
-        self.forget()
-        self._lines.drain()
-        self._exited(os.waitstatus_to_exitcode(status))
-        return True
-
-    def forget(self) -> None:
-        """Stop watching."""
-        if self._watch >= 0:
-            self._reactor.removeReader(self)
-            os.close(self._watch)
-            self._watch = -1
-
-    def connectionLost(self, reason: object) -> None:
-        """The reactor is stopping."""
-        self.forget()
-
-
-def _open_pidfd(pid: int) -> int:
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return -1
-
-
-class _Lines:
-    """The output of a process, line by line."""
-
-    def __init__(self, reactor: Any, descriptor: int, said: Callable[[str], None]) -> None:
-        os.set_blocking(descriptor, False)
-        self._reactor = reactor
-        self._descriptor = descriptor
-        self._said = said
-        self._part = b""
-        reactor.addReader(self)
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def logPrefix(self) -> str:
-        return "output"
-
-    def doRead(self) -> None:
-        self._read_once()
-
-    def _read_once(self) -> bool:
-        try:
-            data = os.read(self._descriptor, 65536)
-        except BlockingIOError:
-            return False
-        except OSError:
-            data = b""
-        if not data:
-            self.connectionLost(None)
-            return False
-        *lines, self._part = (self._part + data).split(b"\n")
-        if len(self._part) > LINE_LIMIT:
-            lines.append(self._part)
-            self._part = b""
-        for line in lines:
-            if line.strip():
-                self._said(line.decode("utf-8", "replace").rstrip())
-        return True
-
-    def drain(self) -> None:
-        """Take what the process wrote before it ended."""
-        while self._descriptor >= 0 and self._read_once():
-            pass
-        self.connectionLost(None)
-
-    def connectionLost(self, reason: object) -> None:
-        if self._descriptor < 0:
-            return
-        self._reactor.removeReader(self)
-        os.close(self._descriptor)
-        self._descriptor = -1
-        if self._part.strip():
-            self._said(self._part.decode("utf-8", "replace").rstrip())
-        self._part = b""
+#: What the service manager says to the primary alone: sd_notify(3), sd_listen_fds(3).
+_FOR_THE_PRIMARY = frozenset(
+    {
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "LISTEN_FDNAMES",
+    }
+)
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
 @attrs.define
@@ -204,8 +62,10 @@ class System:
 
         :param arguments: what follows the interpreter on its command line.
         :param descriptors: inherited under the same numbers; all others stay here.
-        :param environ: added to this process's environment.
+        :param environ: added to this process's environment, less what the service manager means for
+            this process.
         """
+        inherited = {k: v for k, v in os.environ.items() if k not in _FOR_THE_PRIMARY}
         reading, writing = os.pipe()
         try:
             # The reactor never waits on Popen: the pidfd does. Popen is here for its spawning
@@ -216,7 +76,7 @@ class System:
                 stdin=subprocess.DEVNULL,
                 stdout=writing,
                 stderr=writing,
-                env={**os.environ, **environ},
+                env={**inherited, **environ},
             )
         except BaseException:
             os.close(reading)
@@ -288,6 +148,41 @@ def ignore_terminal_signals() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
+def end_after_parent(seconds: float) -> None:
+    """
+    End this process some time after its parent has ended, whatever it is busy with by then (Linux;
+    elsewhere nothing happens).
+
+    The kernel tells with a signal (prctl(2), PR_SET_PDEATHSIG). To change the user undoes this, so
+    that has to come before.
+    """
+
+    def end(*_: object) -> None:
+        timer = threading.Timer(seconds, os._exit, (1,))
+        timer.daemon = True
+        timer.start()
+
+    try:
+        signal.signal(signal.SIGRTMAX, end)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGRTMAX, 0, 0, 0)
+    except (OSError, AttributeError):
+        pass
+
+
+def raise_file_limit() -> None:
+    """
+    Use all the descriptors that the hard limit allows: a process holds one a connection
+    (getrlimit(2)).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else max(soft, 1 << 20)
+    if soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):
+            pass
+
+
 def set_title(title: str) -> None:
     """
     Make the process show as `title` in ps and /proc (Linux; elsewhere nothing happens).
@@ -307,6 +202,6 @@ def set_title(title: str) -> None:
         if not start or room <= 0:
             return
         ctypes.memmove(start, title.encode().ljust(room, b"\0")[: room - 1] + b"\0", room)
-        ctypes.CDLL(None).prctl(15, title.encode(), 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, title.encode(), 0, 0, 0)
     except (OSError, ValueError, IndexError, AttributeError):
         pass

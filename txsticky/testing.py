@@ -174,7 +174,7 @@ class FakeReactor(Clock):
 
 class FakeProcess:
     """
-    A child process that the test plays (see `txsticky.system.Process`).
+    A child process that the test plays (see `txsticky.process.Process`).
 
     :ivar arguments: what it was started with.
     :ivar environ: what was added to its environment.

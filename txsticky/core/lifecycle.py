@@ -172,8 +172,8 @@ class Fleet:
         return self._settle(now)
 
     def retire_request(self, id: int, now: float) -> list[Effect]:
-        """The worker asks to be replaced: it has served as many requests as it should."""
-        return self._unwanted(id, "has served its number of requests", now)
+        """The worker asks to be replaced: after so many requests, or because somebody told it."""
+        return self._unwanted(id, "asks to be replaced", now)
 
     # ------------------------------------------------------------------- events: the operator
 
