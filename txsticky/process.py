@@ -9,6 +9,9 @@ from typing import Any, ClassVar
 #: A line of a worker's output is cut here.
 LINE_LIMIT = 16384
 _POLL = 0.05
+_READ = 1 << 16
+#: The most that a pipe holds (pipe(7), pipe-max-size).
+_FULL_PIPE = 1 << 20
 #: Seconds between two looks for orphans.
 REAP_EVERY = 1.0
 
@@ -132,7 +135,7 @@ class _Lines:
 
     def _read_once(self) -> bool:
         try:
-            data = os.read(self._descriptor, 65536)
+            data = os.read(self._descriptor, _READ)
         except BlockingIOError:
             return False
         except OSError:
@@ -150,9 +153,10 @@ class _Lines:
         return True
 
     def drain(self) -> None:
-        """Take what the process wrote before it ended."""
-        while self._descriptor >= 0 and self._read_once():
-            pass
+        """Take what the process wrote before it ended; what its own children write is endless."""
+        for _ in range(_FULL_PIPE // _READ):
+            if self._descriptor < 0 or not self._read_once():
+                break
         self.connectionLost(None)
 
     def connectionLost(self, reason: object) -> None:
