@@ -40,7 +40,7 @@ class ValueTests(SynchronousTestCase):
             ("head_timeout", 0.05, 3600, 0.01),
             ("head_limit", 1024, 131072, 1),
             ("graceful_timeout", 0, 86400, 0.1),
-            ("worker_timeout", 0, 86400, 0.1),
+            ("worker_timeout", 2, 86400, 0.1),
             ("max_requests", 0, 1_000_000_000, 1),
             ("max_requests_jitter", 0, 1_000_000_000, 1),
             ("keep_alive", 0, 86400, 0.1),
@@ -50,6 +50,14 @@ class ValueTests(SynchronousTestCase):
                 self.assertEqual(getattr(Config(**{name: value}), name), value)
             for value in (least - step, most + step, float("nan"), float("inf"), "many", None):
                 self.assertIn("--" + name.replace("_", "-"), self.refused(**{name: value}))
+
+    def test_worker_timeout(self) -> None:
+        """A worker is never given up for less than a few heartbeats of silence; 0 is never."""
+        self.assertEqual(Config(worker_timeout=0).worker_timeout, 0)
+        self.assertEqual(
+            self.refused(worker_timeout=1),
+            "--worker-timeout cannot be 1: a number from 2 to 86400, or 0 for never.",
+        )
 
     def test_whole_numbers(self) -> None:
         """What is counted is a whole number; what is measured need not be."""

@@ -68,6 +68,13 @@ class Acceptor:
             self._resting.cancel()
             self._resting = None
 
+    def accept_all(self) -> None:
+        """Accept everybody who is there already: closing would reset their connections."""
+        accepted = -1
+        while accepted != self.accepted and self._resting is None:
+            accepted = self.accepted
+            self.doRead()
+
     def close(self) -> None:
         """Stop, and close the listening socket."""
         self.stop()

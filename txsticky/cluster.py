@@ -36,7 +36,7 @@ from .ports import open_port
 from .primary import Primary
 from .supervisor import Supervisor
 from .system import System, account
-from .upgrade import InheritedPort, execute, inherited_state, try_out
+from .upgrade import InheritedPort, Trial, execute, inherited_state
 
 log = Logger()
 
@@ -84,6 +84,8 @@ class Cluster(Service):
         self.journal = Journal()
         self._admin: Any = None
         self.ports: list[Any] = []
+        self._trial: Trial | None = None
+        self._stopping = False
 
     # ------------------------------------------------------------------ start
 
@@ -93,12 +95,10 @@ class Cluster(Service):
 
         :raises ListenError: an endpoint cannot be listened on; nothing was started.
         :raises TlsError: a certificate or its key cannot be used; nothing was started.
+        :raises ConfigError: the workers cannot run as that user; nothing was started.
         """
-        if self.config.tls:
-            # Each worker will read them; a fault is said here once, before anything begins.
-            from .tls import load_certificates
-
-            load_certificates(self.config.tls_cert, self.config.tls_key)
+        check(self.config)
+        self.acceptors, self._stopping = [], False
         state = inherited_state(os.environ)
         inherited = dict(state["listeners"]) if state else {}
         self.primary = take_primary(self, state) if state else Primary(self.system, self.config)
@@ -112,10 +112,8 @@ class Cluster(Service):
             if self.config.status is not None or self.config.control is not None:
                 self._open_admin(taking_over=bool(state))
         except BaseException:
-            self._close_ports()
+            self._stop_listening()
             raise
-        if self.config.user or self.config.group:
-            account(self.config.user, self.config.group)  # the workers will be it; it has to exist
         super().startService()
         if state:
             fleet = take_fleet(state)
@@ -219,18 +217,27 @@ class Cluster(Service):
         First the program has to show that it starts; if it does not, nothing happens but a line in
         the log.
         """
+        if self._stopping or self._trial is not None:
+            why = "the cluster stops" if self._stopping else "an upgrade is under way already"
+            log.warn("There is no upgrade now: {why}.", why=why)
+            return
         log.info("The program that is to take over is tried out.")
-        try_out(self.system, self._upgrade)
+        try:
+            self._trial = Trial(self.system, self._tried)
+        except OSError as error:
+            self._tried(f"its process cannot be started: {error}")
 
-    def _upgrade(self, starts: bool) -> None:
-        if not starts:
-            log.error("The new program does not start; this one goes on.")
+    def _tried(self, problem: str) -> None:
+        """The new program has shown what it can."""
+        self._trial = None
+        if problem:
+            log.error("The new program does not start: {why}. This one goes on.", why=problem)
             return
         state, descriptors = state_of(self)
         try:
             execute(state, descriptors)
         except OSError as error:
-            log.error("The program cannot be executed anew ({error}); it goes on.", error=error)
+            log.error("The program cannot be executed anew ({why}). This one goes on.", why=error)
 
     @property
     def accepted(self) -> int:
@@ -250,8 +257,14 @@ class Cluster(Service):
         :param graceful: let them finish what they hold, within the graceful timeout. A second call
             hurries.
         """
-        for acceptor in self.acceptors:
-            acceptor.close()
+        self._stopping = True
+        if self._trial is not None:
+            self._trial.cancel()
+            self._trial = None
+        if graceful and self.ports:
+            for acceptor in self.acceptors:
+                acceptor.accept_all()
+        self._stop_listening()
         stopped: Deferred[None] = self.supervisor.stop(graceful)
         return stopped
 
@@ -264,16 +277,33 @@ class Cluster(Service):
         self.on_ended(code, reason)
 
     def _close(self) -> Deferred[Any]:
-        closing = [self._close_ports()]
+        closing = [self._stop_listening()]
         if self._admin is not None:
             closing.append(self._admin.close())
             self._admin = None
         self.primary.close()
         return DeferredList(closing)
 
-    def _close_ports(self) -> Deferred[Any]:
+    def _stop_listening(self) -> Deferred[Any]:
+        """From here on clients are refused by the system, and can try elsewhere."""
         for acceptor in self.acceptors:
             acceptor.close()
         closing = [maybeDeferred(port.stopListening) for port in self.ports]
-        self.acceptors, self.ports = [], []
+        self.ports = []
         return DeferredList(closing)
+
+
+def check(config: Config) -> None:
+    """
+    See what can be seen before anything is opened: each worker will need it, and a fault is better
+    told once.
+
+    :raises TlsError: a certificate or its key cannot be used.
+    :raises ConfigError: the workers cannot run as that user.
+    """
+    if config.tls:
+        from .tls import load_certificates
+
+        load_certificates(config.tls_cert, config.tls_key)
+    if config.user or config.group:
+        account(config.user, config.group)

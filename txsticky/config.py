@@ -27,12 +27,15 @@ DEMO = "txsticky.demo:resource"
 DEFAULT_STICKY = "sid"
 
 
-def _number(low: float, high: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+def _number(
+    low: float, high: float, zero: str = ""
+) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
     def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         whole = isinstance(attribute.default, int)
-        if not (isinstance(value, int if whole else int | float) and low <= value <= high):
+        number = isinstance(value, int if whole else int | float)
+        if not (number and (low <= value <= high or (zero and value == 0))):
             kind = "a whole number" if whole else "a number"
-            hint = f"{kind} from {low:g} to {high:g}"
+            hint = f"{kind} from {low:g} to {high:g}{zero}"
             raise ConfigError(option=_option(attribute), value=value, hint=hint)
 
     return check
@@ -147,7 +150,11 @@ class Config:
         validator=_number(1024, 131072),
     )
     graceful_timeout: float = attrs.field(default=30.0, validator=_number(0, 86400))
-    worker_timeout: float = attrs.field(default=30.0, validator=_number(0, 86400))
+    worker_timeout: float = attrs.field(
+        # A heart beats twice a second: less than a few beats would be chance.
+        default=30.0,
+        validator=_number(2, 86400, zero=", or 0 for never"),
+    )
     max_requests: int = attrs.field(default=0, validator=_number(0, 1e9))
     max_requests_jitter: int = attrs.field(default=0, validator=_number(0, 1e9))
     keep_alive: float = attrs.field(default=60.0, validator=_number(0, 86400))

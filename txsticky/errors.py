@@ -48,6 +48,10 @@ class ListenError(TxstickyError):
     """Cannot listen on {endpoint}: {reason}."""
 
 
+class UpgradeError(TxstickyError):
+    """The running program hands over a state of form {found}; this one knows form {known}."""
+
+
 class MailboxFull(TxstickyError):
     """The mailbox of a worker takes no more hand-offs ({queued} wait already)."""
 

@@ -14,13 +14,14 @@ from twisted.logger import Logger
 from twisted.python import usage
 from zope.interface import implementer
 
-from .cluster import Cluster
+from .cluster import Cluster, check
 from .config import Config, default_workers
 from .errors import ConfigError, TxstickyError
 from .notify import Notifier
+from .process import Reaper
 from .signals import SignalTable
-from .system import set_title
-from .upgrade import is_trial, take_signals
+from .system import raise_file_limit, set_title
+from .upgrade import PASSED, check_form, is_trial, take_signals
 
 log = Logger()
 
@@ -203,6 +204,7 @@ class Command(Service):
         self._reactor = reactor
         self._stopping = False
         self.notifier = Notifier(reactor, os.environ)
+        self.reaper = Reaper(reactor)
         self.cluster = Cluster(config, reactor, self._ended)
         self.cluster.on_ready = self.notifier.ready
         self.cluster.on_reloading = self._reloading
@@ -223,12 +225,15 @@ class Command(Service):
     def startService(self) -> None:
         """Start; a cluster that cannot start says why in one line and ends the program."""
         super().startService()
+        raise_file_limit()
         try:
             self.cluster.startService()
         except TxstickyError as error:
             print(f"txsticky: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
         set_title("txsticky: primary")
+        if os.getpid() == 1:
+            self.reaper.start()
         self._reactor.callWhenRunning(self.signals.install)
         self._reactor.callWhenRunning(take_signals)
 
@@ -257,6 +262,7 @@ class Command(Service):
     def stopService(self) -> Deferred[None]:
         """The reactor stops: so does the cluster."""
         super().stopService()
+        self.reaper.stop()
         return self.cluster.stopService()
 
 
@@ -270,12 +276,28 @@ def _exit(code: int) -> None:
 def makeService(options: Options) -> Command:
     """Make the service of `twist txsticky` (`IServiceMaker.makeService`)."""
     if is_trial(os.environ):
-        sys.exit(0)
+        sys.exit(rehearse(options.config))
     if options["check-config"]:
         from .check import check_config
 
         sys.exit(check_config(options.config))
     return Command(options.config)
+
+
+def rehearse(config: Config) -> int:
+    """
+    Show that this program can take over from the one that runs, as far as that goes without doing
+    it (`upgrade.Trial`).
+
+    :returns: the exit code.
+    """
+    try:
+        check_form(os.environ)
+        check(config)
+    except TxstickyError as error:
+        print(f"txsticky: {error}", file=sys.stderr)
+        return error.exit_code
+    return PASSED
 
 
 class CommandOptions(Options):

@@ -3,7 +3,7 @@ The upgrade of the primary: it executes itself anew in place, and nobody notices
 
 The pid stays, and so do the listening sockets, the workers with their channels and mailboxes, and
 the connections that are in the primary's hands.  Before anything is given up the new program has
-to show that it starts, in a process of its own; if it does not, the old one goes on.
+to show that it starts, in a process of its own (`Trial`); if it does not, the old one goes on.
 
 What the new program needs to know travels as JSON in a memory file, whose descriptor is named in
 the environment; the other descriptors keep their numbers (execve(2) keeps what is not close-on-
@@ -25,6 +25,8 @@ import attrs
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.logger import Logger
 
+from .core.stages import how_it_ended
+from .errors import UpgradeError
 from .peek import Arrival
 from .system import System
 
@@ -36,6 +38,10 @@ STATE = "TXSTICKY_UPGRADE"
 TRIAL = "TXSTICKY_TRIAL"
 #: The form of the state: a program does not take up what it does not understand.
 FORM = 1
+#: What a trial ends with if the program starts: no code that a program ends with by itself.
+PASSED = 117
+#: Seconds that a trial may take.
+TRIAL_TIME = 30.0
 
 _SIGNALS = frozenset(
     {
@@ -69,19 +75,51 @@ def is_trial(environ: Mapping[str, str]) -> bool:
     return TRIAL in environ
 
 
-def try_out(system: System, done: Callable[[bool], None]) -> None:
+def check_form(environ: Mapping[str, str]) -> None:
     """
-    Start the program that would take over, far enough to see that it can.
+    See whether the running program, whose trial this is, would hand over what this one knows.
 
-    :param done: called with whether it does.
+    :raises UpgradeError: it would not.
     """
-    system.spawn(
-        sys.orig_argv[1:],
-        (),
-        {TRIAL: str(FORM)},
-        lambda line: log.warn("The new program says: {line}", line=line),
-        lambda status: done(status == 0),
-    )
+    if environ[TRIAL] != str(FORM):
+        raise UpgradeError(found=environ[TRIAL], known=FORM)
+
+
+class Trial:
+    """
+    The program that would take over, started in a process of its own, to see whether it starts.
+
+    :param done: called with what is wrong with it; with nothing if it can take over.
+    :raises OSError: the process cannot be started.
+    """
+
+    def __init__(self, system: System, done: Callable[[str], None]) -> None:
+        self._done = done
+        self._problem = ""
+        self._process = system.spawn(
+            sys.orig_argv[1:],
+            (),
+            {TRIAL: str(FORM)},
+            lambda line: log.warn("The new program says: {line}", line=line),
+            self._exited,
+        )
+        self._time = system.reactor.callLater(TRIAL_TIME, self._end, "it takes too long to start")
+
+    def cancel(self) -> None:
+        """It is not wanted any more."""
+        self._done = lambda problem: None
+        self._end("it was cancelled")
+
+    def _end(self, problem: str) -> None:
+        self._problem = problem
+        self._process.send_signal(signal.SIGKILL)
+
+    def _exited(self, status: int) -> None:
+        if self._time.active():
+            self._time.cancel()
+        if not self._problem and status != PASSED:
+            self._problem = f"it {how_it_ended(status)}"
+        self._done(self._problem)
 
 
 # ----------------------------------------------------------------------------- execution
@@ -127,7 +165,7 @@ def inherited_state(environ: Any) -> dict[str, Any] | None:
         file.seek(0)
         state: dict[str, Any] = json.load(file)
     if state["form"] != FORM:
-        raise RuntimeError(f"The state is of form {state['form']}, this program knows {FORM}.")
+        raise UpgradeError(found=state["form"], known=FORM)
     return state
 
 
@@ -191,8 +229,9 @@ class InheritedPort:
 
     def stopListening(self) -> None:
         """Close; the file of a UNIX socket goes too, with the lock that Twisted made beside it."""
-        if self._sock.family == socket.AF_UNIX and self._sock.getsockname():
-            for path in (self._sock.getsockname(), self._sock.getsockname() + ".lock"):
+        name = self._sock.getsockname()
+        if isinstance(name, str) and name:  # an abstract name, which is bytes, has no file
+            for path in (name, name + ".lock"):
                 try:
                     os.unlink(path)
                 except OSError:
