@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
@@ -159,17 +160,22 @@ class AsgiCase(LoopCase):
         for name in ("UVICORN_HTTP", "UVICORN_WS", "UVICORN_LIFESPAN"):
             self.patch(os, "environ", {k: v for k, v in os.environ.items() if k != name})
         os.environ.update(self.engines)
+        logger, quiet = logging.getLogger("uvicorn.error"), logging.NullHandler()
+        logger.addHandler(quiet)
+        self.addCleanup(logger.removeHandler, quiet)
         self.desk = FakeDesk()
 
     def make(self, app: Any, **settings: Any) -> AsgiServing:
         """Make an application ready, without starting it."""
-        return AsgiServing(app, ServeSettings(**settings), ReactorOn(self.loop))  # type: ignore[arg-type]
+        reactor: Any = ReactorOn(self.loop)
+        serving = AsgiServing(app, ServeSettings(**settings), reactor)
+        self.addCleanup(lambda: self.fired(serving.stop()))
+        return serving
 
     def serve(self, app: Any, **settings: Any) -> AsgiServing:
         """Serve an application until the end of the test."""
         self.serving = self.make(app, **settings)
         self.fired(self.serving.start())
-        self.addCleanup(lambda: self.fired(self.serving.stop()))
         return self.serving
 
     def connect(

@@ -29,6 +29,7 @@ from .engine import close_websocket, engine_settings, install_asyncio_reactor
 from .facade import FacadeFactory, FacadeHost
 from .loading import describe
 from .native import Connection, NativeHost
+from .pylogging import Bridge
 
 log = Logger()
 
@@ -76,6 +77,7 @@ class AsgiServing:
         self._server = uvicorn.Server(self._config)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lifespan: Any = None
+        self._bridge = Bridge()
         self._entering = middleware.route.set if self._access_log is not None else None
         #: For connections over TLS, which are transports of Twisted.
         self.factory: Any = FacadeFactory(self.protocol, self._entering)
@@ -95,6 +97,7 @@ class AsgiServing:
 
         if self._access_log is not None:
             self._access_log.open()
+        self._bridge.install()
         self._config.load()
         self._config.loaded_app = self._wrapped(self._config.loaded_app)
         self._lifespan = Lifespan(self._config)
@@ -134,6 +137,7 @@ class AsgiServing:
             await self._lifespan.shutdown()
         for task in self._tasks:
             task.cancel()
+        self._bridge.remove()
         if self._access_log is not None:
             self._access_log.close()
 

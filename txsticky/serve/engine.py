@@ -17,6 +17,8 @@ from typing import Any
 from ..errors import AppLoadError
 
 GOING_AWAY = 1001
+#: Tasks that the loop alone would forget.
+_closing: set[asyncio.Task[None]] = set()
 
 
 def _flag(text: str) -> bool:
@@ -117,12 +119,15 @@ def close_websocket(protocol: Any) -> bool:
     """
     if hasattr(protocol, "fail_connection"):  # the engine of websockets' old implementation
         if protocol.open:
-            protocol.fail_connection(GOING_AWAY)
+            task = protocol.loop.create_task(protocol.close(GOING_AWAY))
+            _closing.add(task)
+            task.add_done_callback(_closing.discard)
         return True
     connection = getattr(protocol, "conn", None)
     if not getattr(protocol, "handshake_complete", False) or connection is None:
         return False
-    if protocol.close_sent or protocol.transport.is_closing():
+    closing = protocol.close_sent or getattr(protocol, "close_timer", None) is not None
+    if closing or protocol.transport.is_closing():
         return True
     protocol.queue.put_nowait({"type": "websocket.disconnect", "code": GOING_AWAY})
     if hasattr(connection, "send_close"):
