@@ -504,10 +504,11 @@ class WebSocketTests(AsgiCase):
         self.serve(chatty)
         client = self.join()
         self.serving.close_politely(self.kept.transport.protocol)
-        self.until(lambda: ended)
         while (found := self.message())[0] != rawws.CLOSE:
             pass
         self.assertEqual(found[1][:2], (1001).to_bytes(2, "big"))
+        client.send(rawws.frame(found[1][:2], rawws.CLOSE))
+        self.until(lambda: ended)
         self.assertIsInstance(ended[0], OSError)  # as if the client had gone
         client.close()
 
