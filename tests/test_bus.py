@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from typing import Any
 
 from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky import api
@@ -151,6 +153,17 @@ class BusTests(SynchronousTestCase):
         self.bus.settle(2)
         self.assertEqual(one.take(), [("a", 1)])
 
+    def test_told_once(self) -> None:
+        """The log names a slow worker once, however often it falls behind."""
+        one = self.subscribe(1, b"a")
+        with capturedLogs() as events:
+            for _ in range(3):
+                one.behind = True
+                self.publish(b"a", b"1")
+                one.behind = False
+                self.bus.settle(1)
+        self.assertEqual(["worker 1 does not" in formatEvent(event) for event in events], [True])
+
     def test_loss_of_what_is_left(self) -> None:
         """What was lost of a topic that the worker has left is not told."""
         one = self.subscribe(1, b"a", b"b")
@@ -193,6 +206,12 @@ class BusTests(SynchronousTestCase):
         bus = bus_of("local", None, b"12345678")
         bus.start()
         self.assertIsNone(self.successResultOf(bus.stop()))
+
+    def test_library_is_missing(self) -> None:
+        """A bus over Redis without its library is refused, with what to install."""
+        self.patch(sys, "modules", {**sys.modules, "txsticky.relay": None})
+        error = self.assertRaises(ConfigError, bus_of, "redis://cache", None, b"12345678")
+        self.assertIn("pip install 'txsticky[redis]'", str(error))
 
     @settings(deadline=None, max_examples=60)
     @given(
