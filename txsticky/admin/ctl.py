@@ -99,6 +99,8 @@ def ask(path: str, request: dict[str, Any]) -> dict[str, Any]:
         except OSError as error:
             why = error.strerror or str(error)
             raise Unanswered(f"Nobody answers at {path}: {why}.") from None
+    if not line:
+        raise Unanswered(f"The cluster at {path} has hung up without an answer.")
     try:
         answer = json.loads(line)
     except ValueError:

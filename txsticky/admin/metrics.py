@@ -53,7 +53,8 @@ def _escaped(text: str) -> str:
 def expose(state: ClusterState) -> bytes:
     """All metrics of the cluster."""
     metrics = [*_cluster(state), *_primary(state), *_workers(state), *_process(state)]
-    return "".join(f"{line}\n" for metric in metrics for line in metric.lines()).encode()
+    known = (metric for metric in metrics if metric.samples)
+    return "".join(f"{line}\n" for metric in known for line in metric.lines()).encode()
 
 
 def _one(name: str, kind: str, help: str, value: float | None) -> Metric:

@@ -29,6 +29,8 @@ from .state import ClusterState
 
 #: Pages that may be open at the same time.
 VIEWERS: Final = 100
+#: A code for closing of our own (RFC 6455, 7.4.2), after HTTP's 405.
+NOT_ALLOWED: Final = 4405
 BACKLOG: Final = 128
 #: Bytes of the largest view, with room to spare.
 LARGEST: Final = 1 << 22
@@ -69,11 +71,18 @@ class Page(Resource):
     :param make: gives status code, content type and content.
     """
 
-    isLeaf = True
-
     def __init__(self, make: Callable[[], Answer]) -> None:
         super().__init__()
         self._make = make
+
+    def render(self, request: Request) -> Any:
+        """Answer, if it is only to be read."""
+        if request.method not in (b"GET", b"HEAD"):
+            request.setResponseCode(405)
+            request.setHeader(b"Allow", b"GET, HEAD")
+            request.setHeader(b"Content-Type", TEXT)
+            return b"This is only to be read.\n"
+        return super().render(request)
 
     def render_GET(self, request: Request) -> bytes:
         """Answer."""
@@ -125,8 +134,8 @@ class Viewer(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no 
 
     def onConnect(self, request: Any) -> None:
         """Take the page from here alone: other sites are not to read it through a browser."""
-        origin = request.origin and urlsplit(request.origin).netloc.lower()
-        if origin and origin != request.headers.get("host", "").lower():
+        host = request.headers.get("host", "")
+        if request.origin and urlsplit(request.origin).netloc.lower() != host.lower():
             raise ConnectionDeny(403, "This page is to be opened from the same address.")
 
     def onOpen(self) -> None:
@@ -137,7 +146,7 @@ class Viewer(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no 
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """There is nothing that a page could have to say."""
-        self.sendClose(1008, "This page is read-only.")
+        self.sendClose(NOT_ALLOWED, "This is only to be read.")
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Show no more."""
