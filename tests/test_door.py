@@ -336,6 +336,33 @@ class Local(DoorCase):
         self.turns(client, lambda: self.forgotten)
         self.assertTrue(self.apps.made[0].lost.check(ConnectionDone))
 
+    def test_client_leaves_in_a_response(self) -> None:
+        """A client that closes TLS and reads no more is not waited for, whatever is unsent."""
+        client = self.client()
+        self.exchange(client, ask("/1/"))
+        transport: Any = self.apps.made[0].transport
+        producer = Producer()
+        transport.registerProducer(producer, True)
+        transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 90000000\r\n\r\n" + b"x" * (8 << 20))
+        self.until(lambda: producer.paused)
+        client.close()
+        self.until(lambda: self.apps.made[0].lost)
+        for _ in range(2):  # the first time, the kernel has taken something meanwhile
+            self.reactor.settle()
+            self.reactor.advance(LINGER)
+        self.until(lambda: self.forgotten)
+        self.assertFalse(producer.stopped)
+
+    def test_client_breaks_tls(self) -> None:
+        """What is not TLS ends the connection, also in the middle of a response."""
+        client = self.client()
+        self.exchange(client, ask("/1/"))
+        transport: Any = self.apps.made[0].transport
+        transport.registerProducer(Producer(), True)
+        client.sock.send(b"nonsense" * 10)
+        self.until(lambda: self.forgotten)
+        self.assertIsNotNone(self.apps.made[0].lost)
+
     def test_application_closes(self) -> None:
         """What was written before is sent, then TLS is closed, then the connection."""
         client = self.client()
@@ -537,11 +564,13 @@ class Elsewhere(DoorCase):
 class Producer:
     """Something that can be paused."""
 
-    stopped = False
+    paused = stopped = False
 
-    def pauseProducing(self) -> None: ...
+    def pauseProducing(self) -> None:
+        self.paused = True
 
-    def resumeProducing(self) -> None: ...
+    def resumeProducing(self) -> None:
+        self.paused = False
 
     def stopProducing(self) -> None:
         self.stopped = True

@@ -66,6 +66,15 @@ class TlsLayer(BufferingTLSTransport):
         self.deadlines.add(self)
         super().makeConnection(transport)
 
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes have come (`IProtocol`)."""
+        super().dataReceived(data)
+        inside = self.wrappedProtocol
+        if self.transport.disconnecting and isinstance(inside, SecureConnection):
+            # TLS is over: the client has closed it, or broken it. What was encrypted before is
+            # still to be sent, and a producer that was paused for it would keep it from ending.
+            inside.left()
+
     def connectionLost(self, reason: Any = None) -> None:
         """The TCP connection is lost (`IProtocol`)."""
         self.deadlines.discard(self)
@@ -268,21 +277,35 @@ class SecureConnection(Protocol):
             self._inside.send(refusal(408, "The request head did not come in time."))
         self._inside.end()
 
+    def left(self) -> None:
+        """The client has closed TLS, of which there is no half: it wants nothing any more."""
+        self._inside.end()
+
     def hang_up(self) -> None:
         """Close after what is written."""
         if self._linger is None:
             self.over = True
             self.outer.resumeProducing()  # so that the client's own close is seen
             self.layer.loseConnection()
-            self._linger = self.door.reactor.callLater(LINGER, self._close)
+            self._linger_on()
 
-    def _close(self) -> None:
-        handle = self.layer.getHandle()
-        if handle.get_shutdown() & SSL.SENT_SHUTDOWN and not self.outer.unsent():
-            self._linger = None
-            self.outer.loseConnection()
+    def _linger_on(self) -> None:
+        self._linger = self.door.reactor.callLater(LINGER, self._close, self.outer.unsent())
+
+    def _close(self, unsent: int) -> None:
+        """
+        Close TCP, though the client may not have closed TLS.
+
+        :param unsent: what was unsent when the wait began.
+        """
+        self._linger = None
+        outer = self.outer
+        if outer.disconnecting and outer.unsent() == unsent:
+            outer.abortConnection()  # the client has closed TLS, and takes no more
+        elif self.layer.getHandle().get_shutdown() & SSL.SENT_SHUTDOWN and not outer.unsent():
+            outer.loseConnection()
         else:
-            self._linger = self.door.reactor.callLater(LINGER, self._close)
+            self._linger_on()
 
     # ---------------------------------------------------- what the worker says
 
