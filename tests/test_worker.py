@@ -67,6 +67,7 @@ class FakeServing:
 
     interface = "protocol"
     http = True
+    busy = False
 
     def __init__(self) -> None:
         self.protocols: list[Inner] = []
@@ -685,6 +686,17 @@ class DrainTests(WorkerCase):
         client.close()
         self.beat(QUIET - 0.25)
         self.assertEqual(self.heard(Kind.DONE), [])
+        self.beat(2 * HEARTBEAT + QUIET)
+        self.assertGreaterEqual(len(self.heard(Kind.DONE)), 1)
+
+    def test_work_without_a_connection(self) -> None:
+        """An application at work behind its response is waited for."""
+        self.begin()
+        self.serving.busy = True
+        self.drain()
+        self.beat(2 * HEARTBEAT + 2 * QUIET)
+        self.assertEqual(self.heard(Kind.DONE), [])
+        self.serving.busy = False
         self.beat(2 * HEARTBEAT + QUIET)
         self.assertGreaterEqual(len(self.heard(Kind.DONE)), 1)
 

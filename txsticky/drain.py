@@ -114,7 +114,7 @@ class Drain:
 
     def look(self) -> None:
         """Leave if there is nothing left to do."""
-        if not self.under_way or self._worker.live:
+        if not self.under_way or self._worker.live or self._worker.serving.busy:
             self._quiet_since = 0.0
             return
         now = time.monotonic()

@@ -33,7 +33,7 @@ from .core.wire import Handoff, Kind, Peer, decode_json, pack_handoff, unpack
 from .descriptor import adopt, begin, open_socket
 from .desk import WorkerDesk
 from .drain import Drain
-from .errors import MailboxFull, WireError
+from .errors import MailboxFull, TxstickyError, WireError
 from .gate import Gate
 from .gated import GatedServer, GatedUNIXServer
 from .mailbox import MailboxTransport
@@ -121,7 +121,8 @@ class Worker:
         self._beat()
 
     def _failed(self, failure: Failure) -> None:
-        log.failure("The application did not start.", failure)
+        if not failure.check(TxstickyError):
+            log.failure("The application did not start.", failure)
         self.channel.send_json(
             Kind.FAILED, reason=f"The application did not start: {failure.getErrorMessage()}"
         )

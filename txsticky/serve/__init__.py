@@ -54,6 +54,10 @@ class Serving(Protocol):
     http: bool
     factory: IProtocolFactory
 
+    @property
+    def busy(self) -> bool:
+        """Whether the application is at work, perhaps without a connection."""
+
     def start(self) -> Deferred[None] | None:
         """Start the application, once, before its first connection."""
 

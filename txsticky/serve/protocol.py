@@ -43,6 +43,11 @@ class FactoryServing:
     _access_log: AccessLog | None = attrs.field(default=None, kw_only=True)
     _started: bool = attrs.field(default=False, init=False)
 
+    @property
+    def busy(self) -> bool:
+        """Whether the application is at work: nobody can tell but by its connections."""
+        return False
+
     def start(self) -> Deferred[None] | None:
         """
         Start the factory, as listening with it would (`startFactory` runs).

@@ -250,6 +250,11 @@ class WSGIServing(FactoryServing):
         site = StickySite(root, settings, log, reactor, request=WSGIRequest, parse_forms=False)
         super().__init__("wsgi", site, http=True, access_log=log)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is in the application, perhaps though its client has left."""
+        return bool(self._pool.working)
+
     def start(self) -> None:
         """Start the threads and the factory."""
         self._pool.start()
