@@ -20,6 +20,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 VERDICT = re.compile(r"^(?:PASSED|FAILED)(?: \((.*)\))?$", re.MULTILINE)
+LIMIT = 600  # seconds for one module
 BAD = ("failures", "errors", "unexpectedSuccesses")
 
 
@@ -32,25 +33,29 @@ def modules() -> list[str]:
 def run(module: str, folder: str) -> tuple[str, float, Counter[str], str]:
     """Run trial on one module: its name, seconds, what trial counted, and all that it said."""
     begun = time.monotonic()
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "twisted.trial"),
-            *("--temp-directory", f"{folder}/{module}", module),
-        ],
-        cwd=HERE.parent,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
+    trial = [sys.executable, "-m", "twisted.trial", "--temp-directory", f"{folder}/{module}"]
+    with open(f"{folder}/{module}.log", "w+b") as log:
+        try:
+            code: int | None = subprocess.run(
+                [*trial, module],
+                cwd=HERE.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                timeout=LIMIT,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            code = None
+            log.write(f"\n{module} was ended after {LIMIT} s.\n".encode())
+        log.seek(0)
+        said = log.read().decode(errors="replace")
     counts: Counter[str] = Counter()
-    verdicts = VERDICT.findall(done.stdout)
+    verdicts = VERDICT.findall(said)
     for name, number in re.findall(r"(\w+)=(\d+)", verdicts[-1] if verdicts else ""):
         counts[name] = int(number)
-    if not counts or (done.returncode and not any(counts[name] for name in BAD)):
-        counts["errors"] += 1  # it died, or there was nothing to run
-    return module, time.monotonic() - begun, counts, done.stdout
+    if not counts or (code != 0 and not any(counts[name] for name in BAD)):
+        counts["errors"] += 1  # it died, hung, or had nothing to run
+    return module, time.monotonic() - begun, counts, said
 
 
 def main(names: list[str]) -> int:

@@ -7,28 +7,40 @@ import hashlib
 import json
 import random
 import re
+import shlex
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import IO, ClassVar
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.integration import rawws
-from tests.integration.cluster import START, Server, ServerTestCase, free_port
+from tests.integration.cluster import (
+    START,
+    Cluster,
+    ClusterTestCase,
+    Server,
+    ServerTestCase,
+    free_port,
+)
 from tests.integration.processes import until
+from tests.integration.proxies import ABSENT, Proxy
 from tests.integration.rawhttp import Connection, request
+from txsticky.plugin import Options
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
-def command(folder: str) -> list[str]:
-    """The arguments after `twist txsticky` in the docstring of the example's server."""
+def command(folder: str) -> str:
+    """What follows `twist txsticky` in the docstring of the example's server."""
     docstring = ast.get_docstring(ast.parse((EXAMPLES / folder / "server.py").read_text()))
     found = re.search(r"^ +twist txsticky (.+)$", docstring or "", re.MULTILINE)
     if found is None:
         raise AssertionError(f"examples/{folder}/server.py does not say how to start it")
-    return found[1].split()
+    return found[1]
 
 
 class Example(Server):
@@ -36,7 +48,7 @@ class Example(Server):
 
     def __init__(self, folder: str, probe: str) -> None:
         port = free_port()
-        *options, app = command(folder)
+        *options, app = shlex.split(command(folder))
         listen = f"tcp:{port}:interface=127.0.0.1"
         super().__init__(
             ["-m", "txsticky", "--listen", listen, *options, "--workers", "2", app],
@@ -52,10 +64,13 @@ class ReadmeTests(SynchronousTestCase):
     def test_commands(self) -> None:
         """It names every example, with the command of its docstring."""
         readme = " ".join((EXAMPLES / "README.rst").read_text().split())
-        folders = [path.name for path in EXAMPLES.iterdir() if (path / "server.py").exists()]
+        folders = [path.name for path in EXAMPLES.iterdir() if path.is_dir()]
         self.assertTrue(folders)
         for folder in folders:
-            self.assertIn(f"``{folder}`` ``twist txsticky {' '.join(command(folder))}``", readme)
+            self.assertIn(f"``{folder}``", readme)
+            if not (EXAMPLES / folder / "server.py").exists():
+                continue
+            self.assertIn(f"``{folder}`` ``twist txsticky {command(folder)}``", readme)
 
 
 class WebSocketEchoTests(ServerTestCase):
@@ -167,3 +182,264 @@ class UploadFlaskTests(ServerTestCase):
     def test_page(self) -> None:
         """The form is served."""
         self.assertIn(b'name="file"', self._shared.get("/").body)
+
+
+class JobsFastapiTests(ServerTestCase):
+    """examples/jobs_fastapi."""
+
+    def server(self) -> Server:
+        return Example("jobs_fastapi", probe="/")
+
+    def test_jobs(self) -> None:
+        """Whoever asks for a job, on a connection of his own, asks the worker that runs it."""
+        found = set()
+        for _ in range(8):
+            connection = self._shared.connect()  # it stays, so that the next goes elsewhere
+            self.addCleanup(connection.close)
+            begun = connection.ask(request("POST", "/jobs"), "POST")
+            self.assertEqual(begun.status, 201)
+            job = json.loads(begun.body)
+            told = self._shared.get(f"/jobs/{job['job']}")
+            self.assertEqual((told.status, json.loads(told.body)["worker"]), (200, job["worker"]))
+            found.add(job["worker"])
+        self.assertEqual(found, {"1", "2"})
+
+    def test_unknown(self) -> None:
+        """A job that nobody has is not found."""
+        self.assertEqual(self._shared.get("/jobs/abc").status, 404)
+
+
+class VisitsDjangoTests(ServerTestCase):
+    """examples/visits_django."""
+
+    def server(self) -> Server:
+        return Example("visits_django", probe="/")
+
+    def test_visits(self) -> None:
+        """Each visitor's visits are counted by one worker, and by no other."""
+        for _ in range(4):
+            first = self._shared.get("/")
+            told = json.loads(first.body)
+            cookie = dict(first.headers)["set-cookie"].partition(";")[0]
+            for visit in range(2, 6):
+                answer = self._shared.get("/", ("Cookie", cookie))
+                self.assertEqual(json.loads(answer.body), {**told, "visits": visit})
+
+
+class ChatSocketioTests(ServerTestCase):
+    """examples/chat_socketio."""
+
+    def server(self) -> Server:
+        return Example("chat_socketio", probe="/socket.io/?EIO=4&transport=polling")
+
+    def test_client(self) -> None:
+        """Clients of both transports and on both workers hear what one of them says."""
+        client = EXAMPLES / "chat_socketio" / "client.py"
+
+        def talk() -> list[tuple[str, ...]]:
+            done = subprocess.run(
+                [sys.executable, str(client), f"http://127.0.0.1:{self._shared.port}", "4"],
+                capture_output=True,
+                text=True,
+                timeout=START,
+                check=True,
+            )
+            line = r"^client \d \((\w+)\): worker (\d) heard 'hello' from (\d)$"
+            return re.findall(line, done.stdout, re.MULTILINE)
+
+        until(
+            lambda: {worker for _, worker, _ in talk()} == {"1", "2"},
+            START,
+            "four clients meet both workers",
+        )
+        found = talk()
+        self.assertEqual([way for way, _, _ in found], ["polling", "websocket"] * 2)
+        self.assertEqual(len({speaker for _, _, speaker in found}), 1)
+
+
+class ChatLinesTests(ServerTestCase):
+    """examples/chat_lines."""
+
+    def server(self) -> Server:
+        return Example("chat_lines", probe="")
+
+    def enter(self, address: str) -> tuple[socket.socket, IO[bytes], bytes]:
+        """Somebody comes in from that address; returns the connection and the worker."""
+        talker = socket.create_connection(
+            ("127.0.0.1", self._shared.port), START, source_address=(address, 0)
+        )
+        self.addCleanup(talker.close)
+        lines = talker.makefile("rb")
+        self.addCleanup(lines.close)
+        greeting = lines.readline()
+        self.assertRegex(greeting, rb"^You are on worker [12]\.\n$")
+        return talker, lines, greeting[-3:-2]
+
+    def test_chat(self) -> None:
+        """People at different addresses are on different workers, and hear each other."""
+        numbers = iter(range(2, 200))
+        people: dict[bytes, tuple[socket.socket, IO[bytes]]] = {}
+        while len(people) < 2:
+            talker, lines, worker = self.enter(f"127.0.0.{next(numbers)}")
+            people.setdefault(worker, (talker, lines))
+        people[b"1"][0].sendall(b"hello\r\n")
+        for _, lines in people.values():
+            self.assertEqual(lines.readline(), b"worker 1: hello\n")
+
+    def test_address(self) -> None:
+        """Everybody at one address is on one worker."""
+        self.assertEqual(len({self.enter("127.0.0.2")[2] for _ in range(5)}), 1)
+
+
+def proxy(file: str, *machines: int) -> Proxy:
+    """A proxy with the configuration of an example, on a free port, in front of those ports."""
+    name = file.partition("/")[0]
+    if name in ABSENT:
+        raise SkipTest(ABSENT[name])
+    text = (EXAMPLES / file).read_text()
+    text = re.sub(r"(bind :|listen )8000", r"\g<1>{port}", text)
+    places = iter(machines)
+    text = re.sub(
+        r"(server )(\w+ )?[\d.]+:8080",
+        lambda f: f"{f[1]}{f[2] or ''}127.0.0.1:{next(places)}",
+        text,
+    )
+    if name == "nginx":  # its files, where the user of the tests may write
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        paths = "".join(f"{kind}_temp_path {{folder}}/{kind};\n" for kind in kinds)
+        text = text.replace("http {\n", f"http {{\naccess_log off;\n{paths}")
+        text = "user {user};\npid {folder}/nginx.pid;\n" + text
+    return Proxy(name, text)
+
+
+class ProxyTests(ClusterTestCase):
+    """examples/haproxy and examples/nginx: the configurations run as they are written."""
+
+    options = ("--forwarded-allow-ips", "127.0.0.1")
+
+    def one(self, file: str) -> None:
+        """Requests with the ids of two workers, on one connection, reach their workers."""
+        with proxy(file, self.cluster.port) as front, Connection(front.port) as connection:
+            for slot in (1, 2, 1, 2):
+                answer = connection.ask(request("GET", f"/?sid={self.cluster.tag(slot)}"))
+                told = json.loads(answer.body)
+                self.assertEqual(int(told["worker"]), slot)
+                headers = {name.lower(): value for name, value in told["headers"]}
+                self.assertEqual(headers["x-forwarded-for"], "127.0.0.1")
+
+    def test_haproxy(self) -> None:
+        """HAProxy by HTTP."""
+        self.one("haproxy/haproxy.cfg")
+
+    def test_nginx(self) -> None:
+        """nginx."""
+        self.one("nginx/nginx.conf")
+
+    def test_commands(self) -> None:
+        """The commands that the configurations give are ones that the program accepts."""
+        files = [*EXAMPLES.glob("haproxy/*.cfg"), EXAMPLES / "nginx" / "nginx.conf"]
+        self.assertEqual(len(files), 4)
+        for file in files:
+            (words,) = re.findall(r"^# +twist txsticky (.+)$", file.read_text(), re.MULTILINE)
+            Options().parseOptions(shlex.split(words))
+
+
+class TcpProxyTests(ClusterTestCase):
+    """examples/haproxy/tcp.cfg."""
+
+    options = ("--proxy-protocol", "--forwarded-allow-ips", "127.0.0.1")
+    probe = ""
+
+    def test_tcp(self) -> None:
+        """The client's address is the one that the PROXY header tells."""
+        with (
+            proxy("haproxy/tcp.cfg", self.cluster.port) as front,
+            socket.create_connection(
+                ("127.0.0.1", front.port), START, source_address=("127.0.0.9", 0)
+            ) as client,
+        ):
+            client.sendall(request("GET", "/", headers=[("Connection", "close")]))
+            with client.makefile("rb") as stream:
+                self.assertIn(b"127.0.0.9", stream.read())
+
+
+class MachinesTests(SynchronousTestCase):
+    """examples/haproxy/machines.cfg."""
+
+    def test_machines(self) -> None:
+        """A client that has the cookie meets its worker on its machine each time."""
+        options = ("--sticky", "insert:worker", "--forwarded-allow-ips", "127.0.0.1")
+        with (
+            Cluster("echo", *options) as first,
+            Cluster("echo", *options) as second,
+            proxy("haproxy/machines.cfg", first.port, second.port) as front,
+        ):
+            met = set()
+            for _ in range(6):
+                pids, cookie = set(), ""
+                for _ in range(4):
+                    with Connection(front.port) as connection:
+                        headers = [("Cookie", cookie)] if cookie else []
+                        answer = connection.ask(request("GET", "/", headers=headers))
+                    cookie = cookie or dict(answer.headers)["set-cookie"].partition(";")[0]
+                    pids.add(json.loads(answer.body)["pid"])
+                self.assertEqual(len(pids), 1)
+                met |= pids
+            machines = [set(cluster.workers().values()) & met for cluster in (first, second)]
+            self.assertTrue(all(machines), machines)
+
+
+class SystemdTests(SynchronousTestCase):
+    """examples/systemd."""
+
+    FOLDER = EXAMPLES / "systemd"
+
+    def start(self) -> list[str]:
+        """The command that the unit starts."""
+        unit = (self.FOLDER / "txsticky.service").read_text()
+        (command,) = re.findall(r"^ExecStart=(.+)$", unit, re.MULTILINE)
+        return shlex.split(command)
+
+    def test_units(self) -> None:
+        """systemd accepts both units."""
+        if not shutil.which("systemd-analyze"):
+            raise SkipTest("systemd-analyze is not installed")
+        folder = Path(self.mktemp()).resolve()
+        folder.mkdir()
+        for file in self.FOLDER.iterdir():
+            text = file.read_text().replace(self.start()[0], sys.executable)
+            (folder / file.name).write_text(text)
+        units = [str(folder / f"txsticky.{kind}") for kind in ("service", "socket")]
+        done = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_activated(self) -> None:
+        """The unit's command serves on the socket that systemd opened."""
+        activate = shutil.which("systemd-socket-activate")
+        if not activate:
+            raise SkipTest("systemd-socket-activate is not installed")
+        control = str(Path(self.mktemp()).resolve())
+        options = [word.replace("/run/txsticky/control", control) for word in self.start()[1:-1]]
+        server = Activated(activate, options, free_port())
+        with server:
+            self.assertIn("worker", json.loads(server.get("/").body))
+
+
+class Activated(Server):
+    """A cluster that is started with its socket open, as by systemd."""
+
+    def __init__(self, activate: str, options: list[str], port: int) -> None:
+        words = [
+            activate,
+            "--fdname=http",
+            "-l",
+            f"127.0.0.1:{port}",
+            sys.executable,
+            "-m",
+            "txsticky",
+            *options,
+        ]
+        program = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
+        super().__init__(["-c", program, *words, "-w", "2", "tests.integration.apps:echo"], port)
