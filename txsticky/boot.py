@@ -59,9 +59,10 @@ def main(arguments: list[str]) -> NoReturn:
     raise_file_limit()
     config = Config.from_json(boot["config"])
     try:
+        # The keys may be root's alone.
+        certificates = load_tls(config)
         become(config.user, config.group)
         end_after_parent(config.graceful_timeout + GRACE)
-        certificates = load_tls(config)
         serving = load(config, boot["slot"])
     except WrongReactor:
         begin_anew(boot)
