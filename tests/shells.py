@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from twisted.internet import tcp
+from twisted.internet.epollreactor import EPollReactor
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.core.wire import (
@@ -158,6 +160,43 @@ class ShellCase(SynchronousTestCase):
         server: socket.socket = self.owned(listener.accept()[0])
         server.setblocking(False)
         return server, client
+
+
+class ReactorCase(ShellCase):
+    """
+    A test with a real reactor of its own, which runs only when it is told to.
+
+    :ivar reactor: the reactor.
+    """
+
+    reactor: Any
+
+    def setUp(self) -> None:
+        tcp._reservedFD.reserve()  # what Twisted keeps once something has listened
+        super().setUp()
+        self.reactor = self.make_reactor()
+        self.addCleanup(self.unmake_reactor)
+
+    def make_reactor(self) -> Any:
+        """The kind of reactor."""
+        return EPollReactor()
+
+    def unmake_reactor(self) -> None:
+        """Close the reactor's own descriptors."""
+        self.reactor.disconnectAll()
+        for internal in list(self.reactor._internalReaders):
+            self.reactor._internalReaders.remove(internal)
+            self.reactor.removeReader(internal)
+            internal.connectionLost(None)
+        self.reactor._poller.close()
+
+    def until(self, done: Callable[[], object]) -> None:
+        """Run the reactor until something is so."""
+        for _ in range(2000):
+            if done():
+                return
+            self.reactor.iterate(0.01)
+        raise AssertionError("it never came to be")
 
 
 class PlayedWorker:

@@ -173,6 +173,12 @@ class EndpointTests(SynchronousTestCase):
             self.assertEqual((endpoint._port, endpoint._backlog), (port, 9))
         self.assertEqual(endpoint._interface, "::1")
 
+    def test_impossible(self) -> None:
+        """A port or an address that there cannot be is refused."""
+        for listen in ("65536", "127.0.0.1:99999", "[::1]:65536", "1.2.3.400:80", "[::1::2]:80"):
+            error = self.assertRaises(ConfigError, endpoint_string, listen, 9)
+            self.assertIn(listen, str(error))
+
     def test_names(self) -> None:
         """A name is refused: one would have to ask somebody for its address."""
         error = self.assertRaises(ConfigError, endpoint_string, "example.org:80", 9)

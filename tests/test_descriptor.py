@@ -16,14 +16,13 @@ from hypothesis import strategies as st
 from twisted.internet import abstract, error, main, tcp, unix
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
-from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tests.shells import ShellCase, ended, is_open, received
+from tests.shells import ReactorCase, ended, is_open, received
 from txsticky.descriptor import (
     MovableServer,
     MovableUNIXServer,
@@ -99,37 +98,8 @@ class RecordingServer(MovableServer):
         self.closings += 1
 
 
-class ConnectionCase(ShellCase):
-    """A real reactor of its own that runs when told, an adopted connection, and its client."""
-
-    reactor: Any
-    prefix = b""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.reactor = self.make_reactor()
-        self.addCleanup(self.unmake_reactor)
-
-    def make_reactor(self) -> Any:
-        """The kind of reactor."""
-        return EPollReactor()
-
-    def unmake_reactor(self) -> None:
-        """Close the reactor's own descriptors."""
-        self.reactor.disconnectAll()
-        for internal in list(self.reactor._internalReaders):
-            self.reactor._internalReaders.remove(internal)
-            self.reactor.removeReader(internal)
-            internal.connectionLost(None)
-        self.reactor._poller.close()
-
-    def until(self, done: Callable[[], object]) -> None:
-        """Run the reactor until something is so."""
-        for _ in range(2000):
-            if done():
-                return
-            self.reactor.iterate(0.01)
-        raise AssertionError("it never came to be")
+class ConnectionCase(ReactorCase):
+    """An adopted connection and its client."""
 
     def run_a_bit(self) -> None:
         """Run the reactor long enough for whatever is under way on this machine to happen."""

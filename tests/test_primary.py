@@ -37,6 +37,8 @@ class PrimaryCase(ShellCase):
 
     options: dict[str, Any] = {}
     count = 2
+    #: Whether the supervisor says that workers are to come.
+    expects = False
 
     def setUp(self) -> None:
         super().setUp()
@@ -44,6 +46,7 @@ class PrimaryCase(ShellCase):
         self.config = Config(workers=self.count, backlog=20, **self.options)
         self.primary = Primary(self.system, self.config)
         self.supervisor = self.primary.supervisor = mock.Mock()
+        self.supervisor.expects.side_effect = lambda seconds: seconds == PATIENCE and self.expects
         self.primary.open()
         self.workers: list[PlayedWorker] = []
         self.addCleanup(self.end)
@@ -336,11 +339,11 @@ class ParkTests(PrimaryCase):
         first.ready()
         self.reactor.settle()
         self.assertEqual((self.taken(), self.primary.parked), ([], 3))
-        self.assertFalse(self.primary.routing)
+        self.assertTrue(self.primary.beginning)
         self.spawn().ready()
         self.reactor.settle()
         self.assertEqual((len(self.taken()), self.primary.parked), (3, 0))
-        self.assertTrue(self.primary.routing)
+        self.assertFalse(self.primary.beginning)
         self.assertEqual([received(client) for client in clients], [None] * 3)
 
     def test_patience_at_the_first_start(self) -> None:
@@ -383,8 +386,9 @@ class ParkTests(PrimaryCase):
         self.refused(self.arrive())
 
     def test_somebody_comes(self) -> None:
-        """If somebody is starting, it is waited for, in order."""
+        """If somebody is to come, it is waited for, in order."""
         self.start()
+        self.expects = True
         for worker in self.workers:
             worker.die()
         self.spawn()
@@ -400,6 +404,7 @@ class ParkTests(PrimaryCase):
     def test_patience(self) -> None:
         """Each waits for so long, and is refused then."""
         self.start()
+        self.expects = True
         for worker in self.workers:
             worker.die()
         self.spawn()
@@ -963,7 +968,8 @@ class LeftoverTests(PrimaryCase):
             self.refused(client)
 
     def test_successor(self) -> None:
-        """If a successor is starting, they wait for it."""
+        """If a successor is to come, they wait for it."""
+        self.supervisor.exited.side_effect = lambda id, status: setattr(self, "expects", True)
         clients = self.send(5)
         self.second.die(-9)
         self.second = self.spawn()

@@ -112,7 +112,7 @@ class Cluster(Service):
             if self.config.status is not None or self.config.control is not None:
                 self._open_admin(taking_over=bool(state))
         except BaseException:
-            self._stop_listening()
+            self._close()
             raise
         super().startService()
         if state:

@@ -94,32 +94,32 @@ def default_workers(environ: Mapping[str, str]) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]:|([\w.-]+):)?(\d+)", re.ASCII)
+
+
 def endpoint_string(listen: str, backlog: int) -> str:
     """
     Turn what `--listen` takes into a Twisted endpoint string
     (`twisted.internet.endpoints.serverFromString`).
 
     :param listen: `8080`, `host:8080`, `[::1]:8080`, or an endpoint string, which stays as it is.
+    :raises ConfigError: the port or the address cannot be, or is a name.
     """
-    if listen.isdecimal():
-        return f"tcp:{listen}:backlog={backlog}"
-    found = re.fullmatch(r"\[([0-9A-Fa-f:.]+)\]:(\d+)", listen)
-    if found:
-        return f"tcp6:{found[2]}:interface={found[1].replace(':', chr(92) + ':')}:backlog={backlog}"
-    found = re.fullmatch(r"([\w.-]+):(\d+)", listen)
-    if found and found[1] not in ("tcp", "tcp4", "tcp6", "unix", "systemd"):
-        try:
-            ipaddress.IPv4Address(found[1])
-        except ValueError:
-            if found[1] != "localhost":
-                raise ConfigError(
-                    option="--listen",
-                    value=listen,
-                    hint="a port, address:port, or a Twisted endpoint string",
-                ) from None
-        host = "127.0.0.1" if found[1] == "localhost" else found[1]
-        return f"tcp:{found[2]}:interface={host}:backlog={backlog}"
-    return listen
+    found = _ADDRESS.fullmatch(listen)
+    if found is None or found[2] in ("tcp", "tcp4", "tcp6", "unix", "systemd"):
+        return listen
+    six, four, port = found.groups()
+    four = "127.0.0.1" if four == "localhost" else four
+    try:
+        ipaddress.ip_address(six or four or "0.0.0.0")
+        if int(port) > 65535:
+            raise ValueError
+    except ValueError:
+        hint = "a port, address:port, or a Twisted endpoint string"
+        raise ConfigError(option="--listen", value=listen, hint=hint) from None
+    kind, host = ("tcp6", six.replace(":", r"\:")) if six else ("tcp", four)
+    interface = f":interface={host}" if host else ""
+    return f"{kind}:{port}{interface}:backlog={backlog}"
 
 
 @attrs.frozen(kw_only=True)

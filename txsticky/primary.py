@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from .bus import bus_of
 from .config import DEFAULT_STICKY, Config
 from .core.forwarded import Trusted
-from .core.pool import Pool, State
+from .core.pool import Pool
 from .core.route import How, Refusal
 from .core.table import Table
 from .core.wire import Handoff, Kind, decode_json, pack_handoff
@@ -35,7 +35,7 @@ log = Logger()
 #: Keys that applications bound: how many, and for how many seconds without use.
 TABLE_LIMIT = 100_000
 TABLE_TTL = 3600.0
-#: Seconds for which a connection waits for a worker when none is ready but one is starting.
+#: Seconds for which a connection waits for a worker when none is ready but one is to come.
 PATIENCE = 5.0
 #: Moves without being served after which a connection is refused.
 MAX_HOPS = 16
@@ -129,7 +129,7 @@ class Primary:
             self.system.rng,
         )
         if isinstance(decision, Refusal):
-            if self._somebody_comes():
+            if self.supervisor.expects(PATIENCE):
                 self._park(arrival)
             else:
                 self._refuse(arrival, decision.reason)
@@ -174,9 +174,6 @@ class Primary:
     def parked(self) -> int:
         """How many connections wait for a worker."""
         return len(self._parked)
-
-    def _somebody_comes(self) -> bool:
-        return any(member.state is State.STARTING for member in self.pool.members)
 
     def _park(self, arrival: Arrival) -> None:
         """Keep a connection for a moment: a worker is about to be ready."""
@@ -377,10 +374,10 @@ class Primary:
         self.exits[status] += 1
         del self.handles[handle.id]
         waiting = handle.close(self.adopt_leftovers)
+        self.supervisor.exited(handle.id, status)
         for descriptor, message in waiting:
             self.desk.fileDescriptorReceived(descriptor)
             self.desk.dataReceived(message)
-        self.supervisor.exited(handle.id, status)
 
     def adopt_leftovers(self, box: MailboxTransport) -> None:
         """Read what a worker that is gone had not taken out of its mailbox."""

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger, LogLevel
 
 from .core.lifecycle import Fleet
-from .core.stages import Effect, Ended, Kill, Reloading, Retire, Say, Spawn
+from .core.stages import Effect, Ended, Kill, Phase, Reloading, Retire, Say, Spawn
 
 #: A worker that was silent for this many seconds, or for half of the worker timeout, is suspect.
 SUSPECT_AFTER: Final = 2.0
@@ -77,6 +77,13 @@ class Supervisor:
         self._suspects: set[int] = set()
         self._waiting: list[Deferred[None]] = []
         self._over = False
+
+    def expects(self, seconds: float) -> bool:
+        """Whether a worker may get ready within so many seconds, though none may be now."""
+        soon = self._now() + seconds
+        return self.fleet.phase is Phase.RUNNING and any(
+            slot.due is None or slot.due <= soon for slot in self.fleet.slots.values()
+        )
 
     # --------------------------------------------------------------------- from the operator
 

@@ -1,0 +1,338 @@
+"""The whole cluster as one service: real sockets, and workers that the test plays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import Any
+from unittest import mock
+
+from twisted.application.service import Application, IService, IServiceCollection
+from twisted.internet.defer import Deferred
+from zope.interface.verify import verifyObject
+
+from tests.shells import PlayedWorker, ReactorCase, ended, open_descriptors, received
+from txsticky.cluster import Cluster
+from txsticky.config import Config
+from txsticky.core.wire import Kind, decode_json
+from txsticky.errors import ConfigError, ListenError, TlsError
+from txsticky.testing import FakeSystem
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class ClusterCase(ReactorCase):
+    """
+    A cluster on a real reactor.
+
+    :ivar ended: what `on_ended` was called with.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.ended: list[tuple[int, str]] = []
+        self.workers: list[PlayedWorker] = []
+        self.addCleanup(self.end)
+
+    def make(self, **options: Any) -> Cluster:
+        """Make a cluster."""
+        options = {"listen": ["tcp:0:interface=127.0.0.1"], **options}
+        self.cluster = Cluster(
+            Config(**options), self.reactor, lambda *ended: self.ended.append(ended)
+        )
+        self.system = FakeSystem(reactor=self.reactor, clock=self.reactor.seconds)
+        self.cluster.system = self.system
+        return self.cluster
+
+    def start(self, **options: Any) -> Cluster:
+        """Make one, start it, and have its workers ready."""
+        self.make(**options).startService()
+        self.play()
+        return self.cluster
+
+    def play(self) -> None:
+        """Have the workers ready that have been spawned."""
+        for process in self.system.processes[len(self.workers) :]:
+            self.workers.append(PlayedWorker(process))
+            self.workers[-1].ready()
+        self.until(lambda: all(handle.ready for handle in self.cluster.primary.handles.values()))
+
+    def end(self) -> None:
+        """Stop it, if it runs."""
+        if getattr(self, "cluster", None) is not None and self.cluster.running:
+            stopped = self.cluster.stopService()
+            self.die()
+            self.until(lambda: stopped.called)
+        self.settle()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def die(self) -> None:
+        """All workers end."""
+        for worker in self.workers:
+            if worker.id in self.cluster.primary.handles:
+                worker.die()
+        for process in self.system.processes[len(self.workers) :]:
+            process.exit(0)
+
+    def settle(self) -> None:
+        """Let the reactor do what is due."""
+        for _ in range(5):
+            self.reactor.iterate(0)
+
+    def connect(self, number: int = 0, data: bytes = GET) -> socket.socket:
+        """Connect to an endpoint, and send something."""
+        address = self.cluster.addresses()[number]
+        if hasattr(address, "name"):
+            client = self.owned(socket.socket(socket.AF_UNIX))
+            client.connect(address.name)
+        else:
+            client = self.owned(socket.create_connection((address.host, address.port)))
+        client.sendall(data)
+        return client  # type: ignore[no-any-return]
+
+    def taken(self) -> Any:
+        """The hand-off of the connection that a worker has got."""
+        taken: list[Any] = []
+        self.until(lambda: any(taken.extend(w.take()) or taken for w in self.workers))
+        return taken[0]
+
+    def told(self, worker: PlayedWorker, kind: Kind) -> bytes:
+        """Wait until a worker is told something; returns it."""
+        told: list[bytes] = []
+        self.until(lambda: told.extend(worker.told(kind)) or told)
+        return told[0]
+
+
+class StartTests(ClusterCase):
+    """The start."""
+
+    def test_service(self) -> None:
+        """It is a service, and can stand in an application."""
+        cluster = self.make()
+        self.assertTrue(verifyObject(IService, cluster))
+        application = Application("chat")
+        cluster.setServiceParent(application)
+        self.assertEqual(list(IServiceCollection(application)), [cluster])
+
+    def test_serves(self) -> None:
+        """It listens, starts its workers, and hands connections to them."""
+        self.start(workers=2)
+        self.assertEqual(len(self.workers), 2)
+        client = self.connect()
+        handoff = self.taken()
+        self.assertEqual((handoff.prefix, handoff.peer), (GET, client.getsockname()))
+        self.assertEqual(self.cluster.accepted, 1)
+
+    def test_several_endpoints(self) -> None:
+        """It listens on several endpoints, and says of each connection where it came in."""
+        path = self.mktemp()
+        self.start(listen=["tcp:0:interface=127.0.0.1", "[::1]:0", f"unix:{path}"])
+        for number in (2, 1, 0):
+            self.connect(number)
+            self.assertEqual(self.taken().listener, number)
+        self.assertTrue(os.path.exists(path))
+        self.end()
+        self.assertFalse(os.path.exists(path))
+
+    def test_backlog(self) -> None:
+        """As many connections as the backlog says may wait before anybody looks."""
+        backlogs: list[int] = []
+        self.patch(socket.socket, "listen", lambda sock, backlog: backlogs.append(backlog))
+        self.make(backlog=7).startService()
+        self.assertEqual(backlogs[-1], 7)
+
+    def test_ready(self) -> None:
+        """Whoever wants to know is told when it serves."""
+        cluster = self.make()
+        cluster.on_ready = mock.Mock()
+        cluster.startService()
+        self.assertEqual(cluster.on_ready.call_count, 0)
+        self.play()
+        self.until(lambda: cluster.on_ready.call_count)
+        self.assertEqual(cluster.on_ready.call_count, 1)
+
+    def test_deferred_accept(self) -> None:
+        """Silent connections are held back by the kernel as soon as it is known to be HTTP."""
+        self.make().startService()
+        option = (socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)
+        (acceptor,) = self.cluster.acceptors
+        self.assertEqual(acceptor.sock.getsockopt(*option), 0)
+        self.play()
+        self.until(lambda: acceptor.sock.getsockopt(*option))
+
+    def test_again(self) -> None:
+        """Stopped, it can be started again."""
+        self.start()
+        self.end()
+        self.workers = []
+        self.cluster.system = self.system = FakeSystem(
+            reactor=self.reactor, clock=self.reactor.seconds
+        )
+        self.cluster.startService()
+        self.play()
+        self.connect()
+        self.assertEqual(self.taken().prefix, GET)
+
+
+class RefusedTests(ClusterCase):
+    """What it cannot be started with."""
+
+    def refused(self, kind: type[Exception], **options: Any) -> str:
+        """Why it does not start; nothing is left of the attempt."""
+        before = open_descriptors()
+        self.make(**options)
+        error = self.assertRaises(kind, self.cluster.startService)
+        self.settle()
+        self.assertEqual(self.system.processes, [])
+        self.assertEqual(open_descriptors(), before)
+        self.assertEqual(self.cluster.running, 0)
+        return str(error)
+
+    def test_port_in_use(self) -> None:
+        """A port that is in use is named, with the system's reason."""
+        port = self.listening().getsockname()[1]
+        sentence = self.refused(ListenError, listen=[f"127.0.0.1:{port}"])
+        self.assertIn(f"127.0.0.1:{port}", sentence)
+        self.assertIn("in use", sentence)
+
+    def test_one_of_several(self) -> None:
+        """If one endpoint of several cannot be, the others are closed again."""
+        port = self.listening().getsockname()[1]
+        self.refused(ListenError, listen=["tcp:0:interface=127.0.0.1", f"127.0.0.1:{port}"])
+
+    def test_unknown_endpoint(self) -> None:
+        """An endpoint that Twisted does not know is named."""
+        self.assertIn("carrier:pigeon", self.refused(ListenError, listen=["carrier:pigeon"]))
+
+    def test_wrapping_endpoint(self) -> None:
+        """An endpoint that wraps its connections is refused with what to use instead."""
+        sentence = self.refused(ListenError, listen=["haproxy:tcp:0:interface=127.0.0.1"])
+        self.assertIn("--proxy-protocol", sentence)
+        self.assertIn("--tls-cert", sentence)
+
+    def test_certificate(self) -> None:
+        """A certificate that is not there is said before anything is opened."""
+        self.refused(TlsError, tls_cert=["/no/cert.pem"], tls_key=["/no/key.pem"])
+
+    def test_user(self) -> None:
+        """So is a user that there is not."""
+        self.assertIn("nobody-knows", self.refused(ConfigError, user="nobody-knows"))
+
+
+class SteerTests(ClusterCase):
+    """While it runs."""
+
+    def test_reload(self) -> None:
+        """A reload starts a successor, and retires the old worker when that is ready."""
+        self.start()
+        begun: list[bool] = []
+        self.cluster.on_reloading = begun.append
+        self.cluster.reload()
+        self.assertEqual((len(self.system.processes), begun), (2, [True]))
+        self.play()
+        self.told(self.workers[0], Kind.DRAIN)
+        self.connect()
+        self.taken()
+        self.assertEqual((len(self.workers[1].hands), begun), (1, [True, False]))
+
+    def test_scale(self) -> None:
+        """It runs one more worker, or one less."""
+        self.start()
+        self.cluster.scale(1)
+        self.play()
+        self.assertEqual(len(self.workers), 2)
+        self.cluster.scale(-1)
+        self.told(self.workers[1], Kind.DRAIN)
+
+    def test_rotate(self) -> None:
+        """It has the workers reopen their logs."""
+        self.start()
+        self.cluster.rotate_logs()
+        self.told(self.workers[0], Kind.ROTATE)
+
+    def test_respawn(self) -> None:
+        """A worker that dies is replaced, and what it had not taken is served."""
+        self.start()
+        client = self.connect()
+        self.until(lambda: self.cluster.accepted)
+        self.workers[0].die(-9)
+        self.until(lambda: len(self.system.processes) == 2)
+        self.play()
+        self.assertEqual(self.taken().prefix, GET)
+        self.workers[1].hands[0][0].send(b"served")
+        self.until(lambda: received(client) == b"served")
+
+
+class StopTests(ClusterCase):
+    """The end."""
+
+    def test_graceful(self) -> None:
+        """The workers get their time, and who connects by then is refused by the system."""
+        self.start(graceful_timeout=12.0)
+        address = self.cluster.addresses()[0]
+        stopped = self.cluster.stop(graceful=True)
+        fields = decode_json(self.told(self.workers[0], Kind.DRAIN))
+        self.assertEqual((fields["final"], round(fields["seconds"])), (True, 12))
+        self.settle()
+        with self.assertRaises(ConnectionRefusedError):
+            socket.create_connection((address.host, address.port))
+        self.assertNoResult(stopped)
+        self.workers[0].die()
+        self.successResultOf(stopped)
+        self.assertEqual([code for code, _ in self.ended], [0])
+
+    def test_quick(self) -> None:
+        """In a hurry, they get a signal."""
+        self.start()
+        self.cluster.stop(graceful=False)
+        self.assertEqual(self.workers[0].process.signals, [signal.SIGQUIT])
+
+    def test_hurry(self) -> None:
+        """A second call hurries the first."""
+        self.start()
+        self.cluster.stop(graceful=True)
+        self.cluster.stop(graceful=False)
+        self.assertEqual(self.workers[0].process.signals, [signal.SIGQUIT])
+
+    def test_in_the_backlog(self) -> None:
+        """Who is connected by then, and was not yet accepted, is served."""
+        self.start()
+        client = self.connect()
+        self.cluster.stop(graceful=True)
+        self.assertEqual(self.taken().prefix, GET)
+        self.workers[0].hands[0][0].send(b"served")
+        self.until(lambda: received(client) == b"served")
+
+    def test_service(self) -> None:
+        """As a service it stops gracefully; then nothing of it is left."""
+        before = open_descriptors()
+        self.start()
+        waits = self.connect(data=GET[:9])
+        self.until(lambda: self.cluster.accepted)
+        stopped = self.cluster.stopService()
+        self.assertIsInstance(stopped, Deferred)
+        self.told(self.workers[0], Kind.DRAIN)
+        self.assertNoResult(stopped)
+        self.workers[0].die()
+        self.until(lambda: stopped.called)
+        self.settle()
+        self.assertTrue(ended(waits))
+        self.assertEqual(open_descriptors() - before, {waits.fileno()})
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_while_starting(self) -> None:
+        """Stopped before its workers are ready, it ends them."""
+        self.make().startService()
+        self.cluster.stop(graceful=True)
+        self.assertEqual(self.system.processes[0].signals, [signal.SIGKILL])
+
+    def test_application_does_not_load(self) -> None:
+        """If the application does not load, it ends by itself, with exit code 3 and the reason."""
+        self.make().startService()
+        worker = PlayedWorker(self.system.processes[0])
+        self.workers.append(worker)
+        worker.send_json(Kind.FAILED, reason="no such module")
+        worker.die(3)
+        self.until(lambda: self.ended)
+        self.assertEqual(self.ended, [(3, "no such module")])
