@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import ast
 import inspect
-import os
+import json
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import attrs
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from tests.integration.cluster import Server, ServerTestCase, free_port
+from tests.test_house import FLOORS
 from txsticky.admin import ctl
 from txsticky.admin.verbs import VERBS
 from txsticky.config import Config
 from txsticky.core.head import Head, parse_head
 from txsticky.core.keys import found, parse_chain
-from txsticky.plugin import Command, Options
+from txsticky.core.route import How
+from txsticky.core.stages import Stage
+from txsticky.core.wire import Kind
+from txsticky.plugin import Command, CommandOptions, Options
+from txsticky.serve.engine import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.rst", *(ROOT / "docs").glob("*.rst")])
@@ -90,7 +97,7 @@ class CommandTests(TestCase):
         self.assertGreater(len(commands), 5)
         for shown, words in commands:
             try:
-                Options().parseOptions(words)
+                (Options if "twist txsticky" in shown else CommandOptions)().parseOptions(words)
             except Exception as error:
                 self.fail(f"{shown}: {error}")
 
@@ -149,7 +156,7 @@ class CommandTests(TestCase):
     def test_verbs(self) -> None:
         """The table of `txsticky ctl` says of each verb what the program says of it."""
         page = (ROOT / "docs" / "operating.rst").read_text()
-        rows = re.findall(r"^``(\w+)( N)?`` +(.*)$", page, re.MULTILINE)
+        rows = re.findall(r"^``([a-z]+)( N)?`` +(.*)$", page, re.MULTILINE)
         told = [(verb, bool(number), text) for verb, number, text in rows]
         self.assertEqual(told, [(verb.name, verb.worker, verb.help) for verb in VERBS])
 
@@ -163,13 +170,13 @@ class CommandTests(TestCase):
 
     def test_recipes(self) -> None:
         """The recipes for paths find the session where the client puts it."""
-        page = (ROOT / "docs" / "stickiness.rst").read_text()
+        page = (ROOT / "docs" / "cookbook.rst").read_text()
         for start, target, key in (
             ("path:^/[^/]+/", "/echo/000/abc1/xhr_send", b"abc1"),
             ("path:/lp/", "/wamp/lp/abc2/receive", b"abc2"),
             ("path:^/room/", "/room/abc3?a=b", b"abc3"),
         ):
-            (text,) = re.findall(rf"``({re.escape(start)}[^`]*)``", page)
+            (text,) = set(re.findall(rf"``({re.escape(start)}[^`]*)``", page))
             head = parse_head(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode(), 1024)
             assert isinstance(head, Head)
             self.assertEqual([k.value for k in found(parse_chain(text), head, "")], [key])
@@ -212,31 +219,126 @@ class PageTests(TestCase):
                 if kind == "python":
                     ast.parse(block, page.name)
 
-    def configuration(self, name: str, prefix: str = "", suffix: str = "") -> str:
-        """Write the one block with that caption to a file and return the file's path."""
-        (text,) = [
-            text for page in PAGES for kind, text in blocks(page.read_text()) if kind == name
+    def test_containers(self) -> None:
+        """What the containers' files start is what the program accepts."""
+        found = [
+            words
+            for page in PAGES
+            for kind, block in blocks(page.read_text())
+            if kind in ("Dockerfile", "container.yaml")
+            for words in re.findall(r"^(?:CMD|args:) (\[.*?\])", block, re.MULTILINE | re.DOTALL)
         ]
-        path = Path(self.mktemp()).resolve()
-        path.write_text(f"{prefix}{text}{suffix}\n")
-        return str(path)
+        self.assertEqual(len(found), 2)
+        for words in found:
+            CommandOptions().parseOptions([w for w in json.loads(words) if w != "txsticky"])
 
-    def accepted(self, *command: str) -> None:
-        """Run a program's check of its configuration."""
-        program = shutil.which(command[0], path=f"{os.environ['PATH']}:/usr/sbin")
-        if not program:
-            raise SkipTest(f"{command[0]} is not installed")
-        done = subprocess.run([program, *command[1:]], capture_output=True, text=True, timeout=60)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+    def test_migrating(self) -> None:
+        """The tables that translate other programs' options name options of this one."""
+        page = (ROOT / "docs" / "migrating.rst").read_text()
+        rows = re.findall(r"^``-.*?``  +(``-.*?``)(?:  .*)?$", page, re.MULTILINE)
+        self.assertGreater(len(rows), 25)
+        named = set(re.findall(r"--[a-z-]+", " ".join(rows)))
+        self.assertEqual(named - {f"--{name.rstrip('=')}" for name in Options().longOpt}, set())
 
-    def test_nginx(self) -> None:
-        """nginx takes the configuration that the documentation gives."""
-        path = self.configuration("nginx.conf", "events {}\nhttp {\n", "}")
-        self.accepted("nginx", "-t", "-c", path, "-g", f"pid {path}.pid; error_log stderr;")
+    def test_settings_of_uvicorn(self) -> None:
+        """The environment variables that stand for uvicorn's options are read."""
+        page = (ROOT / "docs" / "migrating.rst").read_text()
+        named = set(re.findall(r"``UVICORN_(\w+)``", page))
+        self.assertGreater(len(named), 4)
+        self.assertEqual(named - {name.upper() for name in (*SETTINGS, "loop")}, set())
 
-    def test_haproxy(self) -> None:
-        """HAProxy takes the configuration that the documentation gives."""
-        self.accepted("haproxy", "-c", "-f", self.configuration("haproxy.cfg"))
+    def test_drawings(self) -> None:
+        """The pictures show every row of the tables that they are drawn from."""
+        path = str(ROOT / "docs" / "_extensions" / "drawings.py")
+        pictures = runpy.run_path(path)["PICTURES"]
+        rooms = {room for floor in FLOORS for room in floor}
+        for name, words in (
+            ("stages", {stage.value for stage in Stage}),
+            ("frames", {kind.name for kind in Kind}),
+            ("routes", {how.name for how in How}),
+            ("floors", rooms),
+        ):
+            picture = pictures[name]()
+            shown = {element.text for element in ElementTree.fromstring(picture.svg()).iter()}
+            self.assertEqual(words - shown, set())
+            self.assertEqual(words - set(re.findall(r"\w+", picture.text)), set())
+
+
+class Recipe(Server):
+    """Two workers with a recipe of the cookbook, around an application of a few lines.
+
+    The application begins a session in the memory of a worker, and knows it again.
+    """
+
+    def __init__(self, name: str, folder: str, *options: str) -> None:
+        page = (ROOT / "docs" / "cookbook.rst").read_text()
+        (text,) = [text for kind, text in blocks(page) if kind == f"{name}.py"]
+        Path(folder).mkdir()
+        (Path(folder) / "recipe.py").write_text(f"{text}\n\n{APPLICATIONS[name]}")
+        port = free_port()
+        listen = f"127.0.0.1:{port}"
+        super().__init__(
+            ["-m", "txsticky", "-l", listen, "-w", "2", *options, "recipe:app"],
+            port,
+            {"PYTHONPATH": f"{Path(folder).resolve()}:{ROOT}"},
+        )
+
+
+APPLICATIONS = {
+    "mcp_sessions": """
+import uuid
+known = set()
+async def server(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    name = dict(scope["headers"]).get(b"mcp-session-id")
+    status = 200 if name is None or name in known else 404
+    if name is None:
+        name = uuid.uuid4().hex.encode()
+        known.add(name)
+    start = {"type": "http.response.start", "status": status}
+    await send({**start, "headers": [(b"content-length", b"0"), (b"Mcp-Session-Id", name)]})
+    await send({"type": "http.response.body", "body": b""})
+app = BoundSessions(server)
+""",
+    "cookie_sessions": """
+import uuid
+known = set()
+def server(environ, start_response):
+    cookie = SimpleCookie(environ.get("HTTP_COOKIE", "")).get("JSESSIONID")
+    if cookie is None:
+        name = uuid.uuid4().hex
+        known.add(name)
+        start_response("200 OK", [("Set-Cookie", f"JSESSIONID={name}; Path=/; HttpOnly")])
+    else:
+        start_response("200 OK" if cookie.value in known else "404 Not Found", [])
+    return [b""]
+app = bound(server)
+""",
+}
+
+
+class RecipeTests(SynchronousTestCase):
+    """The code in the cookbook, run."""
+
+    def known_again(self, server: Server, answer: str, question: str) -> None:
+        """Sessions begun one after the other are known by whoever gets their next requests."""
+        with server:
+            for _ in range(8):
+                begun = server.get("/")
+                name = dict(begun.headers)[answer].partition(";")[0]
+                told = [server.get("/", (question, name)).status for _ in range(3)]
+                self.assertEqual((begun.status, told), (200, [200, 200, 200]))
+
+    def test_mcp(self) -> None:
+        """A session of an MCP server is found by its header."""
+        server = Recipe("mcp_sessions", self.mktemp(), "--sticky", "header:Mcp-Session-Id")
+        self.known_again(server, "mcp-session-id", "Mcp-Session-Id")
+
+    def test_cookie(self) -> None:
+        """A session of a WSGI application is found by the application's own cookie."""
+        server = Recipe("cookie_sessions", self.mktemp(), "--sticky", "cookie:JSESSIONID")
+        self.known_again(server, "set-cookie", "Cookie")
 
 
 class Demo(Server):
