@@ -91,7 +91,6 @@ class Primary:
         self._parked: dict[Arrival, float] = {}
         self._patience: Any = None
         self._suspects: dict[int, set[str]] = {}
-        self._sent_version = -1
         self._view_due: Any = None
         self.bus = bus_of(config.bus, system.reactor, system.random_bytes(8))
         self.desk = FrontDesk(self.reception.receive)
