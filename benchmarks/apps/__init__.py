@@ -1,0 +1,1 @@
+"""What is served in the benchmarks: the same application for every contender."""
