@@ -131,7 +131,7 @@ class Cluster(Service):
         self.primary.open()
         if state:
             take_workers(self.primary, state)
-            log.info("The new program has taken over.")
+            self.journal.log.info("The new program has taken over.")
             self.on_ready()
         else:
             self._announce()
