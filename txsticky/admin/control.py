@@ -96,7 +96,7 @@ class _Port(unix.Port):
 
     def connectionLost(self, reason: object) -> None:
         path = os.fsdecode(self.getHost().name)
-        if _identity(path) == self._identity:
+        if self._identity is not None and _identity(path) == self._identity:
             os.unlink(path)
         tcp.Port.connectionLost(self, reason)
 
@@ -156,4 +156,6 @@ def _make_room(path: str) -> None:
         except ConnectionRefusedError:
             os.unlink(path)
             return
+        except (BlockingIOError, TimeoutError):
+            pass  # it is busy, hence alive
     raise OSError(errno.EADDRINUSE, "another cluster answers there")

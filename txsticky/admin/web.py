@@ -223,7 +223,7 @@ def make_site(viewers: Viewers, look: Callable[[], ClusterState]) -> Site:
 
     :param look: looks at the cluster.
     """
-    page = files(__package__).joinpath("pages/status.html").read_bytes()
+    page = files(__package__).joinpath("page.html").read_bytes()
 
     def answer(good: bool, why: str) -> Answer:
         return (200, TEXT, b"ok\n") if good else (503, TEXT, why.encode() + b"\n")
