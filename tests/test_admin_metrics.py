@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import attrs
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,6 +98,17 @@ class MetricsTests(WatchedCase):
         self.assertEqual(told["txsticky_refusals_total{status=408}"], 0)
         self.assertEqual(told["txsticky_connections_accepted_total"], 12)
         self.assertEqual(told["process_start_time_seconds"], EPOCH)
+
+    def test_bus(self) -> None:
+        """What became of the bus's messages is told."""
+        bus = self.primary.bus
+        bus.published, bus.delivered, bus.lost = 5, 9, 2
+        bus.relay = mock.Mock(lost=3)
+        told = read(self.look())
+        bus.relay = None
+        counts = {"published": 5, "delivered": 9, "lost": 2, "not relayed": 3}
+        for what, count in counts.items():
+            self.assertEqual(told[f"txsticky_bus_messages_total{{what={what}}}"], count)
 
     def test_unknown(self) -> None:
         """What the system does not tell is left out."""

@@ -41,7 +41,13 @@ class Outlet(Protocol):
 
 
 class Relay(Protocol):
-    """What leads to other machines: `relay.RedisRelay`."""
+    """
+    What leads to other machines: `relay.RedisRelay`.
+
+    :ivar lost: messages that could not be passed on.
+    """
+
+    lost: int
 
     def start(self) -> None:
         """Connect."""

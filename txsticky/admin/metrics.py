@@ -52,7 +52,13 @@ def _escaped(text: str) -> str:
 
 def expose(state: ClusterState) -> bytes:
     """All metrics of the cluster."""
-    metrics = [*_cluster(state), *_primary(state), *_workers(state), *_process(state)]
+    metrics = [
+        *_cluster(state),
+        *_primary(state),
+        *_bus(state),
+        *_workers(state),
+        *_process(state),
+    ]
     known = (metric for metric in metrics if metric.samples)
     return "".join(f"{line}\n" for metric in known for line in metric.lines()).encode()
 
@@ -113,6 +119,16 @@ def _primary(state: ClusterState) -> Iterator[Metric]:
         _by("status", (dict.fromkeys(REFUSALS, 0) | primary.refusals).items()),
     )
     yield _one("txsticky_bound_keys", "gauge", "Keys that the application bound.", primary.bound)
+
+
+def _bus(state: ClusterState) -> Iterator[Metric]:
+    yield Metric(
+        "txsticky_bus_messages_total",
+        "counter",
+        "Messages published by the workers, delivered to them, lost on the way to them, or not"
+        " relayed to other machines.",
+        _by("what", state.primary.bus.items()),
+    )
 
 
 def _workers(state: ClusterState) -> Iterator[Metric]:

@@ -122,6 +122,8 @@ class PrimaryState:
     :param routes: connections placed so far, by `core.route.How`.
     :param refusals: responses of its own so far, by status code.
     :param bound: keys that the application bound to workers.
+    :param bus: messages so far: published by workers here, delivered to workers, lost on the way to
+        workers, and lost on the way to other machines.
     """
 
     pid: int
@@ -136,6 +138,7 @@ class PrimaryState:
     routes: dict[str, int]
     refusals: dict[int, int]
     bound: int
+    bus: dict[str, int]
 
 
 @attrs.frozen(kw_only=True)
@@ -244,7 +247,7 @@ def look(cluster: Managed, history: History) -> ClusterState:
 
 def _primary(cluster: Managed, history: History) -> PrimaryState:
     primary = cluster.primary
-    usage = usage_of(history.pid)
+    usage, bus = usage_of(history.pid), primary.bus
     return PrimaryState(
         pid=history.pid,
         memory=usage.memory if usage else None,
@@ -258,6 +261,12 @@ def _primary(cluster: Managed, history: History) -> PrimaryState:
         routes={how.name: count for how, count in primary.routes.items()},
         refusals=dict(sorted(primary.reception.refusals.items())),
         bound=len(primary.table),
+        bus={
+            "published": bus.published,
+            "delivered": bus.delivered,
+            "lost": bus.lost,
+            "not relayed": bus.relay.lost if bus.relay is not None else 0,
+        },
     )
 
 
