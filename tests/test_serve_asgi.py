@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import logging
+import os
 import socket
 import sys
 from pathlib import Path
@@ -946,6 +947,13 @@ class LoadingTests(AsgiCase):
         error = self.assertRaises(AppLoadError, engine_settings, variables)
         self.assertIn("$UVICORN_WS_MAX_SIZE", str(error))
 
+    def test_missing_engine(self) -> None:
+        """An engine that is not there is a reason not to load."""
+        self.patch(os, "environ", {"UVICORN_HTTP": "no_such_engine:Protocol"})
+        error = self.assertRaises(AppLoadError, self.make, told)
+        self.assertIn("uvicorn cannot serve it", str(error))
+        self.assertIn("no_such_engine", str(error))
+
     def test_loops(self) -> None:
         """uvloop is used unless asyncio is asked for."""
         for name, module in (("auto", "uvloop"), ("uvloop", "uvloop"), ("asyncio", "asyncio")):
@@ -960,6 +968,6 @@ class LoadingTests(AsgiCase):
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             asked.append(scope["type"])
 
-        self.patch(sys.modules["os"], "environ", {"UVICORN_LIFESPAN": "off"})
+        self.patch(os, "environ", {"UVICORN_LIFESPAN": "off"})
         self.serve(app)
         self.assertEqual(asked, [])

@@ -74,6 +74,13 @@ class AsgiServing:
             root_path=settings.root_path,
             **engine_settings(os.environ),
         )
+        try:
+            self._config.load()
+        except Exception as error:
+            raise AppLoadError(
+                target=describe(app), reason=f"uvicorn cannot serve it: {error}"
+            ) from error
+        self._config.loaded_app = self._wrapped(self._config.loaded_app)
         self._server = uvicorn.Server(self._config)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lifespan: Any = None
@@ -98,8 +105,6 @@ class AsgiServing:
         if self._access_log is not None:
             self._access_log.open()
         self._bridge.install()
-        self._config.load()
-        self._config.loaded_app = self._wrapped(self._config.loaded_app)
         self._lifespan = Lifespan(self._config)
         await self._lifespan.startup()
         await self._server.on_tick(0)

@@ -17,6 +17,9 @@ from typing import Any
 from ..errors import AppLoadError
 
 GOING_AWAY = 1001
+#: Seconds for which the client may answer it. Closing at once could reset the connection, and lose
+#: the code on the way.
+PATIENCE = 2.0
 #: Tasks that the loop alone would forget.
 _closing: set[asyncio.Task[None]] = set()
 
@@ -112,13 +115,14 @@ def close_websocket(protocol: Any) -> bool:
     Close a WebSocket with code 1001, "going away" (RFC 6455, 7.4.1), so that its client reconnects.
 
     Knows uvicorn's three engines.  The connection then closes when the client has answered, or
-    after the time that the engine gives it.
+    after `PATIENCE`.
 
     :param protocol: the protocol of a connection.
     :return: whether it was an open WebSocket and will now close; if not, nothing was done.
     """
     if hasattr(protocol, "fail_connection"):  # the engine of websockets' old implementation
         if protocol.open:
+            protocol.close_timeout = PATIENCE
             task = protocol.loop.create_task(protocol.close(GOING_AWAY))
             _closing.add(task)
             task.add_done_callback(_closing.discard)
@@ -143,6 +147,5 @@ def close_websocket(protocol: Any) -> bool:
         protocol.transport.resume_reading()
     # `close_sent` stays False: what the application still sends is then quietly refused, as with a
     # client that has gone.
-    seconds = getattr(protocol, "close_timeout", 0)
-    protocol.close_timer = protocol.loop.call_later(seconds, protocol.transport.close)
+    protocol.close_timer = protocol.loop.call_later(PATIENCE, protocol.transport.close)
     return True
