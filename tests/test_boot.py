@@ -28,19 +28,12 @@ from txsticky.mailbox import MailboxTransport, mailbox_pair
 ROOT = Path(__file__).resolve().parent.parent
 
 APPLICATION = """
-import os, sys
+import os
 from twisted.internet.protocol import Factory, Protocol
 
 class Echo(Protocol):
     def dataReceived(self, data):
         self.transport.write(os.environ["TXSTICKY_WORKER"].encode() + data)
-
-def make():
-    print("made", flush=True)
-    return Factory.forProtocol(Echo)
-
-def broken():
-    raise ZeroDivisionError("no database")
 
 echo = Factory.forProtocol(Echo)
 """
@@ -146,13 +139,6 @@ class StartTests(BootCase):
         self.assertEqual(self.hear(Kind.READY), {"interface": "protocol", "http": False})
         self.assertEqual(self.ask(b" hello"), b"4 hello")
 
-    def test_factory(self) -> None:
-        """The application may be what a function makes."""
-        self.boot(app="booted:make", factory=True)
-        self.hear(Kind.READY)
-        self.channel.close()
-        self.assertIn("made\n", self.output())
-
     def test_title(self) -> None:
         """It shows itself under its own name."""
         self.boot()
@@ -165,20 +151,6 @@ class StartTests(BootCase):
         """An application that is not there is told, and the exit code is 3."""
         self.boot(app="booted:nothing")
         self.assertIn("booted:nothing", self.hear(Kind.FAILED)["reason"])
-        self.assertEqual(self.status(), 3)
-
-    def test_broken(self) -> None:
-        """One that fails while it is made is told with its reason."""
-        self.boot(app="booted:broken", factory=True)
-        reason = self.hear(Kind.FAILED)["reason"]
-        self.assertIn("no database", reason)
-        self.assertIn("booted:broken", reason)
-        self.assertEqual(self.status(), 3)
-
-    def test_wrong_interface(self) -> None:
-        """So is one that is not of the kind that was named."""
-        self.boot(interface="asgi")
-        self.hear(Kind.FAILED)
         self.assertEqual(self.status(), 3)
 
     def test_certificate(self) -> None:
