@@ -73,6 +73,7 @@ class Desk:
     lines: bytes = b""
     done: int = 0
     settled: set[bool] = attrs.field(factory=set)
+    waiting: list[Any] = attrs.field(factory=list)
 
     def whose(self, head: Head, host: str, settled: bool = False) -> tuple[int | None, How]:
         self.settled.add(settled)
@@ -83,7 +84,12 @@ class Desk:
         return self.lines if secure else b""
 
     def when_confirmed(self, action: Any) -> None:
-        action()
+        self.waiting.append(action)
+
+    def confirm(self) -> None:
+        self.unconfirmed = 0
+        while self.waiting:
+            self.waiting.pop(0)()
 
     def request_done(self) -> None:
         self.done += 1
@@ -445,6 +451,19 @@ class Elsewhere(DoorCase):
             self.until(lambda: received(far) == ask("/2/next"))
         self.assertEqual(len(self.worker.given), 1)
 
+    def test_bindings_go_before(self) -> None:
+        """A response that binds a key is on its way before the connection's next request is."""
+        client = self.client()
+        self.exchange(client, ask("/1/"))
+        self.worker.desk.unconfirmed = 1
+        self.apps.made[0].transport.write(OK)  # type: ignore[union-attr]
+        client.send(ask("/2/"))
+        self.reactor.settle()
+        self.assertEqual(self.worker.given, [])
+        self.worker.desk.confirm()
+        self.turns(client, lambda: self.worker.given)
+        self.assertEqual(client.got, OK)
+
     def test_front_desk(self) -> None:
         """What the front desk is to decide about is given to it each time."""
         client = self.client()
@@ -667,6 +686,21 @@ class Leaving(DoorCase):
         self.worker.given[0][0].send(OK)
         self.turns(client, lambda: client.closed)
         self.assertIn(b"\r\nConnection: close\r\n", client.got)
+        self.assertTrue(client.got.endswith(b"\r\n\r\nok"))
+
+    def test_last_request_that_binds(self) -> None:
+        """A last response waits for its bindings to be confirmed, as any does."""
+        client = self.client()
+        self.drain()
+        self.exchange(client, ask("/1/"))
+        self.worker.desk.unconfirmed = 1
+        self.apps.made[0].transport.registerProducer(Producer(), True)  # type: ignore[union-attr]
+        self.apps.made[0].transport.write(OK)  # type: ignore[union-attr]
+        self.reactor.settle()
+        client.turn()
+        self.assertEqual((client.got, client.closed), (b"", False))
+        self.worker.desk.confirm()
+        self.turns(client, lambda: client.closed)
         self.assertTrue(client.got.endswith(b"\r\n\r\nok"))
 
     def test_behind_the_last(self) -> None:

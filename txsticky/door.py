@@ -70,7 +70,8 @@ class TlsLayer(BufferingTLSTransport):
         """Bytes have come (`IProtocol`)."""
         super().dataReceived(data)
         inside = self.wrappedProtocol
-        if self.transport.disconnecting and isinstance(inside, SecureConnection):
+        outer: Any = self.transport
+        if outer.disconnecting and isinstance(inside, SecureConnection):
             # TLS is over: the client has closed it, or broken it. What was encrypted before is
             # still to be sent, and a producer that was paused for it would keep it from ending.
             inside.left()
@@ -159,7 +160,9 @@ class SecureConnection(Protocol):
         self.how = How(self.handoff.how)
         #: Who serves it at present: a worker's id, or the front desk if that is to find out.
         self.place = door.here
-        #: The last response has been written.
+        #: The last request has been answered, and was told so: what follows it is dropped.
+        self.last = False
+        #: It is being closed.
         self.over = False
         #: The gate is to leave as soon as nothing is under way: for good.
         self.draining = False
@@ -235,8 +238,8 @@ class SecureConnection(Protocol):
         if self.place == self.door.here:
             self.door.desk.request_done()
         if self._announced:
-            self.over = True
-            self._inside.later(0, self._inside.end)
+            self.last = True
+            self._inside.later(0, self._inside.gate.finish)
 
     # ------------------------------------------------------------ who serves it
 

@@ -133,6 +133,8 @@ class SecureTransport:
 
     def deliver(self, data: bytes) -> None:
         """Give bytes to the protocol, which is made when there are the first for it."""
+        if self._connection.last:
+            return
         if self.protocol is None:
             self.protocol = self._connection.make_protocol()
             if self.protocol is None:  # the factory refuses the client
@@ -182,6 +184,10 @@ class SecureTransport:
 
     def hang_up(self) -> None:
         """Close the connection after what is written."""
+        exchange = self.gate.exchange
+        if self._connection.last or not (exchange.request_open or exchange.tunnel):
+            # Nothing more is to come from it, and TLS would wait for it.
+            self.unregisterProducer()
         self._connection.hang_up()
 
     def gone(self) -> None:
