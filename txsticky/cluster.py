@@ -34,6 +34,7 @@ from .errors import ListenError
 from .handover import state_of, take_fleet, take_primary, take_workers
 from .ports import open_port
 from .primary import Primary
+from .reload import SourceWatch
 from .supervisor import Supervisor
 from .system import System, account
 from .upgrade import InheritedPort, Trial, execute, inherited_state
@@ -84,6 +85,7 @@ class Cluster(Service):
         self.journal = Journal()
         self._admin: Any = None
         self.ports: list[Any] = []
+        self._watched: SourceWatch | None = None
         self._trial: Trial | None = None
         self._stopping = False
 
@@ -128,6 +130,8 @@ class Cluster(Service):
             reloading=lambda under_way: self.on_reloading(under_way),
         )
         self.primary.supervisor = self.supervisor
+        if self.config.reload:
+            self._watch()
         self.primary.open()
         if state:
             take_workers(self.primary, state)
@@ -276,7 +280,22 @@ class Cluster(Service):
     def _ended(self, code: int, reason: str) -> None:
         self.on_ended(code, reason)
 
+    def _watch(self) -> None:
+        """Reload whenever the application's source files change."""
+        self._watched = SourceWatch(self.system.reactor, os.getcwd(), self._sources_changed)
+        self._watched.start()
+        self.primary.on_sources = self._watched.add
+
+    def _sources_changed(self, files: list[str]) -> None:
+        if self.running:
+            names = ", ".join(os.path.relpath(file) for file in files)
+            self.journal.log.info("Reloading, because of changes in {names}.", names=names)
+            self.supervisor.reload()
+
     def _close(self) -> Deferred[Any]:
+        if self._watched is not None:
+            self._watched.stop()
+            self._watched = None
         closing = [self._stop_listening()]
         if self._admin is not None:
             closing.append(self._admin.close())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.logger import Logger
@@ -85,6 +85,8 @@ class Primary:
         self.on_begun: Callable[[], None] = lambda: None
         #: Told whether clients are expected to speak first, when that is known.
         self.on_manners: Callable[[bool], None] = lambda waits: None
+        #: Told, with --reload, which files a worker has loaded.
+        self.on_sources: Callable[[Iterable[str]], None] = lambda files: None
         # Until all workers of the first start are ready, or for as long as a client would wait:
         # keys that lead to a worker by rendezvous would lead elsewhere a moment later.
         self.beginning = True
@@ -289,8 +291,11 @@ class Primary:
             self._withdraw(handle)
             handle.channel.send(Kind.GO)
 
-    def _ready(self, handle: WorkerHandle, interface: str, http: bool) -> None:
+    def _ready(
+        self, handle: WorkerHandle, interface: str, http: bool, sources: Iterable[str] = ()
+    ) -> None:
         handle.ready = True
+        self.on_sources(sources)
         self.speaks(interface, http)
         for other in self.handles.values():
             if other is not handle and other.ready:

@@ -38,6 +38,7 @@ from .gate import Gate
 from .gated import GatedServer, GatedUNIXServer
 from .mailbox import MailboxTransport
 from .pipe import RelayedServer
+from .reload import loaded_sources
 from .serve import Serving
 from .socketio.sessions import tag_all
 
@@ -115,7 +116,9 @@ class Worker:
 
     def _ready(self, _: object) -> None:
         tag_all()
-        self.channel.send_json(Kind.READY, interface=self.serving.interface, http=self.serving.http)
+        serving = self.serving
+        more = {"sources": loaded_sources()} if self.config.reload else {}
+        self.channel.send_json(Kind.READY, interface=serving.interface, http=serving.http, **more)
         self.mailbox.startReading()
         self._beat_due = time.monotonic() + HEARTBEAT
         self._beat()
