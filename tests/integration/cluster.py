@@ -45,6 +45,8 @@ class Server:
     """
 
     probe = "/"
+    #: Where it is started.
+    folder = ROOT
 
     def __init__(
         self, arguments: list[str], port: int, environment: dict[str, str] | None = None
@@ -94,7 +96,7 @@ class Server:
         self._output = tempfile.NamedTemporaryFile(prefix="txsticky-test-")  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, *self.arguments],
-            cwd=ROOT,
+            cwd=self.folder,
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if self.port == 0 else self._output,
