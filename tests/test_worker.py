@@ -509,6 +509,20 @@ class PoolTests(WorkerCase):
         self.say_pool()
         self.assertIsNone(self.worker.table.find(b"key", 0.0))
 
+    def test_gone_before_it_was_introduced(self) -> None:
+        """A mailbox that comes only after its worker has gone does not stay open."""
+        self.begin()
+        self.boxes[4] = Box(self)
+        self.introduce(4)
+        self.reactor.settle()
+        self.assertIn(4, self.worker.places)
+        self.say_pool()
+        self.assertIn(4, self.worker.places)  # it may be one that is still to be told of
+        self.pool.add(5, 1)
+        self.say_pool()
+        self.assertNotIn(4, self.worker.places)
+        self.assertEqual(set(self.worker.places), {FRONT_DESK, 1, 3})
+
     def test_free(self) -> None:
         """A key can be freed from elsewhere."""
         self.begin()

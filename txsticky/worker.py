@@ -286,14 +286,18 @@ class Worker:
 
     def _pool_changed(self, pool: Pool) -> None:
         """A new view of the cluster. What is gone keeps no key and no mailbox of ours."""
-        for member in self.pool.members:
-            if pool.get(member.id) is None and member.id != self.id:
-                self.table.forget(member.id)
-                box = self.places.pop(member.id, None)
-                if box is not None:
-                    waiting = box.take_queue()
-                    box.loseConnection()
-                    self._bounced(member.id, waiting)
+        newest = max((member.id for member in pool.members), default=0)
+        # Ids only grow: so what is missing among them is gone, even if its mailbox, which comes by
+        # another way, came after the news.
+        gone = {place for place in self.places if FRONT_DESK < place < newest}
+        gone |= {member.id for member in self.pool.members}
+        for id in gone - {member.id for member in pool.members} - {self.id}:
+            self.table.forget(id)
+            box = self.places.pop(id, None)
+            if box is not None:
+                waiting = box.take_queue()
+                box.loseConnection()
+                self._bounced(id, waiting)
         if pool.version != self.pool.version:
             self.desk.changed()
         self.pool = pool
