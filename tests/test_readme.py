@@ -12,7 +12,9 @@ import shutil
 import subprocess
 import textwrap
 from collections.abc import Iterator
+from configparser import ConfigParser
 from pathlib import Path
+from typing import ClassVar
 from xml.etree import ElementTree
 
 import attrs
@@ -33,6 +35,7 @@ from txsticky.serve.engine import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.rst", *(ROOT / "docs").glob("*.rst")])
+EXTRAS = re.compile(r"txsticky\[([a-z,]+)\]")
 PROGRAM = re.compile(r"(?:\S*/)?(?:twist txsticky|python3? -m txsticky|txsticky)(?= |$)")
 
 
@@ -212,6 +215,15 @@ class PageTests(TestCase):
         ]
         self.assertEqual(missing, [])
 
+    def test_extras(self) -> None:
+        """Every extra that a page names can be installed."""
+        setup = ConfigParser()
+        setup.read(ROOT / "setup.cfg")
+        lists = [extras for page in PAGES for extras in EXTRAS.findall(page.read_text())]
+        named = {extra for extras in lists for extra in extras.split(",")}
+        self.assertEqual(named - set(setup["options.extras_require"]), set())
+        self.assertIn("tls", named)
+
     def test_python(self) -> None:
         """Every Python example compiles."""
         for page in PAGES:
@@ -355,8 +367,12 @@ class Demo(Server):
 class ProofTests(ServerTestCase):
     """The proof that the pages give, typed against the demo."""
 
+    status: ClassVar[int]
+
     def server(self) -> Server:
-        return Demo("-m", "txsticky", "-l", "127.0.0.1:PORT", "-w", "4")
+        type(self).status = free_port()
+        words = ["-m", "txsticky", "-l", "127.0.0.1:PORT", "-w", "4"]
+        return Demo(*words, "--status", str(self.status))
 
     def setUp(self) -> None:
         if not shutil.which("curl"):
@@ -367,6 +383,7 @@ class ProofTests(ServerTestCase):
         """What a curl command of a page prints, line by line."""
         assert self._shared is not None
         command = command.replace("localhost:8080", f"127.0.0.1:{self._shared.port}")
+        command = command.replace("localhost:9090", f"127.0.0.1:{self.status}")
         done = subprocess.run(
             shlex.split(command), capture_output=True, text=True, timeout=60, check=True
         )
@@ -397,6 +414,13 @@ class ProofTests(ServerTestCase):
         ]
         self.assertEqual(answers[0], answers[1])
         self.assertGreater(len(set(answers[0])), 1)
+
+    def test_health(self) -> None:
+        """The command that asks for the cluster's health gets an answer."""
+        commands = [c for _, c in shell_lines() if c.startswith("curl") and ":9090/" in c]
+        self.assertEqual(len(commands), 1)
+        for command in commands:
+            self.assertNotEqual(self.typed(f"{command} --fail"), [])
 
     def test_quickstart(self) -> None:
         """Two keys on one connection are each answered by the worker that has the key."""
