@@ -194,7 +194,7 @@ class Size(StoppingCase):
 
     def test_more_and_less(self) -> None:
         """TTIN adds a worker and TTOU takes the last one away, without a failed request."""
-        with Cluster("mixed", "--factory", workers=2) as cluster:
+        with Cluster("echo", workers=2) as cluster:
             with Load(cluster, {"kept": 4, "short": 2, "poll": 2, "upload": 1}) as load:
                 for number, size in ((signal.SIGTTIN, 3), (signal.SIGTTIN, 4), (signal.SIGTTOU, 3)):
                     cluster.signal(number)
@@ -213,7 +213,7 @@ class Size(StoppingCase):
     def test_max_requests(self) -> None:
         """Workers are replaced after so many requests, not all at once, and nobody notices."""
         options = ("--max-requests", "150", "--max-requests-jitter", "150")
-        with Cluster("mixed", "--factory", *options, workers=2) as cluster:
+        with Cluster("echo", *options, workers=2) as cluster:
             with Load(cluster, {"kept": 4, "short": 2, "poll": 2, "slow": 1}) as load:
                 until(lambda: cluster.log().count("has left") >= 4, 40, "four were replaced")
             self.assertEqual(load.failures, [])
@@ -221,7 +221,7 @@ class Size(StoppingCase):
 
     def test_one_by_hand(self) -> None:
         """TERM, sent to a worker, has it replaced, and nobody notices."""
-        with Cluster("mixed", "--factory", workers=2) as cluster:
+        with Cluster("echo", workers=2) as cluster:
             with Load(cluster, {"kept": 4, "short": 2, "upload": 1}) as load:
                 load.wait(50)
                 pid = cluster.kill_worker(2, signal.SIGTERM)

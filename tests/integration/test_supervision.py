@@ -43,7 +43,7 @@ class Deaths(SupervisionCase):
 
     def test_under_load(self) -> None:
         """Only what the dead worker held is lost; it is back, and takes its share, not all."""
-        with Cluster("mixed", "--factory", workers=3) as cluster:
+        with Cluster("echo", workers=3) as cluster:
             with Load(cluster, {"kept": 12, "short": 3}, pause=0.005) as load:
                 load.wait(300)
                 pid = cluster.workers()[2]
