@@ -669,11 +669,24 @@ class SuccessionTests(SynchronousTestCase):
 
     def test_successor(self) -> None:
         """A successor that was starting still takes over when it is ready."""
+        story = Story(1).serving()
+        story.drain(1)
+        story = self.passed_on(story)
+        self.assertEqual(story.start(), [])
+        self.assertEqual(story.ready(2), [Retire(1, DRAIN, False)])
+
+    def test_reload(self) -> None:
+        """A reload that was under way goes on, and so does one that was to follow it."""
         story = Story(2).serving()
+        story.reload()
         story.reload()
         story = self.passed_on(story)
         self.assertEqual(story.start(), [])
-        self.assertEqual(story.ready(3), [Retire(1, DRAIN, False)])
+        self.assertEqual(story.ready(3), [Retire(1, DRAIN, False), Spawn(4, 2, 2)])
+        self.assertEqual(
+            story.ready(4),
+            [Retire(2, DRAIN, False), Reloading(False), Reloading(True), Spawn(5, 1, 3)],
+        )
 
     def test_deadlines(self) -> None:
         """Who was retiring keeps its deadline, and is not replaced."""

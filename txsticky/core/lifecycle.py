@@ -18,6 +18,7 @@ The rules:
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, Final
 
 from .stages import (
@@ -87,6 +88,16 @@ class Fleet:
         """Whether a reload is under way."""
         return self._reloading
 
+    def plans(self) -> dict[str, Any]:
+        """What is planned, as JSON values."""
+        steps = [[step.slot, step.first_new, step.reload] for step in self._plan]
+        return {"steps": steps, "reloading": self._reloading, "again": self._again}
+
+    def take_plans(self, plans: Mapping[str, Any]) -> None:
+        """Undo `plans`, before `start`."""
+        self._plan.extend(Step(*fields) for fields in plans["steps"])
+        self._reloading, self._again = plans["reloading"], plans["again"]
+
     # -------------------------------------------------------------------- events: the workers
 
     def start(self, now: float) -> list[Effect]:
@@ -95,8 +106,6 @@ class Fleet:
         for slot in self.slots.values():
             if slot.current is None:
                 self._spawn(slot, now)
-            elif slot.current.unwanted:
-                self._plan_replacement(slot.current)
         return self._settle(now)
 
     def ready(self, id: int, now: float) -> list[Effect]:

@@ -13,9 +13,9 @@ from .stages import PLACED, Instance, Stage
 
 def snapshot(fleet: Fleet) -> dict[str, Any]:
     """
-    The fleet's workers and settings, for `restore` in a process that uses the same clock.
+    The fleet's workers, plans and settings, for `restore` in a process that uses the same clock.
 
-    What was planned, a reload for instance, is not part of it; a successor that is starting is.
+    How long a slot was to wait for its next worker is not part of it.
     """
     return {
         "workers": len(fleet.slots),
@@ -24,6 +24,7 @@ def snapshot(fleet: Fleet) -> dict[str, Any]:
         "next_id": fleet.next_id,
         "generation": fleet.generation,
         "ever_ready": fleet.ever_ready,
+        "plans": fleet.plans(),
         "instances": [
             {**attrs.asdict(worker), "stage": worker.stage.value}
             for worker in fleet.instances.values()
@@ -37,6 +38,7 @@ def restore(snapshot: Mapping[str, Any]) -> Fleet:
     fleet.next_id = snapshot["next_id"]
     fleet.generation = snapshot["generation"]
     fleet.ever_ready = snapshot["ever_ready"]
+    fleet.take_plans(snapshot["plans"])
     for fields in snapshot["instances"]:
         worker = Instance(**{**fields, "stage": Stage(fields["stage"])})
         fleet.instances[worker.id] = worker
