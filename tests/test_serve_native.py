@@ -10,12 +10,12 @@ import socket
 import weakref
 from typing import Any, ClassVar
 
-from tests.asgi import FakeDesk, Kept, LoopCase, pair
+from tests.asgi import PATIENCE, FakeDesk, Kept, LoopCase, pair
 from txsticky.core.exchange import Exchange
 from txsticky.core.route import How
 from txsticky.core.wire import Handoff
 from txsticky.gate import Gate
-from txsticky.serve.native import NativeHost
+from txsticky.serve.native import WORTH_JOINING, NativeHost
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 ELSEWHERE = b"GET / HTTP/1.1\r\nHost: x\r\nPlace: 3\r\n\r\n"
@@ -146,6 +146,52 @@ class AsyncioTests(NativeCase):
         self.connect(GET)
         self.inner.transport.writelines([OK[:9], memoryview(OK)[9:]])
         self.assertEqual(self.received(len(SEEN)), SEEN)
+
+    def now(self) -> bytes:
+        """What the client gets next, without the loop's running on."""
+        self.client.settimeout(PATIENCE)
+        data = self.client.recv(1 << 20)
+        self.client.setblocking(False)
+        return data
+
+    def test_head_with_body(self) -> None:
+        """A response's head waits for its body, but not for longer than the loop takes to turn."""
+        self.connect(GET)
+        head, body = OK[:-2], OK[-2:]
+        self.inner.transport.write(head)
+        self.assertEqual(self.inner.transport.get_write_buffer_size(), len(SEEN) - 2)
+        self.inner.transport.write(body)
+        self.assertEqual(self.now(), SEEN)
+        self.send(GET)
+        self.inner.transport.write(head)
+        self.turn()
+        self.assertEqual(self.now(), SEEN.replace(b"NEW", b"HIT")[:-2])
+        self.inner.transport.write(body)
+        self.assertEqual(self.now(), body)
+
+    def test_head_with_a_big_body(self) -> None:
+        """A big body is not copied behind its head."""
+        self.connect(GET)
+        body = bytes(WORTH_JOINING)
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+        self.inner.transport.write(head)
+        self.inner.transport.write(body)
+        size = len(head) + len(b"X-How: NEW\r\n") + len(body)
+        self.assertTrue(self.received(size).endswith(b"\r\n\r\n" + body))
+
+    def test_head_and_the_end(self) -> None:
+        """A head goes out when the protocol closes or aborts behind it."""
+        self.connect(GET)
+        self.inner.transport.write(OK[:-2])
+        self.inner.transport.close()
+        self.assertEqual(self.received(len(SEEN) - 2), SEEN[:-2])
+        self.until(self.ended)
+
+    def test_interim_response(self) -> None:
+        """A response that is not the final one goes out although more is to come."""
+        self.connect(GET)
+        self.inner.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.assertEqual(self.received(25), b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def test_route_of_each_request(self) -> None:
         """From the second request on, the route is what the desk says."""

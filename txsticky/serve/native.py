@@ -21,6 +21,9 @@ from ..gate import Cancelable, Gate
 
 log = Logger()
 
+#: Bodies up to so many bytes are copied behind their head, which costs less than a system call.
+WORTH_JOINING = 65536
+
 
 class Connection(Protocol):
     """What the worker keeps of a connection."""
@@ -146,6 +149,9 @@ class NativeHost(asyncio.Protocol):
         self._closing = False
         self._reading = True
         self._flushed: Callable[[], None] | None = None
+        #: A response's head, for a moment: with the body behind it one system call sends both.
+        self._corked = b""
+        self._uncorking = False
 
     # ----------------------------------------------------------- what asyncio says
 
@@ -223,9 +229,31 @@ class NativeHost(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """The protocol sends."""
         if self._open and data:
-            data = self.gate.wrote(data)
-            if data:
+            gate = self.gate
+            data = gate.wrote(data)
+            if self._corked:
+                if len(data) < WORTH_JOINING:
+                    data = self._corked + data
+                    self._corked = b""
+                else:
+                    self._uncork()
+            if gate.exchange.request_open and data.endswith(b"\r\n\r\n"):
+                self._corked = data
+                if not self._uncorking:
+                    self._uncorking = True
+                    self._loop.call_soon(self._uncork_now)
+            elif data:
                 self.native.write(data)
+
+    def _uncork_now(self) -> None:
+        self._uncorking = False
+        self._uncork()
+
+    def _uncork(self) -> None:
+        """Send the head that waited for its body."""
+        data, self._corked = self._corked, b""
+        if data and self._open:
+            self.native.write(data)
 
     def close(self) -> None:
         """The protocol closes."""
@@ -235,6 +263,7 @@ class NativeHost(asyncio.Protocol):
     def abort(self) -> None:
         """The protocol closes at once."""
         if self._open:
+            self._uncork()
             self._closing = True
             self.native.abort()
 
@@ -242,7 +271,7 @@ class NativeHost(asyncio.Protocol):
 
     def unsent(self) -> int:
         """Bytes that are not in the kernel."""
-        return self.native.get_write_buffer_size() if self._open else 0
+        return self.native.get_write_buffer_size() + len(self._corked) if self._open else 0
 
     # ------------------------------------------------------- what the gate asks: Host
 
@@ -270,6 +299,7 @@ class NativeHost(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Write to the client."""
+        self._uncork()
         self.native.write(data)
 
     def later(self, seconds: float, action: Callable[[], None]) -> Cancelable:
@@ -287,6 +317,7 @@ class NativeHost(asyncio.Protocol):
 
     def flush(self, callback: Callable[[], None]) -> None:
         """Call back once all output is in the kernel."""
+        self._uncork()
         if not self.unsent():
             callback()
             return
@@ -317,6 +348,7 @@ class NativeHost(asyncio.Protocol):
 
     def hang_up(self) -> None:
         """Close after what is written."""
+        self._uncork()
         self._closing = True
         self.native.close()
 
