@@ -161,7 +161,7 @@ class WorkerHandle:
         self.reading_end = socket.socket(fileno=reading)
         self._attach(socket.socket(fileno=box), socket.socket(fileno=channel))
         self.channel.go_on(unpack(state["unsent"]), unpack(state["received"]))
-        self.process = Process(self.system.reactor, state["pid"], output, self._said, self._exited)
+        self.process = self.system.watch(state["pid"], output, self._said, self._exited)
         for descriptor, message in state["queue"]:
             self.hand(own(descriptor) if descriptor >= 0 else -1, unpack(message))
 

@@ -86,6 +86,20 @@ class System:
         child.returncode = 0  # so that Popen's destructor leaves the reaping to us
         return Process(self.reactor, child.pid, reading, said, exited)
 
+    def watch(
+        self,
+        pid: int,
+        output: int,
+        said: Callable[[str], None],
+        exited: Callable[[int], None],
+    ) -> Process:
+        """
+        Take up a process that this one started when it was another program.
+
+        :param output: the reading end of the pipe that its output goes to; owned from here on.
+        """
+        return Process(self.reactor, pid, output, said, exited)
+
     def random_bytes(self, size: int) -> bytes:
         """Bytes that nobody can guess."""
         return os.urandom(size)

@@ -191,6 +191,7 @@ class FakeProcess:
         environ: Mapping[str, str],
         said: Callable[[str], None],
         exited: Callable[[int], None],
+        output: int = -1,
     ) -> None:
         self.pid = pid
         self.arguments = list(arguments)
@@ -198,11 +199,19 @@ class FakeProcess:
         self.inherited = {number: os.dup(number) for number in descriptors}
         self.signals: list[int] = []
         self.say = said
+        self._output = output
         self._exited = exited
 
     def send_signal(self, number: int) -> None:
         """Write the signal down; nothing else happens."""
         self.signals.append(number)
+
+    @property
+    def output(self) -> int:
+        """The reading end of a pipe to which nobody writes."""
+        if self._output < 0:
+            self._output = os.open(os.devnull, os.O_RDONLY)
+        return self._output
 
     def socket(self, number: int) -> socket.socket:
         """Take an inherited socket, by its number in the parent."""
@@ -217,6 +226,9 @@ class FakeProcess:
         """Close what was inherited and not taken."""
         while self.inherited:
             os.close(self.inherited.popitem()[1])
+        if self._output >= 0:
+            os.close(self._output)
+            self._output = -1
 
 
 @attrs.define
@@ -249,6 +261,18 @@ class FakeSystem(System):
             raise self.refusing
         pid = 1001 + len(self.processes)
         process = FakeProcess(pid, arguments, descriptors, environ, said, exited)
+        self.processes.append(process)
+        return process
+
+    def watch(  # type: ignore[override]
+        self,
+        pid: int,
+        output: int,
+        said: Callable[[str], None],
+        exited: Callable[[int], None],
+    ) -> FakeProcess:
+        """Take up a process that the test plays; it is a new object, with the same pid."""
+        process = FakeProcess(pid, (), (), {}, said, exited, output)
         self.processes.append(process)
         return process
 

@@ -1,0 +1,331 @@
+"""One primary takes over from another: nothing that one had in hand is lost, nothing is doubled."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from tests.shells import open_descriptors, received
+from tests.test_primary import PrimaryCase, get
+from txsticky.core.lifecycle import Fleet
+from txsticky.core.pool import State
+from txsticky.core.stages import Spawn
+from txsticky.core.wire import Kind, decode_json, encode, encode_json, pack_message, unpack_message
+from txsticky.handover import state_of, take_fleet, take_primary, take_workers
+from txsticky.primary import Primary
+
+
+class HandoverCase(PrimaryCase):
+    """A primary with played workers, and the one that takes its place."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.fleet = Fleet(self.count)
+        self.fleet.start(0.0)
+        self.port = self.listening()
+        self.cluster: Any = SimpleNamespace(
+            primary=self.primary,
+            supervisor=SimpleNamespace(fleet=self.fleet),
+            config=self.config,
+            ports=[self.port],
+            system=self.system,
+        )
+
+    def take_over(self) -> None:
+        """
+        Do what an execution does: the old program's objects are gone, the descriptors keep their
+        numbers.
+        """
+        state, descriptors = state_of(self.cluster)
+        self.state = json.loads(json.dumps(state))
+        self.assertEqual(len(descriptors), len(set(descriptors)))
+        kept = {number: os.dup(number) for number in descriptors}
+        self.forget(self.primary)
+        for number, descriptor in kept.items():
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        self.port = self.owned(socket.socket(fileno=self.port.detach()))
+        self.cluster.ports = [self.port]
+        self.primary = self.cluster.primary = take_primary(self.cluster, self.state)
+        self.supervisor = self.primary.supervisor = mock.Mock()
+        self.primary.open()
+        take_workers(self.primary, self.state)
+        for process in self.system.processes:
+            for worker in self.workers:
+                if process.pid == worker.process.pid:
+                    worker.process = process
+
+    def forget(self, primary: Primary) -> None:
+        """Close everything without a word, as the kernel does."""
+        arrivals = [*primary.parked_arrivals(), *primary.reception.arrivals()]
+        self.reactor.removeAll()
+        for call in list(self.reactor.getDelayedCalls()):
+            call.cancel()
+        for handle in primary.handles.values():
+            for descriptor, _ in handle.box.queue:
+                os.close(descriptor)
+            handle.box.socket.close()
+            handle.channel.socket.close()
+            handle.reading_end.close()
+            handle.process.close()  # type: ignore[attr-defined]
+        for box in (primary.desk_box, *primary.leftovers):
+            box.socket.close()
+        primary.front_desk.close()
+        for arrival in arrivals:
+            arrival.sock.close()
+
+
+class StateTests(HandoverCase):
+    """What is known stays known."""
+
+    def test_descriptors(self) -> None:
+        """The same descriptors are open as before."""
+        self.start()
+        state_of(self.cluster)  # the played processes open their output here
+        before = open_descriptors()
+        self.take_over()
+        self.assertEqual(open_descriptors(), before)
+
+    def test_state_changes_nothing(self) -> None:
+        """To look at everything changes nothing: if the execution fails, the old one goes on."""
+        self.start()
+        half = self.arrive(b"GET / HT")
+        state_of(self.cluster)
+        half.send(b"TP/1.1\r\nHost: a\r\n\r\n")
+        self.reactor.settle()
+        self.assertEqual(len(self.taken()), 1)
+
+    def test_pool(self) -> None:
+        """The workers are in the states that they were in, with the load that they had."""
+        self.start(3)
+        self.spawn()
+        self.primary.retire(2, 30.0, final=False)
+        self.workers[0].report(live=7)
+        self.reactor.settle()
+        self.arrive()
+        before = [(m.id, m.slot, m.state, m.load) for m in self.primary.pool.members]
+        self.take_over()
+        after = [(m.id, m.slot, m.state, m.load) for m in self.primary.pool.members]
+        self.assertEqual(after, before)
+        self.assertEqual(after[1][2], State.DRAINING)
+
+    def test_tags(self) -> None:
+        """Tags that were given before name the same workers."""
+        self.start()
+        tags = {number: self.tag(number) for number in (1, 2)}
+        self.take_over()
+        for number, tag in tags.items():
+            self.assertEqual(self.whose(get(f"/?sid={tag}")), number)
+
+    def test_bindings(self) -> None:
+        """Keys that were bound before belong to the same workers, whatever bytes they are."""
+        self.start()
+        self.workers[1].send(Kind.BIND, b"mine\xff\x00")
+        self.reactor.settle()
+        self.take_over()
+        self.assertEqual({self.whose(get("/?sid=mine%ff%00")) for _ in range(4)}, {2})
+
+    def test_subscriptions(self) -> None:
+        """Who subscribed before gets what is published after, once."""
+        self.start()
+        self.workers[0].send(Kind.SUBSCRIBE, b"news")
+        self.reactor.settle()
+        self.take_over()
+        self.workers[1].send(Kind.PUBLISH, pack_message(b"news", b"it works"))
+        self.reactor.settle()
+        told = [unpack_message(body) for body in self.workers[0].told(Kind.MESSAGE)]
+        self.assertEqual(told, [(b"news", b"it works")])
+
+    def test_manners(self) -> None:
+        """What the application speaks need not be found out again."""
+        self.start(http=False)
+        self.take_over()
+        self.assertEqual(self.primary.http, False)
+        self.assertFalse(self.primary.reception.manners.only_http)
+
+    def test_fleet(self) -> None:
+        """The fleet has its workers, and starts those that are missing."""
+        self.start()
+        for number in (1, 2):
+            self.fleet.ready(number, 0.0)
+        self.fleet.exited(2, 1, 1.0)
+        self.take_over()
+        fleet = take_fleet(self.state)
+        self.assertEqual(fleet.start(1.0), [Spawn(3, 2, 1)])
+
+    def test_watched(self) -> None:
+        """Workers that were ready are to give signs of life; who was starting is not."""
+        self.start(1)
+        self.spawn()
+        self.take_over()
+        self.assertEqual(self.supervisor.resume.mock_calls, [mock.call(1)])
+
+    def test_listeners(self) -> None:
+        """The listening sockets are named after what the operator wrote."""
+        self.take_over()
+        self.assertEqual(self.state["listeners"], [["tcp:8080", self.port.fileno()]])
+
+
+class HandsTests(HandoverCase):
+    """What was in the old primary's hands."""
+
+    def test_half_a_head(self) -> None:
+        """A connection whose head is not complete goes on where it was."""
+        self.start()
+        client = self.arrive(b"GET /half HT", listener=3)
+        self.take_over()
+        client.send(b"TP/1.1\r\nHost: a\r\n\r\nand more")
+        self.reactor.settle()
+        ((_, handoff),) = self.taken()
+        self.assertEqual(handoff.prefix, b"GET /half HTTP/1.1\r\nHost: a\r\n\r\nand more")
+        self.assertEqual((handoff.listener, handoff.hops), (3, 0))
+
+    def test_parked(self) -> None:
+        """A connection that waits for a worker gets the first that is ready."""
+        self.spawn()
+        self.arrive(get("/parked"))
+        self.assertEqual(self.primary.parked, 1)
+        self.take_over()
+        self.workers[0].ready()
+        self.reactor.settle()
+        ((_, handoff),) = self.taken()
+        self.assertEqual(handoff.prefix, get("/parked"))
+
+    def test_queue(self) -> None:
+        """Hand-offs that a full mailbox did not take come after those that it did, in order."""
+        self.start()
+        number = self.fill(self.workers[0])
+        for extra in range(5):
+            self.arrive(get(f"/{extra}?sid={self.tag(1)}"))
+        self.take_over()
+        got: list[Any] = []
+        self.until(lambda: got.extend(self.workers[0].take()) or len(got) >= number + 5)
+        targets = [handoff.prefix.split()[1].partition(b"?")[0] for handoff in got]
+        self.assertEqual(targets, [b"/"] * number + [b"/%d" % n for n in range(5)])
+
+    def test_leftovers(self) -> None:
+        """What a dead worker had left in its mailbox, others serve."""
+        self.start(3)
+        self.workers[0].take()
+        client = self.arrive(get(f"/left?sid={self.tag(1)}"))
+        with mock.patch.object(self.primary, "adopt_leftovers", self.primary.leftovers.add):
+            self.workers[0].die(-9)
+        self.take_over()
+        self.reactor.settle()
+        ((worker, handoff),) = self.taken()
+        self.assertIn(worker, (2, 3))
+        self.assertTrue(handoff.prefix.startswith(b"GET /left"))
+        self.assertIsNone(received(client))
+
+    def test_front_desk(self) -> None:
+        """What was given back and not yet looked at is routed."""
+        self.start()
+        self.arrive(get(f"/?sid={self.tag(1)}"))
+        self.taken()
+        self.workers[0].give(self.workers[0].desk, get(f"/back?sid={self.tag(2)}"))
+        self.take_over()
+        self.reactor.settle()
+        ((worker, handoff),) = self.taken()
+        self.assertEqual((worker, handoff.prefix.split()[1][:5]), (2, b"/back"))
+
+
+class WorkerTests(HandoverCase):
+    """The workers do not notice."""
+
+    def test_half_a_frame(self) -> None:
+        """A control frame that had come by half is understood, once."""
+        self.start()
+        frame = encode(Kind.BIND, b"the key")
+        self.workers[1].channel.sendall(frame[:6])
+        self.reactor.settle()
+        self.take_over()
+        self.workers[1].channel.sendall(frame[6:])
+        self.reactor.settle()
+        self.assertEqual(self.workers[1].told(Kind.BOUND), [b""])
+        self.assertEqual(self.workers[0].told(Kind.BIND), [b"2 the key"])
+
+    def test_unsent(self) -> None:
+        """What a worker had not yet been told it is told, from the byte on where it stopped."""
+        (worker,) = self.start(1)
+        channel = self.primary.handles[1].channel
+        sent = 0
+        while not channel.waiting:
+            channel.send(Kind.MESSAGE, b"%d" % sent + bytes(50_000))
+            sent += 1
+        self.take_over()
+        told: list[bytes] = []
+        self.until(lambda: told.extend(worker.told(Kind.MESSAGE)) or len(told) >= sent)
+        self.assertEqual([int(body.rstrip(b"\0")) for body in told], list(range(sent)))
+
+    def test_frames_that_wait(self) -> None:
+        """Frames that nobody has read yet are read."""
+        self.start()
+        self.workers[0].report(live=9)
+        self.take_over()
+        self.reactor.settle()
+        member = self.primary.pool.get(1)
+        assert member is not None
+        self.assertEqual(member.live, 9)
+
+    def test_ready_after(self) -> None:
+        """A worker that was starting is ready when it says so, and is introduced."""
+        self.start(1)
+        worker = self.spawn()
+        self.take_over()
+        worker.ready()
+        self.reactor.settle()
+        worker.take()
+        self.assertEqual(set(worker.peers), {1})
+        self.assertEqual({self.whose(get()) for _ in range(4)}, {1, 2})
+
+    def test_failed_after(self) -> None:
+        """One that does not load is heard."""
+        self.start(1)
+        worker = self.spawn()
+        self.take_over()
+        worker.channel.sendall(encode_json(Kind.FAILED, reason="no such module"))
+        self.reactor.settle()
+        self.supervisor.load_failed.assert_called_once_with(2, "no such module")
+
+    def test_death_after(self) -> None:
+        """A worker's death is noticed; what it had not taken is served by another."""
+        self.start()
+        self.take_over()
+        self.arrive(get(f"/?sid={self.tag(1)}"))
+        self.workers[0].die(-9)
+        self.reactor.settle()
+        self.supervisor.exited.assert_called_once_with(1, -9)
+        self.assertEqual([worker for worker, _ in self.taken()], [2])
+
+    def test_orders(self) -> None:
+        """Orders reach a worker as before."""
+        self.start()
+        self.take_over()
+        self.primary.retire(1, 12.0, final=True)
+        self.primary.kill(2, hard=False)
+        (order,) = self.workers[0].told(Kind.DRAIN)
+        self.assertEqual(decode_json(order), {"seconds": 12.0, "final": True})
+        self.assertEqual(self.workers[1].process.signals, [3])
+
+    def test_last_words(self) -> None:
+        """What a worker prints is logged under its name as before."""
+        self.start(1)
+        self.take_over()
+        with mock.patch("txsticky.handle.log") as log:
+            self.workers[0].process.say("[info] still here")
+        event = log.emit.call_args
+        self.assertEqual(event.args[1].format(**event.kwargs), "worker 1: still here")
+
+    def test_twice(self) -> None:
+        """A primary that has taken over can be taken over from."""
+        self.start()
+        client = self.arrive(b"GET /")
+        for _ in range(3):
+            self.take_over()
+        client.send(b" HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.reactor.settle()
+        self.assertEqual(len(self.taken()), 1)
