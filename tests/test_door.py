@@ -15,6 +15,7 @@ from twisted.internet.protocol import Factory, Protocol
 from tests.certificates import pair
 from tests.shells import ShellCase, ended, received
 from txsticky.connection import PlainServer
+from txsticky.core.exchange import Known
 from txsticky.core.head import Head
 from txsticky.core.route import How
 from txsticky.core.wire import Handoff
@@ -36,13 +37,16 @@ def ask(target: str, *lines: str, body: bytes = b"") -> bytes:
 class App(Protocol):
     """The application's protocol: it notes what it gets."""
 
-    def __init__(self, made: list[App]) -> None:
+    def __init__(self, made: list[App], answer: bytes) -> None:
         self.got = b""
         self.lost: Any = None
+        self.answer = answer
         made.append(self)
 
     def dataReceived(self, data: bytes) -> None:
         self.got += data
+        if self.answer:
+            self.transport.write(self.answer)  # type: ignore[union-attr]
         if b"raise" in data:
             raise ValueError("the application fails")
 
@@ -58,9 +62,10 @@ class Apps(Factory):
     def __init__(self) -> None:
         self.made: list[App] = []
         self.refusing = False
+        self.answer = b""
 
     def buildProtocol(self, address: Any) -> App | None:
-        return None if self.refusing else App(self.made)
+        return None if self.refusing else App(self.made, self.answer)
 
 
 @attrs.define
@@ -326,6 +331,48 @@ class Local(DoorCase):
         client.send(ask("/1/"))
         self.turns(client, lambda: client.aborted and self.forgotten)
 
+    def test_closing(self) -> None:
+        """While it closes, the transport says so, reads on, and gives the application nothing."""
+        client = self.client()
+        self.exchange(client, ask("/1/"))
+        transport: Any = self.apps.made[0].transport
+        transport.pauseProducing()
+        transport.loseConnection()
+        self.assertTrue(transport.disconnecting)
+        client.send(ask("/1/more"))
+        self.turns(client, lambda: client.closed)
+        client.close()
+        self.turns(client, lambda: self.forgotten)
+        self.assertEqual(self.apps.made[0].got, ask("/1/"))
+
+    def test_calls_of_the_dead(self) -> None:
+        """What was to be done later is not done when the connection is lost."""
+        client = self.client()
+        self.exchange(client, ask("/1/"))
+        transport: Any = self.apps.made[0].transport
+        done: list[int] = []
+        transport.later(1, lambda: done.append(1))
+        self.reactor.advance(1)
+        self.assertEqual(done, [1])
+        transport.later(1, lambda: done.append(2))
+        client.sock.close()
+        self.until(lambda: self.forgotten)
+        self.reactor.advance(1)
+        self.assertEqual(done, [1])
+
+    def test_known_requests(self) -> None:
+        """A request that is known to be served here takes the short way, if it is served here."""
+        data = b"GET /2/ HTTP/1.1\r\nHost: a\r\n\r\n"
+        client = self.client()
+        self.worker.desk.known[data] = Known(b"GET", False, How.TAG)
+        self.assertEqual(self.exchange(client, data), data)
+        self.answer(client)
+        self.exchange(client, ask("/3/"))
+        self.worker.given[0][0].send(OK)
+        self.turns(client, lambda: client.got == OK * 2)
+        self.exchange(client, data)
+        self.assertEqual([place for _, place, _ in self.worker.given], [ELSEWHERE, THERE])
+
     def test_failing(self) -> None:
         """An application that raises loses its client, nobody else."""
         client = self.client()
@@ -353,9 +400,12 @@ class Local(DoorCase):
         self.until(lambda: producer.paused)
         client.close()
         self.until(lambda: self.apps.made[0].lost)
-        for _ in range(2):  # the first time, the kernel has taken something meanwhile
-            self.reactor.settle()
-            self.reactor.advance(LINGER)
+        self.reactor.settle()
+        received(client.sock)
+        self.reactor.advance(LINGER)
+        self.reactor.settle()
+        self.assertEqual(self.forgotten, 0, "it has taken something meanwhile")
+        self.reactor.advance(LINGER)
         self.until(lambda: self.forgotten)
         self.assertFalse(producer.stopped)
 
@@ -533,6 +583,9 @@ class Elsewhere(DoorCase):
         far.send(OK)
         self.turns(client, lambda: client.got.endswith(OK * 2))
         self.assertEqual(client.got, OK * 2)
+        self.exchange(client, ask("/1/more"))
+        self.answer(client)
+        self.assertEqual((client.got, client.closed), (OK * 3, False))
 
     def test_upgrade(self) -> None:
         """After a 101 everything goes through, and nothing is asked about any more."""
@@ -607,6 +660,13 @@ class InTime(DoorCase):
         self.reactor.advance(0.2)
         self.until(lambda: self.forgotten)
         self.assertRaises(ConnectionResetError, sock.recv, 1)
+
+    def test_gone_before(self) -> None:
+        """Who has gone by then is not looked for."""
+        client = self.client()
+        client.sock.close()
+        self.until(lambda: self.forgotten)
+        self.reactor.advance(5)
 
     def test_no_request(self) -> None:
         """A client that asks for nothing after the handshake is let go."""
@@ -711,6 +771,25 @@ class Leaving(DoorCase):
         self.answer(client)
         self.turns(client, lambda: client.closed)
         self.assertEqual(self.apps.made[0].got, ask("/1/a"))
+
+    def test_behind_the_last_at_once(self) -> None:
+        """So it is if the last is answered at once and more has come with it."""
+        self.apps.answer = OK
+        client = self.client()
+        self.drain()
+        client.send(ask("/1/a"))
+        client.send(ask("/1/b"))
+        self.turns(client, lambda: client.closed)
+        self.assertEqual(self.apps.made[0].got, ask("/1/a"))
+
+    def test_known_requests(self) -> None:
+        """A request that is known to be served here is told to be the last all the same."""
+        data = b"GET /1/ HTTP/1.1\r\nHost: a\r\n\r\n"
+        self.worker.desk.known[data] = Known(b"GET", False, How.TAG)
+        client = self.client()
+        self.drain()
+        self.exchange(client, data)
+        self.assertIn(b"\r\nConnection: close\r\n", self.answer(client))
 
     def test_under_way(self) -> None:
         """A response that has begun is finished, whenever that is; then the client is closed."""
