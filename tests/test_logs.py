@@ -16,7 +16,6 @@ from txsticky.handle import WorkerHandle
 from txsticky.logs import json_observer, read_line, worker_line
 from txsticky.testing import FakeSystem
 
-
 TEXTS = st.text(st.characters(exclude_characters="\x1f", exclude_categories=["Cs"]))
 
 
