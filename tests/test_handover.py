@@ -15,7 +15,13 @@ from txsticky.core.lifecycle import Fleet
 from txsticky.core.pool import State
 from txsticky.core.stages import Spawn
 from txsticky.core.wire import Kind, decode_json, encode, encode_json, pack_message, unpack_message
-from txsticky.handover import state_of, take_fleet, take_primary, take_workers
+from txsticky.handover import (
+    state_of,
+    take_connections,
+    take_fleet,
+    take_primary,
+    take_workers,
+)
 from txsticky.primary import Primary
 
 
@@ -54,6 +60,7 @@ class HandoverCase(PrimaryCase):
         self.supervisor = self.primary.supervisor = mock.Mock()
         self.primary.open()
         take_workers(self.primary, self.state)
+        take_connections(self.primary, self.state)
         for process in self.system.processes:
             for worker in self.workers:
                 if process.pid == worker.process.pid:

@@ -31,7 +31,7 @@ from .admin.state import shown
 from .config import Config, endpoint_string
 from .core.lifecycle import Fleet
 from .errors import ListenError
-from .handover import state_of, take_fleet, take_primary, take_workers
+from .handover import state_of, take_connections, take_fleet, take_primary, take_workers
 from .ports import open_port
 from .primary import Primary
 from .reload import SourceWatch
@@ -140,6 +140,8 @@ class Cluster(Service):
         else:
             self._announce()
         self.supervisor.start()
+        if state:
+            take_connections(self.primary, state)
         for acceptor in self.acceptors:
             acceptor.start()
 

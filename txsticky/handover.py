@@ -79,7 +79,7 @@ def take_fleet(state: dict[str, Any]) -> Fleet:
 
 
 def take_workers(primary: Primary, state: dict[str, Any]) -> None:
-    """Take up the workers, and the connections that were in the primary's hands."""
+    """Take up the workers."""
     primary.speaks(*state["speaks"])
     for fields in state["handles"]:
         limit = primary.config.backlog
@@ -94,6 +94,13 @@ def take_workers(primary: Primary, state: dict[str, Any]) -> None:
         if id in primary.handles:
             handle = primary.handles[id]
             primary.bus.subscribe(id, handle.name, handle.channel, unpack(topic))
+
+
+def take_connections(primary: Primary, state: dict[str, Any]) -> None:
+    """
+    Take up the connections that were in the primary's hands, once it is known who is to come: some
+    wait for a worker.
+    """
     for descriptor in state["leftovers"]:
         sock = socket.socket(fileno=own(descriptor))
         primary.adopt_leftovers(MailboxTransport(sock, primary.system.reactor))
