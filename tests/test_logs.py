@@ -6,7 +6,7 @@ import io
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.logger import Logger, LogLevel, capturedLogs
 from twisted.python.failure import Failure
@@ -39,12 +39,15 @@ class WorkerLineTests(TestCase):
     """From a worker to the primary."""
 
     @given(st.sampled_from(["debug", "info", "warn", "error", "critical"]), TEXTS)
+    @example("info", "\n")
     def test_back(self, level: str, text: str) -> None:
         """Level and text come back from one line, whatever lines the text has."""
         line = worker_line(event(level, "{line}", line=text))
         self.assertEqual(line.splitlines() + [""] * (not line), [line])
         told_level, told = read_line(line)
-        self.assertEqual((told_level.name, told.splitlines()), (level, text.splitlines()))
+        # A line break at the very end is nothing, also if there is nothing else.
+        lines = text.splitlines() or [""]
+        self.assertEqual((told_level.name, told.splitlines() or [""]), (level, lines))
 
     def test_traceback(self) -> None:
         """An exception is one line, and its traceback comes back with it."""
