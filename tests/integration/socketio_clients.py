@@ -153,7 +153,7 @@ class Node:
     """The JavaScript client in a process of its own."""
 
     def __init__(self, url: str, what: str, transports: list[str], clients: int) -> None:
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
             ["node", str(_SCRIPT), url, what, ",".join(transports), str(clients)],
             env={**os.environ, "NODE_PATH": str(MODULES)},
