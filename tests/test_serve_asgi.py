@@ -707,6 +707,17 @@ class LifespanTests(AsgiCase):
         self.fired(serving.stop())
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
+    def test_stream_without_end(self) -> None:
+        """An application that still answers when the worker leaves hears of a disconnect."""
+        app = Waiting(begins=True)
+        self.serve(app)
+        client = self.connect(GET)
+        self.until(lambda: app.waits)
+        self.fired(self.serving.stop())
+        self.assertEqual(app.heard, [{"type": "http.disconnect"}])
+        self.assertFalse(self.serving.busy)
+        client.close()
+
     def test_work_behind_the_response(self) -> None:
         """An application at work behind its response is busy, and cancelled at the very end."""
         ends = []

@@ -133,7 +133,8 @@ class AsgiServing:
     async def _stop(self) -> None:
         state = self._server.server_state
         for protocol in list(state.connections):
-            self.close_politely(protocol)
+            if not close_websocket(protocol):
+                protocol.transport.close()  # the application hears that its client has left
         if state.tasks:
             _, late = await asyncio.wait(list(state.tasks), timeout=LAST_CALL)
             for task in late:
