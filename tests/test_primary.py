@@ -13,6 +13,7 @@ from txsticky.config import Config
 from txsticky.core.pool import State
 from txsticky.core.route import How
 from txsticky.core.wire import Handoff, Kind, decode_json, encode, pack_handoff, pack_message
+from txsticky.errors import MailboxFull
 from txsticky.handle import WorkerHandle
 from txsticky.mailbox import MailboxTransport
 from txsticky.peek import Arrival
@@ -998,6 +999,25 @@ class CloseTests(PrimaryCase):
 
 class HandleTests(ShellCase):
     """A handle alone."""
+
+    def test_no_room_for_an_introduction(self) -> None:
+        """An introduction for which there is no room is dropped, and leaves nothing open."""
+        system = FakeSystem(reactor=self.reactor)
+        front_desk, _ = self.pair()
+        handle = WorkerHandle(system, mock.Mock(), 1, 1, 1, 0)
+        handle.spawn(front_desk.fileno(), {})
+        other = WorkerHandle(system, mock.Mock(), 2, 2, 1, 0)
+        other.spawn(front_desk.fileno(), {})
+        with self.assertRaises(MailboxFull):
+            while True:
+                handle.box.write(bytes(10_000))
+        before = open_descriptors()
+        handle.introduce(other)
+        self.assertEqual(open_descriptors(), before)
+        for process in system.processes:
+            process.close()
+        for each in (handle, other):
+            each.close(MailboxTransport.loseConnection)
 
     def test_left_behind(self) -> None:
         """Closed, it gives up what waits in it, in order, and the reading end of its mailbox."""

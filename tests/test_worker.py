@@ -537,6 +537,7 @@ class PoolTests(WorkerCase):
             lambda: self.say(Kind.BIND, b"3 key"),
             lambda: self.say(Kind.FREE, b"key"),
             lambda: (self.pool.set_draining(3), self.say_pool()),
+            lambda: self.worker.bind(b"key"),
         )
         for change in changes:
             self.worker.desk.known[b"x"] = mock.Mock()

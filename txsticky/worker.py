@@ -176,7 +176,7 @@ class Worker:
         elif native is not None:
             native(sock, connection, self.desk, self.exchange())
             return True
-        unix = sock.family == socket.AF_UNIX
+        unix = handoff.family == socket.AF_UNIX
         if handoff.secure:
             make: Any = RelayedServer
         elif gated:
@@ -310,7 +310,6 @@ class Worker:
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
         os.close(quiet)
-        self.take_all()  # what was put into the mailbox is ours to serve, for nobody else can
         while self._waiting:
             self._waiting.popleft()()
         self.desk.unconfirmed = 0
