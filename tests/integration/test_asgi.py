@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration import processes, rawws
 from tests.integration.cluster import (
     POOL,
+    ROOT,
     START,
     Cluster,
     ClusterTestCase,
@@ -266,6 +269,17 @@ class OptionTests(SynchronousTestCase):
             with Cluster("tests.integration.asgi_on_twisted:app", *options, probe="/") as cluster:
                 self.assertEqual(cluster.get("/").body, b"AsyncioSelectorReactor")
                 self.assertEqual("once more" in cluster.log(), not options)
+
+    def test_check_config(self) -> None:
+        """--check-config loads an ASGI application also under twist, which has a reactor."""
+        for app in (f"{APPS}:app", "tests.integration.asgi_on_twisted:app"):
+            for program in ("twisted", "txsticky"):
+                words = ["txsticky"] if program == "twisted" else []
+                command = [sys.executable, "-m", program, *words, "--check-config", app]
+                done = subprocess.run(
+                    command, capture_output=True, text=True, check=False, cwd=ROOT
+                )
+                self.assertIn(f"{app} is fine (asgi, ", done.stdout, done.stderr)
 
     def test_no_lifespan(self) -> None:
         """An application that raises at its lifespan is served, and the log says so once."""
