@@ -20,7 +20,7 @@ class SecureCluster(Cluster):
     """
     A cluster with certificates of its own.
 
-    :ivar folder: where they are.
+    :ivar papers: the folder in which they are.
     :ivar pairs: the certificates, by their first name.
     """
 
@@ -36,8 +36,8 @@ class SecureCluster(Cluster):
         :param app: as for `Cluster`; a colon before a name means one of `secure_apps`.
         :param names: the DNS names of each certificate.
         """
-        self.folder = Path(tempfile.mkdtemp(prefix="txsticky-tls-"))
-        self.pairs: dict[str, Pair] = {each[0]: pair(self.folder, *each) for each in names}
+        self.papers = Path(tempfile.mkdtemp(prefix="txsticky-tls-"))
+        self.pairs: dict[str, Pair] = {each[0]: pair(self.papers, *each) for each in names}
         tls = [
             argument
             for each in self.pairs.values()
@@ -78,4 +78,4 @@ class SecureCluster(Cluster):
         try:
             super().stop()
         finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.rmtree(self.papers, ignore_errors=True)

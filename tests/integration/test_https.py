@@ -449,7 +449,7 @@ class Lives(SynchronousTestCase):
             until(lambda: "no private key in PEM format" in cluster.log(), 20, "it is said")
             until(lambda: cluster.workers() == old, 20, "the new worker has gone")
             self.assertEqual(cluster.get().status, 200)
-            cluster.pairs[NAME] = pair(cluster.folder, NAME, "new.test")
+            cluster.pairs[NAME] = pair(cluster.papers, NAME, "new.test")
             cluster.signal(signal.SIGHUP)
             until(lambda: not any(each.pid in old.values() for each in cluster.living()), 30)
             for _ in range(6):
