@@ -61,8 +61,14 @@ class MovableMixin(_Base):
     unread: bytes = b""
     #: The client's address if somebody named it (PROXY protocol), else None: ask the socket.
     named_peer: IAddress | None = None
+    #: Whether input is wanted, and whether the reactor watches for it.
     _reading = False
+    _watched = False
     _kick: Any = None
+    #: Whether the protocol is being given something: what it wants meanwhile is done in `uncork`.
+    #: So it is from the beginning, until `begin` has given it the first bytes.
+    _corked = True
+    _to_write = False
     _when_flushed: Callable[[], None] | None = None
 
     # ------------------------------------------------------------------ hooks
@@ -81,17 +87,29 @@ class MovableMixin(_Base):
     # ------------------------------------------------------------------ input
 
     def startReading(self) -> None:
-        super().startReading()
         self._reading = True
-        if self.unread and self._kick is None:
-            self._kick = self.reactor.callLater(0, self._deliver_unread)
+        if not self._corked:
+            self._watch()
 
     def stopReading(self) -> None:
-        if self._reading:
-            self._reading = False
-            super().stopReading()
-        kick, self._kick = self._kick, None
-        if kick is not None:
+        self._reading = False
+        if not self._corked:
+            self._watch()
+
+    def _watch(self) -> None:
+        """Let the reactor watch for input if it is wanted, and only then."""
+        wanted = self._reading
+        if wanted is not self._watched:
+            self._watched = wanted
+            if wanted:
+                super().startReading()
+            else:
+                super().stopReading()
+        if self.unread and wanted:
+            if self._kick is None:
+                self._kick = self.reactor.callLater(0, self._deliver_unread)
+        elif self._kick is not None:
+            kick, self._kick = self._kick, None
             kick.cancel()
 
     def doRead(self) -> Any:
@@ -99,11 +117,19 @@ class MovableMixin(_Base):
         # away.
         if not self.connected:
             return None
-        data = self.unread
-        if data:
-            self.unread = b""
-            return self._dataReceived(data)
-        return super().doRead()
+        self._corked = True
+        try:
+            data = self.unread
+            if data:
+                self.unread = b""
+                why = self._dataReceived(data)
+            else:
+                why = super().doRead()
+        except BaseException:
+            self._corked = False
+            raise
+        self.uncork(why is None)
+        return why
 
     def _dataReceived(self, data: bytes | None) -> Any:
         if data:
@@ -129,6 +155,40 @@ class MovableMixin(_Base):
             self.reactor._disconnectSelectable(self, why, True)
 
     # ----------------------------------------------------------------- output
+
+    def startWriting(self) -> None:
+        if self._corked:
+            self._to_write = True
+        else:
+            super().startWriting()
+
+    def stopWriting(self) -> None:
+        self._to_write = False
+        super().stopWriting()
+
+    def uncork(self, send: bool = True) -> None:
+        """
+        Deal with what the protocol has wished for while it was given bytes.
+
+        Most responses are written, and many connections closed, before the protocol returns. What
+        is sent at once here takes no turn of the reactor, and costs neither the registration of a
+        writer nor its removal; a connection that ends here was never registered at all.
+
+        :param send: send what was written. If not all of it leaves, the reactor sends the rest.
+        """
+        self._corked = False
+        if not self.connected:
+            return
+        if self._to_write and send:
+            self._to_write = False
+            why = self.doWrite()
+            if why is not None:
+                self.reactor._disconnectSelectable(self, why, False)
+                return
+            if self.unsent():
+                super().startWriting()
+        if self.connected:
+            self._watch()
 
     def unsent(self) -> int:
         """How many bytes `write` accepted that are not yet in the kernel."""
@@ -183,6 +243,7 @@ class MovableMixin(_Base):
         """
         if not self.can_leave():
             raise RuntimeError("cannot detach: output is pending, or the connection is closing")
+        self._corked = False
         self.stopReading()
         self.stopWriting()
         self.connected, self.disconnected = 0, 1
@@ -196,6 +257,7 @@ class MovableMixin(_Base):
     def connectionLost(self, reason: Failure) -> None:
         lost = bool(self.connected)
         self._when_flushed = None
+        self._corked = False
         try:
             super().connectionLost(reason)
         finally:
@@ -211,11 +273,16 @@ class MovableMixin(_Base):
 class MovableServer(MovableMixin, tcp.Server):
     """A TCP connection that can be taken away and adopted."""
 
+    _host: IAddress | None = None
+
     def getHost(self) -> Any:
-        # The named peer may be of another family than the socket.
-        name = self.socket.getsockname()
-        kind = address.IPv4Address if len(name) == 2 else address.IPv6Address
-        return kind("TCP", *name)
+        # twisted.web asks for every request, and a connection's own end does not change.
+        if self._host is None:
+            # The named peer may be of another family than the socket.
+            name = self.socket.getsockname()
+            kind = address.IPv4Address if len(name) == 2 else address.IPv6Address
+            self._host = kind("TCP", *name)
+        return self._host
 
 
 class MovableUNIXServer(MovableMixin, unix.Server):
@@ -294,5 +361,7 @@ def begin(transport: Any, prefix: bytes) -> None:
     transport.unread = prefix
     protocol = transport.protocol
     transport.guarded(lambda: protocol.makeConnection(transport))
-    if prefix and transport.connected and transport._reading and transport._kick is None:
+    if prefix and transport.connected and transport._reading:
         transport.guarded(transport.doRead)
+    else:
+        transport.uncork()

@@ -1,0 +1,131 @@
+"""What is written while bytes are delivered is sent at once, and otherwise nothing is different."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+from tests.shells import ended, received
+from tests.test_descriptor import ConnectionCase, Inner, inner
+from txsticky.descriptor import MovableServer
+
+LARGE = 8 * 1024 * 1024
+
+
+class CorkTests(ConnectionCase):
+    """The short way: sent before the delivery returns to the reactor."""
+
+    def test_answer_to_the_prefix(self) -> None:
+        """An answer to the first bytes is sent without a turn of the reactor."""
+        self.adopt(inner(on_data=lambda self, data: self.transport.write(data)), b"hello")
+        self.assertEqual(received(self.client), b"hello")
+        self.assertEqual(self.reactor.getWriters(), [])
+
+    def test_ends_at_once(self) -> None:
+        """A connection that ends in its first delivery was never registered with the reactor."""
+
+        def answer(protocol: Inner, data: bytes) -> None:
+            protocol.transport.write(data)
+            protocol.transport.loseConnection()
+
+        with mock.patch.object(self.reactor, "addReader") as reader:
+            self.adopt(inner(on_data=answer), b"bye")
+        self.assertEqual(reader.call_count, 0)
+        self.assertEqual((len(self.protocol.lost), self.transport.closings), (1, 1))
+        self.assertEqual(received(self.client), b"bye")
+        self.assertTrue(ended(self.client))
+
+    def test_paused_at_once(self) -> None:
+        """A protocol that pauses when it is connected is given nothing, and nothing is watched."""
+        transport = self.adopt(
+            inner(on_made=lambda self: self.transport.pauseProducing()), b"prefix"
+        )
+        self.run_a_bit()
+        self.assertEqual(self.protocol.pieces, [])
+        self.assertNotIn(transport.fileno(), self.registered())
+        transport.resumeProducing()
+        self.until(lambda: self.protocol.data == b"prefix")
+
+    def test_what_does_not_fit(self) -> None:
+        """What the kernel does not take at once, the reactor sends; then the connection closes."""
+
+        def answer(protocol: Inner, data: bytes) -> None:
+            protocol.transport.write(bytes(LARGE))
+            protocol.transport.loseConnection()
+
+        self.adopt(inner(on_data=answer), b"x")
+        self.assertIn(self.transport, self.reactor.getWriters())
+        self.assertEqual(self.protocol.lost, [])
+        self.assertEqual(self.drained(), LARGE)
+        self.assertEqual(len(self.protocol.lost), 1)
+
+    def test_failure(self) -> None:
+        """A protocol that fails loses its connection, and what it wrote is not sent."""
+
+        def fail(protocol: Inner, data: bytes) -> None:
+            protocol.transport.write(b"half")
+            raise ZeroDivisionError
+
+        self.adopt(inner(on_data=fail), b"x")
+        self.assertEqual(self.protocol.lost, [ZeroDivisionError])
+        self.assertEqual(received(self.client), b"")
+        self.flushLoggedErrors(ZeroDivisionError)
+
+    def test_agree(self) -> None:
+        """Corked or not, clients and protocols see the same."""
+        courses: tuple[Callable[[Inner, bytes], Any], ...] = (
+            lambda protocol, data: protocol.transport.write(data),
+            lambda protocol, data: protocol.transport.loseConnection(),
+            lambda protocol, data: (
+                protocol.transport.write(data),
+                protocol.transport.write(bytes(LARGE)),
+                protocol.transport.loseConnection(),
+            ),
+            lambda protocol, data: protocol.transport.abortConnection(),
+            lambda protocol, data: (
+                protocol.transport.pauseProducing(),
+                protocol.transport.write(data),
+                protocol.transport.resumeProducing(),
+            ),
+        )
+        for course in courses:
+            corked = self.course(course)
+            with mock.patch.multiple(MovableServer, startWriting=_start, startReading=_read):
+                plain = self.course(course)
+            self.assertEqual(corked, plain)
+
+    def course(self, on_data: Callable[[Inner, bytes], Any]) -> tuple[object, ...]:
+        """What is seen of a connection on which `on_data` is called."""
+        self.adopt(inner(on_data=on_data))
+        self.client.send(b"request")
+        self.until(lambda: self.protocol.pieces)
+        size = self.drained()
+        if not self.protocol.lost:
+            self.client.send(b"more")
+            self.until(lambda: self.protocol.data == b"requestmore")
+        return size, self.protocol.pieces, self.protocol.lost, self.transport.closings
+
+    def drained(self) -> int:
+        """How many bytes the client gets until nothing comes any more."""
+        size = quiet = 0
+        while quiet < 5:
+            self.reactor.iterate(0.01)
+            try:
+                data = received(self.client)
+            except ConnectionResetError:
+                return size
+            size += len(data or b"")
+            quiet = 0 if data else quiet + 1
+        return size
+
+
+def _start(transport: Any) -> None:
+    """As `MovableServer.startWriting` is without a cork."""
+    transport.reactor.addWriter(transport)
+
+
+def _read(transport: Any) -> None:
+    """As `MovableServer.startReading` is without a cork."""
+    transport._reading = transport._watched = True
+    transport.reactor.addReader(transport)
