@@ -1,0 +1,173 @@
+"""The benchmarks count right: CPU, medians, ratios, tables; and the smallest work runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+from twisted.trial.unittest import TestCase
+
+from benchmarks import clients, measure, polling, report, works
+from benchmarks.measure import Summary, WrongAnswer
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class MeasureTests(TestCase):
+    """What the kernel says, and what is made of it."""
+
+    def test_cpu(self) -> None:
+        """The CPU of a process is what it itself counts, more or less."""
+        before, own = measure.cpu([os.getpid()]), time.process_time()
+        while time.process_time() - own < 0.05:
+            pass
+        used, counted = measure.cpu([os.getpid()]) - before, time.process_time() - own
+        self.assertLess(abs(used / 1e6 - counted), counted / 2)
+
+    def test_children(self) -> None:
+        """The child processes are found."""
+        with subprocess.Popen(["sleep", "60"]) as child:
+            self.assertIn(child.pid, measure.children(os.getpid()))
+            child.kill()
+
+    def test_peak(self) -> None:
+        """Memory that was held for a moment is seen although it is gone."""
+        peak = measure.Peak([os.getpid()])
+        bytearray(b"x" * (32 << 20))
+        self.assertGreater(peak.growth(), 16 << 20)
+
+    def test_medians(self) -> None:
+        """A figure's median leaves out what happened once."""
+        rounds = [{"a": 1.0}, {"a": 3.0}, {"a": 100.0}]
+        self.assertEqual(measure.medians(rounds), {"a": 3.0})
+
+    def test_ratios(self) -> None:
+        """Ratios are taken round by round: a round in which all were slow counts as any other."""
+        ours, theirs = [{"a": 1.0}, {"a": 10.0}, {"a": 2.0}], [{"a": 2.0}, {"a": 20.0}, {"a": 4.0}]
+        self.assertEqual(measure.ratios(ours, theirs), {"a": 2.0})
+
+    def test_ratio_to_nothing(self) -> None:
+        """There is no ratio to a figure of 0."""
+        self.assertEqual(measure.ratios([{"a": 0.0}], [{"a": 2.0}]), {})
+
+    def test_in_turn(self) -> None:
+        """Contenders are measured A B A B."""
+        order: list[str] = []
+
+        def work(name: str) -> measure.Figures:
+            order.append(name)
+            return {"a": 1.0}
+
+        measure.in_turn({"A": lambda: work("A"), "B": lambda: work("B")}, 2)
+        self.assertEqual(order, ["A", "B", "A", "B"])
+
+    def test_failure(self) -> None:
+        """A contender that answers wrongly is told of, and the others go on."""
+
+        def wrong() -> measure.Figures:
+            raise WrongAnswer("not this")
+
+        seen, failed = measure.in_turn({"A": wrong, "B": lambda: {"a": 1.0}}, 2)
+        self.assertEqual((seen, failed), ({"B": [{"a": 1.0}] * 2}, {"A": "not this"}))
+
+
+class ReportTests(TestCase):
+    """Tables and plots."""
+
+    def setUp(self) -> None:
+        ours = Summary("ours", {"us": 10.0}, {"us": 1.0})
+        theirs = Summary("theirs", {"us": 25.0}, {"us": 2.5})
+        self.result = report.Result(
+            name="work",
+            title="A <work>",
+            goal="be fast",
+            main=("us", False),
+            summaries=[ours, theirs],
+            rounds={},
+            missing=["Left out: nginx is not installed."],
+        )
+
+    def test_table(self) -> None:
+        """A row for each contender, with how many times better the first is."""
+        table = report.table(self.result)
+        self.assertIn("   * - theirs\n     - 25.0\n     - 2.50 x\n", table)
+
+    def test_more_is_better(self) -> None:
+        """Where more is better, twice as much of it is 2 x."""
+        ours = Summary("ours", {"req/s": 10.0}, {})
+        theirs = Summary("theirs", {"req/s": 5.0}, {"req/s": 0.5})
+        result = report.Result("work", "", "", ("req/s", True), [ours, theirs], {}, [])
+        self.assertIn("     - 2.00 x\n", report.table(result))
+
+    def test_plot(self) -> None:
+        """The plot is XML whose bars are as long as the figures."""
+        root = ElementTree.fromstring(report.plot(self.result))
+        bars = [float(e.attrib["width"]) for e in root if "x" in e.attrib and "rect" in e.tag]
+        self.assertAlmostEqual(bars[1] / bars[0], 2.5, delta=0.01)
+
+    def test_missing(self) -> None:
+        """Who is missing stands below the table."""
+        self.assertIn("Left out: nginx", report.page([self.result], "Here."))
+
+    def test_number(self) -> None:
+        """Three digits that count."""
+        said = [report.number(value) for value in (0.0001, 1.234, 12.34, 123.4, 12345.6)]
+        self.assertEqual(said, ["0", "1.23", "12.3", "123", "12,346"])
+
+
+class ClientTests(TestCase):
+    """What the clients send and understand."""
+
+    def test_ticket(self) -> None:
+        """A ticket's line is expectation, path, cookie."""
+        self.assertEqual(clients.Ticket("/a", "b=c", "7").line(), "7 /a b=c")
+        self.assertEqual(clients.Ticket("/a").line(), "- /a")
+
+    def test_chunked_answer(self) -> None:
+        """An answer in chunks is whole when the last has come."""
+        data = (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+        )
+        answer = polling.parse_answer(data)
+        assert answer is not None
+        self.assertEqual((answer.status, answer.body), (200, "abcde"))
+        self.assertEqual(
+            [polling.parse_answer(data[:end]) for end in range(len(data))].count(None), len(data)
+        )
+
+    def test_names(self) -> None:
+        """Every work has a name of its own, and the first of its contenders is txsticky."""
+        names = [work.name for work in works.WORKS]
+        self.assertEqual(len(names), len(set(names)))
+
+
+class SmokeTests(TestCase):
+    """The command."""
+
+    if shutil.which("cc") is None:
+        skip = "the load generator needs a C compiler"
+
+    def test_smallest_work(self) -> None:
+        """`python -m benchmarks --only gate --rounds 1` writes a table, a plot and the figures."""
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(
+                [
+                    *(sys.executable, "-m", "benchmarks"),
+                    *("--only", "gate", "--rounds", "1", "--output", folder),
+                ],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("with the gate", Path(folder, "results.rst").read_text())
+            self.assertEqual(
+                sorted(os.listdir(folder)), ["gate.svg", "results.json", "results.rst"]
+            )
