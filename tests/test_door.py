@@ -166,9 +166,10 @@ class Client:
         if self._out.pending:
             self.sock.sendall(self._out.read())
 
-    def send(self, data: bytes) -> None:
-        """Send data; the handshake has to be over."""
-        self._tls.write(data)
+    def send(self, *records: bytes) -> None:
+        """Send data, in one piece on the wire; the handshake has to be over."""
+        for data in records:
+            self._tls.write(data)
         self._flush()
 
     def close(self) -> None:
@@ -438,6 +439,16 @@ class Local(DoorCase):
         self.exchange(client, ask("/1/"))
         transport: Any = self.apps.made[0].transport
         transport.abortConnection()
+        self.assertFalse(transport.live())
+        self.until(lambda: self.forgotten)
+
+    def test_tls_is_aborted(self) -> None:
+        """A connection that is about to be aborted from outside is not served any more."""
+        client = self.client()
+        self.exchange(client, ask("/1/"))
+        transport: Any = self.apps.made[0].transport
+        self.outer.abortConnection()
+        self.assertFalse(transport.live())
         self.until(lambda: self.forgotten)
 
     def test_client_that_does_not_close(self) -> None:
@@ -777,8 +788,7 @@ class Leaving(DoorCase):
         self.apps.answer = OK
         client = self.client()
         self.drain()
-        client.send(ask("/1/a"))
-        client.send(ask("/1/b"))
+        client.send(ask("/1/a"), ask("/1/b"))
         self.turns(client, lambda: client.closed)
         self.assertEqual(self.apps.made[0].got, ask("/1/a"))
 

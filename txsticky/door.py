@@ -305,10 +305,10 @@ class SecureConnection(Protocol):
         outer = self.outer
         if outer.disconnecting and outer.unsent() == unsent:
             outer.abortConnection()  # the client has closed TLS, and takes no more
-        elif self.layer.getHandle().get_shutdown() & SSL.SENT_SHUTDOWN and not outer.unsent():
-            outer.loseConnection()
-        else:
+        elif outer.disconnecting or not self.layer.getHandle().get_shutdown() & SSL.SENT_SHUTDOWN:
             self._linger_on()
+        else:
+            outer.loseConnection()
 
     # ---------------------------------------------------- what the worker says
 
