@@ -912,6 +912,12 @@ class LoadingTests(AsgiCase):
             error = self.assertRaises(AppLoadError, self.make, other)
             self.assertIn("with --interface=asgi it has to be an ASGI application", str(error))
 
+    def test_without_uvicorn(self) -> None:
+        """Where uvicorn is missing, the sentence says what to install."""
+        self.patch(sys, "modules", {**sys.modules, "uvicorn": None})
+        error = self.assertRaises(AppLoadError, self.make, told)
+        self.assertIn("pip install 'txsticky[asgi]'", str(error))
+
     def test_other_reactor(self) -> None:
         """With another reactor installed, the application cannot be served in this process."""
         self.patch(sys, "modules", {**sys.modules, "twisted.internet.reactor": object()})
