@@ -47,6 +47,10 @@ class Server:
     probe = "/"
     #: Where it is started.
     folder = ROOT
+    #: What runs it.
+    command: tuple[str, ...] = (sys.executable,)
+    #: Descriptors of this process that it inherits.
+    inherits: tuple[int, ...] = ()
 
     def __init__(
         self, arguments: list[str], port: int, environment: dict[str, str] | None = None
@@ -95,8 +99,9 @@ class Server:
         """Starts the process and returns at once."""
         self._output = tempfile.NamedTemporaryFile(prefix="txsticky-test-")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, *self.arguments],
+            [*self.command, *self.arguments],
             cwd=self.folder,
+            pass_fds=self.inherits,
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if self.port == 0 else self._output,
