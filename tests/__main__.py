@@ -3,8 +3,9 @@
 Much of what the tests do is to wait for processes. So each module runs in a trial of its own, as
 many at a time as there are cores; tests of a module share servers and stay together. What a module
 that fails has said is printed, and it is run again alone at the end, for machines are small and its
-neighbours may have been too much; that run counts. The last line sums up as trial's does. ``trial tests`` runs the
-same tests one after the other, and ``python -m tests NAME...`` only the modules that are named.
+neighbours may have been too much; that run counts. The last line sums up as trial's does.
+``trial tests`` runs the same tests one after the other, and ``python -m tests NAME...`` only the
+modules that are named.
 """
 
 from __future__ import annotations
