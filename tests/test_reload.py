@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -34,7 +35,9 @@ class LookingTests(SynchronousTestCase):
     """Without watchfiles."""
 
     def setUp(self) -> None:
-        self.patch(sys, "modules", {**sys.modules, **self.modules()})
+        modules = mock.patch.dict(sys.modules, self.modules())
+        modules.start()
+        self.addCleanup(modules.stop)
         self.patch(reload, "INTERVAL", 0.02)
         self.folder = Path(self.mktemp()).resolve()
         self.folder.mkdir()
@@ -48,10 +51,11 @@ class LookingTests(SynchronousTestCase):
         return {"watchfiles": None}
 
     def write(self, name: str, text: str) -> str:
-        """Write a file of the folder; returns its path."""
+        """Write a file of the folder, at one stroke; returns its path."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.with_name("scratch").write_text(text)
+        os.replace(path.with_name("scratch"), path)
         return str(path)
 
     def watch(self) -> SourceWatch:
@@ -89,10 +93,10 @@ class LookingTests(SynchronousTestCase):
         os.unlink(path)
         self.assertEqual(self.told(), ["new.py"])
 
-    def test_replaced(self) -> None:
-        """An editor that writes a new file in place of the old one is seen."""
+    def test_written_in_place(self) -> None:
+        """An editor that writes into the old file is seen as well as one that replaces it."""
         self.watch()
-        os.replace(self.write("app.py.tmp", "two, and longer"), self.folder / "app.py")
+        (self.folder / "app.py").write_text("two, and longer")
         self.assertEqual(self.told(), ["app.py"])
 
     def test_nothing_else(self) -> None:

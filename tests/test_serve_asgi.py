@@ -11,6 +11,7 @@ import socket
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 from twisted.logger import LogEvent, globalLogPublisher
 
@@ -914,14 +915,14 @@ class LoadingTests(AsgiCase):
 
     def test_without_uvicorn(self) -> None:
         """Where uvicorn is missing, the sentence says what to install."""
-        self.patch(sys, "modules", {**sys.modules, "uvicorn": None})
-        error = self.assertRaises(AppLoadError, self.make, told)
+        with mock.patch.dict(sys.modules, {"uvicorn": None}):
+            error = self.assertRaises(AppLoadError, self.make, told)
         self.assertIn("pip install 'txsticky[asgi]'", str(error))
 
     def test_other_reactor(self) -> None:
         """With another reactor installed, the application cannot be served in this process."""
-        self.patch(sys, "modules", {**sys.modules, "twisted.internet.reactor": object()})
-        error = self.assertRaises(WrongReactor, serving_for, told, "auto", ServeSettings())
+        with mock.patch.dict(sys.modules, {"twisted.internet.reactor": object()}):
+            error = self.assertRaises(WrongReactor, serving_for, told, "auto", ServeSettings())
         self.assertIn("--interface=asgi", str(error))
         self.assertEqual(error.exit_code, 3)
 
@@ -931,8 +932,8 @@ class LoadingTests(AsgiCase):
         class Installed:
             _asyncioEventloop = None
 
-        self.patch(sys, "modules", {**sys.modules, "twisted.internet.reactor": Installed()})
-        install_asyncio_reactor()
+        with mock.patch.dict(sys.modules, {"twisted.internet.reactor": Installed()}):
+            install_asyncio_reactor()
 
     def test_environment(self) -> None:
         """uvicorn's own variables choose its engines."""
