@@ -18,6 +18,7 @@ from typing import Any
 from unittest import SkipTest
 
 import aiohttp
+import socketio
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import pair
@@ -149,6 +150,43 @@ class Asgi(Interfaces, SecureTestCase):
                 connection.send(request("GET", f"/?sid={sid}", headers=[("X-Size", str(BIG))]))
                 time.sleep(0.2)
                 self.assertEqual(connection.response(keep=False).length, BIG)
+
+
+class SocketIo(SecureTestCase):
+    """python-socketio."""
+
+    app = "tests.integration.socketio_app:plain"
+    options = ("--factory",)
+    probe = "/socket.io/?EIO=4&transport=polling"
+
+    def test_clients(self) -> None:
+        """Clients of every transport, which share their connections, each keep to one worker."""
+        until(lambda: self.cluster.log().count(" is ready.") == 3, 30, "all are ready")
+        transports = [["polling"], ["websocket"], ["polling", "websocket"]] * 3
+
+        async def talk(http: aiohttp.ClientSession, number: int) -> set[str]:
+            client = socketio.AsyncClient(reconnection=False, http_session=http)
+            await client.connect(
+                f"https://localhost:{self.cluster.port}",
+                transports=transports[number],
+                wait_timeout=20,
+            )
+            workers = set()
+            for turn in range(6):
+                answer = await client.call("echo", f"{number} {turn}", timeout=20)
+                self.assertEqual(answer["data"], f"{number} {turn}")
+                workers.add(answer["worker"])
+            await client.eio.disconnect(abort=True)  # a goodbye of polling takes 30 s
+            return workers
+
+        async def all_talk() -> list[set[str]]:
+            connector = aiohttp.TCPConnector(ssl=self.cluster.context())
+            async with aiohttp.ClientSession(connector=connector) as http:
+                return await asyncio.gather(*(talk(http, n) for n in range(len(transports))))
+
+        homes = asyncio.run(all_talk())
+        self.assertEqual([len(workers) for workers in homes], [1] * len(transports))
+        self.assertEqual(set().union(*homes), {"1", "2", "3"})
 
 
 class Bytes(SecureTestCase):
