@@ -38,8 +38,19 @@ LAST_DELAY = 15.0
 _MARK = 8
 
 
-class Listener(txredisapi.SubscriberProtocol):  # type: ignore[misc]
-    """txredisapi's protocol for a connection that listens."""
+class Telling(txredisapi.RedisProtocol):  # type: ignore[misc]
+    """txredisapi's protocol; it tells its link when and why it ends."""
+
+    def connectionLost(self, why: Failure) -> None:
+        """The connection has ended, because Redis refused something or for this reason."""
+        lost = f"the connection was lost: {why.getErrorMessage().rstrip('.')}"
+        reason = self.factory.refusal or lost
+        super().connectionLost(why)
+        self.factory.lost(reason)
+
+
+class Listener(Telling, txredisapi.SubscriberProtocol):  # type: ignore[misc]
+    """The same for a connection that listens."""
 
     def messageReceived(self, pattern: object, channel: bytes, message: bytes) -> None:
         """A message has come (txredisapi's hook)."""
@@ -50,7 +61,7 @@ class Link(Factory):
     """
     One connection to Redis, made again whenever it ends.
 
-    :param kind: txredisapi's protocol, or what is made of it.
+    :param kind: makes the protocol, a `Telling`.
     :param ready: called each time that there is a connection.
     :param away: called with the reason each time that there is none any more, and if the first
         attempt fails.
@@ -83,7 +94,8 @@ class Link(Factory):
         self._open: Any = None
         self._retry: Any = None
         self._delay = FIRST_DELAY
-        self._reason = ""
+        #: What Redis has refused, if it is to be the end of the connection.
+        self.refusal = ""
         self._stopped: Deferred[None] | None = None
         self._pings = LoopingCall(self._ping)
         self._pings.clock = reactor
@@ -117,16 +129,28 @@ class Link(Factory):
             password=self._address.password,
         )
         redis.factory = self
-        redis.whenConnected().addCallback(self._usable)
-        redis.whenDisconnected().addCallback(self._lost)
+        redis.whenConnected().addCallback(self._welcome)
         return redis
 
     def _connected(self, redis: Any) -> None:
         self._attempt = None
         self._open = redis
 
+    def _welcome(self, redis: Any) -> None:
+        """
+        The connection is made, and the password accepted; whether TLS and a missing password are,
+        the first answer says.
+        """
+        redis.execute_command("PING").addCallbacks(
+            lambda _: self._usable(redis), lambda failure: self._unwelcome(redis, failure)
+        )
+
+    def _unwelcome(self, redis: Any, failure: Failure) -> None:
+        if failure.check(txredisapi.ResponseError):
+            self.refusal = failure.getErrorMessage()
+            redis.transport.loseConnection()
+
     def _usable(self, redis: Any) -> None:
-        """The connection is made, and the password accepted."""
         self._delay = FIRST_DELAY
         self.redis = redis
         self._pings.start(PING_INTERVAL, now=False)
@@ -136,13 +160,14 @@ class Link(Factory):
         self._attempt = None
         self._ended(failure.getErrorMessage().rstrip("."))
 
-    def _lost(self, redis: Any) -> None:
+    def lost(self, reason: str) -> None:
+        """The connection has ended, whether it was usable or not."""
         self._open = None
         if self.redis is not None:
             self.redis = None
             self._pings.stop()
-        reason, self._reason = self._reason, ""
-        self._ended(reason or "the connection was lost")
+        self.refusal = ""
+        self._ended(reason)
 
     def _ended(self, reason: str) -> None:
         if self._stopped is not None:
@@ -161,7 +186,7 @@ class Link(Factory):
 
     def connectionError(self, why: str) -> None:
         """The password was refused: txredisapi says so before it closes the connection."""
-        self._reason = why.removeprefix("Redis error: ")
+        self.refusal = why.removeprefix("Redis error: ")
 
 
 def _endpoint(address: RedisAddress, reactor: Any) -> Any:
@@ -202,7 +227,7 @@ class RedisRelay:
         self._unanswered = 0
         #: Why Redis is away, as far as the log knows; empty when it is not.
         self._reasons: set[str] = set()
-        self._out = Link(txredisapi.RedisProtocol, address, reactor, self._ready, self._away)
+        self._out = Link(Telling, address, reactor, self._ready, self._away)
         self._in = Link(Listener, address, reactor, self._resubscribe, self._away, self._received)
 
     def start(self) -> None:

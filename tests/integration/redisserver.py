@@ -9,6 +9,7 @@ import tempfile
 from types import TracebackType
 from typing import Self
 
+from tests.certificates import Pair
 from tests.integration.cluster import free_port
 from tests.integration.processes import until
 
@@ -19,15 +20,17 @@ MISSING = "" if shutil.which("redis-server") else "redis-server is not installed
 class RedisServer:
     """A redis-server of our own on a free port, which writes nothing to disk. A context manager."""
 
-    def __init__(self, password: str = "") -> None:
+    def __init__(self, password: str = "", tls: Pair | None = None) -> None:
         self.port = free_port()
         self.password = password
+        self._tls = tls
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Where it is, as `--bus` wants it."""
-        return f"redis://:{self.password}@127.0.0.1:{self.port}/3"
+        host = "rediss://:{}@localhost" if self._tls else "redis://:{}@127.0.0.1"
+        return f"{host.format(self.password)}:{self.port}/3"
 
     def __enter__(self) -> Self:
         self.start()
@@ -40,7 +43,12 @@ class RedisServer:
 
     def start(self) -> None:
         """Starts it and waits until it listens."""
-        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        arguments = ["--bind", "127.0.0.1", "--save", ""]
+        if self._tls is None:
+            arguments += ["--port", str(self.port)]
+        else:
+            arguments += ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
+            arguments += ["--tls-cert-file", self._tls.certificate, "--tls-key-file", self._tls.key]
         if self.password:
             arguments += ["--requirepass", self.password]
         self._process = subprocess.Popen(
