@@ -420,6 +420,16 @@ class Local(DoorCase):
         self.until(lambda: self.forgotten)
         self.assertIsNotNone(self.apps.made[0].lost)
 
+    def test_handshake_that_fails(self) -> None:
+        """A client with which nothing can be agreed on is told so before the end."""
+        self.context.set_ciphers("AES128-GCM-SHA256")
+        self.context.maximum_version = ssl.TLSVersion.TLSv1_2
+        client = Client(self.arrive(), self.context, "door.test")
+        error = self.assertRaises(ssl.SSLError, self.turns, client, lambda: client.aborted)
+        self.assertIn("handshake failure", str(error).replace("_", " ").lower())
+        self.until(lambda: self.forgotten)
+        self.assertTrue(ended(client.sock))
+
     def test_application_closes(self) -> None:
         """What was written before is sent, then TLS is closed, then the connection."""
         client = self.client()

@@ -288,8 +288,9 @@ class SecureConnection(Protocol):
         """Close after what is written."""
         if self._linger is None:
             self.over = True
-            self.outer.resumeProducing()  # so that the client's own close is seen
-            self.layer.loseConnection()
+            if not self.outer.disconnecting:  # else an alert is on its way, which this would undo
+                self.outer.resumeProducing()  # so that the client's own close is seen
+                self.layer.loseConnection()
             self._linger_on()
 
     def _linger_on(self) -> None:
