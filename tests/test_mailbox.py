@@ -19,7 +19,7 @@ from zope.interface.verify import verifyObject
 from tests.shells import ShellCase, is_open, no_descriptors_left
 from txsticky import mailbox
 from txsticky.errors import MailboxFull
-from txsticky.mailbox import BATCH, MAX_MESSAGE, MailboxTransport, mailbox_pair
+from txsticky.mailbox import _RESPITE, BATCH, MAX_MESSAGE, MailboxTransport, mailbox_pair
 
 
 class Reader:
@@ -364,9 +364,42 @@ class CommonTests:
             self.send(b"lost %d" % number)
         self.sender.write(b"no descriptor wanted")
         with no_descriptors_left():
-            self.receiver.doRead()
+            for _ in range(4):
+                self.receiver.read_one()
         self.assertEqual(self.reader.got, [(None, b"no descriptor wanted")])
         self.assertEqual(self.receiver.lost_descriptors, 3)
+
+    def test_rests(self: Any) -> None:
+        """Near the limit it rests, before anything is lost; what waits is taken when there is room.
+
+        Whoever can make room is told.
+        """
+        told: list[int] = []
+        self.receiver._ceiling = 0
+        self.receiver._short = lambda: told.append(1)
+        self.receiver.startReading()
+        for number in range(5):
+            self.send(b"%d" % number)
+        for rests in range(1, 4):
+            self.reactor.settle()
+            self.assertEqual((self.reader.messages, len(told)), ([b"0"], rests))
+            if rests < 3:
+                self.reactor.advance(_RESPITE)
+        self.receiver._ceiling = 1 << 30
+        self.reactor.advance(_RESPITE)
+        self.reactor.settle()
+        self.assertEqual(self.reader.messages, [b"0", b"1", b"2", b"3", b"4"])
+
+    def test_stopped_while_it_rests(self: Any) -> None:
+        """Stopped while it rests, it does not come back by itself."""
+        self.receiver._ceiling = 0
+        self.receiver.startReading()
+        self.send(b"first")
+        self.send(b"second")
+        self.reactor.settle()
+        self.receiver.stopReading()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.reader.messages, [b"first"])
 
     def test_truncated(self: Any) -> None:
         """A message longer than any that may be sent is lost with its descriptor, and alone."""

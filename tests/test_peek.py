@@ -634,7 +634,7 @@ class EvictionTests(PeekCase):
         waits = self.arrive(GET[:20])
         refused = self.arrive(b"BAD\r\n")
         refused_sock = self.arrival.sock
-        self.reception.free_descriptor()
+        self.reception.free_descriptors()
         self.assertEqual((refused_sock.fileno(), self.reception.waiting), (-1, 1))
         self.assertEqual(self.status(refused), 400)
         self.assertIsNone(received(waits))

@@ -12,6 +12,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from .peek import READ_SIZE, Arrival, Reception
+from .system import descriptor_ceiling, has_room
 
 log = Logger()
 
@@ -43,6 +44,8 @@ class Acceptor:
         self._reactor = reception.system.reactor
         self._family = int(sock.family)
         self._unix = sock.family == getattr(socket, "AF_UNIX", None)
+        self._ceiling = descriptor_ceiling()
+        self._scarce = False
         self._resting: Any = None
         self._warned = False
         self._stopped = True
@@ -98,6 +101,10 @@ class Acceptor:
         # What `socket.accept` does, less its Python object around the system's: half of its cost.
         accept, wrap = self.sock._accept, socket.SocketType  # type: ignore[attr-defined]
         for _ in range(BATCH):
+            # Once descriptors are scarce, room is looked for before each.
+            if self._scarce and self._somebody_waits() and not has_room(self._ceiling):
+                self._rest("too many connections are in hand")
+                return
             try:
                 descriptor, address = accept()
             except BlockingIOError:
@@ -107,7 +114,9 @@ class Acceptor:
                     continue
                 # Out of descriptors, accept(2) fails even when nobody is there to be accepted.
                 if self._somebody_waits():
-                    self._rest(error)
+                    if error.errno in _OUT_OF_DESCRIPTORS:
+                        reception.free_descriptors()
+                    self._rest(error.strerror or str(error))
                 return
             self.accepted += 1
             sock = wrap(family, socket.SOCK_STREAM, 0, descriptor)
@@ -130,29 +139,33 @@ class Acceptor:
                 # One connection that cannot be dealt with must not close the listening socket.
                 log.failure("A connection could not be dealt with.")
                 sock.close()
+            self._scarce = descriptor >= self._ceiling - 1 - self._scarce * BATCH
 
     def _somebody_waits(self) -> bool:
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
         return bool(poll.poll(0))
 
-    def _rest(self, error: OSError) -> None:
+    def _rest(self, reason: str) -> None:
         """
-        Accepting failed: leave the backlog to the kernel for a moment instead of spinning on it.
+        Nobody more can be accepted: leave the backlog to the kernel for a moment instead of
+        spinning on it.
         """
         if not self._warned:
             self._warned = True
             log.warn(
                 "Cannot accept: {reason}. Accepting goes on as connections end;"
                 " raise the limit of open files.",
-                reason=error.strerror,
+                reason=reason,
             )
         self._reactor.removeReader(self)
-        if error.errno in _OUT_OF_DESCRIPTORS:
-            self._reception.free_descriptor()
         self._resting = self._reactor.callLater(RESPITE, self._resume)
 
     def _resume(self) -> None:
-        self._resting = None
-        if not self._stopped:
+        if has_room(self._ceiling):
+            self._resting = None
             self._reactor.addReader(self)
+            return
+        if self._somebody_waits():
+            self._reception.free_descriptors()
+        self._resting = self._reactor.callLater(RESPITE, self._resume)

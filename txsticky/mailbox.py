@@ -38,6 +38,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .errors import MailboxFull
+from .system import descriptor_ceiling, has_room
 
 #: Bytes of kernel buffer asked for; the kernel may grant less to an unprivileged process
 #: (socket(7), wmem_max).
@@ -54,6 +55,7 @@ _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _TYPE = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
 _LATER = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
 _RETRY = 0.01
+_RESPITE = 0.1
 
 # One buffer serves every mailbox of the process: a message is copied out before the next is
 # received.
@@ -101,6 +103,9 @@ class MailboxTransport:
     :param relieved: called when a queue that had formed here is empty again.
     :param undelivered: gets [(descriptor, message)] when the other end is gone; the descriptors are
         its own then.
+    :param finished: called when the other end is gone.
+    :param short: called when this process is short of descriptors: what waits here stays in the
+        kernel until there is room.
     """
 
     _log = Logger()
@@ -116,6 +121,7 @@ class MailboxTransport:
         relieved: Callable[[], None] = lambda: None,
         undelivered: Callable[[list[tuple[int, bytes]]], None] | None = None,
         finished: Callable[[], None] = lambda: None,
+        short: Callable[[], None] = lambda: None,
     ) -> None:
         self.socket = sock
         self.protocol = protocol
@@ -129,6 +135,10 @@ class MailboxTransport:
         self._descriptor = -1
         self._writing = False
         self._crowded = False
+        self._short = short
+        self._ceiling = descriptor_ceiling()
+        self._scarce = False
+        self._resting: Any = None
         self._sendmsg = sock.sendmsg
         # unix(7): a message longer than the buffer less its book-keeping is EMSGSIZE for ever.
         self.max_message = min(
@@ -249,13 +259,32 @@ class MailboxTransport:
     def stopReading(self) -> None:
         """Leave the messages where they are: in the kernel, for whoever reads this end next."""
         self._reactor.removeReader(self)
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
 
     def doRead(self) -> Any:
         """Take up to `BATCH` messages, each wholly dealt with before the next is taken."""
         for _ in range(BATCH):
+            if self._scarce and not has_room(self._ceiling):
+                self._rest()
+                break
             if self.disconnecting or not self.read_one():
                 break
         return None
+
+    def _rest(self) -> None:
+        """There are hardly any descriptors left: what comes would be lost. Look again later."""
+        self._reactor.removeReader(self)
+        self._resting = self._reactor.callLater(_RESPITE, self._go_on)
+        self._short()
+
+    def _go_on(self) -> None:
+        self._resting = None
+        if has_room(self._ceiling):
+            self.startReading()
+        else:
+            self._rest()
 
     def read_one(self) -> bool:
         """Take one message, if there is one. At the end of the mailbox, close."""
@@ -283,12 +312,18 @@ class MailboxTransport:
             self.lost_descriptors += 1
             for descriptor in descriptors:
                 os.close(descriptor)
-            self._log.error(
-                "A hand-off lost its descriptor: this process is at its limit of open files"
-                " ({lost} lost so far). Raise the limit (ulimit -n).",
-                lost=self.lost_descriptors,
-            )
+            self._scarce = True
+            if not self.lost_descriptors & (self.lost_descriptors - 1):  # at 1, 2, 4, 8, ...
+                self._log.error(
+                    "A hand-off lost its descriptor: this process is at its limit of open files"
+                    " ({lost} lost so far). Raise the limit (ulimit -n).",
+                    lost=self.lost_descriptors,
+                )
             return True
+        if descriptors:
+            # Once they are scarce, room is looked for before each, for the last one may have filled
+            # a gap.
+            self._scarce = descriptors[-1] >= self._ceiling - 1 - self._scarce * BATCH
         self._dispatch(descriptors, bytes(_buffer[:size]))
         return True
 
@@ -319,7 +354,7 @@ class MailboxTransport:
         if self.disconnecting:
             return
         self.disconnecting = True
-        self._reactor.removeReader(self)
+        self.stopReading()
         self._stop_writing()
         self.socket.close()
 

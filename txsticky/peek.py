@@ -202,10 +202,13 @@ class Reception:
         """
         return self.fresh.expire_oldest() or self._idle.expire_oldest()
 
-    def free_descriptor(self) -> None:
-        """Give up a connection: one that was refused already, or else one that waits."""
-        if not self._lingering.expire_oldest():
-            self.evict()
+    def free_descriptors(self) -> None:
+        """
+        Give up connections: some of those that were refused already, or else of those that wait.
+        """
+        expire = self._lingering.expire_oldest if self._lingering else self.evict
+        for _ in range(1 + (len(self._lingering) or self.waiting) // 16):
+            expire()
 
     def refuse(
         self, arrival: Arrival, status: int, reason: str, retry_after: int | None = None

@@ -197,6 +197,25 @@ def raise_file_limit() -> None:
             pass
 
 
+def descriptor_ceiling() -> int:
+    """
+    The number from which on descriptors are not for connections: what is left below the limit is
+    for starting processes, for logs and for the application.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft - max(10, min(64, soft // 16))
+
+
+def has_room(ceiling: int) -> bool:
+    """Whether the next descriptor would be below the ceiling (open(2): it is the lowest one)."""
+    try:
+        lowest = os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        return False
+    os.close(lowest)
+    return lowest < ceiling
+
+
 def set_title(title: str) -> None:
     """
     Make the process show as `title` in ps and /proc (Linux; elsewhere nothing happens).

@@ -88,7 +88,9 @@ class Worker:
         self._exiting = False
         self._waiting: collections.deque[Callable[[], None]] = collections.deque()
         self._retire_after = _limit(config)
-        self.mailbox = MailboxTransport(socket.socket(fileno=boot["mailbox"]), reactor, self)
+        self.mailbox = MailboxTransport(
+            socket.socket(fileno=boot["mailbox"]), reactor, self, short=self._make_room
+        )
         self.places: dict[int, MailboxTransport] = {}
         self._add_place(FRONT_DESK, boot["front_desk"])
         self.channel: Channel
@@ -169,6 +171,7 @@ class Worker:
 
     def _serve(self, sock: socket.socket, connection: Connection) -> bool:
         handoff = connection.handoff
+        how = How(handoff.how)
         factory, gated = self.serving.factory, self.serving.http
         native = getattr(self.serving, "adopt", None)
         if self.door is not None and not handoff.secure:
@@ -188,7 +191,7 @@ class Worker:
             return False
         connection.transport = transport
         transport.connection = connection
-        transport.how = How(handoff.how)
+        transport.how = how
         if gated:
             transport.gate = Gate(
                 transport, self.desk, self.exchange(), handoff.peer[0], handoff.secure
@@ -199,6 +202,13 @@ class Worker:
     def exchange(self) -> Exchange:
         """A follower for a new conversation."""
         return Exchange(self.config.head_limit)
+
+    def _make_room(self) -> None:
+        """Descriptors are short: close some idle connections, for others have something to ask."""
+        gates = (getattr(connection.transport, "gate", None) for connection in self.live)
+        idle = [gate for gate in gates if gate is not None and gate.exchange.idle]
+        for gate in idle[: 1 + len(idle) // 16]:
+            gate.finish()
 
     def forget(self, connection: Connection) -> None:
         """The connection is no longer here."""
