@@ -11,7 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from twisted.internet import tcp
+from twisted.internet import (
+    reactor,  # noqa: F401 - it opens descriptors of its own, which no test is to answer for
+    tcp,
+)
 from twisted.internet.epollreactor import EPollReactor
 from twisted.trial.unittest import SynchronousTestCase
 
