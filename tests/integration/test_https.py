@@ -532,6 +532,35 @@ class Lives(SynchronousTestCase):
                     self.assertEqual(answer, f"{slot}:{turn}".encode())
                 until(lambda: relaying not in cluster.workers().values(), 20, "it has left")
 
+    def test_relayed_requests_move(self) -> None:
+        """When the worker at the other end leaves, its end of the pipe moves to another."""
+        control = str(Path(self.mktemp()).resolve())
+        options = ("--control", control, "--graceful-timeout", "3")
+        with SecureCluster("echo", *options, workers=2) as cluster:
+            tags = cluster.tags()
+            with cluster.connect() as connection:
+                here = connection.ask(request("GET", "/")).header("x-worker")
+                slot, tag = next(item for item in tags.items() if str(item[0]) != here)
+                old = str(cluster.workers()[slot])
+                ctl = [sys.executable, "-m", "txsticky", "ctl", "--control", control]
+                subprocess.run(
+                    [*ctl, "drain", str(slot)],
+                    cwd=ROOT,
+                    check=True,
+                    timeout=60,
+                    stdout=subprocess.DEVNULL,
+                )
+                seen: list[str | None] = []
+
+                def moved() -> bool:
+                    answer = connection.ask(request("POST", f"/?sid={tag}", body=b"hello"))
+                    self.assertEqual((answer.status, answer.header("x-length")), (200, "5"))
+                    seen.append(answer.header("x-pid"))
+                    return seen[-1] != old
+
+                until(moved, 20, "it is served by another")
+                self.assertEqual(seen[0], old, "the worker that drains still has the session")
+
     def test_a_worker_that_dies(self) -> None:
         """If the worker that serves a relayed request dies, its response does not look complete."""
         with SecureCluster("echo", workers=2) as cluster:
