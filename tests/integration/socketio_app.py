@@ -37,6 +37,10 @@ def server() -> socketio.AsyncServer:
         await sio.emit("hello", {"worker": WORKER, "sid": sid}, to=sid)
 
     @sio.event
+    async def disconnect(sid: str, reason: str) -> None:
+        print("gone:", sid, reason)
+
+    @sio.event
     async def echo(sid: str, data: Any) -> Any:
         return {"worker": WORKER, "data": data}
 

@@ -202,6 +202,8 @@ class ReloadTests(SynchronousTestCase):
                 ids = [hello["sid"].split(".")[1] for hello in client.hellos]
                 self.assertEqual((client.errors, len(left)), ([], 1))
                 self.assertEqual([worker in "12" for worker in ids], [True, False])
+                way = "server disconnect" if client.transports == ["polling"] else "transport close"
+                self.assertIn(f"gone: {client.hellos[0]['sid']} {way}", server.log())
             for node in nodes:
                 for told in node.end():
                     self.assertEqual((told["errors"], told["connected"]), ([], True))
