@@ -149,7 +149,8 @@ class NativeHost(asyncio.Protocol):
         self._closing = False
         self._reading = True
         self._flushed: Callable[[], None] | None = None
-        #: A response's head, for a moment: with the body behind it one system call sends both.
+        #: A response's head, for a moment: with the body behind it the gate follows both at once,
+        #: and one system call sends them.
         self._corked = b""
         self._uncorking = False
 
@@ -228,22 +229,23 @@ class NativeHost(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """The protocol sends."""
-        if self._open and data:
-            gate = self.gate
-            data = gate.wrote(data)
-            if self._corked:
-                if len(data) < WORTH_JOINING:
-                    data = self._corked + data
-                    self._corked = b""
-                else:
-                    self._uncork()
-            if gate.exchange.request_open and data.endswith(b"\r\n\r\n"):
-                self._corked = data
-                if not self._uncorking:
-                    self._uncorking = True
-                    self._loop.call_soon(self._uncork_now)
-            elif data:
-                self.native.write(data)
+        if not (self._open and data):
+            return
+        if self._corked:
+            if len(data) < WORTH_JOINING:
+                data = self._corked + data
+                self._corked = b""
+            else:
+                self._uncork()
+        elif data.endswith(b"\r\n\r\n") and self.gate.exchange.request_open:
+            self._corked = data
+            if not self._uncorking:
+                self._uncorking = True
+                self._loop.call_soon(self._uncork_now)
+            return
+        data = self.gate.wrote(data)
+        if data:
+            self.native.write(data)
 
     def _uncork_now(self) -> None:
         self._uncorking = False
@@ -253,12 +255,16 @@ class NativeHost(asyncio.Protocol):
         """Send the head that waited for its body."""
         data, self._corked = self._corked, b""
         if data and self._open:
-            self.native.write(data)
+            data = self.gate.wrote(data)
+            if data:
+                self.native.write(data)
 
     def close(self) -> None:
         """The protocol closes."""
-        if self.live() and self.gate.may_close():
-            self.hang_up()
+        if self.live():
+            self._uncork()
+            if self.gate.may_close():
+                self.hang_up()
 
     def abort(self) -> None:
         """The protocol closes at once."""
@@ -299,7 +305,6 @@ class NativeHost(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Write to the client."""
-        self._uncork()
         self.native.write(data)
 
     def later(self, seconds: float, action: Callable[[], None]) -> Cancelable:
@@ -317,7 +322,6 @@ class NativeHost(asyncio.Protocol):
 
     def flush(self, callback: Callable[[], None]) -> None:
         """Call back once all output is in the kernel."""
-        self._uncork()
         if not self.unsent():
             callback()
             return
@@ -348,7 +352,6 @@ class NativeHost(asyncio.Protocol):
 
     def hang_up(self) -> None:
         """Close after what is written."""
-        self._uncork()
         self._closing = True
         self.native.close()
 
