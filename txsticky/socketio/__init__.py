@@ -20,7 +20,8 @@ the cluster, with ::
 
 or, for a `socketio.Server` in a WSGI application, with :class:`Manager`.  (There it can only poll:
 ``async_mode="threading", transports=["polling"]``; and a poll that waits holds one of the threads,
-so that it is for few clients.)  With ``--bus redis://…`` they span machines.  python-socketio's own managers, such as `AsyncRedisManager`, work as well.
+so that it is for few clients.)  With ``--bus redis://…`` they span machines.  python-socketio's own
+managers, such as `AsyncRedisManager`, work as well.
 
 **Reloads.**  Sessions of a worker that drains are ended one after the other, without an error to
 the application in the client, which connects again and finds another worker.
