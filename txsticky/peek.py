@@ -204,11 +204,15 @@ class Reception:
 
     def free_descriptors(self) -> None:
         """
-        Give up connections: some of those that were refused already, or else of those that wait.
+        Give up connections: those that were refused already, or else a part of those that wait, the
+        oldest first.
         """
-        expire = self._lingering.expire_oldest if self._lingering else self.evict
-        for _ in range(1 + (len(self._lingering) or self.waiting) // 16):
-            expire()
+        if self._lingering:
+            while self._lingering.expire_oldest():
+                pass
+        else:
+            for _ in range(1 + self.waiting // 4):
+                self.evict()
 
     def refuse(
         self, arrival: Arrival, status: int, reason: str, retry_after: int | None = None

@@ -75,6 +75,22 @@ class Kept(Client):
         self.get()
 
 
+class Browser(Client):
+    """Requests on one connection, as any HTTP client makes them: one that the server has closed
+    between two requests is opened anew (RFC 9112 9.3.1).
+    """
+
+    def turn(self) -> None:
+        used = self.connection is not None
+        try:
+            self.get()
+        except (ConnectionError, Fault) as fault:
+            if not used or ("b''" not in repr(fault) and not isinstance(fault, ConnectionError)):
+                raise
+            self.hang_up()
+            self.get()
+
+
 class Short(Client):
     """A connection for each request."""
 
@@ -131,6 +147,7 @@ class Slow(Client):
 
 KINDS: dict[str, type[Client]] = {
     "kept": Kept,
+    "browser": Browser,
     "short": Short,
     "upload": Upload,
     "poll": Poll,
