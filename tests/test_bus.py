@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from typing import Any
+from unittest import mock
 
 from attrs import define, field
 from hypothesis import given, settings
@@ -209,8 +210,8 @@ class BusTests(SynchronousTestCase):
 
     def test_library_is_missing(self) -> None:
         """A bus over Redis without its library is refused, with what to install."""
-        self.patch(sys, "modules", {**sys.modules, "txsticky.relay": None})
-        error = self.assertRaises(ConfigError, bus_of, "redis://cache", None, b"12345678")
+        with mock.patch.dict(sys.modules, {"txsticky.relay": None}):
+            error = self.assertRaises(ConfigError, bus_of, "redis://cache", None, b"12345678")
         self.assertIn("pip install 'txsticky[redis]'", str(error))
 
     @settings(deadline=None, max_examples=60)
