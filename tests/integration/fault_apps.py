@@ -39,6 +39,42 @@ class Fork(Resource):
         return NOT_DONE_YET
 
 
+class CloseAll(Resource):
+    """Closes every descriptor of its process but the standard ones."""
+
+    isLeaf = True
+
+    def render_GET(self, request: Request) -> bytes:
+        os.closerange(3, 1 << 16)
+        return b"nobody will read this"
+
+
+class Heir(Resource):
+    """Dies, and leaves a child that has all of its descriptors for `seconds`."""
+
+    isLeaf = True
+
+    def render_GET(self, request: Request) -> bytes:
+        seconds = float(request.args[b"seconds"][0])
+        if os.fork():
+            os._exit(1)
+        time.sleep(seconds)
+        os._exit(0)
+
+
+class Shout(Resource):
+    """Prints so many `lines`, and one that is very long."""
+
+    isLeaf = True
+
+    def render_GET(self, request: Request) -> bytes:
+        for number in range(int(request.args[b"lines"][0])):
+            print(f"line {number} {'x' * 200}")
+        print("y" * 1_000_000)
+        print("the last line", flush=True)
+        return b"done"
+
+
 class Environment(Resource):
     """The names in the environment."""
 
@@ -54,6 +90,9 @@ def faulty() -> Root:
     root.putChild(b"noisy", Noisy())
     root.putChild(b"fork", Fork())
     root.putChild(b"environment", Environment())
+    root.putChild(b"closeall", CloseAll())
+    root.putChild(b"heir", Heir())
+    root.putChild(b"shout", Shout())
     return root
 
 
