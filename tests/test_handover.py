@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from txsticky.handover import (
     take_primary,
     take_workers,
 )
-from txsticky.primary import Primary
+from txsticky.primary import SILENT_GRACE, Primary
 
 
 class HandoverCase(PrimaryCase):
@@ -326,6 +327,24 @@ class WorkerTests(HandoverCase):
             self.workers[0].process.say("[info] still here")
         event = log.emit.call_args
         self.assertEqual(event.args[1].format(**event.kwargs), "worker 1: still here")
+
+    def test_leaving(self) -> None:
+        """A worker whose channel and output are closed is expected to end, or is ended."""
+        self.start()
+        self.workers[0].send(Kind.DONE)
+        self.reactor.settle()
+        self.workers[0].channel.close()
+        self.reactor.settle()
+        before = open_descriptors()
+        with mock.patch.object(type(self.workers[0].process), "output", -1):
+            self.take_over()
+        self.assertEqual(open_descriptors() - before, set())
+        self.assertFalse(self.primary.handles[1].ready)
+        self.primary.retire(1, 5.0, final=True)
+        self.assertEqual(self.workers[0].process.signals, [])
+        self.reactor.advance(SILENT_GRACE)
+        self.assertEqual(self.workers[0].process.signals, [signal.SIGKILL])
+        self.assertEqual({self.whose(get()) for _ in range(4)}, {2})
 
     def test_twice(self) -> None:
         """A primary that has taken over can be taken over from."""

@@ -159,6 +159,16 @@ class ExecuteTests(ShellCase):
         self.assertFalse(os.get_inheritable(one.fileno()))
         self.assertNotIn(signal.SIGTERM, signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
+    def test_failure_for_a_descriptor(self) -> None:
+        """So it is when a descriptor that was to be inherited is not there."""
+        one, _ = self.pair()
+        nothing = max(open_descriptors()) + 100
+        with mock.patch.object(os, "execve") as execve:
+            self.assertRaises(OSError, upgrade.execute, {}, [one.fileno(), nothing])
+        execve.assert_not_called()
+        self.assertFalse(os.get_inheritable(one.fileno()))
+        self.assertNotIn(signal.SIGTERM, signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
     def test_no_state(self) -> None:
         """A program that was started in the usual way has nothing to take up."""
         self.assertIsNone(upgrade.inherited_state({}))

@@ -131,7 +131,11 @@ class WorkerHandle:
         self.channel.startReading()
 
     def state(self) -> tuple[dict[str, Any], list[int]]:
-        """What the program that takes over has to know, and the descriptors in it."""
+        """
+        What the program that takes over has to know, and the descriptors in it.
+
+        The channel's, and that of the process's output, is -1 if the other end is closed.
+        """
         unsent, received = self.channel.unfinished()
         queue = self.box.queue
         descriptors = [
@@ -152,15 +156,21 @@ class WorkerHandle:
             "received": pack(received),
             "queue": [[descriptor, pack(message)] for descriptor, message in queue],
         }
-        return state, descriptors
+        return state, [descriptor for descriptor in descriptors if descriptor >= 0]
 
     def resume(self, state: dict[str, Any]) -> None:
         """Take up a worker that the program before had started (`state`)."""
         self.ready = state["ready"]
         output, box, reading, channel = map(own, state["descriptors"])
         self.reading_end = socket.socket(fileno=reading)
-        self._attach(socket.socket(fileno=box), socket.socket(fileno=channel))
+        over = channel < 0
+        self._attach(
+            socket.socket(fileno=box),
+            channel_pair()[0] if over else socket.socket(fileno=channel),
+        )
         self.channel.go_on(unpack(state["unsent"]), unpack(state["received"]))
+        if over:
+            self.channel.close()
         self.process = self.system.watch(state["pid"], output, self._said, self._exited)
         for descriptor, message in state["queue"]:
             self.hand(own(descriptor) if descriptor >= 0 else -1, unpack(message))

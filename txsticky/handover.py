@@ -88,6 +88,8 @@ def take_workers(primary: Primary, state: dict[str, Any]) -> None:
         )
         primary.handles[handle.id] = handle
         handle.resume(fields)
+        if not handle.channel.connected:
+            primary.end_soon(handle)
         if handle.ready:
             primary.supervisor.resume(handle.id)
     for id, topic in state["topics"]:

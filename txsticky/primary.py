@@ -359,9 +359,13 @@ class Primary:
         """A worker's channel has ended: without it, it is no use. Its process ends or is ended."""
         if self.handles.get(handle.id) is handle and handle.ready:
             self._withdraw(handle)
-            handle.last_call = self.system.reactor.callLater(
-                SILENT_GRACE, self.kill, handle.id, hard=True
-            )
+            self.end_soon(handle)
+
+    def end_soon(self, handle: WorkerHandle) -> None:
+        """Kill a worker unless it ends by itself in a moment."""
+        handle.last_call = self.system.reactor.callLater(
+            SILENT_GRACE, self.kill, handle.id, hard=True
+        )
 
     def _withdraw(self, handle: WorkerHandle) -> None:
         """Route nothing to a worker any more, and tell it nothing."""

@@ -26,7 +26,7 @@ class Process:
 
     :param pid: a child of this process.
     :param output: the reading end of the pipe that its standard output and error go to; owned from
-        here on.
+        here on. -1 if there is none.
     :param said: called with each line of output.
     :param exited: called once with the exit code, or the negative number of the signal that ended
         it.
@@ -44,7 +44,6 @@ class Process:
         exited: Callable[[int], None],
     ) -> None:
         self.pid = pid
-        self.output = output
         self._reactor = reactor
         self._exited = exited
         self._lines = _Lines(reactor, output, said)
@@ -63,6 +62,11 @@ class Process:
                 os.kill(self.pid, number)
             except ProcessLookupError:
                 pass
+
+    @property
+    def output(self) -> int:
+        """The reading end of the pipe; -1 if nobody has the other end any more."""
+        return self._lines.fileno()
 
     def fileno(self) -> int:
         """The descriptor that the reactor watches."""
@@ -117,12 +121,13 @@ class _Lines:
     """The output of a process, line by line."""
 
     def __init__(self, reactor: Any, descriptor: int, said: Callable[[str], None]) -> None:
-        os.set_blocking(descriptor, False)
         self._reactor = reactor
         self._descriptor = descriptor
         self._said = said
         self._part = b""
-        reactor.addReader(self)
+        if descriptor >= 0:
+            os.set_blocking(descriptor, False)
+            reactor.addReader(self)
 
     def fileno(self) -> int:
         return self._descriptor

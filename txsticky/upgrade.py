@@ -13,6 +13,7 @@ exec).  Signals that come meanwhile are blocked, and delivered to the new progra
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -145,10 +146,11 @@ def execute(state: dict[str, Any], descriptors: list[int]) -> None:
         sys.stderr.flush()
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
     finally:
-        for descriptor in inherited:
-            os.set_inheritable(descriptor, False)
-        os.close(memory)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for descriptor in inherited:
+            with contextlib.suppress(OSError):  # it may be that for which the execution failed
+                os.set_inheritable(descriptor, False)
+        os.close(memory)
 
 
 def inherited_state(environ: Any) -> dict[str, Any] | None:
@@ -175,8 +177,9 @@ def take_signals() -> None:
 
 
 def own(descriptor: int) -> int:
-    """Keep an inherited descriptor from being inherited further."""
-    os.set_inheritable(descriptor, False)
+    """Keep an inherited descriptor from being inherited further; -1 is none."""
+    if descriptor >= 0:
+        os.set_inheritable(descriptor, False)
     return descriptor
 
 

@@ -7,6 +7,7 @@ connection.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -94,7 +95,8 @@ class Chaos:
 
     def continue_a_worker(self) -> None:
         while self.stopped:
-            os.kill(self.stopped.pop(), signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.stopped.pop(), signal.SIGCONT)
 
     def reload(self) -> None:
         self.cluster.signal(signal.SIGHUP)
