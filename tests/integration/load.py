@@ -34,6 +34,7 @@ class Client:
     """One client: `turn` is one request, or what belongs to one; it keeps its connection.
 
     :ivar pid: the process that answered last.
+    :ivar pids: every process that has answered.
     """
 
     server: Server
@@ -42,6 +43,7 @@ class Client:
     connection: Connection | None = None
     number: int = 0
     pid: str | None = None
+    pids: set[str | None] = field(factory=set)
 
     def turn(self) -> None:
         """Ask, and look at the answer. Raises Fault or OSError if it is not right."""
@@ -59,6 +61,7 @@ class Client:
         answer = self.ask(request("GET", f"/?n={self.number}{query}", headers=headers or ()))
         expect(answer.status == 200 and answer.header("x-n") == str(self.number), answer)
         self.pid = answer.header("x-pid")
+        self.pids.add(self.pid)
         return answer
 
     def hang_up(self) -> None:

@@ -12,6 +12,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -534,7 +535,8 @@ class Lives(SynchronousTestCase):
 
     def test_relayed_requests_move(self) -> None:
         """When the worker at the other end leaves, its end of the pipe moves to another."""
-        control = str(Path(self.mktemp()).resolve())
+        # Not mktemp(): the path of a UNIX socket has 107 bytes at most.
+        control = str(Path(self.enterContext(tempfile.TemporaryDirectory()), "control"))
         options = ("--control", control, "--graceful-timeout", "3")
         with SecureCluster("echo", *options, workers=2) as cluster:
             tags = cluster.tags()
