@@ -441,6 +441,79 @@ class FlushTests(ConnectionCase):
         self.assertEqual((self.flushed, received(self.client)), ([], b"bye"))
 
 
+class _Sends:
+    """A socket whose sends are recorded: how many bytes, and whether more was to follow."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.sends: list[tuple[int, bool]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Send, and record."""
+        self.sends.append((len(data), bool(flags & socket.MSG_MORE)))
+        return self._sock.send(data, flags)
+
+
+class LastBytesTests(ConnectionCase):
+    """What is written before the close leaves in one packet with it."""
+
+    def sends(self, *pieces: bytes, close: bool = True, producer: bool = False) -> Any:
+        """Write the pieces and close; how they were sent."""
+        self.adopt()
+        recorded = self.transport.socket = _Sends(self.transport.socket)
+        if producer:
+            self.transport.registerProducer(mock.Mock(), True)
+        for piece in pieces:
+            self.transport.write(piece)
+        if close:
+            self.transport.loseConnection()
+        return recorded.sends
+
+    def test_with_the_end(self) -> None:
+        """The last bytes wait for the end of the connection that follows them."""
+        sends = self.sends(b"good", b"bye")
+        self.until(lambda: self.protocol.lost)
+        self.assertEqual(sends, [(7, True)])
+        self.assertEqual(received(self.client), b"goodbye")
+
+    def test_without_an_end(self) -> None:
+        """Bytes that no close follows do not wait."""
+        sends = self.sends(b"hello", close=False)
+        self.until(lambda: sends)
+        self.assertEqual(sends, [(5, False)])
+
+    def test_more_to_come(self) -> None:
+        """Nor do those of a producer that has not finished."""
+        sends = self.sends(b"hello", producer=True)
+        self.until(lambda: sends)
+        self.assertEqual(sends, [(5, False)])
+
+    def test_a_lot(self) -> None:
+        """A long farewell arrives whole, though the client takes its time."""
+        data = os.urandom(3_000_000)
+        self.sends(data)
+        came = b""
+        while not self.protocol.lost:
+            self.reactor.iterate(0.001)
+            came += received(self.client) or b""
+        self.client.setblocking(True)
+        while piece := self.client.recv(1 << 20):
+            came += piece
+        self.assertTrue(came == data)
+
+    def test_reset(self) -> None:
+        """A client that has reset its connection is one that is lost."""
+        self.adopt()
+        self.transport.write(b"bye")
+        self.transport.loseConnection()
+        self.reset_by(self.client)
+        self.until(lambda: self.protocol.lost)
+        self.assertEqual(self.protocol.lost, [error.ConnectionLost])
+
+
 class AdoptTests(ConnectionCase):
     """A connection that was accepted elsewhere is served."""
 

@@ -34,6 +34,8 @@ from twisted.python.failure import Failure
 
 log = Logger()
 
+_MORE = getattr(socket, "MSG_MORE", 0)
+
 Address = address.IPv4Address | address.IPv6Address | address.UNIXAddress
 
 
@@ -203,6 +205,16 @@ class MovableMixin(_Base):
             callback, self._when_flushed = self._when_flushed, None
             callback()
         return why
+
+    def writeSomeData(self, data: Any) -> Any:
+        # The last bytes before the close travel with the FIN (send(2), MSG_MORE): on a short
+        # connection that is one packet, and one waking of the client, less.
+        if self.disconnecting and self.producer is None and len(data) <= self.SEND_LIMIT:
+            try:
+                return self.socket.send(data, _MORE)
+            except OSError:
+                pass  # let the usual way see it, and tell what it means
+        return super().writeSomeData(data)
 
     def flush(self, callback: Callable[[], None]) -> None:
         """
