@@ -296,15 +296,21 @@ class MemoryTests(DeskCase):
         self.assertEqual([memo.how for memo in self.desk.known.values()], [How.NEW, How.TAG])
         self.assertIn(head("/plain").raw, self.desk.known)
 
+    def test_body(self) -> None:
+        """Of a request with a body it is remembered how long it is."""
+        request = head("/", "Content-Length: 3", method="POST")
+        self.desk.whose(request, CLIENT)
+        (memo,) = self.desk.known.values()
+        self.assertEqual(memo.size, len(request.raw) + 3)
+
     def test_what_not(self) -> None:
-        """What may belong elsewhere a moment later, or has a body, is not."""
+        """What may belong elsewhere a moment later, or has a body of unknown length, is not."""
         self.bind(b"mine", 2)
         self.whose("/?sid=mine")
         self.whose(f"/?sid={self.tag(3)}")
         self.missed(2)
         self.whose("/?EIO=4")
         self.whose("/?EIO=4", settled=True)
-        self.desk.whose(head("/", "Content-Length: 3", method="POST"), CLIENT)
         self.desk.whose(head("/", "Transfer-Encoding: chunked", method="POST"), CLIENT)
         self.whose("/", "X: " + "x" * MEMORABLE)
         self.assertEqual(self.desk.known, {})

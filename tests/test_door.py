@@ -365,7 +365,7 @@ class Local(DoorCase):
         """A request that is known to be served here takes the short way, if it is served here."""
         data = b"GET /2/ HTTP/1.1\r\nHost: a\r\n\r\n"
         client = self.client()
-        self.worker.desk.known[data] = Known(b"GET", False, How.TAG)
+        self.worker.desk.known[data] = Known(b"GET", False, How.TAG, len(data))
         self.assertEqual(self.exchange(client, data), data)
         self.answer(client)
         self.exchange(client, ask("/3/"))
@@ -805,7 +805,7 @@ class Leaving(DoorCase):
     def test_known_requests(self) -> None:
         """A request that is known to be served here is told to be the last all the same."""
         data = b"GET /1/ HTTP/1.1\r\nHost: a\r\n\r\n"
-        self.worker.desk.known[data] = Known(b"GET", False, How.TAG)
+        self.worker.desk.known[data] = Known(b"GET", False, How.TAG, len(data))
         client = self.client()
         self.drain()
         self.exchange(client, data)

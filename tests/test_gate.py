@@ -18,7 +18,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from tests.shells import ShellCase, ended, received
 from txsticky.core.exchange import Exchange, Known, known
-from txsticky.core.head import Head
+from txsticky.core.head import Head, parse_head
 from txsticky.core.route import How
 from txsticky.descriptor import adopt, begin
 from txsticky.gate import HALF_CLOSE_GRACE, Gate
@@ -946,10 +946,11 @@ class KnownTests(GateCase):
     def remember(self, *requests: bytes) -> None:
         """Have the desk know these."""
         for data in requests:
-            head = Head(data, len(data), b"GET", b"/", b"1.1", data.index(b"\r\n") + 2)
-            memo = known(head, How.NEW)
+            head = parse_head(data, 65536)
+            assert isinstance(head, Head)
+            memo = known(head, How.TAG if head.header(b"place") else How.NEW)
             assert memo is not None
-            self.desk.known[data] = memo
+            self.desk.known[head.raw] = memo
 
     def test_not_asked(self) -> None:
         """It is delivered without asking."""
@@ -960,6 +961,26 @@ class KnownTests(GateCase):
         self.assertEqual((self.host.delivered, self.desk.asked), ([to(1), GET], []))
         self.answer()
         self.assertEqual((self.host.sent, self.desk.done), (2 * OK, 2))
+
+    def test_with_a_body(self) -> None:
+        """So is one with a body, if that comes with it: whatever the body is."""
+        self.remember(to(1, 1, b"body"))
+        self.arrive(to(1))
+        self.answer()
+        self.arrive(to(1, 1, b"BODY"))
+        self.assertEqual((self.got, self.desk.asked), (to(1) + to(1, 1, b"BODY"), []))
+        self.answer()
+        self.assertEqual((self.host.sent, self.desk.done), (2 * OK, 2))
+
+    def test_with_a_part_of_a_body(self) -> None:
+        """If only a part of the body comes with it, or more than the body, the desk is asked."""
+        for data in (to(1, 1, b"body")[:-1], to(1, 1, b"body") + GET):
+            self.make()
+            self.remember(to(1, 1, b"body"))
+            self.arrive(to(1))
+            self.answer()
+            self.arrive(data)
+            self.assertEqual(self.desk.asked, [b"/1"])
 
     def test_while_another_is_open(self) -> None:
         """It waits its turn like any other."""
@@ -982,7 +1003,12 @@ class KnownTests(GateCase):
     @settings(deadline=None, max_examples=150)
     @given(
         steps=st.lists(
-            st.sampled_from(["get", "post", "half", "rest", "foreign", "answer", "part", "drain"]),
+            st.sampled_from(
+                [
+                    *("get", "post", "half", "rest", "head", "body"),
+                    *("both", "foreign", "answer", "part", "drain"),
+                ]
+            ),
             max_size=25,
         ),
         at_once=st.booleans(),
@@ -993,7 +1019,7 @@ class KnownTests(GateCase):
         for short in (False, True):
             self.make()
             if short:
-                self.remember(GET)
+                self.remember(GET, to(1, 1, b"body"))
             if at_once:
                 self.host.react = lambda data: self.write(OK)
             for step in steps:
@@ -1018,6 +1044,9 @@ class KnownTests(GateCase):
             "post": to(1, 1, b"body"),
             "half": GET[:10],
             "rest": GET[10:],
+            "head": to(1, 1, b"body")[:-4],
+            "body": b"body",
+            "both": to(1, 1, b"body") + GET,
             "foreign": to(3),
         }.get(step)
         if data is not None:

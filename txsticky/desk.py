@@ -49,8 +49,8 @@ class WorkerDesk:
         self._slot_line = b""
         if worker.config.debug_headers:
             self._slot_line = b"X-Txsticky-Worker: %d\r\n" % worker.slot
-        #: Requests, to the letter, that are known to be served here: a kept-alive client repeats
-        #: itself.
+        #: Requests, by their heads to the letter, that are known to be served here: a kept-alive
+        #: client repeats itself.
         self.known: dict[bytes, Known] = {}
         # By address the decision is one for each client, and debugging headers for each request.
         self._reusable = not (worker.router.by_address or worker.config.debug_headers)

@@ -80,7 +80,9 @@ class Desk(Protocol):
 
     @property
     def known(self) -> dict[bytes, Known]:
-        """Requests, to the letter, that are known to be served here with nothing added."""
+        """
+        Requests, by their heads to the letter, that are known to be served here with nothing added.
+        """
 
     @property
     def unconfirmed(self) -> int:
@@ -159,9 +161,13 @@ class Gate:
     def arrived(self, data: bytes) -> None:
         """Bytes have come from the client."""
         exchange = self.exchange
-        known = self.desk.known.get(data) if len(data) <= MEMORABLE else None
+        known = None
+        size = len(data)
+        if size <= MEMORABLE:
+            head_end = data.find(b"\r\n\r\n") + 4
+            known = self.desk.known.get(data if head_end == size else data[:head_end])
         stuck = self._leaving or self._closing or self.inner_paused
-        if known is not None and not stuck and exchange.begin(known):
+        if known is not None and known.size == size and not stuck and exchange.begin(known):
             # The short cut; what follows it is the same as behind the long way.
             self.host.how = known.how
             self._pumping = True

@@ -49,28 +49,30 @@ class Ask:
 
 @define
 class Known:
-    """A request without a body that was seen before, to the letter (`Exchange.begin`).
+    """A request whose head was seen before, to the letter (`Exchange.begin`).
 
     Args:
         method: its method.
         last: nothing may follow it.
         how: how it is routed.
+        size: of head and body, in bytes.
     """
 
     method: bytes
     last: bool
     how: How
+    size: int
 
 
 def known(head: Head, how: How) -> Known | None:
-    """What to remember of a request; None if it has a body, or is not plain."""
+    """What to remember of a request; None if its length is not told, or it is not plain."""
     try:
         framing = request(head)
     except Odd:
         return None
-    if framing.kind is not _NONE or head.size != len(head.raw):
+    if framing.kind is _CHUNKED or head.size != len(head.raw):
         return None
-    return Known(head.method, framing.last, how)
+    return Known(head.method, framing.last, how, head.size + framing.length)
 
 
 class _Input(enum.Enum):
@@ -92,8 +94,9 @@ _ANSWERING: Final = _Input.ANSWERING
 _TUNNEL: Final = _Input.TUNNEL
 _GONE: Final = _Input.GONE
 _NONE: Final = Kind.NONE
+_CHUNKED: Final = Kind.CHUNKED
 
-#: The longest request that is worth remembering to the letter, in bytes.
+#: The longest request that is worth recognizing by the letters of its head, in bytes.
 MEMORABLE: Final = 2048
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 _CR: Final = 13

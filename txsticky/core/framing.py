@@ -87,6 +87,8 @@ _MAX_LENGTH_DIGITS: Final = 18
 _MAX_SIZE_DIGITS: Final = 15
 _MAX_CHUNK_LINE: Final = 1024
 _MAX_TRAILERS: Final = 16384
+#: The last chunk and no trailers, as everybody writes them.
+_END: Final = b"0\r\n\r\n"
 
 # Visible characters, blanks and obs-text: a field value without the control characters that
 # RFC 9110, section 5.5 calls invalid or dangerous.
@@ -206,6 +208,16 @@ class _Length:
         return at + taken, not self._left
 
 
+def _whole_chunk(data: bytes, at: int) -> int:
+    """The index behind the chunk at ``data[at:]``; 0 if it is not there whole, or is the last."""
+    line = _CHUNK_LINE.match(data, at, at + _MAX_CHUNK_LINE)
+    if line is None:
+        return 0
+    size = int(line[1], 16)
+    behind = line.end() + size
+    return behind + 2 if size and data[behind : behind + 2] == b"\r\n" else 0
+
+
 class _Chunks:
     """A body in the chunked coding (RFC 9112, section 7.1)."""
 
@@ -222,6 +234,13 @@ class _Chunks:
             if self._left:
                 at = self._chunk_data(data, at)
                 continue
+            if self._trailers < 0 and not self._line:
+                if data.startswith(_END, at):
+                    return at + len(_END), True
+                behind = _whole_chunk(data, at)
+                if behind:
+                    at = behind
+                    continue
             line_end = data.find(b"\n", at, at + _MAX_CHUNK_LINE) + 1
             line = self._line + data[at : line_end or end]
             if len(line) > _MAX_CHUNK_LINE:
