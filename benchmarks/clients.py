@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import selectors
 import signal
 import socket
 import struct
@@ -262,8 +263,6 @@ def websocket(port: int) -> socket.socket:
 
 def echoes(sockets: list[socket.socket], seconds: float) -> int:
     """One message at a time on each WebSocket, for so long: how many came back."""
-    import selectors
-
     with selectors.EpollSelector() as selector:
         for sock in sockets:
             selector.register(sock, selectors.EVENT_READ)
@@ -280,3 +279,33 @@ def echoes(sockets: list[socket.socket], seconds: float) -> int:
         for sock in sockets:
             sock.recv(4096)
     return count
+
+
+def broadcasts(sockets: list[socket.socket], seconds: float) -> int:
+    """
+    One of the WebSockets says something, all hear it, then it says the next thing, for so long: how
+    many messages were heard.
+
+    :raises WrongAnswer: one heard something else.
+    """
+    heard, number = 0, 0
+    with selectors.EpollSelector() as selector:
+        for sock in sockets:
+            selector.register(sock, selectors.EVENT_READ)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            number += 1
+            word = b"%016d" % number
+            sockets[0].sendall(b"\x81\x90" + bytes(4) + word)
+            waiting = set(sockets)
+            while waiting:
+                ready = selector.select(30)
+                if not ready:
+                    raise WrongAnswer(f"{len(waiting)} of {len(sockets)} did not hear it")
+                for key, _ in ready:
+                    sock: Any = key.fileobj
+                    if sock.recv(4096) != b"\x81\x10" + word:
+                        raise WrongAnswer("a WebSocket heard something else")
+                    waiting.discard(sock)
+            heard += len(sockets)
+    return heard

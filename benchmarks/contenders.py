@@ -153,14 +153,16 @@ def _all_answer(port: int, app: str, workers: int) -> None:
         time.sleep(0.01)
 
 
-def _alone(app: str, port: int, *options: str) -> subprocess.Popen[bytes]:
-    if app in ("hello", "chat"):
+def _alone(
+    app: str, port: int, *options: str, environment: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    if app in ("hello", "chat", "broadcast"):
         command = _python(
             "uvicorn", f"benchmarks.apps.{app}:app", "--port", str(port), "--no-access-log"
         )
     else:
         command = _python("benchmarks.apps.alone", f"benchmarks.apps.{app}", str(port), *options)
-    process = _run(command)
+    process = _run(command, environment)
     _serves(port, process)
     return process
 
@@ -274,11 +276,30 @@ def _program(name: str) -> str:
     return path
 
 
-def haproxy(app: str = "site") -> Running:
+def single(app: str) -> Running:
+    """One ``uvicorn``."""
+    port = free_port()
+    process = _alone(app, port)
+    return Running("uvicorn, one process", port, [], [process.pid], "none")
+
+
+def with_redis(app: str) -> Running:
+    """HAProxy in front of two single servers that talk by Redis; both count as the front."""
+    port = free_port()
+    options = ("--bind", "127.0.0.1", "--port", str(port), "--save", "")
+    redis = _run([_program("redis-server"), *options])
+    _serves(port, redis)
+    running = haproxy(app, {"BROADCAST_REDIS": f"redis://127.0.0.1:{port}"})
+    running.name = "HAProxy and Redis"
+    running.front.append(redis.pid)
+    return running
+
+
+def haproxy(app: str = "site", environment: dict[str, str] | None = None) -> Running:
     """HAProxy with an inserted cookie, in front of two single servers."""
     program = _program("haproxy")
     first, second, port = free_port(), free_port(), free_port()
-    behind = [_alone(app, first), _alone(app, second)]
+    behind = [_alone(app, one, environment=environment) for one in (first, second)]
     folder = _folder("haproxy")
     file = Path(folder, "haproxy.cfg")
     file.write_text(_HAPROXY.format(port=port, first=first, second=second))

@@ -172,6 +172,26 @@ def _echo(server: Running) -> Callable[[], Figures]:
     return measure
 
 
+def _broadcast(count: int) -> Callable[[Running], Callable[[], Figures]]:
+    def prepare(server: Running) -> Callable[[], Figures]:
+        def measure(seconds: float = 1.0) -> Figures:
+            sockets = [clients.websocket(server.port) for _ in range(count)]
+            before, start = server.cpu(), time.monotonic()
+            heard = clients.broadcasts(sockets, seconds)
+            figures = {
+                "heard/s": heard / (time.monotonic() - start),
+                **per_request(server, heard, before),
+            }
+            for sock in sockets:
+                clients.hard_close(sock)
+            time.sleep(0.3)
+            return figures
+
+        return measure
+
+    return prepare
+
+
 def _idle(count: int) -> Callable[[Running], Callable[[], Figures]]:
     def prepare(server: Running) -> Callable[[], Figures]:
         def measure() -> Figures:
@@ -225,6 +245,11 @@ _GATE = (
              options=("--interface", "protocol")),
     _starter("Twisted alone", contenders.direct),
 )  # fmt: skip
+_BROADCAST = (
+    functools.partial(contenders.txsticky, "broadcast", "app"),
+    functools.partial(contenders.with_redis, "broadcast"),
+    functools.partial(contenders.single, "broadcast"),
+)
 _UPLOADS = (*_SITE, contenders.direct)
 
 
@@ -337,6 +362,23 @@ WORKS = (
         "the hand-off adds less than 5 %",
     ),
     Work("websocket-echo", "WebSocket echo, 16 clients", _WEBSOCKET, _echo, ("messages/s", True)),
+    Work(
+        "broadcast",
+        "A word to 200 WebSockets",
+        _BROADCAST,
+        _broadcast(200),
+        ("heard/s", True),
+        rounds=5,
+    ),
+    Work(
+        "broadcast-2000",
+        "A word to 2,000 WebSockets",
+        _BROADCAST,
+        _broadcast(2000),
+        ("heard/s", True),
+        short=False,
+        rounds=2,
+    ),
     Work(
         "idle-500",
         "500 idle WebSockets: memory",
