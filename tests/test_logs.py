@@ -40,14 +40,14 @@ class WorkerLineTests(TestCase):
 
     @given(st.sampled_from(["debug", "info", "warn", "error", "critical"]), TEXTS)
     @example("info", "\n")
+    @example("info", "\n\n")
     def test_back(self, level: str, text: str) -> None:
         """Level and text come back from one line, whatever lines the text has."""
         line = worker_line(event(level, "{line}", line=text))
         self.assertEqual(line.splitlines() + [""] * (not line), [line])
         told_level, told = read_line(line)
         # A line break at the very end is nothing, also if there is nothing else.
-        lines = text.splitlines() or [""]
-        self.assertEqual((told_level.name, told.splitlines() or [""]), (level, lines))
+        self.assertEqual((told_level.name, told), (level, "\n".join(text.splitlines())))
 
     def test_traceback(self) -> None:
         """An exception is one line, and its traceback comes back with it."""
