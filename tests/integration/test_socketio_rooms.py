@@ -194,24 +194,33 @@ class RedisTests(SynchronousTestCase):
 class ReloadTests(SynchronousTestCase):
     """A rolling reload under clients that do not stop talking."""
 
+    def from_old_to_new(self, workers: list[str], departures: int) -> None:
+        """A client was sent away by the old workers and talks to a new one: that is all it met.
+
+        Who is sent away by the first may meet the second before that is replaced as well.
+        """
+        *old, last = workers
+        self.assertEqual((set(old) <= set("12"), last in "12", departures), (True, False, len(old)))
+        self.assertEqual(len(old), len(set(old)))
+
     def test_reload(self) -> None:
         """Each client is sent away without an error, connects to a new worker, and talks on."""
         with Workers("plain", workers=2) as server:
             nodes = [] if missing() else [Node(server.url, "stay", way, 3) for way in TRANSPORTS]
             for client, left in asyncio.run(self.talk(server)):
                 ids = [hello["sid"].split(".")[1] for hello in client.hellos]
-                self.assertEqual((client.errors, len(left)), ([], 1))
-                self.assertEqual([worker in "12" for worker in ids], [True, False])
+                self.assertEqual(client.errors, [])
+                self.from_old_to_new(ids, len(left))
                 way = "server disconnect" if client.transports == ["polling"] else "transport close"
                 self.assertIn(f"gone: {client.hellos[0]['sid']} {way}", server.log())
             for node in nodes:
                 for told in node.end():
                     self.assertEqual((told["errors"], told["connected"]), ([], True))
-                    self.assertEqual([worker in "12" for worker in told["workers"]], [True, False])
-                    self.assertLessEqual(told["late"], 1)
-                    reason, *more = told["left"]
-                    self.assertIn(reason, ("transport close", "transport error"))
-                    self.assertEqual(more, ["io client disconnect"])
+                    *reasons, last = told["left"]
+                    self.from_old_to_new(told["workers"], len(reasons))
+                    self.assertLessEqual(told["late"], len(reasons))
+                    self.assertLessEqual(set(reasons), {"transport close", "transport error"})
+                    self.assertEqual(last, "io client disconnect")
 
     async def talk(self, server: Workers) -> list[tuple[Client, list[str]]]:
         """Clients talk during a reload; each is returned with how often it was sent away."""
@@ -236,7 +245,9 @@ class ReloadTests(SynchronousTestCase):
             await asyncio.sleep(1)
             server.signal(signal.SIGHUP)
             await eventually(lambda: server.log().count("has left") == 2, 40)
-            await eventually(lambda: all(len(client.hellos) == 2 for client in clients), 10)
+            await eventually(
+                lambda: all(len(client.hellos) > len(client.left) for client in clients), 10
+            )
             await asyncio.sleep(0.5)
             over = True
             await asyncio.gather(*talks)
