@@ -161,6 +161,9 @@ class Gate:
     def arrived(self, data: bytes) -> None:
         """Bytes have come from the client."""
         exchange = self.exchange
+        if exchange.tunnel and not exchange.held:
+            self.host.deliver(data)
+            return
         known = None
         size = len(data)
         if size <= MEMORABLE:
@@ -177,9 +180,6 @@ class Gate:
                 self._pumping = False
             if exchange.held or self._stopped or self.desk.draining:
                 self.pump()
-            return
-        if exchange.tunnel and not exchange.held:
-            self.host.deliver(data)
             return
         exchange.feed(data)
         self.pump()
