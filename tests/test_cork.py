@@ -1,4 +1,7 @@
-"""What is written while bytes are delivered is sent at once, and otherwise nothing is different."""
+"""
+What is written while bytes are delivered is sent at the end of the turn, and otherwise nothing is
+different.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,62 @@ LARGE = 8 * 1024 * 1024
 
 
 class CorkTests(ConnectionCase):
-    """The short way: sent before the delivery returns to the reactor."""
+    """The short way: sent without registering a writer."""
+
+    def end_turn(self) -> None:
+        """Come to the end of the turn, before the next look at the descriptors."""
+        self.reactor.runUntilCurrent()
 
     def test_answer_to_the_prefix(self) -> None:
-        """An answer to the first bytes is sent without a turn of the reactor."""
+        """An answer to the first bytes is sent before the reactor looks at descriptors again."""
         self.adopt(inner(on_data=lambda self, data: self.transport.write(data)), b"hello")
+        self.assertEqual(received(self.client), None)
+        self.end_turn()
         self.assertEqual(received(self.client), b"hello")
         self.assertEqual(self.reactor.getWriters(), [])
+
+    def test_together(self) -> None:
+        """Nobody's answer is sent before everybody's bytes are delivered."""
+        seen = []
+
+        def answer(protocol: Inner, data: bytes) -> None:
+            seen.append([received(client) for client in clients])
+            protocol.transport.write(data)
+
+        clients = []
+        for _ in range(2):
+            self.adopt(inner(on_data=answer))
+            clients.append(self.client)
+        for client in clients:
+            client.send(b"hello")
+        self.reactor.doIteration(1)
+        self.assertEqual(seen, [[None, None]] * 2)
+        self.end_turn()
+        self.assertEqual([received(client) for client in clients], [b"hello"] * 2)
+
+    def test_one_that_fails(self) -> None:
+        """One that cannot send keeps nobody else from sending."""
+        echo = inner(on_data=lambda self, data: self.transport.write(data))
+        failing = self.adopt(echo, b"hello")
+        protocol = self.protocol
+        self.adopt(echo, b"hello")
+        with mock.patch.object(failing, "doWrite", side_effect=ZeroDivisionError):
+            self.end_turn()
+        self.assertEqual(protocol.lost, [ZeroDivisionError])
+        self.assertEqual(received(self.client), b"hello")
+        self.flushLoggedErrors(ZeroDivisionError)
+
+    def test_paused_in_this_turn(self) -> None:
+        """A protocol that has paused is given nothing more, though the reactor watches still."""
+
+        def answer(protocol: Inner, data: bytes) -> None:
+            protocol.transport.write(data)
+            protocol.transport.pauseProducing()
+
+        transport = self.adopt(inner(on_data=answer), b"hello")
+        self.client.send(b"more")
+        transport.doRead()
+        self.assertEqual(self.protocol.data, b"hello")
 
     def test_ends_at_once(self) -> None:
         """A connection that ends in its first delivery was never registered with the reactor."""
@@ -31,6 +83,7 @@ class CorkTests(ConnectionCase):
 
         with mock.patch.object(self.reactor, "addReader") as reader:
             self.adopt(inner(on_data=answer), b"bye")
+            self.end_turn()
         self.assertEqual(reader.call_count, 0)
         self.assertEqual((len(self.protocol.lost), self.transport.closings), (1, 1))
         self.assertEqual(received(self.client), b"bye")
@@ -55,6 +108,7 @@ class CorkTests(ConnectionCase):
             protocol.transport.loseConnection()
 
         self.adopt(inner(on_data=answer), b"x")
+        self.end_turn()
         self.assertIn(self.transport, self.reactor.getWriters())
         self.assertEqual(self.protocol.lost, [])
         self.assertEqual(self.drained(), LARGE)

@@ -26,6 +26,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from twisted.internet import address, error, tcp, unix
 from twisted.internet.interfaces import IAddress, IProtocolFactory
@@ -52,6 +53,36 @@ else:
     _Base = object
 
 
+class _Turn:
+    """
+    The transports that send at the end of a reactor's turn.
+
+    To send while others still wait to be read would wake their clients one by one, each of which
+    takes the processor from who comes next.
+    """
+
+    __slots__ = ("__weakref__", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: list[MovableMixin] = []
+
+    def add(self, transport: MovableMixin) -> None:
+        """Uncork it when everything that has come in this turn is dealt with."""
+        if not self._waiting:
+            transport.reactor.callLater(0, self._end)
+        self._waiting.append(transport)
+
+    def _end(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for transport in waiting:
+            if transport._corked:
+                transport.guarded(transport.uncork)
+
+
+#: The turn of each reactor.
+_turns: WeakKeyDictionary[Any, _Turn] = WeakKeyDictionary()
+
+
 class MovableMixin(_Base):
     """
     What a server transport needs to be movable, mixed into `tcp.Server` or `unix.Server`.
@@ -67,10 +98,11 @@ class MovableMixin(_Base):
     _reading = False
     _watched = False
     _kick: Any = None
-    #: Whether the protocol is being given something: what it wants meanwhile is done in `uncork`.
-    #: So it is from the beginning, until `begin` has given it the first bytes.
+    #: Whether the protocol is being given something, or was in this turn: what it wants meanwhile
+    #: is done in `uncork`. So it is from the beginning, until `begin` has given it the first bytes.
     _corked = True
     _to_write = False
+    _turn: _Turn
     _when_flushed: Callable[[], None] | None = None
 
     # ------------------------------------------------------------------ hooks
@@ -115,9 +147,9 @@ class MovableMixin(_Base):
             kick.cancel()
 
     def doRead(self) -> Any:
-        # An event can be for reading and writing at once: the first may have taken the connection
-        # away.
-        if not self.connected:
+        # Not every event finds what it was for: one before it may have taken the connection away,
+        # or made the protocol pause, which the reactor learns only when the transport is uncorked.
+        if not (self.connected and self._reading):
             return None
         self._corked = True
         try:
@@ -130,7 +162,10 @@ class MovableMixin(_Base):
         except BaseException:
             self._corked = False
             raise
-        self.uncork(why is None)
+        if why is None and self._to_write:
+            self._turn.add(self)
+        else:
+            self.uncork(why is None)
         return why
 
     def _dataReceived(self, data: bytes | None) -> Any:
@@ -173,8 +208,8 @@ class MovableMixin(_Base):
         Deal with what the protocol has wished for while it was given bytes.
 
         Most responses are written, and many connections closed, before the protocol returns. What
-        is sent at once here takes no turn of the reactor, and costs neither the registration of a
-        writer nor its removal; a connection that ends here was never registered at all.
+        is sent here costs neither the registration of a writer nor its removal; a connection that
+        ends here was never registered at all.
 
         :param send: send what was written. If not all of it leaves, the reactor sends the rest.
         """
@@ -359,6 +394,7 @@ def adopt(
         sock.close()
         return None
     transport = make(sock, protocol, client, None, number, reactor)
+    transport._turn = _turns.get(reactor) or _turns.setdefault(reactor, _Turn())
     transport.repstr = f"<{type(protocol).__name__} #{number} from {host or 'a UNIX socket'}>"
     if host:
         transport.named_peer = named
