@@ -248,9 +248,9 @@ class PlayedWorker:
         """Say that the application is started."""
         self.send_json(Kind.READY, interface=interface, http=http)
 
-    def report(self, live: int = 0, taken: int = 0, lag: float = 0.0) -> None:
+    def report(self, live: int = 0, taken: int = 0, lag: float = 0.0, **more: Any) -> None:
         """Report the load."""
-        self.send_json(Kind.LOAD, live=live, taken=taken, lag=lag, requests=0, given=0)
+        self.send_json(Kind.LOAD, live=live, taken=taken, lag=lag, requests=0, given=0, **more)
 
     def take(self) -> list[Handoff]:
         """Take everything out of the mailbox; returns the hand-offs."""

@@ -65,6 +65,15 @@ class StateTests(WatchedCase):
         self.assertEqual((worker.lag, worker.suspect), (0.25, False))
         self.assertEqual((other.connections, other.coming, other.requests), (0, 0, 0))
 
+    def test_entrance(self) -> None:
+        """What a worker accepted itself is told, and who waits there counts as waiting."""
+        self.start()
+        entrance = {"accepted": 7, "waiting": 2, "routes": [0, 0, 0, 5, 0], "refusals": []}
+        self.report(1, entrance=entrance)
+        state = self.look()
+        self.assertEqual([worker.accepted for worker in state.workers], [7, 0])
+        self.assertEqual((state.primary.waiting, state.primary.routes["NEW"]), (2, 5))
+
     def test_suspect(self) -> None:
         """A worker that gets nothing new is told as suspect."""
         self.start()

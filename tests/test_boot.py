@@ -20,6 +20,7 @@ from txsticky.core.wire import (
     Handoff,
     Kind,
     decode_json,
+    encode,
     encode_json,
     pack_handoff,
 )
@@ -68,7 +69,8 @@ class BootCase(ShellCase):
         ours.settimeout(30)
         self.channel = self.owned(ours)
         self.owned(desk_reading)
-        inherited = [theirs.fileno(), reading.fileno(), desk.fileno()]
+        self.listener = self.listening()
+        inherited = [end.fileno() for end in (theirs, reading, desk, self.listener)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "txsticky.boot", str(theirs.fileno()), " " * 16],
             pass_fds=inherited,
@@ -92,6 +94,7 @@ class BootCase(ShellCase):
                 table_ttl=60.0,
                 mailbox=reading.fileno(),
                 front_desk=desk.fileno(),
+                listeners=[[0, self.listener.fileno()]],
             )
         )
         for end in (theirs, reading, desk):
@@ -138,6 +141,18 @@ class StartTests(BootCase):
         self.boot()
         self.assertEqual(self.hear(Kind.READY), {"interface": "protocol", "http": False})
         self.assertEqual(self.ask(b" hello"), b"4 hello")
+
+    def test_accepts(self) -> None:
+        """Told to, it accepts on the sockets that it has inherited."""
+        self.boot()
+        self.hear(Kind.READY)
+        client = self.owned(socket.create_connection(self.listener.getsockname()))
+        client.settimeout(0.3)
+        self.assertRaises(TimeoutError, client.recv, 100)
+        self.channel.sendall(encode(Kind.ACCEPT))
+        client.settimeout(30)
+        client.sendall(b" hello")
+        self.assertEqual(client.recv(100), b"4 hello")
 
     def test_title(self) -> None:
         """It shows itself under its own name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -156,7 +157,7 @@ class StartTests(ClusterCase):
         """Silent connections are held back by the kernel as soon as it is known to be HTTP."""
         self.make().startService()
         option = (socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)
-        (acceptor,) = self.cluster.acceptors
+        (acceptor,) = self.cluster.primary.listeners.acceptors
         self.assertEqual(acceptor.sock.getsockopt(*option), 0)
         self.play()
         self.until(lambda: acceptor.sock.getsockopt(*option))
@@ -173,6 +174,94 @@ class StartTests(ClusterCase):
         self.play()
         self.connect()
         self.assertEqual(self.taken().prefix, GET)
+
+
+class EntranceTests(ClusterCase):
+    """Workers that accept themselves."""
+
+    def sockets(self, worker: PlayedWorker) -> list[socket.socket]:
+        """The listening sockets that a worker has inherited."""
+        listeners = worker.boot["listeners"]
+        socks = [self.owned(worker.process.socket(descriptor)) for _, descriptor in listeners]
+        for sock in socks:
+            sock.setblocking(False)
+        return socks
+
+    def waiting(self, sock: socket.socket) -> list[socket.socket]:
+        """Accept what waits at a socket."""
+        accepted = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                accepted.append(self.owned(sock.accept()[0]))
+        return accepted
+
+    def test_spread(self) -> None:
+        """Each worker has a socket of its own, at which connections come in."""
+        self.start(accept="workers", workers=2)
+        clients = [self.connect() for _ in range(40)]
+        self.settle()
+        found = [len(self.waiting(sock)) for w in self.workers for sock in self.sockets(w)]
+        self.assertEqual((len(found), sum(found), min(found) > 0), (2, 40, True))
+        self.assertEqual(self.cluster.accepted, 0)
+        self.assertEqual(len(clients), 40)
+
+    def test_what_cannot_be_shared(self) -> None:
+        """At a UNIX socket the primary accepts, beside a TCP port at which the workers do."""
+        path = self.mktemp()
+        self.start(accept="workers", listen=[f"unix:{path}", "tcp:0:interface=127.0.0.1"])
+        ((number, _),) = self.workers[0].boot["listeners"]
+        self.assertEqual(number, 1)
+        self.connect(0)
+        self.assertEqual(self.taken().listener, 0)
+
+    def test_default(self) -> None:
+        """If nobody says so, no worker has any."""
+        self.start()
+        self.assertEqual(self.workers[0].boot["listeners"], [])
+
+    def test_port_in_use(self) -> None:
+        """A port at which another cluster's workers accept is in use."""
+        self.start(accept="workers", workers=2)
+        address = self.cluster.addresses()[0]
+        listen = [f"{address.host}:{address.port}"]
+        other = Cluster(Config(accept="workers", listen=listen), self.reactor)
+        error = self.assertRaises(ListenError, other.startService)
+        self.assertIn("in use", str(error))
+        self.settle()
+
+    def test_one_more(self) -> None:
+        """A worker that is added has a socket, too."""
+        self.start(accept="workers")
+        self.cluster.scale(1)
+        self.play()
+        sock, more = (self.sockets(worker)[0] for worker in self.workers)
+        self.assertEqual(sock.getsockname(), more.getsockname())
+        self.assertNotEqual(os.fstat(sock.fileno()).st_ino, os.fstat(more.fileno()).st_ino)
+
+    def test_respawn(self) -> None:
+        """When a worker dies, who waits at its socket is served; its successor gets the socket."""
+        self.start(accept="workers")
+        (sock,) = self.sockets(self.workers[0])
+        client = self.connect()
+        self.settle()
+        self.assertEqual(self.cluster.accepted, 0)
+        inode = os.fstat(sock.fileno()).st_ino
+        self.workers[0].die(-9)
+        self.until(lambda: len(self.system.processes) == 2)
+        self.play()
+        self.assertEqual(self.taken().prefix, GET)
+        self.workers[1].hands[0][0].send(b"served")
+        self.until(lambda: received(client) == b"served")
+        (sock,) = self.sockets(self.workers[1])
+        self.assertEqual(os.fstat(sock.fileno()).st_ino, inode)
+
+    def test_stop(self) -> None:
+        """When it stops, who waits at any socket by then is served."""
+        self.start(accept="workers", workers=2)
+        for _ in range(20):
+            self.connect()
+        self.cluster.stop(graceful=True)
+        self.until(lambda: sum(w.take() is None or len(w.hands) for w in self.workers) == 20)
 
 
 class RefusedTests(ClusterCase):

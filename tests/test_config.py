@@ -75,6 +75,7 @@ class ValueTests(SynchronousTestCase):
 
     def test_choices(self) -> None:
         """A name that is not one of those there are is refused with all of them."""
+        self.assertIn("one of primary workers", self.refused(accept="everybody"))
         sentence = self.refused(balance="best")
         for name in BALANCERS:
             self.assertIn(name, sentence)

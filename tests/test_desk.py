@@ -76,6 +76,27 @@ class DeskCase(SynchronousTestCase):
         raise AssertionError(f"nothing leads to {owners}")
 
 
+class HeadlessTests(DeskCase):
+    """Whose a connection is whose head cannot be read."""
+
+    options = {"sticky": "ip"}
+
+    def test_balanced(self) -> None:
+        """Nothing pins it without an address: it stays where it is."""
+        self.assertEqual(self.desk.whose(None, "", settled=True), (None, How.NEW))
+        self.assertEqual(self.desk.known, {})
+
+    def test_by_address(self) -> None:
+        """By its address it is somebody's, and the others say the same."""
+        places = {self.desk.whose(None, f"192.0.2.{n}", settled=True)[0] for n in range(64)}
+        self.assertEqual(places, {None, 1, 3})
+
+    def test_draining(self) -> None:
+        """What nothing pins is no draining worker's."""
+        self.desk.draining = True
+        self.assertEqual(self.desk.whose(None, "", settled=True), (FRONT_DESK, How.NEW))
+
+
 class WhoseTests(DeskCase):
     """Whose a request is."""
 

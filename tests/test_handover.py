@@ -21,6 +21,7 @@ from txsticky.handover import (
     take_connections,
     take_fleet,
     take_primary,
+    take_siblings,
     take_workers,
 )
 from txsticky.primary import SILENT_GRACE, Primary
@@ -58,6 +59,7 @@ class HandoverCase(PrimaryCase):
         self.port = self.owned(socket.socket(fileno=self.port.detach()))
         self.cluster.ports = [self.port]
         self.primary = self.cluster.primary = take_primary(self.cluster, self.state)
+        self.take_listeners()
         self.supervisor = self.primary.supervisor = mock.Mock()
         self.primary.open()
         take_workers(self.primary, self.state)
@@ -66,6 +68,12 @@ class HandoverCase(PrimaryCase):
             for worker in self.workers:
                 if process.pid == worker.process.pid:
                     worker.process = process
+
+    def take_listeners(self) -> None:
+        """Take up the listening sockets, as the cluster does."""
+        if self.config.accept == "workers":
+            self.primary.listeners.open(0, self.port.dup(), True)
+        take_siblings(self.primary, self.state)
 
     def forget(self, primary: Primary) -> None:
         """Close everything without a word, as the kernel does."""
@@ -176,6 +184,48 @@ class StateTests(HandoverCase):
         """The listening sockets are named after what the operator wrote."""
         self.take_over()
         self.assertEqual(self.state["listeners"], [["tcp:8080", self.port.fileno()]])
+
+
+class EntranceTests(HandoverCase):
+    """Workers that accept themselves."""
+
+    options = {"accept": "workers"}
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.primary.listeners.open(0, self.port.dup(), True)
+        self.primary.listeners.start()
+        self.addCleanup(lambda: self.primary.listeners.close())
+
+    def forget(self, primary: Primary) -> None:
+        super().forget(primary)
+        for acceptor in primary.listeners.acceptors:
+            acceptor.sock.close()
+
+    def take_over(self) -> None:
+        super().take_over()
+        self.primary.listeners.start()
+
+    def test_sockets(self) -> None:
+        """The sockets of the slots are the same as before; those that are missing are made."""
+        self.start()
+        before = [os.fstat(d).st_ino for _, _, d in self.primary.listeners.siblings()]
+        self.take_over()
+        after = [os.fstat(d).st_ino for _, _, d in self.primary.listeners.siblings()]
+        self.assertEqual((len(before), after), (1, before))
+        self.assertEqual(len(self.primary.listeners.of(3)), 1)
+
+    def test_who_accepts(self) -> None:
+        """Workers that accepted before go on, untold; the primary accepts where none does."""
+        self.start(2)
+        self.spawn()
+        self.take_over()
+        accepting = [a in self.reactor.readers for a in self.primary.listeners.acceptors]
+        self.assertEqual(accepting, [False, False, True])
+        self.assertEqual([worker.told(Kind.ACCEPT) for worker in self.workers], [[], [], []])
+        self.workers[2].ready()
+        self.reactor.settle()
+        self.assertEqual(self.workers[2].told(Kind.ACCEPT), [b""])
 
 
 class HandsTests(HandoverCase):

@@ -28,7 +28,7 @@ FLOORS = (
     {"descriptor", "gate", "mailbox", "channel", "deadlines"},
     {"peek", "gated", "connection", "api", "bus", "desk"},
     {"acceptor", "frontdesk", "secure", "pipe", "upgrade"},
-    {"handle", "door", "serve", "socketio", "demo"},
+    {"handle", "listeners", "entrance", "door", "serve", "socketio", "demo"},
     {"drain"},
     {"primary", "worker"},
     {"supervisor", "handover", "boot", "signals", "notify"},

@@ -8,17 +8,20 @@ import os
 import re
 import socket
 import struct
+from typing import Any
 from unittest import mock
 
 import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.shells import ShellCase, ended, is_open, no_descriptors_left, received
 from txsticky.acceptor import BATCH, RESPITE, Acceptor
+from txsticky.config import Config
 from txsticky.core.head import Head
 from txsticky.deadlines import Deadlines
-from txsticky.peek import LINGER, Arrival, Manners, Reception, refusal
+from txsticky.peek import LINGER, Arrival, Manners, Reception, manners_for, refusal
 from txsticky.testing import FakeSystem
 
 GET = b"GET /chat?sid=1 HTTP/1.1\r\nHost: example\r\n\r\n"
@@ -254,6 +257,43 @@ class MannersTests(PeekCase):
         client = self.arrive()
         self.reactor.advance(10)
         self.assertEqual((self.placed, ended(client)), ([], True))
+
+
+class ExpectationTests(SynchronousTestCase):
+    """What clients are expected to say first, by the configuration."""
+
+    def manners(self, http: bool | None, needs_head: bool = True, **options: Any) -> Manners:
+        """The manners of a cluster."""
+        return manners_for(Config(**options), needs_head, http)
+
+    def test_http(self) -> None:
+        """HTTP: a head, and nothing else."""
+        manners = self.manners(True)
+        self.assertEqual((manners.waits, manners.parses, manners.only_http), (True, True, True))
+
+    def test_unknown(self) -> None:
+        """As long as nobody knows what it is: a head if there is one."""
+        manners = self.manners(None)
+        self.assertEqual((manners.waits, manners.parses, manners.only_http), (True, True, False))
+
+    def test_other(self) -> None:
+        """Something else: nothing, unless a key is asked for that a head would have."""
+        self.assertFalse(self.manners(False).waits)
+        self.assertTrue(self.manners(False, sticky="cookie:a").waits)
+        self.assertFalse(self.manners(False, needs_head=False, sticky="ip").waits)
+
+    def test_tls(self) -> None:
+        """TLS: bytes, but no head in them."""
+        manners = self.manners(True, tls_cert=["a"], tls_key=["b"])
+        self.assertEqual((manners.waits, manners.parses), (True, False))
+
+    def test_proxies(self) -> None:
+        """PROXY headers: from trusted proxies, or this host if none are named; else from nobody."""
+        self.assertIsNone(self.manners(True).proxies)
+        for trusted, host in (("", "127.0.0.1"), ("192.0.2.0/24", "192.0.2.7")):
+            proxies = self.manners(True, proxy_protocol=True, forwarded_allow_ips=trusted).proxies
+            assert proxies is not None
+            self.assertEqual((proxies(host), proxies("203.0.113.9")), (True, False))
 
 
 class ProxyTests(PeekCase):
@@ -720,6 +760,15 @@ class AcceptTests(AcceptCase):
         clients = [self.client(GET) for _ in range(BATCH + 5)]
         self.acceptor.doRead()
         self.assertEqual(self.acceptor.accepted, BATCH)
+        self.place_all(len(clients))
+
+    def test_smaller_batch(self) -> None:
+        """Where each may be served at once, they are fewer."""
+        acceptor = Acceptor(self.acceptor.sock.dup(), 3, self.reception, 2)
+        self.addCleanup(acceptor.close)
+        clients = [self.client(GET) for _ in range(5)]
+        acceptor.doRead()
+        self.assertEqual(acceptor.accepted, 2)
         self.place_all(len(clients))
 
     def test_stop(self) -> None:

@@ -74,6 +74,7 @@ class OptionsTests(SynchronousTestCase):
             "interface": ("web", "web"),
             "sticky": ("cookie:a", "cookie:a"),
             "balance": ("roundrobin", "roundrobin"),
+            "accept": ("workers", "workers"),
             "forwarded_allow_ips": ("10.0.0.0/8", "10.0.0.0/8"),
             "root_path": ("/app", "/app"),
             "head_timeout": ("2.5", 2.5),

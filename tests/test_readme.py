@@ -144,6 +144,7 @@ class CommandTests(TestCase):
             "--interface": f"``{defaults['interface']}``",
             "--sticky": f"``{defaults['sticky']}``",
             "--balance": f"``{defaults['balance']}``",
+            "--accept": f"``{defaults['accept']}``",
             "--head-timeout": f"{defaults['head_timeout']:g} s",
             "--head-limit": f"{defaults['head_limit'] // 1024} KiB",
             "--graceful-timeout": f"{defaults['graceful_timeout']:g} s",

@@ -51,6 +51,7 @@ handoffs = st.builds(
     reserved=st.booleans(),
     prefix=st.binary(max_size=300),
     server_name=names,
+    fresh=st.booleans(),
 )
 frames = st.lists(st.tuples(st.sampled_from(Kind), st.binary(max_size=50)), max_size=8)
 

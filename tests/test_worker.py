@@ -175,11 +175,16 @@ class WorkerCase(ShellCase):
             "secret": (b"s" * 16).hex(),
             "mailbox": reading.detach(),
             "front_desk": self.boxes[FRONT_DESK].sending.detach(),
+            "listeners": self.listeners(),
         }
         self.worker = Worker(boot, self.config, self.reactor, self.serving)  # type: ignore[arg-type]
         self._reader = FrameReader(1 << 22)
         self.frames: list[tuple[Kind, bytes]] = []
         self.addCleanup(self.end)
+
+    def listeners(self) -> list[tuple[int, int]]:
+        """The listening sockets that the worker gets: none, as by default."""
+        return []
 
     def end(self) -> None:
         """Close both sides."""

@@ -103,7 +103,7 @@ class WatchedCase(ShellCase):
             self.workers[id].ready()
         self.reactor.settle()
 
-    def report(self, id: int, **counters: float) -> None:
+    def report(self, id: int, **counters: Any) -> None:
         """Have a worker report."""
         fields = {"live": 0, "taken": 0, "lag": 0.0, "requests": 0, "adopted": 0, "given": 0}
         self.workers[id].send_json(Kind.LOAD, **{**fields, **counters})

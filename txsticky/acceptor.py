@@ -16,7 +16,7 @@ from .system import descriptor_ceiling, has_room
 
 log = Logger()
 
-#: Connections accepted in one turn of the reactor.
+#: Connections accepted in one turn of the reactor, where they are only handed off.
 BATCH = 64
 #: Seconds without accepting after the process or the system ran out of descriptors.
 RESPITE = 0.1
@@ -33,14 +33,18 @@ class Acceptor:
     :param sock: the listening socket, non-blocking; owned from here on.
     :param number: which `--listen` it is.
     :param reception: gets the connections.
+    :param batch: connections accepted in one turn of the reactor.
     """
 
-    def __init__(self, sock: socket.socket, number: int, reception: Reception) -> None:
+    def __init__(
+        self, sock: socket.socket, number: int, reception: Reception, batch: int = BATCH
+    ) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.number = number
         self.accepted = 0
         self._reception = reception
+        self._batch = batch
         self._reactor = reception.system.reactor
         self._family = int(sock.family)
         self._unix = sock.family == getattr(socket, "AF_UNIX", None)
@@ -100,7 +104,7 @@ class Acceptor:
         reception, family = self._reception, self._family
         # What `socket.accept` does, less its Python object around the system's: half of its cost.
         accept, wrap = self.sock._accept, socket.SocketType  # type: ignore[attr-defined]
-        for _ in range(BATCH):
+        for _ in range(self._batch):
             # Once descriptors are scarce, room is looked for before each.
             if self._scarce and self._somebody_waits() and not has_room(self._ceiling):
                 self._rest("too many connections are in hand")
@@ -139,7 +143,7 @@ class Acceptor:
                 # One connection that cannot be dealt with must not close the listening socket.
                 log.failure("A connection could not be dealt with.")
                 sock.close()
-            self._scarce = descriptor >= self._ceiling - 1 - self._scarce * BATCH
+            self._scarce = descriptor >= self._ceiling - 1 - self._scarce * self._batch
 
     def _somebody_waits(self) -> bool:
         poll = select.poll()

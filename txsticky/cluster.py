@@ -25,13 +25,19 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from .acceptor import Acceptor
 from .admin.journal import Journal
 from .admin.state import shown
 from .config import Config, endpoint_string
 from .core.lifecycle import Fleet
 from .errors import ListenError
-from .handover import state_of, take_connections, take_fleet, take_primary, take_workers
+from .handover import (
+    state_of,
+    take_connections,
+    take_fleet,
+    take_primary,
+    take_siblings,
+    take_workers,
+)
 from .ports import open_port
 from .primary import Primary
 from .reload import SourceWatch
@@ -81,7 +87,6 @@ class Cluster(Service):
         self.system = System(reactor)
         self.primary: Primary
         self.supervisor: Supervisor
-        self.acceptors: list[Acceptor] = []
         self.journal = Journal()
         self._admin: Any = None
         self.ports: list[Any] = []
@@ -100,17 +105,19 @@ class Cluster(Service):
         :raises ConfigError: the workers cannot run as that user; nothing was started.
         """
         check(self.config)
-        self.acceptors, self._stopping = [], False
+        self._stopping = False
         state = inherited_state(os.environ)
         inherited = dict(state["listeners"]) if state else {}
         self.primary = take_primary(self, state) if state else Primary(self.system, self.config)
         self.primary.on_ended = self._ended
-        self.primary.on_manners = self._set_defer
+        self.primary.on_manners = self.primary.listeners.defer
         self.primary.on_begun = lambda: self.on_ready()
         try:
             for number, listen in enumerate(self.config.listen):
                 port = InheritedPort(inherited.pop(listen)) if listen in inherited else None
-                self.acceptors.append(self._accept(number, port or self._listen(listen)))
+                self._accept(number, listen, port or self._listen(listen))
+            if state:
+                take_siblings(self.primary, state)
             if self.config.status is not None or self.config.control is not None:
                 self._open_admin(taking_over=bool(state))
         except BaseException:
@@ -142,8 +149,7 @@ class Cluster(Service):
         self.supervisor.start()
         if state:
             take_connections(self.primary, state)
-        for acceptor in self.acceptors:
-            acceptor.start()
+        self.primary.listeners.start()
 
     def _announce(self) -> None:
         count = self.config.workers
@@ -173,12 +179,11 @@ class Cluster(Service):
         port.stopReading()
         return port
 
-    def _accept(self, number: int, port: Any) -> Acceptor:
-        """Make the acceptor for what an endpoint has opened."""
+    def _accept(self, number: int, listen: str, port: Any) -> None:
+        """Have what an endpoint has opened accepted on."""
         self.ports.append(port)
         sock = socket.socket(fileno=os.dup(port.fileno()))
-        sock.listen(self.config.backlog)
-        return Acceptor(sock, number, self.primary.reception)
+        self.primary.listeners.open(number, sock, self.config.shares(listen))
 
     def _open_admin(self, taking_over: bool) -> None:
         """
@@ -194,10 +199,6 @@ class Cluster(Service):
             if not taking_over:
                 raise
             log.error("{error}", error=error)
-
-    def _set_defer(self, waits: bool) -> None:
-        for acceptor in self.acceptors:
-            acceptor.defer(waits)
 
     # ---------------------------------------------------------------- control
 
@@ -248,7 +249,7 @@ class Cluster(Service):
     @property
     def accepted(self) -> int:
         """How many connections were accepted."""
-        return sum(acceptor.accepted for acceptor in self.acceptors)
+        return self.primary.listeners.accepted
 
     def addresses(self) -> list[Any]:
         """What is listened on, as address objects in the order of `Config.listen`."""
@@ -268,8 +269,7 @@ class Cluster(Service):
             self._trial.cancel()
             self._trial = None
         if graceful and self.ports:
-            for acceptor in self.acceptors:
-                acceptor.accept_all()
+            self.primary.listeners.accept_all()
         self._stop_listening()
         stopped: Deferred[None] = self.supervisor.stop(graceful)
         return stopped
@@ -307,8 +307,7 @@ class Cluster(Service):
 
     def _stop_listening(self) -> Deferred[Any]:
         """From here on clients are refused by the system, and can try elsewhere."""
-        for acceptor in self.acceptors:
-            acceptor.close()
+        self.primary.listeners.close()
         closing = [maybeDeferred(port.stopListening) for port in self.ports]
         self.ports = []
         return DeferredList(closing)

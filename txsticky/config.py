@@ -21,6 +21,10 @@ from .core.tag import Signer
 from .errors import ConfigError
 
 INTERFACES = ("auto", "web", "wsgi", "asgi", "protocol")
+#: Who may accept connections.
+ACCEPTORS = ("primary", "workers")
+#: The kinds of endpoint whose address several sockets can share.
+_SHARABLE = ("tcp", "tcp4", "tcp6")
 #: The application that is served when none is named; a function makes it.
 DEMO = "txsticky.demo:resource"
 #: What identifies a client when nothing is said.
@@ -139,6 +143,7 @@ class Config:
     factory: bool = False
     sticky: str = attrs.field(default=DEFAULT_STICKY, validator=_parsed_by(parse_chain))
     balance: str = attrs.field(default="leastconn", validator=_one_of(*BALANCERS))
+    accept: str = attrs.field(default="primary", validator=_one_of(*ACCEPTORS))
     tls_cert: tuple[str, ...] = attrs.field(default=(), converter=_several)
     tls_key: tuple[str, ...] = attrs.field(default=(), converter=_several)
     proxy_protocol: bool = False
@@ -184,6 +189,11 @@ class Config:
     def tls(self) -> bool:
         """Whether the workers end TLS."""
         return bool(self.tls_cert)
+
+    def shares(self, listen: str) -> bool:
+        """Whether the workers accept on this one of `listen`, each on a socket of its own."""
+        endpoint = endpoint_string(listen, self.backlog)
+        return self.accept == "workers" and endpoint.partition(":")[0] in _SHARABLE
 
     def router(self, secret: bytes) -> Router:
         """The one decision, as this configuration wants it; `secret` signs the tags."""

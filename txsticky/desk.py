@@ -55,11 +55,14 @@ class WorkerDesk:
         # By address the decision is one for each client, and debugging headers for each request.
         self._reusable = not (worker.router.by_address or worker.config.debug_headers)
 
-    def whose(self, head: Head, host: str, settled: bool = False) -> tuple[int | None, How]:
+    def whose(
+        self, head: Head | None, host: str, settled: bool = False
+    ) -> tuple[int | None, How]:
         """
         The place that a request belongs to, and why: None is here, else a worker's id or the front
         desk.
 
+        :param head: None if it cannot be read (TLS), or if it is not HTTP.
         :param settled: the connection was balanced and cannot move any more, so that a new session
             begins here.
         """
@@ -76,7 +79,7 @@ class WorkerDesk:
                 return None, How.NEW
         how = route.how
         if how is How.NEW:
-            fresh = opens_session(worker.router.chain, head)
+            fresh = head is not None and opens_session(worker.router.chain, head)
             if (self.draining or (fresh and not settled)) and self._others():
                 return FRONT_DESK, how
             if self._insert is None and not fresh:
@@ -88,9 +91,9 @@ class WorkerDesk:
             return None, how
         return (route.worker if route.worker in worker.places else FRONT_DESK), how
 
-    def _remember(self, head: Head, how: How) -> None:
+    def _remember(self, head: Head | None, how: How) -> None:
         """This very request is served here, without anything added, until the cluster changes."""
-        if self._reusable and len(head.raw) <= MEMORABLE:
+        if head is not None and self._reusable and len(head.raw) <= MEMORABLE:
             memo = known(head, how)
             if memo is not None:
                 if len(self.known) >= MEMORY:
@@ -101,7 +104,7 @@ class WorkerDesk:
         """The pool or the table has changed, or the worker drains: decide everything anew."""
         self.known.clear()
 
-    def _decide(self, head: Head, host: str) -> Route | None:
+    def _decide(self, head: Head | None, host: str) -> Route | None:
         worker = self._worker
         decision = worker.router.decide(
             head, host, worker.pool, worker.table, time.monotonic(), self._rng

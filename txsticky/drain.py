@@ -53,6 +53,8 @@ class Drain:
         worker = self._worker
         self.final = self.final or final
         self._reactor.callLater(seconds, worker.leave, 0)
+        if not self.under_way:
+            worker.entrance.close(final)
         lasting = [c for c in list(worker.live) if not self._let_go(c)]
         if not self.under_way:
             self.under_way = True

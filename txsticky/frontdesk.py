@@ -50,9 +50,9 @@ def arrival_of(sock: socket.socket, handoff: Handoff) -> Arrival:
         handoff.host,
         handoff.listener,
         handoff.prefix,
-        hops=handoff.hops + 1,
+        hops=0 if handoff.fresh else handoff.hops + 1,
         secure=handoff.secure,
-        idle=not handoff.prefix,
+        idle=not handoff.prefix and not handoff.fresh,
         server_name=handoff.server_name,
-        proxied=True,
+        proxied=not handoff.fresh,
     )

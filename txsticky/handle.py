@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
@@ -67,6 +67,8 @@ class WorkerHandle:
         self.slot = slot
         self.generation = generation
         self.ready = False
+        #: Whether it has listening sockets, and whether it was told to accept on them.
+        self.listens = self.accepts = False
         self.topics: set[str] = set()
         #: What it counted by its last report, and when that came.
         self.counters: dict[str, Any] = {}
@@ -86,19 +88,24 @@ class WorkerHandle:
         """How the log calls it."""
         return f"worker {self.slot}"
 
-    def spawn(self, front_desk: int, boot: dict[str, Any]) -> None:
+    def spawn(
+        self, front_desk: int, boot: dict[str, Any], listeners: Sequence[tuple[int, int]] = ()
+    ) -> None:
         """
         Start the process.
 
         :param front_desk: the sending end of the primary's own mailbox.
         :param boot: what the worker has to know.
+        :param listeners: what it is to accept on: the number of the `--listen` and the descriptor
+            of each listening socket.
         """
+        sockets = [descriptor for _, descriptor in listeners]
         sending, self.reading_end = mailbox_pair()
         ours, theirs = channel_pair()
         try:
             self.process = self.system.spawn(
                 ["-m", "txsticky.boot", str(theirs.fileno()), " " * 16],
-                [theirs.fileno(), self.reading_end.fileno(), front_desk],
+                [theirs.fileno(), self.reading_end.fileno(), front_desk, *sockets],
                 {},
                 self._said,
                 self._exited,
@@ -117,8 +124,10 @@ class WorkerHandle:
             generation=self.generation,
             mailbox=self.reading_end.fileno(),
             front_desk=front_desk,
+            listeners=listeners,
             **boot,
         )
+        self.listens = bool(listeners)
 
     def _attach(self, sending: socket.socket, channel: socket.socket) -> None:
         self.box = MailboxTransport(
@@ -150,6 +159,8 @@ class WorkerHandle:
             "slot": self.slot,
             "generation": self.generation,
             "ready": self.ready,
+            "listens": self.listens,
+            "accepts": self.accepts,
             "pid": self.process.pid,
             "descriptors": descriptors[:4],
             "unsent": pack(unsent),
@@ -161,6 +172,7 @@ class WorkerHandle:
     def resume(self, state: dict[str, Any]) -> None:
         """Take up a worker that the program before had started (`state`)."""
         self.ready = state["ready"]
+        self.listens, self.accepts = state["listens"], state["accepts"]
         output, box, reading, channel = map(own, state["descriptors"])
         self.reading_end = socket.socket(fileno=reading)
         over = channel < 0

@@ -36,7 +36,9 @@ def state_of(cluster: Cluster) -> tuple[dict[str, Any], list[int]]:
     ]
     descriptors += leftovers
     descriptors += [fields["sock"] for fields in arrivals]
+    siblings = primary.listeners.siblings()
     descriptors += [descriptor for _, descriptor in listeners]
+    descriptors += [descriptor for _, _, descriptor in siblings]
     state = {
         "fleet": snapshot(cluster.supervisor.fleet),
         "secret": primary.secret.hex(),
@@ -51,6 +53,7 @@ def state_of(cluster: Cluster) -> tuple[dict[str, Any], list[int]]:
         "leftovers": leftovers,
         "arrivals": arrivals,
         "listeners": listeners,
+        "siblings": siblings,
     }
     return state, descriptors
 
@@ -73,6 +76,12 @@ def take_primary(cluster: Cluster, state: dict[str, Any]) -> Primary:
     return primary
 
 
+def take_siblings(primary: Primary, state: dict[str, Any]) -> None:
+    """Take up the listening sockets that no endpoint has opened."""
+    for slot, number, descriptor in state["siblings"]:
+        primary.listeners.add(slot, number, socket.socket(fileno=own(descriptor)))
+
+
 def take_fleet(state: dict[str, Any]) -> Fleet:
     """The fleet that has the workers already."""
     return restore(state["fleet"])
@@ -92,6 +101,7 @@ def take_workers(primary: Primary, state: dict[str, Any]) -> None:
             primary.end_soon(handle)
         if handle.ready:
             primary.supervisor.resume(handle.id)
+    primary.attend()
     for id, topic in state["topics"]:
         if id in primary.handles:
             handle = primary.handles[id]

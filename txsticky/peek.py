@@ -18,6 +18,8 @@ from typing import Literal, Protocol
 import attrs
 from twisted.logger import Logger
 
+from .config import DEFAULT_STICKY, Config
+from .core.forwarded import Trusted
 from .core.head import NEED_DATA, Head, Malformed, NeedData, parse_head
 from .core.proxyproto import ProxyHeader
 from .core.proxyproto import parse as parse_proxy
@@ -35,7 +37,7 @@ LINGER = 2.0
 @attrs.define(eq=False, slots=True)
 class Arrival:
     """
-    A connection in the primary's hands.
+    A connection that was accepted, and that nobody serves yet.
 
     :param sock: the connection.
     :param peer: the client's (host, port); the host is empty for a UNIX socket.
@@ -94,6 +96,26 @@ class Manners:
     parses: bool = True
     only_http: bool = True
     proxies: Callable[[str], bool] | None = None
+
+
+def manners_for(config: Config, needs_head: bool, http: bool | None) -> Manners:
+    """
+    What clients say first, by the configuration.
+
+    :param needs_head: whether a request's head can matter to where it goes (`Router.needs_head`).
+    :param http: whether the application speaks HTTP; None if that is not known yet.
+    """
+    manners = Manners()
+    # What is not HTTP has no session of Engine.IO: to wait for one, as the default would have it,
+    # is to keep a server that speaks first from speaking.
+    wanted = config.sticky != DEFAULT_STICKY and needs_head
+    manners.parses = not config.tls and (http is not False or wanted)
+    manners.waits = config.tls or manners.parses
+    manners.only_http = bool(http)
+    if config.proxy_protocol:
+        trusted = Trusted.parse(config.forwarded_allow_ips or "127.0.0.1,::1,unix")
+        manners.proxies = lambda host: host in trusted
+    return manners
 
 
 Verdict = Malformed | Literal[NeedData.NEED_DATA] | None

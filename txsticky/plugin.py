@@ -41,6 +41,7 @@ _PARAMETERS = (
         None,
         "Who gets what nothing pins: leastconn, roundrobin, random or random2 [leastconn]",
     ),
+    ("accept", None, "Who accepts connections: the primary, or the workers [primary]"),
     (
         "forwarded-allow-ips",
         None,

@@ -17,8 +17,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from .bus import bus_of
-from .config import DEFAULT_STICKY, Config
-from .core.forwarded import Trusted
+from .config import Config
 from .core.pool import Pool
 from .core.route import How, Refusal
 from .core.table import Table
@@ -26,8 +25,9 @@ from .core.wire import Handoff, Kind, decode_json, pack_handoff
 from .errors import MailboxFull
 from .frontdesk import FrontDesk
 from .handle import WorkerHandle
+from .listeners import Listeners
 from .mailbox import MailboxTransport, mailbox_pair
-from .peek import Arrival, Reception
+from .peek import Arrival, Reception, manners_for
 from .system import System
 
 log = Logger()
@@ -45,6 +45,8 @@ RETRY_AFTER = 1
 #: Seconds that a worker whose channel has ended has to end as well; it is leaving already if all is
 #: well.
 SILENT_GRACE = 2.0
+#: What an entrance has done that has not yet reported.
+_NOTHING = {"accepted": 0, "routes": [0] * len(How), "refusals": []}
 
 
 class Primary:
@@ -79,6 +81,7 @@ class Primary:
         self.http: bool | None = None
         self.interface = config.interface
         self.reception = Reception(system, config, self.place)
+        self.listeners = Listeners(self.reception, config.backlog)
         self.supervisor: Any = None
         self.on_ended: Callable[[int, str], None] = lambda code, reason: None
         #: Called when the first start is over and connections are routed.
@@ -102,16 +105,7 @@ class Primary:
         self._set_manners()
 
     def _set_manners(self) -> None:
-        config, manners = self.config, self.reception.manners
-        # What is not HTTP has no session of Engine.IO: to wait for one, as the default would have
-        # it, is to keep a server that speaks first from speaking.
-        wanted = config.sticky != DEFAULT_STICKY and self.router.needs_head
-        manners.parses = not config.tls and (self.http is not False or wanted)
-        manners.waits = config.tls or manners.parses
-        manners.only_http = bool(self.http)
-        if config.proxy_protocol:
-            trusted = Trusted.parse(config.forwarded_allow_ips or "127.0.0.1,::1,unix")
-            manners.proxies = lambda host: host in trusted
+        self.reception.manners = manners_for(self.config, self.router.needs_head, self.http)
 
     # ---------------------------------------------------------------- routing
 
@@ -205,6 +199,7 @@ class Primary:
     def _begun(self) -> None:
         """Route from now on, with the workers that are ready."""
         self.beginning = False
+        self.attend()
         self._unpark()
         self.on_begun()
 
@@ -231,7 +226,7 @@ class Primary:
             "table_ttl": TABLE_TTL,
         }
         try:
-            handle.spawn(self.front_desk.fileno(), boot)
+            handle.spawn(self.front_desk.fileno(), boot, self.listeners.of(slot))
         except BaseException:
             self.pool.set_gone(id)
             raise
@@ -244,6 +239,7 @@ class Primary:
             self.pool.set_draining(id)
             self._tell_pool()
             handle.channel.send_json(Kind.DRAIN, seconds=seconds, final=final)
+            self.attend()
 
     def kill(self, id: int, hard: bool) -> None:
         """End a worker's process."""
@@ -256,6 +252,7 @@ class Primary:
         reasons = self._suspects.setdefault(id, set())
         (reasons.add if flag else reasons.discard)(why)
         self.pool.suspect(id, bool(reasons))
+        self.attend()
 
     def ended(self, code: int, reason: str) -> None:
         """Everything is over."""
@@ -305,6 +302,7 @@ class Primary:
             handle.channel.send(Kind.BIND, b"%d %b" % (owner, key))
         self.pool.set_ready(handle.id)
         self._tell_pool()
+        self.attend()
         self.supervisor.ready(handle.id)
         if not self.beginning:
             self._unpark()
@@ -323,11 +321,21 @@ class Primary:
 
     def _load(self, handle: WorkerHandle, fields: dict[str, Any]) -> None:
         self.pool.report(handle.id, fields["live"], fields["taken"], fields["lag"])
+        if "entrance" in fields:
+            self._count(fields["entrance"], handle.counters.get("entrance", _NOTHING))
         handle.counters, handle.reported = fields, self.system.clock()
         self.bus.settle(handle.id)
         self.supervisor.heartbeat(handle.id)
         if self._view_due is None:
             self._view_due = self.system.reactor.callLater(VIEW_INTERVAL, self._send_view)
+
+    def _count(self, now: dict[str, Any], before: dict[str, Any]) -> None:
+        """Count what a worker's entrance has done between two reports."""
+        self.listeners.accepted_by_workers += now["accepted"] - before["accepted"]
+        for how, count, counted in zip(How, now["routes"], before["routes"], strict=True):
+            self.routes[how] += count - counted
+        self.reception.refusals.update(dict(now["refusals"]))
+        self.reception.refusals.subtract(dict(before["refusals"]))
 
     def _bind(self, handle: WorkerHandle, key: bytes) -> None:
         """Every worker is told before the one that binds hears that they were."""
@@ -350,6 +358,11 @@ class Primary:
     def _send_view(self) -> None:
         self._view_due = None
         self._tell_pool()
+
+    def attend(self) -> None:
+        """Have the workers accept that can, once connections are routed."""
+        if not self.beginning:
+            self.listeners.attend(self.handles.values(), self.pool)
 
     def crowded(self, handle: WorkerHandle, flag: bool) -> None:
         """A worker's mailbox is full, or has room again."""
@@ -375,6 +388,7 @@ class Primary:
         self._suspects.pop(handle.id, None)
         self.bus.forget(handle.id)
         self._tell_pool()
+        self.attend()
 
     def exited(self, handle: WorkerHandle, status: int) -> None:
         """A worker's process has ended: what it had not taken in hand goes to others."""

@@ -33,6 +33,7 @@ from .core.wire import Handoff, Kind, Peer, decode_json, pack_handoff, unpack
 from .descriptor import adopt, begin, open_socket
 from .desk import WorkerDesk
 from .drain import Drain
+from .entrance import Entrance
 from .errors import MailboxFull, TxstickyError, WireError
 from .gate import Gate
 from .gated import GatedServer, GatedUNIXServer
@@ -91,6 +92,7 @@ class Worker:
         self.mailbox = MailboxTransport(
             socket.socket(fileno=boot["mailbox"]), reactor, self, short=self._make_room
         )
+        self.entrance = Entrance(self, reactor, boot["listeners"], self._make_room)
         self.places: dict[int, MailboxTransport] = {}
         self._add_place(FRONT_DESK, boot["front_desk"])
         self.channel: Channel
@@ -285,6 +287,9 @@ class Worker:
         elif kind is Kind.DRAIN:
             fields = decode_json(body)
             self.drain(fields["seconds"], fields["final"])
+        elif kind is Kind.ACCEPT:
+            if not self.desk.draining:
+                self.entrance.open()
         elif kind is Kind.GO:
             self._drain.withdrawn()
         elif kind is Kind.ROTATE:
@@ -343,6 +348,7 @@ class Worker:
             requests=self.requests,
             adopted=self.adopted,
             given=self.given,
+            **self.entrance.report(),
         )
 
     def _beat(self) -> None:
@@ -385,6 +391,7 @@ class Worker:
             return
         self._exiting = True
         self.mailbox.stopReading()
+        self.entrance.leave()
         stopping = maybeDeferred(self.serving.stop)
         stopping.addErrback(
             lambda failure: log.failure("The application did not stop cleanly.", failure)

@@ -103,19 +103,19 @@ def _primary(state: ClusterState) -> Iterator[Metric]:
     yield Metric(
         "txsticky_connections_waiting",
         "gauge",
-        "Connections in the primary that wait for their first request, or for a worker.",
+        "Connections that wait for their first request, or for a worker.",
         _by("what", (("request", primary.waiting), ("worker", primary.parked))),
     )
     yield Metric(
         "txsticky_routes_total",
         "counter",
-        "Connections placed by the primary, by what decided.",
+        "Connections placed, by what decided.",
         _by("how", primary.routes.items()),
     )
     yield Metric(
         "txsticky_refusals_total",
         "counter",
-        "Requests refused by the primary, by status code.",
+        "Connections refused, by status code.",
         _by("status", (dict.fromkeys(REFUSALS, 0) | primary.refusals).items()),
     )
     yield _one("txsticky_bound_keys", "gauge", "Keys that the application bound.", primary.bound)

@@ -59,6 +59,7 @@ class WorkerState:
     :param requests: answered so far.
     :param rate: requests in a second, lately.
     :param handoffs: connections taken in hand so far.
+    :param accepted: connections that it accepted itself so far.
     :param given: connections given away so far: to the worker whose request came, or back.
     :param lag: how late its event loop ran, in seconds.
     :param memory: its resident set in bytes; None if it cannot be known.
@@ -77,6 +78,7 @@ class WorkerState:
     requests: int
     rate: float
     handoffs: int
+    accepted: int
     given: int
     lag: float
     memory: int | None
@@ -116,8 +118,8 @@ class PrimaryState:
     :param load: the share of one processor that it used lately, likewise.
     :param descriptors: how many it has open, likewise.
     :param descriptor_limit: how many it may have.
-    :param accepted: connections, ever.
-    :param waiting: connections whose first request is not complete.
+    :param accepted: connections, ever, whoever accepted them.
+    :param waiting: connections whose first request is not complete, in workers as well.
     :param parked: connections that wait for a worker to be ready.
     :param routes: connections placed so far, by `core.route.How`.
     :param refusals: responses of its own so far, by status code.
@@ -256,7 +258,8 @@ def _primary(cluster: Managed, history: History) -> PrimaryState:
         descriptors=open_descriptors(),
         descriptor_limit=descriptor_limit(),
         accepted=cluster.accepted,
-        waiting=primary.reception.waiting,
+        waiting=primary.reception.waiting
+        + sum(_at_entrance(handle, "waiting") for handle in primary.handles.values()),
         parked=primary.parked,
         routes={how.name: count for how, count in primary.routes.items()},
         refusals=dict(sorted(primary.reception.refusals.items())),
@@ -268,6 +271,10 @@ def _primary(cluster: Managed, history: History) -> PrimaryState:
             "not relayed": bus.relay.lost if bus.relay is not None else 0,
         },
     )
+
+
+def _at_entrance(handle: WorkerHandle, counter: str) -> int:
+    return int(handle.counters.get("entrance", {}).get(counter, 0))
 
 
 def _worker(handle: WorkerHandle, pool: Pool, history: History, clock: float) -> WorkerState:
@@ -286,6 +293,7 @@ def _worker(handle: WorkerHandle, pool: Pool, history: History, clock: float) ->
         requests=counters.get("requests", 0),
         rate=pace.requests,
         handoffs=counters.get("adopted", 0),
+        accepted=_at_entrance(handle, "accepted"),
         given=counters.get("given", 0),
         lag=counters.get("lag", 0.0),
         memory=pace.usage.memory if pace.usage else None,

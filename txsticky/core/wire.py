@@ -23,6 +23,7 @@ _HANDOFF: Final = 1
 _PEER: Final = 2
 _SECURE: Final = 1
 _RESERVED: Final = 2
+_FRESH: Final = 4
 # type, family, flags, hops, how, listener, ports of peer and host, lengths of peer, host, server
 # name, prefix
 _HEADER: Final = struct.Struct("!BBBBBHHHBBBI")
@@ -44,6 +45,8 @@ class Handoff:
     :param reserved: the pool counted this hand-off as sent, so the worker has to count it as taken.
     :param prefix: the bytes of the stream that were read already, exactly.
     :param server_name: the TLS server name (RFC 6066, section 3), or empty.
+    :param fresh: nothing in the prefix was dealt with, not even a PROXY header: the connection is
+        to be received as if it had just been accepted.
     """
 
     family: int
@@ -56,7 +59,7 @@ class Handoff:
     reserved: bool = False
     prefix: bytes = b""
     server_name: str = ""
-
+    fresh: bool = False
 
     def moved(self, prefix: bytes, served: bool, how: int) -> Handoff:
         """
@@ -93,6 +96,8 @@ def pack_handoff(handoff: Handoff) -> bytes:
     peer, peer_port = handoff.peer
     host, host_port = handoff.host
     flags = (_SECURE if handoff.secure else 0) | (_RESERVED if handoff.reserved else 0)
+    if handoff.fresh:
+        flags |= _FRESH
     try:
         names = peer.encode(), host.encode(), handoff.server_name.encode()
         # fmt: off
@@ -149,6 +154,7 @@ def _unpack_handoff(message: bytes) -> Handoff:
             bool(flags & _RESERVED),
             message[name_end:],
             message[host_end:name_end].decode(),
+            bool(flags & _FRESH),
         )
     except (struct.error, UnicodeDecodeError) as error:
         raise WireError(why=f"a hand-off of {len(message)} bytes is damaged ({error})") from None
@@ -178,6 +184,7 @@ class Kind(enum.IntEnum):
     MESSAGE = 16  # primary -> worker: a bus message
     RETIRE = 17  # worker -> primary: it has served its share, replace it
     LOST = 18  # primary -> worker: so many messages of a topic did not reach it
+    ACCEPT = 19  # primary -> worker: accept on your own sockets
 
 
 #: The longest topic of the bus, in bytes.

@@ -1,0 +1,377 @@
+"""The entrance: a worker that accepts itself keeps what is its own, and gives the rest away."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+from unittest import mock
+
+from twisted.internet.protocol import Protocol
+
+from tests.shells import ended, is_open, no_descriptors_left, received
+from tests.test_worker import OK, WorkerCase, get
+from txsticky.acceptor import RESPITE
+from txsticky.core.route import How
+from txsticky.core.wire import Handoff, Kind, encode
+from txsticky.frontdesk import arrival_of
+from txsticky.peek import Arrival
+from txsticky.worker import FRONT_DESK, HEARTBEAT
+
+PROXY = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 80\r\n"
+
+
+class EntranceCase(WorkerCase):
+    """Worker 2 of three, with a listening socket of its own."""
+
+    def listeners(self) -> list[tuple[int, int]]:
+        self.listener = self.listening()
+        self.address = self.listener.getsockname()
+        return [(5, os.dup(self.listener.fileno()))]
+
+    def end(self) -> None:
+        """Close the entrance as well."""
+        for acceptor in self.worker.entrance.acceptors:
+            acceptor.close()
+        self.worker.entrance.leave()
+        super().end()
+
+    def open(self) -> None:
+        """Start the worker, and have it accept."""
+        self.begin()
+        self.say(Kind.ACCEPT)
+
+    def client(self, data: bytes = b"") -> socket.socket:
+        """Connect, and send something."""
+        client = self.owned(socket.create_connection(self.address))
+        client.settimeout(10)
+        client.sendall(data)
+        return client  # type: ignore[no-any-return]
+
+    def answer(self, client: socket.socket) -> bytes:
+        """Wait for what a client gets."""
+        got: list[bytes | None] = []
+        self.until(lambda: got.append(received(client)) or got[-1])
+        return got[-1] or b""
+
+    def given(self, place: int, number: int = 1) -> Handoff:
+        """Wait until so many are given to a place; returns the last."""
+        self.until(lambda: len(self.boxes[place].read()) >= number)
+        return self.boxes[place].read()[-1]
+
+    def count(self) -> dict[str, Any]:
+        """What is reported of the entrance."""
+        entrance = self.load()["entrance"]
+        routes = dict(zip((how.name for how in How), entrance["routes"], strict=True))
+        return {**entrance, "routes": {name: count for name, count in routes.items() if count}}
+
+
+class OpenTests(EntranceCase):
+    """When it accepts."""
+
+    def test_not_before(self) -> None:
+        """Not before the primary says so."""
+        self.begin()
+        client = self.client(get())
+        self.reactor.settle()
+        self.assertIsNone(received(client))
+        self.say(Kind.ACCEPT)
+        self.assertEqual(self.answer(client), OK)
+
+    def test_not_while_leaving(self) -> None:
+        """And not when it is leaving already."""
+        self.begin()
+        self.drain()
+        self.say(Kind.ACCEPT)
+        self.client(get())
+        self.reactor.settle()
+        self.assertEqual(self.worker.live, set())
+
+    def test_not_inherited(self) -> None:
+        """What the application starts does not inherit the socket."""
+        (acceptor,) = self.worker.entrance.acceptors
+        self.assertFalse(os.get_inheritable(acceptor.fileno()))
+
+
+class PlaceTests(EntranceCase):
+    """Whose a connection is."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.open()
+
+    def test_served_here(self) -> None:
+        """What nothing pins is served here, from its first byte on."""
+        client = self.client(get("/a"))
+        self.assertEqual(self.answer(client), OK)
+        self.assertEqual(self.serving.protocols[0].got, [get("/a")])
+        peer = self.serving.protocols[0].transport.getPeer()
+        self.assertEqual((peer.host, peer.port), client.getsockname())
+        (connection,) = self.worker.live
+        self.assertEqual(connection.handoff.listener, 5)
+        count = self.count()
+        self.assertEqual((count["accepted"], count["waiting"]), (1, 0))
+        self.assertEqual((count["routes"], count["refusals"]), ({"NEW": 1}, []))
+        self.assertEqual(self.load()["taken"], 0)
+
+    def test_new_session(self) -> None:
+        """So is a session that begins."""
+        self.assertEqual(self.answer(self.client(get("/?EIO=4"))), OK)
+
+    def test_ours(self) -> None:
+        """What is pinned here is served here."""
+        self.assertEqual(self.answer(self.client(get(f"/?sid={self.tag(2)}"))), OK)
+        self.assertEqual(self.count()["routes"], {"TAG": 1})
+
+    def test_anothers(self) -> None:
+        """What is pinned to another worker goes straight into its mailbox."""
+        request = get(f"/?sid={self.tag(3)}") + b"and more"
+        client = self.client(request)
+        handoff = self.given(3)
+        self.assertEqual((handoff.prefix, handoff.peer), (request, client.getsockname()))
+        self.assertEqual((handoff.how, handoff.listener, handoff.hops), (How.TAG, 5, 1))
+        self.assertEqual((handoff.reserved, handoff.fresh), (False, False))
+        self.boxes[3].got[0][0].send(b"there")
+        self.assertEqual(self.answer(client), b"there")
+        self.assertEqual((self.worker.live, self.serving.protocols), (set(), []))
+        self.assertEqual((self.count()["routes"], self.load()["given"]), ({"TAG": 1}, 1))
+
+    def test_no_copy_stays(self) -> None:
+        """Nothing of it stays open here."""
+        self.client(get(f"/?sid={self.tag(3)}"))
+        self.given(3)
+        self.boxes[3].got[0][0].close()
+        self.assertFalse(is_open(self.boxes[3].got[0][0].fileno()))
+
+    def test_stranger(self) -> None:
+        """If the other's mailbox is not known here the front desk gets it, and counts it."""
+        self.worker.places.pop(3).loseConnection()
+        self.client(get(f"/?sid={self.tag(3)}"))
+        self.given(FRONT_DESK)
+        self.assertEqual(self.count()["routes"], {})
+
+    def test_bound_meanwhile(self) -> None:
+        """A binding that is in the channel by then is known."""
+        self.reactor.removeReader(self.worker.channel)
+        self.primary.sendall(encode(Kind.BIND, b"3 key"))
+        self.client(get("/?sid=key"))
+        self.assertEqual(self.given(3).how, How.HIT)
+
+    def test_slow_head(self) -> None:
+        """A head may come in pieces."""
+        client = self.client()
+        for byte in get(f"/?sid={self.tag(3)}"):
+            client.send(bytes([byte]))
+            self.reactor.settle()
+        self.assertEqual(self.given(3).prefix, get(f"/?sid={self.tag(3)}"))
+
+    def test_waiting(self) -> None:
+        """As long as it does not come, the connection is counted as waiting."""
+        self.client(b"GET /")
+        self.until(lambda: self.worker.entrance.reception.waiting)
+        self.assertEqual(self.count()["waiting"], 1)
+
+    def test_refused(self) -> None:
+        """What makes no sense is refused as by the primary, and counted."""
+        client = self.client(b"nonsense\r\n")
+        self.assertTrue(self.answer(client).startswith(b"HTTP/1.1 400 "))
+        self.assertEqual(self.count()["refusals"], [[400, 1]])
+
+    def test_too_late(self) -> None:
+        """A head that does not come in time is refused, too."""
+        client = self.client(b"GET /")
+        self.until(lambda: self.worker.entrance.reception.waiting)
+        self.reactor.advance(self.config.head_timeout)
+        self.assertTrue(self.answer(client).startswith(b"HTTP/1.1 408 "))
+
+    def test_application_fails(self) -> None:
+        """A connection over which the application fails is closed; the next one is served."""
+        real = self.serving.factory.buildProtocol
+        self.serving.factory.buildProtocol = mock.Mock(side_effect=[ZeroDivisionError, real(None)])
+        bad = self.client(get())
+        self.until(lambda: ended(bad))
+        self.assertEqual(self.answer(self.client(get())), OK)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class OtherTests(EntranceCase):
+    """What is not HTTP."""
+
+    def test_speaks_first(self) -> None:
+        """A server that speaks first need not wait for its client."""
+
+        class Greeter(Protocol):
+            def connectionMade(self) -> None:
+                self.transport.write(b"hello")
+
+        self.serving.http = False
+        self.serving.factory.buildProtocol = lambda address: Greeter()
+        self.open()
+        self.assertEqual(self.answer(self.client()), b"hello")
+
+
+class AddressTests(EntranceCase):
+    """Keys that are addresses."""
+
+    options = {"sticky": "ip"}
+
+    def test_by_address(self) -> None:
+        """Every worker says the same of an address: it is served where it belongs."""
+        self.open()
+        place, how = self.worker.desk.whose(None, "127.0.0.1")
+        client = self.client(get())
+        if place is None:
+            self.assertEqual(self.answer(client), OK)
+        else:
+            self.assertEqual(self.given(place).how, how)
+
+
+class ProxyTests(EntranceCase):
+    """The PROXY protocol."""
+
+    options = {"proxy_protocol": True}
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.open()
+
+    def given_back(self) -> Arrival:
+        """Wait until a connection is given back; returns it as the primary gets it."""
+        handoff = self.given(FRONT_DESK)
+        return arrival_of(self.boxes[FRONT_DESK].got[0][0], handoff)
+
+    def test_named(self) -> None:
+        """The header names the client, and is not the application's."""
+        self.assertEqual(self.answer(self.client(PROXY + get())), OK)
+        protocol = self.serving.protocols[0]
+        self.assertEqual((protocol.got, protocol.transport.getPeer().port), ([get()], 4711))
+
+    def test_given(self) -> None:
+        """Another worker gets the connection with the name, and without the header."""
+        self.client(PROXY + get(f"/?sid={self.tag(3)}"))
+        handoff = self.given(3)
+        self.assertEqual(handoff.peer, ("203.0.113.9", 4711))
+        self.assertTrue(handoff.prefix.startswith(b"GET "))
+
+    def test_half_a_header(self) -> None:
+        """Given back before the header is complete, it is received as a new one."""
+        self.client(PROXY[:9])
+        self.until(lambda: self.worker.entrance.reception.waiting)
+        self.drain()
+        arrival = self.given_back()
+        self.assertEqual((arrival.data, arrival.proxied, arrival.hops), (PROXY[:9], False, 0))
+
+    def test_half_a_head(self) -> None:
+        """Behind the header, it is received as one whose header was read."""
+        self.client(PROXY + b"GET /")
+        self.until(lambda: self.worker.entrance.reception.waiting)
+        self.drain()
+        arrival = self.given_back()
+        self.assertEqual((arrival.data, arrival.proxied), (b"GET /", True))
+        self.assertEqual(arrival.peer, ("203.0.113.9", 4711))
+
+
+class LeaveTests(EntranceCase):
+    """The end."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.open()
+
+    def closed(self) -> bool:
+        """Whether nobody accepts any more."""
+        return [acceptor.fileno() for acceptor in self.worker.entrance.acceptors] == [-1]
+
+    def test_draining(self) -> None:
+        """When it drains it accepts no more; who comes then waits for whoever accepts next."""
+        self.drain()
+        self.assertTrue(self.closed())
+        client = self.client(get())
+        self.reactor.settle()
+        self.assertIsNone(received(client))
+        self.listener.accept()[0].close()
+
+    def test_half_a_head(self) -> None:
+        """Who has not said what he wants goes to the front desk, with what he said."""
+        half, silent = self.client(b"GET / HT"), self.client()
+        self.until(lambda: self.worker.entrance.reception.waiting == 2)
+        self.drain()
+        self.given(FRONT_DESK, 2)
+        arrivals = [arrival_of(sock, handoff) for sock, handoff in self.boxes[FRONT_DESK].got]
+        found = {arrival.peer: arrival for arrival in arrivals}
+        self.assertEqual(found[half.getsockname()].data, b"GET / HT")
+        self.assertEqual(found[silent.getsockname()].data, b"")
+        self.assertEqual({(a.idle, a.hops) for a in arrivals}, {(False, 0)})
+        self.assertEqual(self.worker.entrance.reception.waiting, 0)
+
+    def test_final(self) -> None:
+        """When the cluster stops, who is there already is served; then the socket is closed."""
+        self.reactor.removeReader(self.worker.entrance.acceptors[0])
+        self.serving.waits = True
+        client = self.client(get())
+        self.drain(final=True)
+        self.assertTrue(self.closed())
+        self.serving.protocols[0].transport.write(OK)
+        self.assertEqual(self.answer(client), OK)
+        self.until(lambda: ended(client))
+
+    def test_final_half_a_head(self) -> None:
+        """Whose head is complete before the worker goes is served as well."""
+        self.serving.waits = True
+        stays = self.client(get())
+        half = self.client(b"GET / HT")
+        self.until(lambda: self.worker.live and self.worker.entrance.reception.waiting)
+        self.drain(final=True)
+        self.serving.waits = False
+        half.send(b"TP/1.1\r\nHost: a\r\n\r\n")
+        self.assertEqual(self.answer(half), OK)
+        self.until(lambda: ended(half))
+        self.serving.protocols[0].transport.write(OK)
+        self.assertEqual(self.answer(stays), OK)
+
+    def test_gone(self) -> None:
+        """Who has said nothing when it goes is closed."""
+        silent = self.client()
+        self.until(lambda: self.worker.entrance.reception.waiting)
+        self.drain(final=True)
+        self.assertFalse(self.reactor.running)
+        self.until(lambda: ended(silent))
+
+    def test_primary_dies(self) -> None:
+        """When the primary has died, it serves who is there, and leaves with the socket closed."""
+        self.patch(os, "dup2", mock.Mock())
+        self.reactor.removeReader(self.worker.entrance.acceptors[0])
+        client = self.client(get())
+        self.boxes[FRONT_DESK].close()
+        self.primary.close()
+        self.assertEqual(self.answer(client), OK)
+        self.assertTrue(self.closed())
+        self.until(lambda: ended(client))
+        self.beat(2 * HEARTBEAT)
+        self.assertFalse(self.reactor.running)
+
+
+class PressureTests(EntranceCase):
+    """Short of descriptors."""
+
+    def test_room(self) -> None:
+        """Idle connections make room, and then accepting goes on."""
+        self.open()
+        clients = [self.client(get()) for _ in range(3)]
+        for client in clients:
+            self.assertEqual(self.answer(client), OK)
+        late = self.client(get())
+        with no_descriptors_left():
+            self.reactor.turn()
+            self.until(lambda: any(ended(client) for client in clients))
+        self.reactor.advance(RESPITE)
+        self.assertEqual(self.answer(late), OK)
+
+
+class NoneTests(WorkerCase):
+    """A worker without sockets."""
+
+    def test_report(self) -> None:
+        """It reports nothing of an entrance."""
+        self.begin()
+        self.assertNotIn("entrance", self.load())

@@ -1,0 +1,145 @@
+"""
+The entrance: where a worker accepts connections itself, with ``--accept workers``.
+
+It reads heads and refuses as the primary does, with the same code.  Then the desk is asked, as at
+every later request: what is this worker's is served here and has never left the process; what is
+another's goes into that one's mailbox.  A connection that nothing pins stays where the kernel put
+it.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from .acceptor import Acceptor
+from .core.route import How
+from .core.wire import Handoff
+from .descriptor import open_socket
+from .desk import FRONT_DESK
+from .peek import Arrival, Reception, manners_for
+from .system import System
+from .upgrade import own
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+#: Connections accepted in one turn of the reactor. Each may be a request that is served within it,
+#: and those that are open want their turn.
+BATCH = 16
+
+
+class _Reception(Reception):
+    """
+    A reception in a process that serves as well.
+
+    :param short: called when descriptors are short.
+    """
+
+    def __init__(self, short: Callable[[], None], *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._short = short
+
+    def free_descriptors(self) -> None:
+        """Give up connections that wait here, and have idle ones closed."""
+        super().free_descriptors()
+        self._short()
+
+
+class Entrance:
+    """
+    What a worker accepts on.
+
+    :param worker: whose entrance it is.
+    :param reactor: the reactor that serves.
+    :param listeners: the number of its `--listen` and the descriptor, for each listening socket;
+        owned from here on. There may be none.
+    :param short: called when descriptors are short.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        reactor: Any,
+        listeners: Iterable[tuple[int, int]],
+        short: Callable[[], None],
+    ) -> None:
+        self.routes: dict[How, int] = dict.fromkeys(How, 0)
+        self._worker = worker
+        self._open = False
+        system = System(reactor, reactor.seconds)
+        self.reception = _Reception(short, system, worker.config, self._place)
+        self.acceptors = [
+            Acceptor(socket.socket(fileno=own(descriptor)), number, self.reception, BATCH)
+            for number, descriptor in listeners
+        ]
+
+    def open(self) -> None:
+        """Begin to accept."""
+        worker, self._open = self._worker, True
+        needs_head, http = worker.router.needs_head, worker.serving.http
+        self.reception.manners = manners_for(worker.config, needs_head, http)
+        for acceptor in self.acceptors:
+            acceptor.start()
+
+    def close(self, final: bool) -> None:
+        """
+        Accept no more: the worker is leaving.
+
+        :param final: the whole cluster stops. Who is there already is served, and so is who is
+            about to say what he wants; else all of them are for others.
+        """
+        for acceptor in self.acceptors:
+            if final and self._open:
+                acceptor.accept_all()
+            acceptor.close()
+        self._open = False
+        if not final:
+            for arrival in self.reception.take_waiting():
+                self._give(arrival, FRONT_DESK, How.NEW, fresh=not arrival.proxied)
+
+    def leave(self) -> None:
+        """The worker ends: whoever has not said what he wants by now is let go."""
+        self.reception.close()
+
+    def report(self) -> dict[str, Any]:
+        """What was done here so far, as JSON values; nothing if there is no socket."""
+        if not self.acceptors:
+            return {}
+        done = {
+            "accepted": sum(acceptor.accepted for acceptor in self.acceptors),
+            "waiting": self.reception.waiting,
+            "routes": [self.routes[how] for how in How],
+            "refusals": list(self.reception.refusals.items()),
+        }
+        return {"entrance": done}
+
+    def _place(self, arrival: Arrival) -> None:
+        """Serve a connection here, or give it to whom its first request belongs."""
+        worker = self._worker
+        place, how = worker.desk.whose(arrival.head, arrival.peer[0], settled=True)
+        if place != FRONT_DESK:  # where it is counted
+            self.routes[how] += 1
+        if place is not None:
+            self._give(arrival, place, how)
+            return
+        family = arrival.sock.family
+        handoff = Handoff(
+            family, arrival.peer, arrival.host, arrival.listener, how=how, prefix=arrival.data
+        )
+        worker.adopt(open_socket(arrival.sock.detach(), family), handoff)
+
+    def _give(self, arrival: Arrival, place: int, how: How, fresh: bool = False) -> None:
+        family = arrival.sock.family
+        handoff = Handoff(
+            family,
+            arrival.peer,
+            arrival.host,
+            arrival.listener,
+            hops=1,
+            how=how,
+            prefix=arrival.data,
+            fresh=fresh,
+        )
+        self._worker.give(open_socket(arrival.sock.detach(), family), place, handoff)

@@ -1,0 +1,188 @@
+"""
+The listening sockets, and who accepts on each.
+
+With ``--accept workers`` each slot has a socket of its own for each TCP endpoint, and the kernel
+spreads the connections over them (socket(7), SO_REUSEPORT).  A worker of the slot accepts there;
+the primary does whenever none can.  No socket is closed as long as the cluster lives: the kernel
+would reset what waits in its queue.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from .acceptor import Acceptor
+from .core.pool import Pool, State
+from .core.wire import Kind
+from .peek import Reception
+
+if TYPE_CHECKING:
+    from .handle import WorkerHandle
+
+log = Logger()
+
+#: The slot of the sockets that are no worker's (slots of workers begin at 1).
+NOBODYS = 0
+#: The slot of the first socket of a shared address: it is there as long as the cluster.
+FIRST = 1
+
+
+class Listeners:
+    """
+    All listening sockets of a cluster.
+
+    :param reception: gets the connections that the primary accepts.
+    :param backlog: how many connections may wait at each socket.
+    """
+
+    def __init__(self, reception: Reception, backlog: int) -> None:
+        self._reception = reception
+        self._backlog = backlog
+        self._acceptors: dict[tuple[int, int], Acceptor] = {}
+        #: The slots with a worker that accepts.
+        self._attended: set[int] = set()
+        self._open = False
+        self._waits = False
+        self._accepted = 0
+        self.accepted_by_workers = 0
+
+    @property
+    def acceptors(self) -> list[Acceptor]:
+        """One for each socket."""
+        return list(self._acceptors.values())
+
+    @property
+    def accepted(self) -> int:
+        """How many connections were accepted, whoever did it."""
+        here = sum(acceptor.accepted for acceptor in self.acceptors)
+        return self._accepted + here + self.accepted_by_workers
+
+    # --------------------------------------------------------------- sockets
+
+    def open(self, number: int, sock: socket.socket, shared: bool) -> None:
+        """
+        Take in what an endpoint has opened.
+
+        :param number: which `--listen` it is.
+        :param shared: whether the workers accept as well. The endpoint bound its address for itself
+            alone, so that one that is in use is an error; only from here on others may share it.
+        """
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self.add(FIRST if shared else NOBODYS, number, sock)
+
+    def add(self, slot: int, number: int, sock: socket.socket) -> None:
+        """Take in a socket of a slot."""
+        sock.listen(self._backlog)
+        acceptor = self._acceptors[slot, number] = Acceptor(sock, number, self._reception)
+        if self._waits:
+            acceptor.defer(True)
+        if self._open and slot not in self._attended:
+            acceptor.start()
+
+    def of(self, slot: int) -> list[tuple[int, int]]:
+        """
+        The sockets for a worker of a slot; those that are missing are made.
+
+        :returns: for each, the number of its `--listen` and its descriptor, which stays ours.
+        """
+        for of_slot, number in list(self._acceptors):
+            if of_slot == FIRST and (slot, number) not in self._acceptors:
+                self._add_sibling(slot, number)
+        return [
+            (number, acceptor.fileno())
+            for (of_slot, number), acceptor in self._acceptors.items()
+            if of_slot == slot
+        ]
+
+    def _add_sibling(self, slot: int, number: int) -> None:
+        try:
+            self.add(slot, number, sibling(self._acceptors[FIRST, number].sock))
+        except OSError as error:
+            # The worker gets what the others give to it.
+            log.warn("Worker {slot} cannot accept itself: {error}.", slot=slot, error=error)
+
+    def siblings(self) -> list[tuple[int, int, int]]:
+        """The sockets that no endpoint has opened: slot, number and descriptor."""
+        return [
+            (slot, number, acceptor.fileno())
+            for (slot, number), acceptor in self._acceptors.items()
+            if slot > FIRST
+        ]
+
+    # ------------------------------------------------------------- accepting
+
+    def defer(self, waits: bool) -> None:
+        """Accept connections only when they bring bytes, or again at once."""
+        self._waits = waits
+        for acceptor in self.acceptors:
+            acceptor.defer(waits)
+
+    def start(self) -> None:
+        """Begin to accept, where no worker does."""
+        self._open = True
+        for (slot, _), acceptor in self._acceptors.items():
+            if slot not in self._attended:
+                acceptor.start()
+
+    def attend(self, handles: Iterable[WorkerHandle], pool: Pool) -> None:
+        """
+        Have the workers accept that are ready. The primary accepts for the others, and beside those
+        that are suspect.
+        """
+        slots = set()
+        for handle in handles:
+            member = pool.get(handle.id)
+            if member is None or member.state is not State.READY or not handle.listens:
+                continue
+            if not handle.accepts:
+                handle.accepts = True
+                handle.channel.send(Kind.ACCEPT)
+            if not member.suspect:
+                slots.add(handle.slot)
+        before, self._attended = self._attended, slots
+        if not self._open:
+            return
+        for (slot, _), acceptor in self._acceptors.items():
+            if slot in slots and slot not in before:
+                acceptor.stop()
+            elif slot in before and slot not in slots:
+                acceptor.start()
+
+    def accept_all(self) -> None:
+        """Accept everybody who is there already."""
+        for acceptor in self.acceptors:
+            acceptor.accept_all()
+
+    def close(self) -> None:
+        """Close every socket."""
+        self._open = False
+        self._accepted = self.accepted - self.accepted_by_workers
+        for acceptor in self.acceptors:
+            acceptor.close()
+        self._acceptors.clear()
+
+
+def sibling(first: socket.socket) -> socket.socket:
+    """
+    Make a further socket with the address of one that is bound.
+
+    :raises OSError: the system does not let it be shared.
+    """
+    sock = socket.socket(first.family, socket.SOCK_STREAM)
+    try:
+        if first.family == socket.AF_INET6:
+            only = first.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        # SO_REUSEADDR is for the connections that were accepted before the address was shared.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(first.getsockname())
+    except BaseException:
+        sock.close()
+        raise
+    return sock
