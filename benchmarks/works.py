@@ -89,13 +89,13 @@ def _http(mode: str, connections: int = 16) -> Callable[[Running], Callable[[], 
     return prepare
 
 
-def _plain_http(server: Running) -> Callable[[], Figures]:
-    """Keep-alive requests to an application that mints no sessions."""
+def _plain_http(server: Running, mode: str = "keep") -> Callable[[], Figures]:
+    """Requests without a session, on connections that are kept or, with `close`, on one each."""
     tickets = [clients.Ticket("/hello")]
 
     def measure() -> Figures:
         before = server.cpu()
-        counted = clients.load(server.port, tickets, "keep", 0.7, 16)
+        counted = clients.load(server.port, tickets, mode, 0.7, 16)
         return {
             "requests/s": counted.requests / counted.seconds,
             **per_request(server, counted.requests, before),
@@ -103,6 +103,10 @@ def _plain_http(server: Running) -> Callable[[], Figures]:
 
     measure()
     return measure
+
+
+def _short_http(server: Running) -> Callable[[], Figures]:
+    return _plain_http(server, "close")
 
 
 def _upload(size: int) -> Callable[[Running], Callable[[], Figures]]:
@@ -230,6 +234,9 @@ def _polling(server: Running, seconds: float = 1.0) -> Callable[[], Figures]:
     return measure
 
 
+_ENTRANCES = _starter(
+    "txsticky, --accept workers", contenders.txsticky, options=("--accept", "workers")
+)
 _FRONTS = (contenders.haproxy, contenders.nginx, contenders.socketio_sticky)
 _SITE = (contenders.txsticky, *_FRONTS)
 _WEBSOCKET = (
@@ -284,15 +291,23 @@ WORKS = (
     Work(
         "short",
         "Short connections, each with a session id",
-        (*_SITE, contenders.reuseport),
+        (contenders.txsticky, _ENTRANCES, *_FRONTS, contenders.reuseport),
         _http("close"),
         ("requests/s", True),
         "ahead of nginx",
     ),
     Work(
+        "entrances",
+        "Short connections without a session: who accepts",
+        (contenders.txsticky, _ENTRANCES, contenders.reuseport),
+        _short_http,
+        ("total CPU us", False),
+        "no CPU in front with --accept workers, and hardly more in all than plain Twisted",
+    ),
+    Work(
         "keep-alive",
         "Keep-alive, a session on each connection",
-        (*_SITE, contenders.reuseport),
+        (contenders.txsticky, _ENTRANCES, *_FRONTS, contenders.reuseport),
         _http("keep"),
         ("requests/s", True),
         "1.5 x HAProxy and nginx, 5 x @socket.io/sticky; no CPU in front",
