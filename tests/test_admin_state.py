@@ -69,7 +69,7 @@ class StateTests(WatchedCase):
         """What a worker accepted itself is told, and who waits there counts as waiting."""
         self.start()
         entrance = {"accepted": 7, "waiting": 2, "routes": [0, 0, 0, 5, 0], "refusals": []}
-        self.report(1, entrance=entrance)
+        self.report(1, entrance={**entrance, "short": False})
         state = self.look()
         self.assertEqual([worker.accepted for worker in state.workers], [7, 0])
         self.assertEqual((state.primary.waiting, state.primary.routes["NEW"]), (2, 5))

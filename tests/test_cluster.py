@@ -255,6 +255,16 @@ class EntranceTests(ClusterCase):
         (sock,) = self.sockets(self.workers[1])
         self.assertEqual(os.fstat(sock.fileno()).st_ino, inode)
 
+    def test_last_ones(self) -> None:
+        """Its sockets stay open for as long as a worker accepts on them."""
+        self.start(accept="workers")
+        (sock,) = self.sockets(self.workers[0])
+        address = self.cluster.addresses()[0]
+        self.cluster.stop(graceful=True)
+        self.settle()
+        self.owned(socket.create_connection((address.host, address.port))).sendall(GET)
+        self.assertEqual(len(self.waiting(sock)), 1)
+
     def test_stop(self) -> None:
         """When it stops, who waits at any socket by then is served."""
         self.start(accept="workers", workers=2)

@@ -30,6 +30,7 @@ from txsticky.descriptor import (
     begin,
     open_socket,
     peer_address,
+    spare,
 )
 
 PEER = ("192.0.2.7", 50000)
@@ -958,6 +959,18 @@ class TwistedTests(ConnectionCase):
         self.reactor._disconnectSelectable(transport, ZeroDivisionError(), True)
         self.assertEqual(protocol.lost, [ZeroDivisionError])
         self.assertNotIn(transport, self.reactor.getReaders())
+
+    def test_port(self) -> None:
+        """Port._shouldShutdown says whether a port ends for all who hold its socket."""
+        for spared in (True, False):
+            port: Any = tcp.Port(0, Factory(), interface="127.0.0.1", reactor=self.reactor)
+            port.startListening()
+            other = self.owned(socket.socket(fileno=os.dup(port.fileno())))
+            if spared:
+                spare(port)
+            port.connectionLost(Failure(error.ConnectionDone()))
+            listens = other.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            self.assertEqual(bool(listens), spared)
 
     def test_class_attributes(self) -> None:
         """FileDescriptor.fileno, without the instance's own, is -1."""

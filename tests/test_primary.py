@@ -292,8 +292,8 @@ class EntranceTests(PrimaryCase):
 
     def entrance(self, worker: PlayedWorker, accepted: int, *routes: int, **more: Any) -> None:
         """Have a worker report what it has done at its entrance."""
-        counted = {"accepted": accepted, "routes": routes, "refusals": [], "waiting": 0, **more}
-        worker.report(entrance=counted)
+        counted = {"accepted": accepted, "routes": routes, "refusals": [], "waiting": 0}
+        worker.report(entrance={**counted, "short": False, **more})
         self.reactor.settle()
 
     def test_inherited(self) -> None:
@@ -361,6 +361,16 @@ class EntranceTests(PrimaryCase):
         self.reactor.settle()
         self.assertEqual(self.primary.listeners.accepted, 5)
         self.assertEqual(self.primary.routes[How.NEW], 5)
+
+    def test_short(self) -> None:
+        """As long as a worker is short of descriptors the primary accepts, and spares it."""
+        one, _ = self.start()
+        self.entrance(one, 0, 0, 0, 0, 0, 0, short=True)
+        self.assertEqual(self.accepting(), 1)
+        self.assertEqual({self.whose(get()) for _ in range(4)}, {2})
+        self.entrance(one, 0, 0, 0, 0, 0, 0, short=False)
+        self.assertEqual(self.accepting(), 0)
+        self.assertIn(1, {self.whose(get()) for _ in range(4)})
 
     def test_fresh(self) -> None:
         """A connection of which a worker has dealt with nothing is one that was just accepted."""

@@ -54,6 +54,11 @@ class Acceptor:
         self._warned = False
         self._stopped = True
 
+    @property
+    def resting(self) -> bool:
+        """Whether nobody can be accepted at present, for descriptors are short."""
+        return self._resting is not None
+
     def defer(self, flag: bool) -> None:
         """
         Accept a connection only when it brings bytes (tcp(7), TCP_DEFER_ACCEPT); silent ones come a

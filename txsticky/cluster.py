@@ -29,6 +29,7 @@ from .admin.journal import Journal
 from .admin.state import shown
 from .config import Config, endpoint_string
 from .core.lifecycle import Fleet
+from .descriptor import spare
 from .errors import ListenError
 from .handover import (
     state_of,
@@ -183,7 +184,10 @@ class Cluster(Service):
         """Have what an endpoint has opened accepted on."""
         self.ports.append(port)
         sock = socket.socket(fileno=os.dup(port.fileno()))
-        self.primary.listeners.open(number, sock, self.config.shares(listen))
+        shared = self.config.shares(listen)
+        if shared:
+            spare(port)
+        self.primary.listeners.open(number, sock, shared)
 
     def _open_admin(self, taking_over: bool) -> None:
         """

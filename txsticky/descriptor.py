@@ -14,7 +14,8 @@ has changed:
 * ``Connection.socket``, ``fileno`` deleted and ``connected``/``disconnected`` set — what
   `connectionLost` does too, so that every later callback on the transport is a no-op by Twisted's
   own guards;
-* ``PosixReactorBase._disconnectSelectable`` — how the reactor treats a failed read.
+* ``PosixReactorBase._disconnectSelectable`` — how the reactor treats a failed read;
+* ``Port._shouldShutdown`` — whether a port that stops listening is shut down first.
 
 The rules: unregister before letting go (epoll keeps firing for a descriptor that lives on
 elsewhere, and cannot be told to stop), and neither ``shutdown(2)`` nor ``SO_LINGER`` on a socket
@@ -399,6 +400,14 @@ def adopt(
     if host:
         transport.named_peer = named
     return transport
+
+
+def spare(port: Any) -> None:
+    """
+    Have a port closed without ``shutdown(2)``: other processes listen on its socket, too, and it
+    would end for all of them.
+    """
+    port._shouldShutdown = False
 
 
 def begin(transport: Any, prefix: bytes) -> None:

@@ -110,6 +110,7 @@ class Entrance:
         done = {
             "accepted": sum(acceptor.accepted for acceptor in self.acceptors),
             "waiting": self.reception.waiting,
+            "short": any(acceptor.resting for acceptor in self.acceptors),
             "routes": [self.routes[how] for how in How],
             "refusals": list(self.reception.refusals.items()),
         }

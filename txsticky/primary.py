@@ -46,7 +46,7 @@ RETRY_AFTER = 1
 #: well.
 SILENT_GRACE = 2.0
 #: What an entrance has done that has not yet reported.
-_NOTHING = {"accepted": 0, "routes": [0] * len(How), "refusals": []}
+_NOTHING = {"accepted": 0, "routes": [0] * len(How), "refusals": [], "short": False}
 
 
 class Primary:
@@ -322,20 +322,24 @@ class Primary:
     def _load(self, handle: WorkerHandle, fields: dict[str, Any]) -> None:
         self.pool.report(handle.id, fields["live"], fields["taken"], fields["lag"])
         if "entrance" in fields:
-            self._count(fields["entrance"], handle.counters.get("entrance", _NOTHING))
+            self._entrance(handle, fields["entrance"], handle.counters.get("entrance", _NOTHING))
         handle.counters, handle.reported = fields, self.system.clock()
         self.bus.settle(handle.id)
         self.supervisor.heartbeat(handle.id)
         if self._view_due is None:
             self._view_due = self.system.reactor.callLater(VIEW_INTERVAL, self._send_view)
 
-    def _count(self, now: dict[str, Any], before: dict[str, Any]) -> None:
+    def _entrance(
+        self, handle: WorkerHandle, now: dict[str, Any], before: dict[str, Any]
+    ) -> None:
         """Count what a worker's entrance has done between two reports."""
         self.listeners.accepted_by_workers += now["accepted"] - before["accepted"]
         for how, count, counted in zip(How, now["routes"], before["routes"], strict=True):
             self.routes[how] += count - counted
         self.reception.refusals.update(dict(now["refusals"]))
         self.reception.refusals.subtract(dict(before["refusals"]))
+        if now["short"] != before["short"]:
+            self.suspect(handle.id, now["short"], "short of descriptors")
 
     def _bind(self, handle: WorkerHandle, key: bytes) -> None:
         """Every worker is told before the one that binds hears that they were."""
