@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.core.lifecycle import GRACE, Fleet
 from txsticky.core.stages import pause
-from txsticky.supervisor import Supervisor
+from txsticky.supervisor import SUSPECT_AFTER, Supervisor
 
 DRAIN = 30.0
 BOOT = 60.0
@@ -55,6 +55,7 @@ class SupervisorCase(SynchronousTestCase):
 
     workers = 2
     timeout = TIMEOUT
+    wary = False
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -68,6 +69,7 @@ class SupervisorCase(SynchronousTestCase):
             Logger(observer=self.events.append),
             self.timeout,
             self.reloads.append,
+            self.wary,
         )
 
     def serve(self) -> None:
@@ -398,6 +400,22 @@ class NoTimeoutTests(SupervisorCase):
         self.serve()
         self.clock.advance(1e6)
         self.assertEqual(self.hands.take(), [])
+
+
+class WaryTests(SupervisorCase):
+    """A worker timeout of 0, of workers that accept."""
+
+    timeout = 0.0
+    wary = True
+
+    def test_suspect(self) -> None:
+        """Who is silent is suspect until it gives a sign of life, and never killed."""
+        self.serve()
+        self.live(SUSPECT_AFTER + 1, 1)
+        self.assertEqual(self.hands.take(), [("suspect", 2, True)])
+        self.live(1000, 1)
+        self.supervisor.heartbeat(2)
+        self.assertEqual(self.hands.take(), [("suspect", 2, False)])
 
 
 class ShortTimeoutTests(SupervisorCase):

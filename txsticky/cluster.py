@@ -136,6 +136,7 @@ class Cluster(Service):
             self.journal.log,
             worker_timeout=self.config.worker_timeout,
             reloading=lambda under_way: self.on_reloading(under_way),
+            wary=self.config.accept == "workers",  # somebody has to accept for them
         )
         self.primary.supervisor = self.supervisor
         if self.config.reload:

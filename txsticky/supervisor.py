@@ -50,6 +50,7 @@ class Supervisor:
     :param worker_timeout: seconds without a `heartbeat` after which a worker that was ready is
         killed; 0 = never.
     :param reloading: called with True when a rolling reload begins, with False when it is over.
+    :param wary: whether the silent are suspect even if they are never killed.
     """
 
     def __init__(
@@ -60,13 +61,16 @@ class Supervisor:
         log: Logger,
         worker_timeout: float = 30.0,
         reloading: Callable[[bool], object] = lambda under_way: None,
+        wary: bool = False,
     ) -> None:
         self.fleet = fleet
         self._hands = hands
         self._clock = clock
         self._log = log
         self._timeout = worker_timeout
-        self._period = min(LOOK_EVERY, worker_timeout / 4)
+        self._looks = wary or worker_timeout > 0
+        self._period = min(LOOK_EVERY, worker_timeout / 4 or LOOK_EVERY)
+        self._suspect_after = min(SUSPECT_AFTER, worker_timeout / 2 or SUSPECT_AFTER)
         self._reloading = reloading
         self._queue: deque[Effect] = deque()
         self._busy = False
@@ -89,7 +93,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the workers."""
-        if self._timeout:
+        if self._looks:
             self._look_later()
         self._run(self.fleet.start(self._now()))
 
@@ -246,9 +250,9 @@ class Supervisor:
         self._look_later()
         for id, heard in list(self._heard.items()):
             silence = now - heard
-            if silence >= self._timeout:
+            if self._timeout and silence >= self._timeout:
                 self._run(self.fleet.silent(id, now))
-            elif silence >= min(SUSPECT_AFTER, self._timeout / 2) and id not in self._suspects:
+            elif silence >= self._suspect_after and id not in self._suspects:
                 self._suspects.add(id)
                 self._hands.suspect(id, True)
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Callable
+from typing import ClassVar
 
 from attrs import define, field
 from twisted.trial.unittest import SynchronousTestCase
@@ -158,11 +160,15 @@ class Chaos:
 class EverythingAtOnce(SynchronousTestCase):
     """One cluster, one seed."""
 
+    options: ClassVar[tuple[str, ...]] = ()
+    #: Listening sockets that a number has, as long as the cluster lives.
+    sockets = 0
+
     def test_chaos(self) -> None:
         """Whatever happens, answers are right, or connections torn; and nothing is left over."""
         draw = random.Random(SEED)
         options = ("--factory", "--worker-timeout", "4", "--head-timeout", "3")
-        with Cluster("mixed", *options, workers=3) as cluster:
+        with Cluster("mixed", *options, *self.options, workers=3) as cluster:
             cluster.signal(signal.SIGUSR2)  # what the first program has open and the next has not
             until(lambda: "has taken over" in cluster.log(), 30, "it has taken over")
             cluster.tags()
@@ -214,7 +220,16 @@ class EverythingAtOnce(SynchronousTestCase):
         primary, 1 in each other.
         """
         more = cluster.size - 3
+        said = re.findall(r"The number of workers is (\d+)", cluster.log())
+        sockets = self.sockets * (max([3, *map(int, said)]) - 3)
         return {
-            "primary": before["txsticky: primary"] + 5 * more,
+            "primary": before["txsticky: primary"] + 5 * more + sockets,
             "worker": before["txsticky: worker 1"] + more,
         }
+
+
+class WorkersAccept(EverythingAtOnce):
+    """The same where the workers accept."""
+
+    options = ("--accept", "workers")
+    sockets = 1
