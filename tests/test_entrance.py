@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from typing import Any
 from unittest import mock
@@ -10,7 +11,7 @@ from unittest import mock
 from twisted.internet.protocol import Protocol
 
 from tests.shells import ended, is_open, no_descriptors_left, received
-from tests.test_worker import OK, WorkerCase, get
+from tests.test_worker import OK, Inner, WorkerCase, get
 from txsticky.acceptor import RESPITE
 from txsticky.core.route import How
 from txsticky.core.wire import Handoff, Kind, encode
@@ -314,6 +315,36 @@ class LeaveTests(EntranceCase):
         self.serving.protocols[0].transport.write(OK)
         self.assertEqual(self.answer(client), OK)
         self.until(lambda: ended(client))
+
+    def come_again(self, address: object) -> Inner:
+        """Serve a client who comes again at once."""
+        protocol = Inner()
+        self.serving.protocols.append(protocol)
+        if len(self.serving.protocols) < 50:
+            self.client(get())
+        return protocol
+
+    def test_final_and_they_come_again(self) -> None:
+        """Who comes again as soon as he is served is not served for ever."""
+        self.serving.factory.buildProtocol = self.come_again
+        self.reactor.removeReader(self.worker.entrance.acceptors[0])
+        for _ in range(3):
+            self.client(get())
+        self.drain(final=True)
+        self.assertEqual(len(self.serving.protocols), 3)
+        while select.select([self.listener], [], [], 0)[0]:
+            self.listener.accept()[0].close()
+
+    def test_final_and_one_fails(self) -> None:
+        """If the application fails over one of them, the others are served."""
+        real = self.serving.factory.buildProtocol
+        self.serving.factory.buildProtocol = mock.Mock(side_effect=[ZeroDivisionError, real(None)])
+        self.reactor.removeReader(self.worker.entrance.acceptors[0])
+        bad, good = self.client(get()), self.client(get())
+        self.drain(final=True)
+        self.assertEqual(self.answer(good), OK)
+        self.until(lambda: ended(bad))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_final_half_a_head(self) -> None:
         """Whose head is complete before the worker goes is served as well."""

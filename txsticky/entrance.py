@@ -13,6 +13,8 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from twisted.logger import Logger
+
 from .acceptor import Acceptor
 from .core.route import How
 from .core.wire import Handoff
@@ -24,6 +26,8 @@ from .upgrade import own
 
 if TYPE_CHECKING:
     from .worker import Worker
+
+log = Logger()
 
 #: Connections accepted in one turn of the reactor. Each may be a request that is served within it,
 #: and those that are open want their turn.
@@ -90,14 +94,32 @@ class Entrance:
         :param final: the whole cluster stops. Who is there already is served, and so is who is
             about to say what he wants; else all of them are for others.
         """
+        if final and self._open:
+            self._accept_all()
         for acceptor in self.acceptors:
-            if final and self._open:
-                acceptor.accept_all()
             acceptor.close()
         self._open = False
         if not final:
             for arrival in self.reception.take_waiting():
                 self._give(arrival, FRONT_DESK, How.NEW, fresh=not arrival.proxied)
+
+    def _accept_all(self) -> None:
+        """
+        Accept everybody who is there already, and only then serve: who is answered might be there
+        again at once, and so on without an end.
+        """
+        arrivals: list[Arrival] = []
+        self.reception.place = arrivals.append
+        for acceptor in self.acceptors:
+            acceptor.accept_all()
+            acceptor.close()
+        self.reception.place = self._place
+        for arrival in arrivals:
+            try:
+                self._place(arrival)
+            except Exception:
+                log.failure("A connection could not be dealt with.")
+                arrival.sock.close()
 
     def leave(self) -> None:
         """The worker ends: whoever has not said what he wants by now is let go."""

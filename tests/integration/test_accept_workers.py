@@ -323,6 +323,19 @@ class Changes(SynchronousTestCase):
                 pass
 
 
+    def test_stop_under_load(self) -> None:
+        """Clients who come back as soon as they are answered do not keep it from stopping."""
+        with AcceptCluster() as cluster:
+            with Load(cluster, {"short": 12}, pause=0.0) as load:
+                load.wait(300)
+                began = time.monotonic()
+                cluster.signal(signal.SIGTERM)
+                self.assertEqual(cluster.wait(), 0)
+                self.assertLess(time.monotonic() - began, 2)
+            wrong = [f for f in load.failures if "Refused" not in f and "Reset" not in f]
+            self.assertEqual(wrong, [])
+
+
 class Faults(SynchronousTestCase):
     """Workers that cannot accept."""
 
