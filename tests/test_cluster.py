@@ -208,7 +208,10 @@ class EntranceTests(ClusterCase):
     def test_what_cannot_be_shared(self) -> None:
         """At a UNIX socket the primary accepts, beside a TCP port at which the workers do."""
         path = self.mktemp()
-        self.start(accept="workers", listen=[f"unix:{path}", "tcp:0:interface=127.0.0.1"])
+        with mock.patch("txsticky.cluster.log") as log:
+            self.start(accept="workers", listen=[f"unix:{path}", "tcp:0:interface=127.0.0.1"])
+        said = [call.args[0].format(**call.kwargs) for call in log.info.call_args_list]
+        self.assertEqual(said[1:], [f"The primary accepts on unix:{path}."])
         ((number, _),) = self.workers[0].boot["listeners"]
         self.assertEqual(number, 1)
         self.connect(0)

@@ -147,6 +147,14 @@ class SocketTests(ListenerCase):
         self.ready(1, 2, 3)
         self.assertEqual(self.watched(), {NOBODYS})
 
+    def test_not_shared_any_more(self) -> None:
+        """After an upgrade without the option, workers get no sockets; the primary has them."""
+        self.listeners.open(7, self.listening().dup(), False)
+        self.listeners.add(2, 7, self.listening().dup())
+        self.listeners.start()
+        self.assertEqual([self.listeners.of(slot) for slot in (1, 2)], [[], []])
+        self.assertEqual(self.watched(), {NOBODYS, 2})
+
     def test_refused(self) -> None:
         """If the system makes no further socket, the worker has none, and that is logged."""
         self.open()

@@ -161,6 +161,13 @@ class Cluster(Service):
             addresses=", ".join(map(shown, self.addresses())),
             workers=f"{count} workers" if count != 1 else "1 worker",
         )
+        alone = [
+            shown(address)
+            for listen, address in zip(self.config.listen, self.addresses(), strict=True)
+            if not self.config.shares(listen)
+        ]
+        if alone and self.config.accept == "workers":
+            log.info("The primary accepts on {addresses}.", addresses=", ".join(alone))
 
     def _listen(self, listen: str) -> Any:
         """

@@ -90,13 +90,14 @@ class Listeners:
 
         :returns: for each, the number of its `--listen` and its descriptor, which stays ours.
         """
-        for of_slot, number in list(self._acceptors):
-            if of_slot == FIRST and (slot, number) not in self._acceptors:
+        shared = [number for of_slot, number in self._acceptors if of_slot == FIRST]
+        for number in shared:
+            if (slot, number) not in self._acceptors:
                 self._add_sibling(slot, number)
         return [
-            (number, acceptor.fileno())
-            for (of_slot, number), acceptor in self._acceptors.items()
-            if of_slot == slot
+            (number, self._acceptors[slot, number].fileno())
+            for number in shared
+            if (slot, number) in self._acceptors
         ]
 
     def _add_sibling(self, slot: int, number: int) -> None:
