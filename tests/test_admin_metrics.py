@@ -99,6 +99,16 @@ class MetricsTests(WatchedCase):
         self.assertEqual(told["txsticky_connections_accepted_total"], 12)
         self.assertEqual(told["process_start_time_seconds"], EPOCH)
 
+    def test_entrance(self) -> None:
+        """What workers accepted themselves is told, also when they have gone."""
+        self.history.look()
+        entrance = {"accepted": 7, "waiting": 0, "routes": [0, 0, 0, 7, 0], "refusals": []}
+        self.report(2, entrance={**entrance, "short": False})
+        self.die(2, -9)
+        told = read(self.look())
+        self.assertEqual(told["txsticky_worker_accepted_total{worker=2}"], 7)
+        self.assertEqual(told["txsticky_routes_total{how=NEW}"], 7)
+
     def test_bus(self) -> None:
         """What became of the bus's messages is told."""
         bus = self.primary.bus

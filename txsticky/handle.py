@@ -214,6 +214,10 @@ class WorkerHandle:
         except MailboxFull:
             os.close(descriptor)  # it then gives that one's connections to the front desk
 
+    def at_entrance(self, counter: str) -> int:
+        """What it counted, by its last report, where it accepts itself."""
+        return int(self.counters.get("entrance", {}).get(counter, 0))
+
     def send_signal(self, number: int) -> None:
         """Send the process a signal."""
         self.process.send_signal(number)

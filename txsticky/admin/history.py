@@ -73,6 +73,7 @@ class Totals:
 
     requests: int = 0
     handoffs: int = 0
+    accepted: int = 0
     given: int = 0
     cpu: float = 0.0
 
@@ -81,6 +82,7 @@ class Totals:
         counters = pace.handle.counters
         self.requests += counters.get("requests", 0)
         self.handoffs += counters.get("adopted", 0)
+        self.accepted += pace.handle.at_entrance("accepted")
         self.given += counters.get("given", 0)
         self.cpu += pace.usage.cpu if pace.usage else 0.0
 

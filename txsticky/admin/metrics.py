@@ -165,6 +165,7 @@ def _workers(state: ClusterState) -> Iterator[Metric]:
     )
     yield total("requests_total", "Requests answered.", "requests")
     yield total("handoffs_total", "Connections taken in hand.", "handoffs")
+    yield total("accepted_total", "Connections that it accepted itself.", "accepted")
     yield total("given_total", "Connections given to another worker, or back.", "given")
     yield total("cpu_seconds_total", "Processor time, of user and system.", "cpu")
 

@@ -96,6 +96,7 @@ class SlotTotals:
     worker: int
     requests: int
     handoffs: int
+    accepted: int
     given: int
     cpu: float
 
@@ -259,7 +260,7 @@ def _primary(cluster: Managed, history: History) -> PrimaryState:
         descriptor_limit=descriptor_limit(),
         accepted=cluster.accepted,
         waiting=primary.reception.waiting
-        + sum(_at_entrance(handle, "waiting") for handle in primary.handles.values()),
+        + sum(handle.at_entrance("waiting") for handle in primary.handles.values()),
         parked=primary.parked,
         routes={how.name: count for how, count in primary.routes.items()},
         refusals=dict(sorted(primary.reception.refusals.items())),
@@ -271,10 +272,6 @@ def _primary(cluster: Managed, history: History) -> PrimaryState:
             "not relayed": bus.relay.lost if bus.relay is not None else 0,
         },
     )
-
-
-def _at_entrance(handle: WorkerHandle, counter: str) -> int:
-    return int(handle.counters.get("entrance", {}).get(counter, 0))
 
 
 def _worker(handle: WorkerHandle, pool: Pool, history: History, clock: float) -> WorkerState:
@@ -293,7 +290,7 @@ def _worker(handle: WorkerHandle, pool: Pool, history: History, clock: float) ->
         requests=counters.get("requests", 0),
         rate=pace.requests,
         handoffs=counters.get("adopted", 0),
-        accepted=_at_entrance(handle, "accepted"),
+        accepted=handle.at_entrance("accepted"),
         given=counters.get("given", 0),
         lag=counters.get("lag", 0.0),
         memory=pace.usage.memory if pace.usage else None,
