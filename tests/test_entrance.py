@@ -14,7 +14,7 @@ from tests.shells import ended, is_open, no_descriptors_left, received
 from tests.test_worker import OK, Inner, WorkerCase, get
 from txsticky.acceptor import RESPITE
 from txsticky.core.route import How
-from txsticky.core.wire import Handoff, Kind, encode
+from txsticky.core.wire import Handoff, Kind, encode, encode_json
 from txsticky.frontdesk import arrival_of
 from txsticky.peek import Arrival
 from txsticky.worker import FRONT_DESK, HEARTBEAT
@@ -345,6 +345,25 @@ class LeaveTests(EntranceCase):
         self.assertEqual(self.answer(good), OK)
         self.until(lambda: ended(bad))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def told_over_a_connection(self, final: bool) -> None:
+        """Have it learn that it is to leave while it looks whose a connection is."""
+        self.reactor.removeReader(self.worker.channel)
+        self.primary.sendall(encode_json(Kind.DRAIN, seconds=30.0, final=final))
+        clients = [self.client(get(f"/?sid=unknown{number}")) for number in range(3)]
+        self.until(self.closed)
+        self.reactor.settle()
+        self.assertEqual((self.flushLoggedErrors(), len(clients)), ([], 3))
+        while select.select([self.listener], [], [], 0)[0]:
+            self.listener.accept()[0].close()
+
+    def test_told_over_a_connection(self) -> None:
+        """It may learn that it is to leave from what it reads to know whose a connection is."""
+        self.told_over_a_connection(final=False)
+
+    def test_told_over_a_connection_that_all_stop(self) -> None:
+        """Or that the whole cluster stops."""
+        self.told_over_a_connection(final=True)
 
     def test_final_half_a_head(self) -> None:
         """Whose head is complete before the worker goes is served as well."""

@@ -570,6 +570,16 @@ class DeadlineTests(PeekCase):
         self.reactor.advance(4)
         self.assertTrue(ended(second))
 
+    def test_ended_by_another(self) -> None:
+        """One that is taken out over another whose time is over does not expire."""
+        deadlines = Deadlines(self.system, 1.0)
+        first, second = mock.Mock(), mock.Mock()
+        first.expired.side_effect = lambda: (deadlines.discard(first), deadlines.discard(second))
+        deadlines.add(first)
+        deadlines.add(second)
+        self.reactor.advance(1)
+        self.assertEqual((first.expired.call_count, second.expired.call_count), (1, 0))
+
     def test_idle(self) -> None:
         """A connection given back between two requests is closed without a word when its time
         as an idle one is over."""

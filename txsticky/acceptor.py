@@ -151,6 +151,8 @@ class Acceptor:
             self._scarce = descriptor >= self._ceiling - 1 - self._scarce * self._batch
 
     def _somebody_waits(self) -> bool:
+        if self.sock.fileno() < 0:
+            return False  # it was closed over the last connection
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
         return bool(poll.poll(0))

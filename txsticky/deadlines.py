@@ -66,7 +66,8 @@ class Deadlines:
             for waiter, due in list(self._due.items()):
                 if due > now:
                     break
-                waiter.expired()
+                if waiter in self._due:  # else one that expired before has ended it
+                    waiter.expired()
         finally:
             # Not before: whoever came meanwhile must not have made a second call.
             self._call = None

@@ -94,11 +94,11 @@ class Entrance:
         :param final: the whole cluster stops. Who is there already is served, and so is who is
             about to say what he wants; else all of them are for others.
         """
-        if final and self._open:
+        accepts, self._open = self._open, False
+        if final and accepts:
             self._accept_all()
         for acceptor in self.acceptors:
             acceptor.close()
-        self._open = False
         if not final:
             for arrival in self.reception.take_waiting():
                 self._give(arrival, FRONT_DESK, How.NEW, fresh=not arrival.proxied)
