@@ -304,6 +304,24 @@ class TunnelTests(SynchronousTestCase):
         talk.server(OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"))
         self.assert_tunnel(talk, GET + NEXT)
 
+    def test_interim(self) -> None:
+        """A client may be sent an interim response while it waits for the beginning of its own."""
+        talk = Conversation()
+        told = [talk.exchange.interim]
+        for data in (POST[:-1], POST[-1:]):
+            talk.client(data)
+            told.append(talk.exchange.interim)
+        for data in (b"HTTP/1.1 102 Processing\r\n\r\n", OK[:5], OK[5:]):
+            talk.server(data)
+            told.append(talk.exchange.interim)
+        self.assertEqual(told, [False, False, True, True, False, False])
+
+    def test_interim_to_the_old(self) -> None:
+        """But not one of HTTP/1.0, which would take it for the response."""
+        talk = Conversation()
+        talk.client(OLD)
+        self.assertFalse(talk.exchange.interim)
+
     def test_until_close(self) -> None:
         """A response that lasts until the connection closes makes a tunnel with its head."""
         talk = Conversation()

@@ -27,6 +27,7 @@ from txsticky.gated import GatedServer, GatedUNIXServer
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 UPGRADE = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 
@@ -95,6 +96,7 @@ class FakeHost:
     :ivar sent: what went to the client.
     :ivar departed: (place, held bytes) when the connection was given away.
     :ivar buffered: how many bytes the kernel has not taken.
+    :ivar reset: whether the kernel knows that the client has gone.
     :ivar react: called with each piece that the protocol gets.
     """
 
@@ -111,6 +113,7 @@ class FakeHost:
         self.closing = False
         self.lost = False
         self.buffered = 0
+        self.reset = False
         self.flushed: Callable[[], None] | None = None
         self.react: Callable[[bytes], object] = lambda data: None
 
@@ -154,6 +157,11 @@ class FakeHost:
     def unsent(self) -> int:
         """Bytes that the kernel has not taken."""
         return self.buffered
+
+    def severed(self) -> bool:
+        """Whether the kernel knows that the client has gone."""
+        self._alive()
+        return self.reset
 
     def flush(self, callback: Callable[[], None]) -> None:
         """Call back when the kernel has taken all."""
@@ -611,37 +619,79 @@ class HalfCloseTests(GateCase):
         self.answer()
         self.assertEqual((self.host.lost, self.host.departed), (True, None))
 
-    def test_no_answer(self) -> None:
-        """If nothing is written for a while, the protocol hears that the client has left."""
+    def pass_time(self, seconds: float) -> None:
+        """Time passes, step by step."""
+        self.clock.pump([0.025] * round(seconds / 0.025))
+
+    def test_still_there(self) -> None:
+        """One who waits is asked whether he is there, ever more seldom, and gets his answer."""
         self.arrive(to(1))
         self.end()
-        self.clock.advance(HALF_CLOSE_GRACE - 0.1)
-        self.assertFalse(self.host.lost)
-        self.clock.advance(0.1)
+        self.pass_time(HALF_CLOSE_GRACE / 2 - 0.1)
+        self.assertEqual(self.host.sent, b"")
+        self.pass_time(0.2)
+        self.assertEqual(self.host.sent, CONTINUE)
+        self.pass_time(20 * HALF_CLOSE_GRACE)
+        self.assertEqual((self.host.sent, self.host.lost), (6 * CONTINUE, False))
+        self.answer()
+        self.assertEqual((self.host.sent, self.host.lost), (6 * CONTINUE + OK, True))
+
+    def test_gone(self) -> None:
+        """Of one who has gone the protocol hears as soon as the question is answered by a reset."""
+        self.arrive(to(1))
+        self.end()
+        self.pass_time(HALF_CLOSE_GRACE / 2 + 0.05)
+        self.assertEqual((self.host.sent, self.host.lost), (CONTINUE, False))
+        self.host.reset = True
+        self.pass_time(HALF_CLOSE_GRACE / 16)
         self.assertTrue(self.host.lost)
+
+    def test_known_to_be_gone(self) -> None:
+        """One whom the kernel knows to have gone is not waited for."""
+        self.arrive(to(1))
+        self.host.reset = True
+        self.assertTrue(self.end())
+
+    def test_not_asked(self) -> None:
+        """A client of HTTP/1.0 cannot be asked: if nothing is written for a while, it has left."""
+        self.arrive(GET.replace(b"1.1", b"1.0"))
+        self.end()
+        self.pass_time(HALF_CLOSE_GRACE - 0.1)
+        self.assertEqual((self.host.sent, self.host.lost), (b"", False))
+        self.pass_time(0.2)
+        self.assertTrue(self.host.lost)
+
+    def test_not_asked_in_a_response(self) -> None:
+        """Nor is one asked whose response has begun."""
+        self.arrive(to(1))
+        self.end()
+        self.answer(b"HTTP/1.1 200")
+        self.pass_time(HALF_CLOSE_GRACE - 0.1)
+        self.assertEqual((self.host.sent, self.host.lost), (b"HTTP/1.1 200", False))
 
     def test_slow_answer(self) -> None:
         """One that goes on may take its time, and so may a client that is behind with reading."""
         self.arrive(to(1))
         self.end()
-        self.answer(OK[:-1])
-        self.clock.advance(HALF_CLOSE_GRACE)
+        self.answer(OK[:-2])
+        self.pass_time(HALF_CLOSE_GRACE - 0.1)
+        self.answer(OK[-2:-1])
+        self.pass_time(HALF_CLOSE_GRACE - 0.1)
         self.host.buffered = 100
-        self.clock.advance(HALF_CLOSE_GRACE)
-        self.clock.advance(HALF_CLOSE_GRACE)
+        self.pass_time(5 * HALF_CLOSE_GRACE)
         self.assertFalse(self.host.lost)
         self.host.buffered = 0
         self.answer(OK[-1:])
-        self.assertTrue(self.host.lost)
+        self.assertEqual((self.host.sent, self.host.lost), (OK, True))
 
     def test_silent_stream(self) -> None:
         """A stream that has begun and then is silent hears of its client as well."""
         self.arrive(to(1))
         self.end()
         self.answer(OK[:-1])
-        self.clock.advance(HALF_CLOSE_GRACE)
+        self.pass_time(HALF_CLOSE_GRACE - 0.1)
         self.assertFalse(self.host.lost)
-        self.clock.advance(HALF_CLOSE_GRACE)
+        self.pass_time(HALF_CLOSE_GRACE / 4 + 0.2)
         self.assertTrue(self.host.lost)
 
     def test_unsent(self) -> None:
@@ -1212,6 +1262,19 @@ class TransportTests(ShellCase):
         self.client.shutdown(socket.SHUT_WR)
         self.assertTrue(self.get().endswith(b"answer"))
         self.until(lambda: self.kept.closings)
+
+    def test_gone(self) -> None:
+        """A client that has left while it waited is noticed, though nothing is written to it."""
+        requests: list[Request] = []
+        self.serve(lambda request: requests.append(request) or NOT_DONE_YET, GET)
+        left = []
+        requests[0].notifyFinish().addErrback(left.append)
+        self.client.close()
+        for _ in range(3):
+            self.reactor.settle()
+            self.reactor.advance(HALF_CLOSE_GRACE / 4)
+        self.until(lambda: self.kept.closings)
+        self.assertEqual(len(left), 1)
 
     def test_half_closed_before_a_big_response(self) -> None:
         """A big answer is whole, too, and the connection is closed behind it."""

@@ -11,6 +11,7 @@ import weakref
 from typing import Any, ClassVar
 
 from tests.asgi import PATIENCE, FakeDesk, Kept, LoopCase, pair
+from txsticky import gate
 from txsticky.core.exchange import Exchange
 from txsticky.core.route import How
 from txsticky.core.wire import Handoff
@@ -259,6 +260,25 @@ class AsyncioTests(NativeCase):
         self.assertEqual(self.received(len(SEEN)), SEEN)
         self.until(self.ended)
         self.assertEqual(self.kept.ends, 1)
+
+    def test_waiting_client(self) -> None:
+        """One that sends no more and waits for long is asked whether it is there, and answered."""
+        self.patch(gate, "HALF_CLOSE_GRACE", 0.02)
+        self.connect(GET)
+        self.client.shutdown(socket.SHUT_WR)
+        asked = b"HTTP/1.1 100 Continue\r\n\r\n"
+        self.assertEqual(self.received(2 * len(asked)), 2 * asked)
+        self.inner.transport.write(OK)
+        self.until(lambda: self.kept.ends)
+        self.assertIn(SEEN, self.received(len(SEEN)) + (self.client.recv(1000) or b""))
+
+    def test_gone(self) -> None:
+        """One that has left while it waited is noticed, though nothing is written to it."""
+        self.patch(gate, "HALF_CLOSE_GRACE", 0.2)
+        self.connect(GET)
+        self.client.close()
+        self.until(lambda: self.kept.ends)
+        self.assertEqual((self.inner.calls[-1], self.kept.ends), ("lost", 1))
 
     def test_protocol_closes(self) -> None:
         """What was written is sent before the connection is closed."""

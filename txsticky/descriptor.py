@@ -24,6 +24,7 @@ that somebody else will hold.
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -269,6 +270,10 @@ class MovableMixin(_Base):
         else:
             callback()
 
+    def severed(self) -> bool:
+        """Whether the kernel knows that nobody is at the other end any more."""
+        return severed(self.socket.fileno())
+
     # ---------------------------------------------------------------- leaving
 
     def live(self) -> bool:
@@ -346,6 +351,17 @@ def peer_address(host: str, port: int) -> address.IPv4Address | address.IPv6Addr
     """The address object of a TCP client."""
     kind = address.IPv6Address if ":" in host else address.IPv4Address
     return kind("TCP", host, port)
+
+
+def severed(descriptor: int) -> bool:
+    """
+    Whether the kernel knows that nobody is at the other end of a connection any more.
+
+    Over TCP it does once that end has sent a reset; over a UNIX socket at once.
+    """
+    poll = select.poll()
+    poll.register(descriptor, 0)  # errors and hang-ups are always told
+    return bool(poll.poll(0))
 
 
 def open_socket(descriptor: int, family: int) -> socket.socket:

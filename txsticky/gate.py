@@ -22,6 +22,16 @@ from .core.route import How
 #: is wholly gone looks the same until something is written to it, and a long poll and an event
 #: stream want to know of it.
 HALF_CLOSE_GRACE = 3.0
+#: How often it is looked at in this time.
+_LOOKS = 4
+#: Looks without a word until it is asked whether it is still there, if it can be. It is asked again
+#: after twice as many, and so on.
+_SILENT_LOOKS = 2
+#: Who waits for a response skips an interim one (RFC 9110 section 15.2); who has gone answers
+#: with a reset.
+_ASK = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: The part of the time of grace in which that reset should have come.
+_ECHO = 1 / 32
 
 
 class Cancelable(Protocol):
@@ -57,6 +67,9 @@ class Host(Protocol):
 
     def unsent(self) -> int:
         """Bytes of output that are not in the kernel."""
+
+    def severed(self) -> bool:
+        """Whether the kernel knows that nobody is at the other end any more."""
 
     def flush(self, callback: Callable[[], None]) -> None:
         """Call back once all output is in the kernel."""
@@ -121,8 +134,8 @@ class Gate:
         "_grace",
         "_leaving",
         "_pumping",
+        "_quiet",
         "_soon",
-        "_spoke",
         "_stopped",
         "_withheld",
         "client",
@@ -150,8 +163,8 @@ class Gate:
         self._leaving = False
         self._soon: Cancelable | None = None
         self._eof = False
-        #: Whether anything was written in the present time of grace.
-        self._spoke = False
+        #: Looks at a client that has closed its side, all in a time without a word written.
+        self._quiet = 0
         self._grace: Cancelable | None = None
         self._withheld: list[bytes] = []
         self._closing = False
@@ -197,14 +210,15 @@ class Gate:
         exchange = self.exchange
         owed = exchange.request_open and exchange.finished_request
         owed = owed or bool(exchange.held and self.inner_paused)
-        if not (owed or self._withheld or self.host.unsent()):
+        if not (owed or self._withheld or self.host.unsent()) or self.host.severed():
             return True
         self._eof = self._stopped = True
+        self._quiet = 0
         self.host.stop_reading()
         if not owed:
             self.finish()
         else:
-            self._grace = self.host.later(HALF_CLOSE_GRACE, self._give_up)
+            self._grace = self.host.later(HALF_CLOSE_GRACE / _LOOKS, self._look)
         return False
 
     def finish(self) -> None:
@@ -212,13 +226,21 @@ class Gate:
         if self.may_close():
             self.host.hang_up()
 
-    def _give_up(self) -> None:
+    def _look(self) -> None:
+        """See whether a client that sends no more is still there."""
         self._grace = None
-        if self._spoke or self._withheld or self.host.unsent():
-            self._spoke = False
-            self._grace = self.host.later(HALF_CLOSE_GRACE, self._give_up)
-        else:
-            self.host.gone()
+        host = self.host
+        waits = bool(self._withheld or host.unsent())
+        quiet = self._quiet = 0 if waits else self._quiet + 1
+        asks = self.exchange.interim
+        if host.severed() or (quiet >= _LOOKS and not asks):
+            host.gone()
+            return
+        seconds = HALF_CLOSE_GRACE / _LOOKS
+        if asks and quiet >= _SILENT_LOOKS and quiet & (quiet - 1) == 0:
+            host.send(_ASK)
+            seconds = HALF_CLOSE_GRACE * _ECHO
+        self._grace = host.later(seconds, self._look)
 
     def pump(self) -> None:
         """Give the protocol inside what it is to see now."""
@@ -296,8 +318,7 @@ class Gate:
         :returns: what is to be sent now.
         """
         exchange, desk = self.exchange, self.desk
-        if self._eof:
-            self._spoke = True
+        self._quiet = -1  # the next look is too soon to count
         if not exchange.tunnel:
             was_open = exchange.request_open
             data = exchange.wrote(data)

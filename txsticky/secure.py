@@ -172,6 +172,10 @@ class SecureTransport:
         """Bytes of output that are not in the kernel."""
         return int(self._outer.unsent())
 
+    def severed(self) -> bool:
+        """Whether nobody is at the other end any more."""
+        return bool(self._outer.severed())
+
     def flush(self, callback: Callable[[], None]) -> None:
         """Call back, if it is still open: the connection itself stays, so its output may wait."""
         if self.connected:

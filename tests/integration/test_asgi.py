@@ -125,6 +125,15 @@ class RoutingTests(AsgiTestCase):
             self.assertEqual(connection.response().status, 200)
             connection.end()
 
+    def test_long_wait(self) -> None:
+        """A client that sends no more is asked in a long wait, and then gets its answer."""
+        with self.cluster.connect() as connection:
+            connection.send(request("GET", "/slow?seconds=4"))
+            connection.half_close()
+            response = connection.response()
+            self.assertEqual((response.status, set(response.interim)), (200, {100}))
+            connection.end()
+
     def test_flood(self) -> None:
         """A WebSocket that floods a deaf application costs the worker little memory."""
         tag = self.cluster.tag(2)

@@ -65,12 +65,12 @@ class Known:
 
 
 def known(head: Head, how: How) -> Known | None:
-    """What to remember of a request; None if its length is not told, or it is not plain."""
+    """What to remember of a request; None if its length is not told, or it is not plain HTTP/1.1."""
     try:
         framing = request(head)
     except Odd:
         return None
-    if framing.kind is _CHUNKED or head.size != len(head.raw):
+    if framing.kind is _CHUNKED or head.size != len(head.raw) or head.version != _INTERIM_SINCE:
         return None
     return Known(head.method, framing.last, how, head.size + framing.length)
 
@@ -98,6 +98,8 @@ _CHUNKED: Final = Kind.CHUNKED
 
 #: The longest request that is worth recognizing by the letters of its head, in bytes.
 MEMORABLE: Final = 2048
+#: The version whose clients have to understand interim responses (RFC 9110, section 15.2).
+_INTERIM_SINCE: Final = b"1.1"
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 _CR: Final = 13
 
@@ -128,6 +130,7 @@ class Exchange:
         "_held",
         "_hold_limit",
         "_input",
+        "_interim",
         "_response",
         "_seen",
         "finished_request",
@@ -149,6 +152,7 @@ class Exchange:
         self._seen = 0
         self._asked: Head | None = None
         self._body: Decoder | None = None
+        self._interim = True  # as for what is `Known`
         self.request_open = False
         self.finished_request = False
         self.last = False
@@ -177,6 +181,14 @@ class Exchange:
     def response_started(self) -> bool:
         """Bytes of the open request's final response were written."""
         return self.request_open and self._response.started
+
+    @property
+    def interim(self) -> bool:
+        """An interim response can be sent now: the open request was delivered, its response has
+        not begun, and its client is to understand.
+        """
+        waits = self.request_open and self.finished_request and self._interim
+        return waits and not self._response.started
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the client.
@@ -230,6 +242,7 @@ class Exchange:
         self._seen = head.size
         self._input = _REQUEST
         self.request_open = True
+        self._interim = head.version == _INTERIM_SINCE
         self.last = framing.last
 
     def begin(self, known: Known) -> bool:

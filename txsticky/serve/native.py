@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from ..core.route import How
 from ..core.wire import Handoff
-from ..descriptor import open_socket
+from ..descriptor import open_socket, severed
 from ..gate import Cancelable, Gate
 
 log = Logger()
@@ -280,6 +280,10 @@ class NativeHost(asyncio.Protocol):
         return self.native.get_write_buffer_size() + len(self._corked) if self._open else 0
 
     # ------------------------------------------------------- what the gate asks: Host
+
+    def severed(self) -> bool:
+        """Whether nobody is at the other end any more."""
+        return severed(self.native.get_extra_info("socket").fileno())
 
     def deliver(self, data: bytes) -> None:
         """Give bytes to the protocol."""
