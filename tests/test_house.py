@@ -32,8 +32,9 @@ FLOORS = (
     {"drain"},
     {"primary", "worker"},
     {"supervisor", "handover", "boot", "signals", "notify"},
-    {"admin", "check"},
+    {"admin"},
     {"cluster"},
+    {"check"},
     {"plugin"},
     {"__init__", "__main__", "testing"},
 )

@@ -325,6 +325,24 @@ class CheckTests(SynchronousTestCase):
         self.assertEqual(code, AppLoadError.exit_code)
         self.assertIn("tests.test_plugin:nothing", said)
 
+    def test_options(self) -> None:
+        """What the options name is looked at as well."""
+        app = "tests.test_plugin:application"
+        for options, reason in (
+            ({"listen": ("carrier:pigeon",)}, "Cannot listen on carrier:pigeon"),
+            ({"status": "carrier:pigeon"}, r"Cannot listen on carrier:pigeon \(--status\)"),
+            ({"status": "pigeon:7"}, "--status cannot be 'pigeon:7'"),
+            ({"access_log": "/none/log"}, "--access-log cannot be '/none/log'"),
+            ({"access_log": "/"}, "--access-log cannot be '/'"),
+            ({"control": "/none/control"}, "--control cannot be '/none/control'"),
+            ({"user": "nobody-at-all"}, "--user cannot be 'nobody-at-all'"),
+        ):
+            code, said = self.check(app, **options)
+            self.assertNotEqual(code, 0)
+            self.assertRegex(said, f"^txsticky: {reason}[^\n]*\n$")
+        options = {"listen": ("systemd:domain=INET:index=0",), "access_log": "-", "status": "8099"}
+        self.assertEqual(self.check(app, **options)[0], 0)
+
     def test_process(self) -> None:
         """It is done in a process of its own."""
         from txsticky.check import check_config
@@ -345,11 +363,10 @@ class RunTests(CommandCase):
         return end.code, out.getvalue()
 
     def test_usage(self) -> None:
-        """A command line that cannot be ends with 64, the help and the reason (sysexits.h)."""
+        """A command line that cannot be ends with 64 (sysexits.h) and the reason, in one line."""
         code, said = self.refused("--workers", "0")
-        self.assertEqual(code, 64)
-        self.assertTrue(said.startswith("Usage: txsticky "), said)
-        self.assertTrue(said.endswith("--workers cannot be 0: a whole number from 1 to 512.\n"))
+        reason = "txsticky: --workers cannot be 0: a whole number from 1 to 512.\n"
+        self.assertEqual((code, said), (64, reason))
 
     def test_log_format(self) -> None:
         """So does a log format that there is not."""

@@ -1,5 +1,6 @@
 """
-``--check-config``: load the application as a worker would, and say what was found.
+``--check-config``: look at what the options name, load the application as a worker would, and say
+what was found.
 
 This is done in a process of its own (``python -m txsticky.check``, the configuration on its
 standard input), because the one that was asked may have a reactor already, as `twist` has, and an
@@ -9,12 +10,15 @@ ASGI application needs the asyncio one.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
 from .boot import load, load_tls
-from .config import Config
-from .errors import TxstickyError
+from .cluster import check
+from .config import Config, endpoint_string
+from .errors import ConfigError, TxstickyError
+from .ports import read_endpoint
 from .serve.engine import WrongReactor
 
 
@@ -36,15 +40,67 @@ def checked(config: Config) -> int:
     :returns: the exit code.
     """
     try:
-        load_tls(config)
-        interface = load(config, 1).interface
-    except WrongReactor:
-        interface = "asgi"  # a worker loads it once more, and it does load
+        check(config)
+        check_files(config)
+        interface = loaded(config)
+        check_endpoints(config)
     except TxstickyError as error:
         print(f"txsticky: {error}", file=sys.stderr)
         return error.exit_code
     print(f"txsticky: {config.app} is fine ({interface}, {config.workers} workers).")
     return 0
+
+
+def loaded(config: Config) -> str:
+    """
+    Load the application.
+
+    :returns: what it is.
+    :raises TxstickyError: it does not load, or TLS cannot be served.
+    """
+    load_tls(config)
+    try:
+        interface: str = load(config, 1).interface
+    except WrongReactor:
+        interface = "asgi"  # a worker loads it once more, and it does load
+    return interface
+
+
+def check_files(config: Config) -> None:
+    """
+    See whether the files that the cluster would make have a place.
+
+    :raises ConfigError: one has not.
+    """
+    for option, path in (("--access-log", config.access_log), ("--control", config.control)):
+        if path is None or path == "-":
+            continue
+        if os.path.isdir(path):
+            raise ConfigError(option=option, value=path, hint="it is a directory")
+        if not os.path.isdir(os.path.dirname(path) or "."):
+            raise ConfigError(option=option, value=path, hint="there is no such directory")
+
+
+def check_endpoints(config: Config) -> None:
+    """
+    See whether Twisted knows the endpoints. Nothing is opened.
+
+    :raises TxstickyError: it does not know one.
+    """
+    # When the application is loaded, the reactor is the one that it wants.
+    from twisted.internet import reactor
+
+    from .admin.web import status_endpoint
+
+    endpoints = {listen: endpoint_string(listen, config.backlog) for listen in config.listen}
+    if config.status is not None:
+        try:
+            endpoints[f"{config.status} (--status)"] = status_endpoint(config.status)
+        except ConfigError as error:
+            raise ConfigError(**{**error.fields, "option": "--status"}) from None
+    for shown, endpoint in endpoints.items():
+        if not endpoint.startswith("systemd:"):  # which may not be here to ask
+            read_endpoint(reactor, endpoint, shown)
 
 
 if __name__ == "__main__":

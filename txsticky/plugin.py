@@ -331,7 +331,7 @@ def run(arguments: Sequence[str]) -> None:
     try:
         options.parseOptions(list(arguments))
     except usage.UsageError as error:
-        sys.stderr.write(f"{options}\ntxsticky: {error}\n")
+        print(f"txsticky: {error}", file=sys.stderr)
         sys.exit(64)
     service = makeService(options)
     from twisted.internet import reactor

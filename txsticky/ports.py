@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 
 from .errors import ListenError
 
@@ -21,8 +20,9 @@ def open_port(reactor: Any, endpoint: str, factory: IProtocolFactory, shown: str
     """
     failures: list[Any] = []
     ports: list[Any] = []
+    made = read_endpoint(reactor, endpoint, shown)
     try:
-        listening = serverFromString(reactor, endpoint).listen(factory)
+        listening = made.listen(factory)
         listening.addCallbacks(ports.append, failures.append)
     except Exception as error:
         raise ListenError(endpoint=shown, reason=_reason(error)) from None
@@ -34,7 +34,25 @@ def open_port(reactor: Any, endpoint: str, factory: IProtocolFactory, shown: str
     return port
 
 
+def read_endpoint(reactor: Any, endpoint: str, shown: str) -> IStreamServerEndpoint:
+    """
+    Read an endpoint string.
+
+    :param endpoint: the string.
+    :param shown: what the operator wrote.
+    :raises ListenError: it is none that Twisted knows.
+    """
+    try:
+        made: IStreamServerEndpoint = serverFromString(reactor, endpoint)
+    except Exception as error:
+        reason = f"write a port, address:port, or a Twisted endpoint string ({_reason(error)})"
+        if endpoint.startswith("systemd:") and isinstance(error, LookupError):
+            reason = "systemd has passed no such socket"
+        raise ListenError(endpoint=shown, reason=reason) from None
+    return made
+
+
 def _reason(error: BaseException) -> str:
-    if isinstance(error, CannotListenError):
-        return str(getattr(error.socketError, "strerror", None) or error.socketError)
-    return str(error) or type(error).__name__
+    cause = getattr(error, "socketError", error)
+    # The text of an OSError names files that only Twisted knows: locks.
+    return str(getattr(cause, "strerror", None) or cause) or type(error).__name__

@@ -65,7 +65,7 @@ class Known:
 
 
 def known(head: Head, how: How) -> Known | None:
-    """What to remember of a request; None if its length is not told, or it is not plain HTTP/1.1."""
+    """What to remember of a request of plain HTTP/1.1; None if its length is not told."""
     try:
         framing = request(head)
     except Odd:
