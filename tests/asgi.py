@@ -44,7 +44,7 @@ class FakeDesk:
         place = head.header(b"place")
         return (None, How.HIT) if place is None else (int(place), How.TAG)
 
-    def extra_headers(self, head: Head, secure: bool, how: How) -> bytes:
+    def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
         """What goes with the response."""
         return b"X-How: %b\r\n" % how.name.encode()
 

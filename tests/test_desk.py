@@ -214,7 +214,7 @@ class DrainTests(DeskCase):
         self.options = {"sticky": "insert:where"}
         super().setUp()
         self.desk.draining = True
-        self.assertEqual(self.desk.extra_headers(head(), False, How.NEW), b"")
+        self.assertEqual(self.desk.extra_headers(head(), CLIENT, False, How.NEW), b"")
 
 
 class HashTests(DeskCase):
@@ -238,11 +238,11 @@ class HashTests(DeskCase):
 class CookieTests(DeskCase):
     """The cookie that is inserted."""
 
-    options = {"sticky": "insert:where"}
+    options = {"sticky": "insert:where", "forwarded_allow_ips": "192.0.2.9"}
 
-    def cookie(self, *headers: str, secure: bool = False) -> bytes:
+    def cookie(self, *headers: str, host: str = CLIENT, secure: bool = False) -> bytes:
         """What goes with the response to a request."""
-        return self.desk.extra_headers(head("/", *headers), secure, How.NEW)
+        return self.desk.extra_headers(head("/", *headers), host, secure, How.NEW)
 
     def test_inserted(self) -> None:
         """A client without the cookie gets one that leads here."""
@@ -259,6 +259,12 @@ class CookieTests(DeskCase):
     def test_secure(self) -> None:
         """Over TLS it is one that never leaves TLS."""
         self.assertIn(b"; Secure", self.cookie(secure=True))
+
+    def test_secure_outside(self) -> None:
+        """So it is if a proxy ends TLS and says so, and is trusted."""
+        told = "X-Forwarded-Proto: https"
+        self.assertNotIn(b"Secure", self.cookie(told))
+        self.assertIn(b"; Secure", self.cookie(told, host="192.0.2.9"))
 
     def test_has_one(self) -> None:
         """A client that has one of this worker gets none."""
@@ -286,7 +292,7 @@ class NoCookieTests(DeskCase):
 
     def test_nothing(self) -> None:
         """Nothing goes with the response."""
-        self.assertEqual(self.desk.extra_headers(head(), False, How.NEW), b"")
+        self.assertEqual(self.desk.extra_headers(head(), CLIENT, False, How.NEW), b"")
 
 
 class DebugTests(DeskCase):
@@ -296,7 +302,7 @@ class DebugTests(DeskCase):
 
     def test_headers(self) -> None:
         """They say the worker's slot and the reason, beside the cookie."""
-        lines = self.desk.extra_headers(head(), False, How.HIT).split(b"\r\n")
+        lines = self.desk.extra_headers(head(), CLIENT, False, How.HIT).split(b"\r\n")
         self.assertEqual(lines[:2], [b"X-Txsticky-Worker: 5", b"X-Txsticky-Route: HIT"])
         self.assertTrue(lines[2].startswith(b"Set-Cookie: "))
         self.assertEqual(lines[3:], [b""])

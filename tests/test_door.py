@@ -85,7 +85,7 @@ class Desk:
         place = int(head.path.split(b"/")[1] or HERE)
         return (None if place == HERE else place), How.TAG
 
-    def extra_headers(self, head: Head, secure: bool, how: How) -> bytes:
+    def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
         return self.lines if secure else b""
 
     def when_confirmed(self, action: Any) -> None:

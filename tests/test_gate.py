@@ -64,7 +64,7 @@ class FakeDesk:
             return None, How.NEW
         return (None if place == b"1" else int(place)), How.TAG
 
-    def extra_headers(self, head: Head, secure: bool, how: How) -> bytes:
+    def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
         """What goes with the response."""
         return self.added.replace(b"HOW", how.name.encode())
 

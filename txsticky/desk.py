@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .core.cookies import cookie_line
 from .core.exchange import MEMORABLE, Known, known
+from .core.forwarded import client_secure
 from .core.head import Head
 from .core.keys import found, inserted, opens_session
 from .core.pool import State
@@ -118,14 +119,14 @@ class WorkerDesk:
             member.id != worker.id and member.state is State.READY for member in worker.pool.members
         )
 
-    def extra_headers(self, head: Head, secure: bool, how: How) -> bytes:
+    def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
         """Header lines for the response: the sticky cookie, and which worker this is and why."""
-        lines = self._cookie(head, secure)
+        lines = self._cookie(head, host, secure)
         if self._slot_line:
             lines = b"%bX-Txsticky-Route: %b\r\n%b" % (self._slot_line, _ROUTES[how], lines)
         return lines
 
-    def _cookie(self, head: Head, secure: bool) -> bytes:
+    def _cookie(self, head: Head, host: str, secure: bool) -> bytes:
         """The sticky cookie, for a client that has none of this worker's and no other tag of it."""
         if self._insert is None or self.draining:
             return b""
@@ -135,6 +136,7 @@ class WorkerDesk:
             if signer.read(key.value) == worker.id:
                 return b""
         value = signer.mint(worker.id, secrets.token_hex(4))
+        secure = client_secure(head, host, secure, worker.router.trusted)
         return cookie_line(self._insert, value, secure)
 
     # --------------------------------------------------------------- bindings

@@ -220,10 +220,10 @@ class SecureConnection(Protocol):
         wanted = self.door.here if place is None else place
         return (None if wanted == self.place != FRONT_DESK else wanted), self.how
 
-    def extra_headers(self, head: Head, secure: bool, how: How) -> bytes:
+    def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
         """The sticky cookie, unless another worker adds its own; and whether it is the last."""
         desk = self.door.desk
-        lines = desk.extra_headers(head, secure, how) if self.place == self.door.here else b""
+        lines = desk.extra_headers(head, host, secure, how) if self.place == self.door.here else b""
         if desk.draining and head.header(b"upgrade") is None:
             self._announced = True
             lines += _LAST

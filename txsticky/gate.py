@@ -107,7 +107,7 @@ class Desk(Protocol):
         the front desk.
         """
 
-    def extra_headers(self, head: Head, secure: bool, how: How) -> bytes:
+    def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
         """Header lines to add to the response, such as a sticky cookie."""
 
     def when_confirmed(self, action: Callable[[], None]) -> None:
@@ -260,7 +260,8 @@ class Gate:
                             self.leave(place)
                             return
                     self.served = True
-                    exchange.keep(self.desk.extra_headers(step.head, self.secure, host.how))
+                    lines = self.desk.extra_headers(step.head, self.client, self.secure, host.how)
+                    exchange.keep(lines)
                 else:
                     host.deliver(step.data)
         finally:
