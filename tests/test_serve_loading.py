@@ -55,6 +55,11 @@ class LoadTests(TestCase):
         self.write("plain_app.py", "app = object()")
         self.assertIs(load("plain_app:app"), sys.modules["plain_app"].app)
 
+    def test_no_directory(self) -> None:
+        """Without a current directory nothing is found, and that is said."""
+        os.rmdir(self.directory)
+        self.assertIn("in which it was started is gone", self.refusal("plain_app:app"))
+
     def test_dotted_both_ways(self) -> None:
         """Module and attribute may be dotted."""
         self.write("house/__init__.py")

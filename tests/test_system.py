@@ -20,7 +20,7 @@ from tests.shells import ShellCase, open_descriptors
 from txsticky import process, system
 from txsticky.errors import ConfigError
 from txsticky.process import LINE_LIMIT, REAP_EVERY, Process, Reaper
-from txsticky.system import System, account, become
+from txsticky.system import System, account, become, working_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_7 = "import os; os._exit(7)"
@@ -103,6 +103,32 @@ class SpawnTests(ProcessCase):
         """It has nothing to read."""
         self.run_child("import sys; print(repr(sys.stdin.read()))")
         self.assertEqual(self.said, ["''"])
+
+    def started_in(self) -> str:
+        """Where a child is started."""
+        self.run_child("import os; print(os.getcwd())")
+        return self.said[-1]
+
+    def test_folder(self) -> None:
+        """It is started where the name of the working directory leads at that moment."""
+        top = os.path.realpath(self.mktemp())
+        link, old, new = (os.path.join(top, name) for name in ("link", "old", "new"))
+        os.makedirs(old)
+        os.mkdir(new)
+        os.symlink(old, link)
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(link)
+        self.system = System(self.reactor, folder=working_folder({"PWD": link}))
+        self.assertEqual(self.started_in(), old)
+        os.unlink(link)
+        self.assertEqual(self.started_in(), old)
+        os.symlink(new, link)
+        self.assertEqual(self.started_in(), new)
+
+    def test_no_folder(self) -> None:
+        """A name that leads elsewhere from the beginning is none."""
+        for name in ("", ".", "/", "/nowhere"):
+            self.assertIsNone(working_folder({"PWD": name}))
 
     def test_refused(self) -> None:
         """If it cannot be started, nothing stays open."""

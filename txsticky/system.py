@@ -35,6 +35,21 @@ _FOR_THE_PRIMARY = frozenset(
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
+def working_folder(environ: Mapping[str, str]) -> str | None:
+    """
+    The working directory as who started us names it, which may be a symbolic link; None if nobody
+    did.
+
+    A new release of an application is often a directory of its own, and a link leads to the
+    present one.
+    """
+    path = environ.get("PWD", "")
+    try:
+        return path if os.path.isabs(path) and os.path.samefile(path, ".") else None
+    except OSError:
+        return None
+
+
 @attrs.define
 class System:
     """
@@ -43,11 +58,13 @@ class System:
     :param reactor: the reactor: descriptors and delayed calls.
     :param clock: seconds, monotonic.
     :param rng: chance.
+    :param folder: where processes are started, if it is there; else where this one is.
     """
 
     reactor: Any
     clock: Callable[[], float] = time.monotonic
     rng: random.Random = attrs.field(factory=random.Random)
+    folder: str | None = attrs.field(factory=lambda: working_folder(os.environ))
 
     def spawn(
         self,
@@ -66,6 +83,7 @@ class System:
             this process.
         """
         inherited = {k: v for k, v in os.environ.items() if k not in _FOR_THE_PRIMARY}
+        folder = self.folder if self.folder and os.path.isdir(self.folder) else None
         reading, writing = os.pipe()
         try:
             # The reactor never waits on Popen: the pidfd does. Popen is here for its spawning
@@ -73,6 +91,7 @@ class System:
             child = subprocess.Popen(
                 [sys.executable, *arguments],
                 pass_fds=tuple(descriptors),
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=writing,
                 stderr=writing,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import struct
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration import rawws
-from tests.integration.cluster import Cluster
+from tests.integration.cluster import ROOT, Cluster
 from tests.integration.load import Load
 from tests.integration.processes import until
 from tests.integration.rawhttp import Connection, Fault, request
@@ -214,3 +215,29 @@ class BadCode(ReloadCase):
             until(lambda: len(cluster.told("/cluster/pool")) == 3, 5, "three are there")
             cluster.signal(signal.SIGTERM)
             self.assertEqual(cluster.wait(8), 0)
+
+
+class Releases(ReloadCase):
+    """A directory for each release of the application, and a link to the present one."""
+
+    def test_reload(self) -> None:
+        """A reload loads what the link leads to by then, also if the first release is gone."""
+        top = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        app = "from tests.integration.apps import echo as app\nprint('This is release {}.')\n"
+        for release in ("1", "2"):
+            (top / release).mkdir()
+            (top / release / "released_app.py").write_text(app.format(release))
+        link = top / "current"
+        link.symlink_to("1")
+        cluster = Cluster(
+            "released_app:app", environment={"PWD": str(link), "PYTHONPATH": str(ROOT)}
+        )
+        cluster.folder = link
+        with cluster:
+            self.assertIn("This is release 1.", cluster.log())
+            (top / "next").symlink_to("2")
+            (top / "next").rename(link)
+            shutil.rmtree(top / "1")
+            self.reload(cluster)
+            self.assertIn("This is release 2.", cluster.log())
+            self.assertEqual(cluster.get().status, 200)

@@ -55,8 +55,13 @@ def load(target: str, factory: bool = False) -> object:
             target=target,
             reason=f"write it as module:attribute, for example {module_name or 'module'}:app",
         )
-    if not sys.path or sys.path[0] not in ("", os.getcwd()):
-        sys.path.insert(0, os.getcwd())
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:
+        reason = "the directory in which it was started is gone"
+        raise AppLoadError(target=target, reason=reason) from None
+    if not sys.path or sys.path[0] not in ("", folder):
+        sys.path.insert(0, folder)
     found = _attribute(target, _module(target, module_name), attribute)
     if not factory:
         return found
