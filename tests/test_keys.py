@@ -355,6 +355,18 @@ class ParseTests(SynchronousTestCase):
             told.attributes, ("Path=/app", "HttpOnly", "SameSite=None", "Secure", "Max-Age=60")
         )
 
+    def test_insert_prefix(self) -> None:
+        """A cookie whose name promises something to browsers has to keep it."""
+        for text, part in (
+            ("insert:__Host-w", "without Secure"),
+            ("insert:__Secure-w", "without Secure"),
+            ("insert:__host-w;Path=/a;Secure", "another Path"),
+            ("insert:__Host-w;Domain=a.example;Secure", "Domain"),
+        ):
+            self.refused(text, part)
+        for text in ("insert:__Host-w;Secure", "insert:__Secure-w;Secure;Path=/a", "insert:__w-w"):
+            self.assertEqual(len(parse_chain(text)), 1)
+
     def test_bad_insert_attributes(self) -> None:
         """A bad attribute is refused."""
         self.refused("insert:W;Expires=0", "'Expires'", "Max-Age")

@@ -84,6 +84,21 @@ def parse_attributes(text: str) -> tuple[str, ...]:
     return tuple(f"{name}={value}" if value else name for name, value in chosen.items())
 
 
+def check_prefix(name: str, attributes: tuple[str, ...]) -> None:
+    """
+    See whether a cookie keeps what the prefix of its name promises.
+
+    :raises ValueError: browsers would drop it, says a sentence.
+    """
+    prefix = name[: name.find("-") + 1].lower()
+    if prefix in ("__secure-", "__host-") and "Secure" not in attributes:
+        raise ValueError(f"Browsers drop a cookie {name} without Secure.")
+    if prefix == "__host-" and (
+        "Path=/" not in attributes or any(text.startswith("Domain=") for text in attributes)
+    ):
+        raise ValueError(f"Browsers drop a cookie {name} with a Domain, or another Path than /.")
+
+
 def cookie_line(source: KeySource, value: str, secure: bool) -> bytes:
     """
     The header line that inserts a cookie.

@@ -15,7 +15,14 @@ from urllib.parse import unquote_to_bytes
 
 import attrs
 
-from .cookies import ATTRIBUTE_DEFAULTS, TOKEN, cookie_pattern, parse_attributes, unquote_cookie
+from .cookies import (
+    ATTRIBUTE_DEFAULTS,
+    TOKEN,
+    check_prefix,
+    cookie_pattern,
+    parse_attributes,
+    unquote_cookie,
+)
 
 if TYPE_CHECKING:
     from .head import Head
@@ -259,8 +266,10 @@ def _parse_source(text: str) -> KeySource:
     if kind is KeyKind.INSERT:
         name, semicolon, rest = name.partition(";")
         attributes = parse_attributes(rest) if semicolon else ATTRIBUTE_DEFAULTS
+        check_prefix(name, attributes)
     if kind in (KeyKind.COOKIE, KeyKind.INSERT, KeyKind.HEADER) and not TOKEN.fullmatch(name):
-        raise ValueError(f"{name!r} cannot be the name of a {kind.value}.")
+        what = "header" if kind is KeyKind.HEADER else "cookie"
+        raise ValueError(f"{name!r} cannot be the name of a {what}.")
     try:
         return KeySource(kind, name, hashed or kind is KeyKind.IP, attributes)
     except re.error as error:
