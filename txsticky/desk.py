@@ -56,9 +56,7 @@ class WorkerDesk:
         # By address the decision is one for each client, and debugging headers for each request.
         self._reusable = not (worker.router.by_address or worker.config.debug_headers)
 
-    def whose(
-        self, head: Head | None, host: str, settled: bool = False
-    ) -> tuple[int | None, How]:
+    def whose(self, head: Head | None, host: str, settled: bool = False) -> tuple[int | None, How]:
         """
         The place that a request belongs to, and why: None is here, else a worker's id or the front
         desk.

@@ -329,9 +329,7 @@ class Primary:
         if self._view_due is None:
             self._view_due = self.system.reactor.callLater(VIEW_INTERVAL, self._send_view)
 
-    def _entrance(
-        self, handle: WorkerHandle, now: dict[str, Any], before: dict[str, Any]
-    ) -> None:
+    def _entrance(self, handle: WorkerHandle, now: dict[str, Any], before: dict[str, Any]) -> None:
         """Count what a worker's entrance has done between two reports."""
         self.listeners.accepted_by_workers += now["accepted"] - before["accepted"]
         for how, count, counted in zip(How, now["routes"], before["routes"], strict=True):

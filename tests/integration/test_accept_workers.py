@@ -322,7 +322,6 @@ class Changes(SynchronousTestCase):
             with socket.create_server(("127.0.0.1", cluster.port)):
                 pass
 
-
     def test_stop_under_load(self) -> None:
         """Clients who come back as soon as they are answered do not keep it from stopping."""
         with AcceptCluster() as cluster:
