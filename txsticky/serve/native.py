@@ -21,8 +21,9 @@ from ..gate import Cancelable, Gate
 
 log = Logger()
 
-#: Bodies up to so many bytes are copied behind their head, which costs less than a system call.
-WORTH_JOINING = 65536
+#: How many bytes may wait for the end of a turn. More are sent at once, so that a client that is
+#: behind is noticed.
+MOST_WAITING = 65536
 
 
 class Connection(Protocol):
@@ -149,9 +150,10 @@ class NativeHost(asyncio.Protocol):
         self._closing = False
         self._reading = True
         self._flushed: Callable[[], None] | None = None
-        #: A response's head, for a moment: with the body behind it the gate follows both at once,
-        #: and one system call sends them.
-        self._corked = b""
+        #: What the protocol has written in this turn of the loop. The gate follows it at once, one
+        #: system call sends it, and no client is woken before everybody's turn is over.
+        self._pieces: list[bytes] = []
+        self._size = 0
         self._uncorking = False
 
     # ----------------------------------------------------------- what asyncio says
@@ -231,33 +233,32 @@ class NativeHost(asyncio.Protocol):
         """The protocol sends."""
         if not (self._open and data):
             return
-        if self._corked:
-            if len(data) < WORTH_JOINING:
-                data = self._corked + data
-                self._corked = b""
-            else:
-                self._uncork()
-        elif data.endswith(b"\r\n\r\n") and self.gate.exchange.request_open:
-            self._corked = data
-            if not self._uncorking:
-                self._uncorking = True
-                self._loop.call_soon(self._uncork_now)
-            return
+        if self._size + len(data) > MOST_WAITING:
+            self._uncork()
+            if len(data) > MOST_WAITING:
+                self._follow(data)
+                return
+        self._pieces.append(data)
+        self._size += len(data)
+        if not self._uncorking:
+            self._uncorking = True
+            self._loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._uncorking = False
+        self._guarded(self._uncork)
+
+    def _uncork(self) -> None:
+        """Send what has been written."""
+        pieces = self._pieces
+        if pieces and self._open:
+            self._pieces, self._size = [], 0
+            self._follow(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def _follow(self, data: bytes) -> None:
         data = self.gate.wrote(data)
         if data:
             self.native.write(data)
-
-    def _uncork_now(self) -> None:
-        self._uncorking = False
-        self._uncork()
-
-    def _uncork(self) -> None:
-        """Send the head that waited for its body."""
-        data, self._corked = self._corked, b""
-        if data and self._open:
-            data = self.gate.wrote(data)
-            if data:
-                self.native.write(data)
 
     def close(self) -> None:
         """The protocol closes."""
@@ -277,7 +278,7 @@ class NativeHost(asyncio.Protocol):
 
     def unsent(self) -> int:
         """Bytes that are not in the kernel."""
-        return self.native.get_write_buffer_size() + len(self._corked) if self._open else 0
+        return self.native.get_write_buffer_size() + self._size if self._open else 0
 
     # ------------------------------------------------------- what the gate asks: Host
 
@@ -326,6 +327,7 @@ class NativeHost(asyncio.Protocol):
 
     def flush(self, callback: Callable[[], None]) -> None:
         """Call back once all output is in the kernel."""
+        self._uncork()
         if not self.unsent():
             callback()
             return
