@@ -363,10 +363,12 @@ class RunTests(CommandCase):
         return end.code, out.getvalue()
 
     def test_usage(self) -> None:
-        """A command line that cannot be ends with 64 (sysexits.h) and the reason, in one line."""
+        """A command line that cannot be ends with 64 (sysexits.h), the usage and the reason."""
         code, said = self.refused("--workers", "0")
-        reason = "txsticky: --workers cannot be 0: a whole number from 1 to 512.\n"
-        self.assertEqual((code, said), (64, reason))
+        usage, reason = said.splitlines()
+        self.assertTrue(usage.startswith("Usage: txsticky [options]"), usage)
+        self.assertEqual(reason, "txsticky: --workers cannot be 0: a whole number from 1 to 512.")
+        self.assertEqual(code, 64)
 
     def test_log_format(self) -> None:
         """So does a log format that there is not."""

@@ -331,7 +331,8 @@ def run(arguments: Sequence[str]) -> None:
     try:
         options.parseOptions(list(arguments))
     except usage.UsageError as error:
-        print(f"txsticky: {error}", file=sys.stderr)
+        usage_line = f"{options.getSynopsis()}   (--help tells the options)"
+        print(f"{usage_line}\ntxsticky: {error}", file=sys.stderr)
         sys.exit(64)
     service = makeService(options)
     from twisted.internet import reactor
