@@ -13,7 +13,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
 from tests.shells import ShellCase, ended, open_descriptors, received
-from txsticky import api, drain, worker
+from txsticky import api, desk, drain, worker
 from txsticky.channel import channel_pair
 from txsticky.config import Config
 from txsticky.core.pool import Pool
@@ -152,7 +152,7 @@ class WorkerCase(ShellCase):
 
     def setUp(self) -> None:
         super().setUp()
-        for module in (worker, drain):
+        for module in (worker, drain, desk):
             self.patch(module, "time", SimpleNamespace(monotonic=self.reactor.seconds))
         self.patch(worker.exit_status, "value", 0)
         self.addCleanup(api.install, api.current())
