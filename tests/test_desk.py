@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -49,6 +50,7 @@ class DeskCase(SynchronousTestCase):
             table=Table(100, 3600),
             places={FRONT_DESK: "front desk", 1: "one", 3: "three"},
             channel=mock.Mock(),
+            live={"this connection"},
             final=False,
             request_done=mock.Mock(),
         )
@@ -148,8 +150,27 @@ class WhoseTests(DeskCase):
         self.assertEqual(self.worker.channel.method_calls, [])
 
     def test_new_session(self) -> None:
-        """A new Engine.IO session on a kept connection is balanced anew."""
+        """A new Engine.IO session on a kept connection goes to the worker with the least load."""
+        for id, live in ((1, 5), (3, 4)):
+            self.worker.pool.report(id, live, 0, 0.0)
+        self.worker.live = set(range(9))
+        self.assertEqual(self.whose("/?EIO=4&transport=polling"), (3, How.NEW))
+        del self.worker.places[1]
         self.assertEqual(self.whose("/?EIO=4&transport=polling"), (FRONT_DESK, How.NEW))
+
+    def test_new_session_stays(self) -> None:
+        """That may be this one: the connection itself is no reason to send it away."""
+        for id in (1, 3):
+            self.worker.pool.report(id, 1, 0, 0.0)
+        self.assertEqual(self.whose("/?EIO=4&transport=polling"), (None, How.NEW))
+
+    def test_new_sessions(self) -> None:
+        """Many of them spread, also those over the very connection."""
+        for id in (1, 3):
+            self.worker.pool.report(id, 8, 0, 0.0)
+        self.worker.live = set(range(9))
+        places = collections.Counter(self.whose("/?EIO=4")[0] for _ in range(30))
+        self.assertEqual(places, {None: 10, 1: 10, 3: 10})
 
     def test_new_session_on_a_settled_connection(self) -> None:
         """Unless the connection cannot move any more."""

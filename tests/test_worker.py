@@ -496,10 +496,11 @@ class GiveTests(WorkerCase):
         self.assertEqual((log.error.call_count, ended(client)), (1, True))
 
     def test_new_session(self) -> None:
-        """A new session on a kept connection goes to the front desk, to be balanced."""
+        """A new session on a kept connection goes to a worker that has less to do."""
         self.begin()
+        self.hand()
         self.ask(self.hand(), "/?EIO=4")
-        self.assertEqual(len(self.boxes[FRONT_DESK].read()), 1)
+        self.assertEqual(len(self.boxes[1].read() + self.boxes[3].read()), 1)
 
 
 class PoolTests(WorkerCase):

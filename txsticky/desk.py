@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .core.balance import balancer
 from .core.cookies import cookie_line
 from .core.exchange import MEMORABLE, Known, known
 from .core.forwarded import client_secure
@@ -46,6 +47,8 @@ class WorkerDesk:
         self._worker = worker
         self._after: list[Callable[[], None]] = []
         self._insert = inserted(worker.router.chain)
+        # Not the router's, which chooses for every request, also for those that stay in any case.
+        self._balancer = balancer(worker.config.balance)
         self._rng = random.Random()
         self._slot_line = b""
         if worker.config.debug_headers:
@@ -79,16 +82,36 @@ class WorkerDesk:
         how = route.how
         if how is How.NEW:
             fresh = head is not None and opens_session(worker.router.chain, head)
-            if (self.draining or (fresh and not settled)) and self._others():
+            if self.draining and self._others():
                 return FRONT_DESK, how
+            if fresh and not settled and self._others():
+                return self._place(self._balanced()), how
             if self._insert is None and not fresh:
                 self._remember(head, how)
             return None, how
-        if route.worker == worker.id:
-            if how is How.TAG:
-                self._remember(head, how)
-            return None, how
-        return (route.worker if route.worker in worker.places else FRONT_DESK), how
+        if route.worker == worker.id and how is How.TAG:
+            self._remember(head, how)
+        return self._place(route.worker), how
+
+    def _place(self, id: int) -> int | None:
+        """Where a worker's mail goes; None for this one."""
+        if id == self._worker.id:
+            return None
+        return id if id in self._worker.places else FRONT_DESK
+
+    def _balanced(self) -> int:
+        """
+        The worker that is to have a new session, which came over a connection that is here.
+
+        Most stay here or go there directly: the primary has nothing to add, as it would balance by
+        the same loads.
+        """
+        worker = self._worker
+        # The connection that it came over counts for whoever gets it.
+        worker.pool.report(worker.id, len(worker.live) - 1, 0, 0.0)
+        chosen = self._balancer.choose(worker.pool.candidates(), self._rng).id
+        worker.pool.reserve(chosen)
+        return chosen
 
     def _remember(self, head: Head | None, how: How) -> None:
         """This very request is served here, without anything added, until the cluster changes."""
