@@ -38,7 +38,7 @@ class Work:
     main: tuple[str, bool]
     goal: str = ""
     short: bool = True
-    rounds: int = 7
+    rounds: int = 5
     fresh: bool = False
 
 
@@ -383,7 +383,7 @@ WORKS = (
         _BROADCAST,
         _broadcast(200),
         ("heard/s", True),
-        rounds=5,
+        rounds=3,
     ),
     Work(
         "broadcast-2000",
