@@ -12,6 +12,7 @@ from unittest import mock
 from tests.shells import ended, received
 from tests.test_descriptor import ConnectionCase, Inner, inner
 from txsticky.descriptor import MovableServer
+from txsticky.turn import Turn
 
 LARGE = 8 * 1024 * 1024
 
@@ -19,13 +20,24 @@ LARGE = 8 * 1024 * 1024
 class CorkTests(ConnectionCase):
     """The short way: sent without registering a writer."""
 
+    def setUp(self) -> None:
+        super().setUp()
+        self.turn = Turn(lambda end: self.reactor.callLater(0, end))
+
+    def adopt(self, *arguments: Any, prefix: bytes = b"") -> Any:
+        """Adopt a connection whose transport sends at the end of a turn."""
+        with mock.patch.object(MovableServer, "turn", self.turn):  # the first bytes are read there
+            transport = super().adopt(*arguments, prefix=prefix)
+        transport.turn = self.turn
+        return transport
+
     def end_turn(self) -> None:
         """Come to the end of the turn, before the next look at the descriptors."""
         self.reactor.runUntilCurrent()
 
     def test_answer_to_the_prefix(self) -> None:
         """An answer to the first bytes is sent before the reactor looks at descriptors again."""
-        self.adopt(inner(on_data=lambda self, data: self.transport.write(data)), b"hello")
+        self.adopt(inner(on_data=lambda self, data: self.transport.write(data)), prefix=b"hello")
         self.assertEqual(received(self.client), None)
         self.end_turn()
         self.assertEqual(received(self.client), b"hello")
@@ -53,9 +65,9 @@ class CorkTests(ConnectionCase):
     def test_one_that_fails(self) -> None:
         """One that cannot send keeps nobody else from sending."""
         echo = inner(on_data=lambda self, data: self.transport.write(data))
-        failing = self.adopt(echo, b"hello")
+        failing = self.adopt(echo, prefix=b"hello")
         protocol = self.protocol
-        self.adopt(echo, b"hello")
+        self.adopt(echo, prefix=b"hello")
         with mock.patch.object(failing, "doWrite", side_effect=ZeroDivisionError):
             self.end_turn()
         self.assertEqual(protocol.lost, [ZeroDivisionError])
@@ -69,7 +81,7 @@ class CorkTests(ConnectionCase):
             protocol.transport.write(data)
             protocol.transport.pauseProducing()
 
-        transport = self.adopt(inner(on_data=answer), b"hello")
+        transport = self.adopt(inner(on_data=answer), prefix=b"hello")
         self.client.send(b"more")
         transport.doRead()
         self.assertEqual(self.protocol.data, b"hello")
@@ -82,7 +94,7 @@ class CorkTests(ConnectionCase):
             protocol.transport.loseConnection()
 
         with mock.patch.object(self.reactor, "addReader") as reader:
-            self.adopt(inner(on_data=answer), b"bye")
+            self.adopt(inner(on_data=answer), prefix=b"bye")
             self.end_turn()
         self.assertEqual(reader.call_count, 0)
         self.assertEqual((len(self.protocol.lost), self.transport.closings), (1, 1))
@@ -92,7 +104,7 @@ class CorkTests(ConnectionCase):
     def test_paused_at_once(self) -> None:
         """A protocol that pauses when it is connected is given nothing, and nothing is watched."""
         transport = self.adopt(
-            inner(on_made=lambda self: self.transport.pauseProducing()), b"prefix"
+            inner(on_made=lambda self: self.transport.pauseProducing()), prefix=b"prefix"
         )
         self.run_a_bit()
         self.assertEqual(self.protocol.pieces, [])
@@ -107,7 +119,7 @@ class CorkTests(ConnectionCase):
             protocol.transport.write(bytes(LARGE))
             protocol.transport.loseConnection()
 
-        self.adopt(inner(on_data=answer), b"x")
+        self.adopt(inner(on_data=answer), prefix=b"x")
         self.end_turn()
         self.assertIn(self.transport, self.reactor.getWriters())
         self.assertEqual(self.protocol.lost, [])
@@ -121,10 +133,18 @@ class CorkTests(ConnectionCase):
             protocol.transport.write(b"half")
             raise ZeroDivisionError
 
-        self.adopt(inner(on_data=fail), b"x")
+        self.adopt(inner(on_data=fail), prefix=b"x")
         self.assertEqual(self.protocol.lost, [ZeroDivisionError])
         self.assertEqual(received(self.client), b"")
         self.flushLoggedErrors(ZeroDivisionError)
+
+    def test_without_a_turn(self) -> None:
+        """Without a turn to wait for, what is written is sent at once."""
+        transport = self.adopt(inner(on_data=lambda self, data: self.transport.write(data)))
+        transport.turn = None
+        self.client.send(b"hello")
+        self.reactor.doIteration(1)
+        self.assertEqual(received(self.client), b"hello")
 
     def test_agree(self) -> None:
         """Corked or not, clients and protocols see the same."""
@@ -148,6 +168,9 @@ class CorkTests(ConnectionCase):
             with mock.patch.multiple(MovableServer, startWriting=_start, startReading=_read):
                 plain = self.course(course)
             self.assertEqual(corked, plain)
+            with mock.patch.object(self.turn, "add", MovableServer.end_turn):
+                at_once = self.course(course)
+            self.assertEqual(at_once, plain)
 
     def course(self, on_data: Callable[[Inner, bytes], Any]) -> tuple[object, ...]:
         """What is seen of a connection on which `on_data` is called."""

@@ -18,6 +18,7 @@ from txsticky.core.route import How
 from txsticky.core.wire import Handoff
 from txsticky.gate import Gate
 from txsticky.serve.native import MOST_WAITING, NativeHost
+from txsticky.turn import Turn
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 ELSEWHERE = b"GET / HTTP/1.1\r\nHost: x\r\nPlace: 3\r\n\r\n"
@@ -87,7 +88,13 @@ class NativeCase(LoopCase):
         """Make the host; its transport comes when the loop runs."""
         self.kept = Kept(Handoff(self.family, ("", 0), ("", 0), how=How.NEW, prefix=prefix))
         host = NativeHost(
-            self.loop, self.inner, self.kept, {"peername": ("a", 1)}, How.NEW, self.entered.append
+            self.loop,
+            self.inner,
+            self.kept,
+            {"peername": ("a", 1)},
+            How.NEW,
+            self.entered.append,
+            Turn(self.loop.call_soon),
         )
         host.gate = Gate(host, self.desk, Exchange(), "192.0.2.7", False)
         self.kept.transport = host

@@ -28,12 +28,13 @@ import select
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from twisted.internet import address, error, tcp, unix
 from twisted.internet.interfaces import IAddress, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from .turn import Turn
 
 log = Logger()
 
@@ -55,36 +56,6 @@ else:
     _Base = object
 
 
-class _Turn:
-    """
-    The transports that send at the end of a reactor's turn.
-
-    To send while others still wait to be read would wake their clients one by one, each of which
-    takes the processor from who comes next.
-    """
-
-    __slots__ = ("__weakref__", "_waiting")
-
-    def __init__(self) -> None:
-        self._waiting: list[MovableMixin] = []
-
-    def add(self, transport: MovableMixin) -> None:
-        """Uncork it when everything that has come in this turn is dealt with."""
-        if not self._waiting:
-            transport.reactor.callLater(0, self._end)
-        self._waiting.append(transport)
-
-    def _end(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for transport in waiting:
-            if transport._corked:
-                transport.guarded(transport.uncork)
-
-
-#: The turn of each reactor.
-_turns: WeakKeyDictionary[Any, _Turn] = WeakKeyDictionary()
-
-
 class MovableMixin(_Base):
     """
     What a server transport needs to be movable, mixed into `tcp.Server` or `unix.Server`.
@@ -104,7 +75,8 @@ class MovableMixin(_Base):
     #: is done in `uncork`. So it is from the beginning, until `begin` has given it the first bytes.
     _corked = True
     _to_write = False
-    _turn: _Turn
+    #: At whose end it sends what is written while it is read; None sends at once.
+    turn: Turn | None = None
     _when_flushed: Callable[[], None] | None = None
 
     # ------------------------------------------------------------------ hooks
@@ -164,11 +136,16 @@ class MovableMixin(_Base):
         except BaseException:
             self._corked = False
             raise
-        if why is None and self._to_write:
-            self._turn.add(self)
+        if why is None and self._to_write and self.turn is not None:
+            self.turn.add(self)
         else:
             self.uncork(why is None)
         return why
+
+    def end_turn(self) -> None:
+        """Everybody else is read (`turn.Sender`)."""
+        if self._corked:
+            self.guarded(self.uncork)
 
     def _dataReceived(self, data: bytes | None) -> Any:
         if data:
@@ -411,7 +388,6 @@ def adopt(
         sock.close()
         return None
     transport = make(sock, protocol, client, None, number, reactor)
-    transport._turn = _turns.get(reactor) or _turns.setdefault(reactor, _Turn())
     transport.repstr = f"<{type(protocol).__name__} #{number} from {host or 'a UNIX socket'}>"
     if host:
         transport.named_peer = named

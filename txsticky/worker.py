@@ -42,6 +42,7 @@ from .pipe import RelayedServer
 from .reload import loaded_sources
 from .serve import Serving
 from .socketio.sessions import tag_all
+from .turn import Turn
 
 log = Logger()
 
@@ -81,6 +82,7 @@ class Worker:
         #: Where TLS ends, if it ends here (`door.SecureDoor`).
         self.door: Any = None
         self._reactor = reactor
+        self._turn = Turn(lambda end: reactor.callLater(0, end))
         self._descriptor = -1
         self._report: Any = None
         self._beat_due = 0.0
@@ -192,6 +194,7 @@ class Worker:
         if transport is None:
             return False
         connection.transport = transport
+        transport.turn = self._turn
         transport.connection = connection
         transport.how = how
         if gated:

@@ -23,6 +23,7 @@ from ..core.route import How
 from ..core.wire import Handoff
 from ..errors import AppLoadError
 from ..gate import Desk, Gate
+from ..turn import Turn
 from . import ServeSettings, middleware
 from .accesslog import AccessLog
 from .engine import close_websocket, engine_settings, install_asyncio_reactor
@@ -60,6 +61,7 @@ class AsgiServing:
             ) from error
         self._settings = settings
         self._loop: asyncio.AbstractEventLoop = reactor._asyncioEventloop  # type: ignore[attr-defined]
+        self._turn = Turn(self._loop.call_soon)
         self._access_log: AccessLog | None = None
         if settings.access_log is not None:
             self._access_log = AccessLog(settings.access_log, settings.slot, time.time)
@@ -183,6 +185,7 @@ class AsgiServing:
             _addresses(sock, handoff),
             How(handoff.how),
             self._entering,
+            self._turn,
         )
         host.gate = Gate(host, desk, exchange, handoff.peer[0], handoff.secure)
         connection.transport = host

@@ -18,6 +18,7 @@ from ..core.route import How
 from ..core.wire import Handoff
 from ..descriptor import open_socket, severed
 from ..gate import Cancelable, Gate
+from ..turn import Turn
 
 log = Logger()
 
@@ -123,6 +124,7 @@ class NativeHost(asyncio.Protocol):
     :param extra: what `get_extra_info` is to know.
     :param entering: called with `how` before the protocol gets anything, in the context that its
         tasks get; None if nobody wants to know.
+    :param turn: at whose end it sends.
     :ivar how: how the present request was routed.
     """
 
@@ -136,7 +138,8 @@ class NativeHost(asyncio.Protocol):
         connection: Connection,
         extra: dict[str, Any],
         how: How,
-        entering: Callable[[How], object] | None = None,
+        entering: Callable[[How], object] | None,
+        turn: Turn,
     ) -> None:
         self.protocol: Any = protocol
         self.extra = extra
@@ -154,7 +157,7 @@ class NativeHost(asyncio.Protocol):
         #: system call sends it, and no client is woken before everybody's turn is over.
         self._pieces: list[bytes] = []
         self._size = 0
-        self._uncorking = False
+        self._turn = turn
 
     # ----------------------------------------------------------- what asyncio says
 
@@ -240,12 +243,11 @@ class NativeHost(asyncio.Protocol):
                 return
         self._pieces.append(data)
         self._size += len(data)
-        if not self._uncorking:
-            self._uncorking = True
-            self._loop.call_soon(self._end_turn)
+        if len(self._pieces) == 1:
+            self._turn.add(self)
 
-    def _end_turn(self) -> None:
-        self._uncorking = False
+    def end_turn(self) -> None:
+        """Everybody else is served (`turn.Sender`)."""
         self._guarded(self._uncork)
 
     def _uncork(self) -> None:

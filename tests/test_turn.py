@@ -1,0 +1,75 @@
+"""Who sends at the end of a turn, and when that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txsticky import turn
+from txsticky.turn import LONG, Turn
+
+
+class TurnTests(SynchronousTestCase):
+    """A loop and a clock that the test moves."""
+
+    def setUp(self) -> None:
+        self.now = 100.0
+        self.patch(turn, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self.calls: list[Callable[[], None]] = []
+        self.sent: list[str] = []
+        self.turn = Turn(self.calls.append)
+
+    def add(self, name: str, then: Callable[[], None] = lambda: None) -> None:
+        """Somebody has something to send."""
+
+        def send() -> None:
+            self.sent.append(name)
+            then()
+
+        self.turn.add(SimpleNamespace(end_turn=send))
+
+    def end(self) -> None:
+        """The loop comes to the end of the turn."""
+        calls, self.calls[:] = self.calls[:], []
+        for call in calls:
+            call()
+
+    def test_together(self) -> None:
+        """All send at the end, in their order, and the loop is asked once."""
+        self.add("a")
+        self.add("b")
+        self.assertEqual((self.sent, len(self.calls)), ([], 1))
+        self.end()
+        self.assertEqual((self.sent, self.calls), (["a", "b"], []))
+
+    def test_next_turn(self) -> None:
+        """Who comes while others send has his turn next."""
+        self.add("a", lambda: self.add("b"))
+        self.end()
+        self.assertEqual(self.sent, ["a"])
+        self.end()
+        self.assertEqual(self.sent, ["a", "b"])
+
+    def test_long(self) -> None:
+        """In a turn that takes long, those who wait send before its end."""
+        self.add("a")
+        self.now += LONG / 2
+        self.add("b")
+        self.assertEqual(self.sent, [])
+        self.now += LONG
+        self.add("c")
+        self.assertEqual(self.sent, ["a", "b", "c"])
+        self.end()
+        self.assertEqual(self.sent, ["a", "b", "c"])
+
+    def test_after_a_long_one(self) -> None:
+        """What comes behind that waits anew, and for the end at most."""
+        self.add("a")
+        self.now += 2 * LONG
+        self.add("b")
+        self.add("c")
+        self.assertEqual(self.sent, ["a", "b"])
+        self.end()
+        self.assertEqual(self.sent, ["a", "b", "c"])
