@@ -306,6 +306,13 @@ class StartTests(WorkerCase):
 class AdoptTests(WorkerCase):
     """Connections that are handed here."""
 
+    def test_prefix_is_not_kept(self) -> None:
+        """What came with a connection is delivered, and not kept for as long as that lasts."""
+        self.begin()
+        client = self.hand()
+        (connection,) = self.worker.live
+        self.assertEqual((connection.handoff.prefix, received(client)), (b"", OK))
+
     def test_served(self) -> None:
         """One is served from its prefix on."""
         self.begin()

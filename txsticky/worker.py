@@ -172,6 +172,7 @@ class Worker:
             raise
         if not adopted:
             self.live.discard(connection)
+        handoff.prefix = b""  # its transport has it by now, and the connection may last for days
 
     def _serve(self, sock: socket.socket, connection: Connection) -> bool:
         handoff = connection.handoff

@@ -30,10 +30,12 @@ _HEADER: Final = struct.Struct("!BBBBBHHHBBBI")
 _PEER_MESSAGE: Final = struct.Struct("!BQ")
 
 
-@attrs.frozen
+@attrs.define
 class Handoff:
     """
     What travels with a connection's descriptor.
+
+    Whoever keeps it longer than its prefix may empty that.
 
     :param family: the descriptor's own address family (`socket.AF_INET` and so on), 0 to 255.
     :param peer: (host, port) of the client; the host is empty for a UNIX socket.
