@@ -74,8 +74,9 @@ def machine() -> str:
         ),
         "unknown processor",
     )
+    kernel = platform.release().partition("-")[0]
     return (
-        f"Measured on {os.cpu_count()} cores of {model}, Linux {platform.release()}, Python"
+        f"Measured on {os.cpu_count()} cores of {model}, Linux {kernel}, Python"
         f" {platform.python_version()}, with a load average of {os.getloadavg()[0]:.1f} before the"
         " run."
     )
@@ -115,7 +116,8 @@ def main() -> int:
     try:
         for work in works:
             print(f"\n{work.title}", flush=True)
-            rounds = options.rounds or work.rounds * (3 if options.long else 1)
+            # A second round would find the memory that the first has left.
+            rounds = options.rounds or work.rounds * (3 if options.long and not work.fresh else 1)
             results.append(run(work, rounds, cast))
             show(results[-1])
     finally:
