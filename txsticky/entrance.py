@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: Connections accepted in one turn of the reactor. Each may be a request that is served within it,
-#: and those that are open want their turn.
-BATCH = 16
+#: Connections accepted in one turn of the reactor. What was accepted dies with the worker; for what
+#: waits in the kernel's queue there are others.
+BATCH = 1
 
 
 class _Reception(Reception):

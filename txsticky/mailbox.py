@@ -46,8 +46,8 @@ BUFFER = 1 << 20
 #: The longest message, if the granted buffer carries it (an unprivileged buffer does, with the
 #: kernel's defaults).
 MAX_MESSAGE = 320 * 1024
-#: Messages taken in one turn of the reactor, so that a full mailbox does not starve the
-#: connections.
+#: Messages taken in one turn of the reactor, unless somebody wants fewer: a full mailbox is not to
+#: starve the connections.
 BATCH = 16
 
 _DESCRIPTOR = struct.Struct("i")
@@ -104,6 +104,7 @@ class MailboxTransport:
     :param undelivered: gets [(descriptor, message)] when the other end is gone; the descriptors are
         its own then.
     :param finished: called when the other end is gone.
+    :param batch: messages taken in one turn of the reactor.
     :param short: called when this process is short of descriptors: what waits here stays in the
         kernel until there is room.
     """
@@ -122,6 +123,7 @@ class MailboxTransport:
         undelivered: Callable[[list[tuple[int, bytes]]], None] | None = None,
         finished: Callable[[], None] = lambda: None,
         short: Callable[[], None] = lambda: None,
+        batch: int = BATCH,
     ) -> None:
         self.socket = sock
         self.protocol = protocol
@@ -135,6 +137,7 @@ class MailboxTransport:
         self._descriptor = -1
         self._writing = False
         self._crowded = False
+        self._batch = batch
         self._short = short
         self._ceiling = descriptor_ceiling()
         self._scarce = False
@@ -264,8 +267,8 @@ class MailboxTransport:
             self._resting = None
 
     def doRead(self) -> Any:
-        """Take up to `BATCH` messages, each wholly dealt with before the next is taken."""
-        for _ in range(BATCH):
+        """Take up to `batch` messages, each wholly dealt with before the next is taken."""
+        for _ in range(self._batch):
             if self._scarce and not has_room(self._ceiling):
                 self._rest()
                 break
@@ -323,7 +326,7 @@ class MailboxTransport:
         if descriptors:
             # Once they are scarce, room is looked for before each, for the last one may have filled
             # a gap.
-            self._scarce = descriptors[-1] >= self._ceiling - 1 - self._scarce * BATCH
+            self._scarce = descriptors[-1] >= self._ceiling - 1 - self._scarce * self._batch
         self._dispatch(descriptors, bytes(_buffer[:size]))
         return True
 

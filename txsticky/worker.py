@@ -91,8 +91,9 @@ class Worker:
         self._exiting = False
         self._waiting: collections.deque[Callable[[], None]] = collections.deque()
         self._retire_after = _limit(config)
+        # One message at a time: what it has taken dies with it, and what it has not goes to others.
         self.mailbox = MailboxTransport(
-            socket.socket(fileno=boot["mailbox"]), reactor, self, short=self._make_room
+            socket.socket(fileno=boot["mailbox"]), reactor, self, short=self._make_room, batch=1
         )
         self.entrance = Entrance(self, reactor, boot["listeners"], self._make_room)
         self.places: dict[int, MailboxTransport] = {}
