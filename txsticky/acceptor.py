@@ -148,7 +148,7 @@ class Acceptor:
                 # One connection that cannot be dealt with must not close the listening socket.
                 log.failure("A connection could not be dealt with.")
                 sock.close()
-            self._scarce = descriptor >= self._ceiling - 1 - self._scarce * self._batch
+            self._scarce = descriptor >= self._ceiling - 1 - self._scarce * BATCH
 
     def _somebody_waits(self) -> bool:
         if self.sock.fileno() < 0:

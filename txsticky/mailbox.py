@@ -326,7 +326,7 @@ class MailboxTransport:
         if descriptors:
             # Once they are scarce, room is looked for before each, for the last one may have filled
             # a gap.
-            self._scarce = descriptors[-1] >= self._ceiling - 1 - self._scarce * self._batch
+            self._scarce = descriptors[-1] >= self._ceiling - 1 - self._scarce * BATCH
         self._dispatch(descriptors, bytes(_buffer[:size]))
         return True
 
