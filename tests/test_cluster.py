@@ -92,6 +92,15 @@ class ClusterCase(ReactorCase):
         client.sendall(data)
         return client  # type: ignore[no-any-return]
 
+    def served_by_the_next(self, client: socket.socket) -> None:
+        """The only worker dies, and the one in its place serves this client, who has asked."""
+        self.workers[0].die(-9)
+        self.until(lambda: len(self.system.processes) == 2)
+        self.play()
+        self.assertEqual(self.taken().prefix, GET)
+        self.workers[1].hands[0][0].send(b"served")
+        self.until(lambda: received(client) == b"served")
+
     def taken(self) -> Any:
         """The hand-off of the connection that a worker has got."""
         taken: list[Any] = []
@@ -249,12 +258,7 @@ class EntranceTests(ClusterCase):
         self.settle()
         self.assertEqual(self.cluster.accepted, 0)
         inode = os.fstat(sock.fileno()).st_ino
-        self.workers[0].die(-9)
-        self.until(lambda: len(self.system.processes) == 2)
-        self.play()
-        self.assertEqual(self.taken().prefix, GET)
-        self.workers[1].hands[0][0].send(b"served")
-        self.until(lambda: received(client) == b"served")
+        self.served_by_the_next(client)
         (sock,) = self.sockets(self.workers[1])
         self.assertEqual(os.fstat(sock.fileno()).st_ino, inode)
 
@@ -358,12 +362,7 @@ class SteerTests(ClusterCase):
         self.start()
         client = self.connect()
         self.until(lambda: self.cluster.accepted)
-        self.workers[0].die(-9)
-        self.until(lambda: len(self.system.processes) == 2)
-        self.play()
-        self.assertEqual(self.taken().prefix, GET)
-        self.workers[1].hands[0][0].send(b"served")
-        self.until(lambda: received(client) == b"served")
+        self.served_by_the_next(client)
 
 
 class StopTests(ClusterCase):

@@ -499,6 +499,20 @@ class AsyncioTests(NativeCase):
         self.assertGreater(host.native.get_write_buffer_limits()[1], 0)
         self.assertIsNone(self.kept.left)
 
+    def test_stays_at_the_last_moment(self) -> None:
+        """Also if that is between the moment when all is sent and that when it would leave."""
+        self.connect(GET)
+        size = 1 << 24
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
+        write = self.inner.transport.write
+        self.inner.on["resume"] = lambda: self.loop.call_soon(write, b"unasked")
+        self.inner.transport.write(head)
+        self.inner.transport.write(bytes(size))
+        self.client.send(ELSEWHERE)
+        self.turn()
+        self.assertTrue(self.received(len(head) + 12 + size + 7).endswith(b"unasked"))
+        self.assertIsNone(self.kept.left)
+
     def test_lost_before_flushed(self) -> None:
         """A client that goes before its response is in the kernel is lost, once."""
         self.connect(GET)

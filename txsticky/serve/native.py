@@ -228,6 +228,7 @@ class NativeHost(asyncio.Protocol):
     def _all_sent(self, callback: Callable[[], None]) -> None:
         if self.live():
             self.native.set_write_buffer_limits()
+            self._uncork()  # what was written meanwhile may be a reason to stay
             callback()
 
     # -------------------------------------------------- what the protocol inside does
