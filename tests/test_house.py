@@ -35,6 +35,7 @@ FLOORS = (
     {"admin"},
     {"cluster"},
     {"check"},
+    {"options"},
     {"plugin"},
     {"__init__", "__main__", "testing"},
 )
@@ -201,7 +202,7 @@ class HouseTests(TestCase):
         read = {
             node.attr
             for name, _, tree in modules()
-            if name not in ("config", "plugin")
+            if name not in ("config", "options", "plugin")
             for node in ast.walk(tree)
             if isinstance(node, ast.Attribute)
             and ast.unparse(node.value).endswith(("config", "limits"))

@@ -4,169 +4,22 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import signal
 import sys
 from typing import Any
 from unittest import mock
 
-import attrs
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred, succeed
-from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from txsticky import __version__, plugin
-from txsticky.config import Config, default_workers
+from txsticky import plugin
+from txsticky.config import Config
 from txsticky.errors import AppLoadError, ListenError
-from txsticky.plugin import Command, Options, config_of, makeService
+from txsticky.options import Options
+from txsticky.plugin import Command, makeService
 from txsticky.testing import FakeReactor
-
-
-class OptionsTests(SynchronousTestCase):
-    """What is typed, and the configuration that it makes."""
-
-    def setUp(self) -> None:
-        unsaid = {"WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS"}
-        self.patch(os, "environ", {k: v for k, v in os.environ.items() if k not in unsaid})
-
-    def parse(self, *arguments: str, **environ: str) -> Config:
-        """The configuration of a command line."""
-        self.patch(os, "environ", {**os.environ, **environ})
-        options = Options()
-        options.parseOptions(list(arguments))
-        return options.config
-
-    def refused(self, *arguments: str, **environ: str) -> str:
-        """Why a command line is refused."""
-        return str(self.assertRaises(usage.UsageError, self.parse, *arguments, **environ))
-
-    def test_nothing(self) -> None:
-        """With nothing said all is as configured by default, with a worker a core."""
-        self.assertEqual(self.parse(), Config(workers=default_workers({})))
-
-    def test_application(self) -> None:
-        """The application may stand before the options, or behind them."""
-        for arguments in (["chat:app", "-w", "3"], ["-w", "3", "chat:app"]):
-            config = self.parse(*arguments)
-            self.assertEqual((config.app, config.workers), ("chat:app", 3))
-
-    def test_between(self) -> None:
-        """Or between them."""
-        config = self.parse("-w", "3", "chat:app", "--balance", "random", "--factory")
-        self.assertEqual(
-            (config.app, config.workers, config.balance, config.factory),
-            ("chat:app", 3, "random", True),
-        )
-
-    def test_one_application(self) -> None:
-        """There is one application."""
-        for arguments in (["a:b", "c:d"], ["a:b", "-w", "3", "c:d"]):
-            sentence = self.refused(*arguments)
-            self.assertIn("'a:b'", sentence)
-            self.assertIn("'c:d'", sentence)
-
-    def test_every_option(self) -> None:
-        """Each option becomes the field of its name, with that field's type."""
-        said = {
-            "workers": ("3", 3),
-            "interface": ("web", "web"),
-            "sticky": ("cookie:a", "cookie:a"),
-            "balance": ("roundrobin", "roundrobin"),
-            "accept": ("workers", "workers"),
-            "forwarded_allow_ips": ("10.0.0.0/8", "10.0.0.0/8"),
-            "root_path": ("/app", "/app"),
-            "head_timeout": ("2.5", 2.5),
-            "head_limit": ("2048", 2048),
-            "graceful_timeout": ("5", 5.0),
-            "worker_timeout": ("7.5", 7.5),
-            "max_requests": ("100", 100),
-            "max_requests_jitter": ("10", 10),
-            "keep_alive": ("0", 0.0),
-            "backlog": ("64", 64),
-            "status": ("8081", "8081"),
-            "control": ("/run/x", "/run/x"),
-            "bus": ("redis://localhost", "redis://localhost"),
-            "access_log": ("-", "-"),
-            "user": ("www", "www"),
-            "group": ("web", "web"),
-        }
-        for name, (text, value) in said.items():
-            config = self.parse("--" + name.replace("_", "-"), text)
-            got = getattr(config, name)
-            self.assertEqual((got, type(got)), (value, type(value)), name)
-        flags = {"factory", "proxy_protocol", "debug_headers", "reload"}
-        for name in flags:
-            self.assertIs(getattr(self.parse("--" + name.replace("_", "-")), name), True)
-            self.assertIs(getattr(self.parse(), name), False)
-        others = {"app", "listen", "tls_cert", "tls_key"}
-        self.assertEqual(set(said) | flags | others, {f.name for f in attrs.fields(Config)})
-
-    def test_repeatable(self) -> None:
-        """Endpoints and certificates may be several, in their order."""
-        config = self.parse(
-            *("-l", "8080", "--listen", "unix:/run/x"),
-            *("--tls-cert", "a", "--tls-key", "b", "--tls-cert", "c", "--tls-key", "d"),
-        )
-        self.assertEqual(config.listen, ("8080", "unix:/run/x"))
-        self.assertEqual((config.tls_cert, config.tls_key), (("a", "c"), ("b", "d")))
-
-    def test_environment(self) -> None:
-        """The platforms' variables count where nothing is typed."""
-        said = {"WEB_CONCURRENCY": "5", "FORWARDED_ALLOW_IPS": "10.0.0.1"}
-        config = self.parse(**said)
-        self.assertEqual((config.workers, config.forwarded_allow_ips), (5, "10.0.0.1"))
-        config = self.parse("-w", "2", "--forwarded-allow-ips", "*", **said)
-        self.assertEqual((config.workers, config.forwarded_allow_ips), (2, "*"))
-
-    def test_nonsense(self) -> None:
-        """What cannot be is refused under the option's name, before anything starts."""
-        for arguments in (
-            ["--workers", "many"],
-            ["--workers", "1.5"],
-            ["--head-timeout", "soon"],
-            ["--sticky", "cookies"],
-            ["--balance", "best"],
-            ["--listen", "example.org:80"],
-        ):
-            self.assertIn(arguments[0], self.refused(*arguments))
-        self.assertIn("WEB_CONCURRENCY", self.refused(WEB_CONCURRENCY="x"))
-        self.refused("--no-such-option")
-
-    def test_defaults_in_the_help(self) -> None:
-        """The default that the help shows is the one that holds."""
-        shown = {
-            name.replace("-", "_"): re.search(r"\[(.*)\]$", text)[1]  # type: ignore[index]
-            for name, _, text in plugin._PARAMETERS
-        }
-        config = Config()
-        for name, text in shown.items():
-            if text[0] == "$" or text.split()[0] in ("off", "none", "that"):
-                continue
-            self.assertEqual(f"{getattr(config, name):{'g' if text.isdigit() else ''}}", text)
-        for name in (name for name, text in shown.items() if text in ("off", "none")):
-            self.assertFalse(getattr(config, name), name)
-
-    def test_help(self) -> None:
-        """The help begins with the command, and names every option."""
-        text = str(Options())
-        self.assertTrue(text.startswith("Usage: txsticky [options] [MODULE:ATTRIBUTE]"), text)
-        for field in attrs.fields(Config):
-            if field.name != "app":
-                self.assertIn("--" + field.name.replace("_", "-"), text)
-
-    def test_version(self) -> None:
-        """The version can be asked for."""
-        with mock.patch("sys.stdout", io.StringIO()) as out:
-            self.assertRaises(SystemExit, Options().parseOptions, ["--version"])
-        self.assertEqual(out.getvalue(), f"txsticky {__version__}\n")
-
-    def test_from_a_program(self) -> None:
-        """The configuration can be made of any mapping, in any environment."""
-        self.assertEqual(
-            config_of({"workers": "2", "app": "a:b"}, {}), Config(workers=2, app="a:b")
-        )
 
 
 class CommandCase(SynchronousTestCase):

@@ -17,20 +17,19 @@ from pathlib import Path
 from typing import ClassVar
 from xml.etree import ElementTree
 
-import attrs
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from tests.integration.cluster import Server, ServerTestCase, free_port
 from tests.test_house import FLOORS
 from txsticky.admin import ctl
 from txsticky.admin.verbs import VERBS
-from txsticky.config import Config
 from txsticky.core.head import Head, parse_head
 from txsticky.core.keys import found, parse_chain
 from txsticky.core.route import How
 from txsticky.core.stages import Stage
 from txsticky.core.wire import Kind
-from txsticky.plugin import Command, CommandOptions, Options
+from txsticky.options import CommandOptions, Options
+from txsticky.plugin import Command
 from txsticky.serve.engine import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,12 +84,6 @@ def the_command(needle: str) -> str:
     return command
 
 
-def options_table() -> str:
-    """The README's table of options."""
-    text = (ROOT / "README.rst").read_text()
-    return text[text.index("\nOptions\n") : text.index("\nSignals are")]
-
-
 class CommandTests(TestCase):
     """Commands are what the program takes."""
 
@@ -128,34 +121,6 @@ class CommandTests(TestCase):
             {f"SIG{name}" for row in rows for name in row.split(", ")},
             set(re.findall(r'"(SIG\w+)"', source)),
         )
-
-    def test_options_table(self) -> None:
-        """The README's table of options names each option of the program and no other."""
-        rows = re.findall(r"^``(-.*?)``", options_table(), re.MULTILINE)
-        named = {word for row in rows for word in row.split() if word.startswith("--")}
-        taken = {f"--{name.rstrip('=')}" for name in Options().longOpt}
-        self.assertEqual(named, taken - {"--help", "--version"})
-
-    def test_defaults(self) -> None:
-        """The defaults in the README's table are those of the program."""
-        defaults = {field.name: field.default for field in attrs.fields(Config)}
-        told = {
-            "--listen": f"``{defaults['listen'][0]}``",
-            "--interface": f"``{defaults['interface']}``",
-            "--sticky": f"``{defaults['sticky']}``",
-            "--balance": f"``{defaults['balance']}``",
-            "--accept": f"``{defaults['accept']}``",
-            "--head-timeout": f"{defaults['head_timeout']:g} s",
-            "--head-limit": f"{defaults['head_limit'] // 1024} KiB",
-            "--graceful-timeout": f"{defaults['graceful_timeout']:g} s",
-            "--worker-timeout": f"{defaults['worker_timeout']:g} s",
-            "--keep-alive": f"{defaults['keep_alive']:g} s",
-            "--backlog": f"{defaults['backlog']}",
-            "--bus": f"``{defaults['bus']}``",
-        }
-        for option, default in told.items():
-            (row,) = re.findall(rf"^``[^`]*{option}\b.*", options_table(), re.MULTILINE)
-            self.assertEqual(row.split("  ")[-1].strip(), default, option)
 
     def test_verbs(self) -> None:
         """The table of `txsticky ctl` says of each verb what the program says of it."""

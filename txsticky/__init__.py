@@ -15,7 +15,7 @@ A map of the house, each floor importing only what stands above it:
   `serve` speaks to the application: twisted.web, WSGI, ASGI, autobahn, any protocol factory.
 * `supervisor` starts, reloads and retires workers; `bus` carries messages between them; `admin`
   is the status page, the metrics and the control socket.
-* `plugin` and `__main__`: the command line.
+* `options`, `plugin` and `__main__`: the command line.
 """
 
 from __future__ import annotations

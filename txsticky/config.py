@@ -7,7 +7,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -15,6 +15,7 @@ import attrs
 from .core.balance import BALANCERS, balancer
 from .core.forwarded import Trusted
 from .core.keys import parse_chain
+from .core.option import Choice, Flag, Number, Several, Text, option
 from .core.redisurl import parse_bus
 from .core.route import Router
 from .core.tag import Signer
@@ -29,57 +30,19 @@ _SHARABLE = ("tcp", "tcp4", "tcp6")
 DEMO = "txsticky.demo:resource"
 #: What identifies a client when nothing is said.
 DEFAULT_STICKY = "sid"
+#: The most workers that a cluster may have.
+MOST_WORKERS = 512
+OFF = Text(none="off")
 
 
-def _number(
-    low: float, high: float, zero: str = ""
-) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        whole = isinstance(attribute.default, int)
-        number = isinstance(value, int if whole else int | float)
-        if not (number and (low <= value <= high or (zero and value == 0))):
-            kind = "a whole number" if whole else "a number"
-            hint = f"{kind} from {low:g} to {high:g}{zero}"
-            raise ConfigError(option=_option(attribute), value=value, hint=hint)
+def _prefix(path: str) -> None:
+    """
+    Check a path under which an application is mounted.
 
-    return check
-
-
-def _several(value: str | Iterable[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
-
-
-def _one_of(*names: str) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    def check(instance: Any, attribute: attrs.Attribute[Any], value: str) -> None:
-        if value not in names:
-            raise ConfigError(
-                option=_option(attribute), value=value, hint="one of " + " ".join(names)
-            )
-
-    return check
-
-
-def _parsed_by(parse: Callable[[str], object]) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    def check(instance: Any, attribute: attrs.Attribute[Any], value: str) -> None:
-        try:
-            parse(value)
-        except ValueError as error:
-            raise ConfigError(option=_option(attribute), value=value, hint=str(error)) from None
-
-    return check
-
-
-def _path(instance: Any, attribute: attrs.Attribute[Any], value: str) -> None:
-    if value and not re.fullmatch(r"(/[^/?#\s\x00-\x1f\x7f-\U0010ffff]+)+", value):
-        raise ConfigError(
-            option=_option(attribute),
-            value=value,
-            hint="an ASCII path as /app, without / at its end",
-        )
-
-
-def _option(attribute: attrs.Attribute[Any]) -> str:
-    return "--" + attribute.name.replace("_", "-")
+    :raises ValueError: it cannot be one.
+    """
+    if path and not re.fullmatch(r"(/[^/?#\s\x00-\x1f\x7f-\U0010ffff]+)+", path):
+        raise ValueError("an ASCII path as /app, without / at its end")
 
 
 def default_workers(environ: Mapping[str, str]) -> int:
@@ -90,10 +53,9 @@ def default_workers(environ: Mapping[str, str]) -> int:
     """
     text = environ.get("WEB_CONCURRENCY", "")
     if text:
-        if not text.isdecimal() or not 1 <= int(text) <= 512:
-            raise ConfigError(
-                option="WEB_CONCURRENCY", value=text, hint="a whole number from 1 to 512"
-            )
+        if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
+            hint = f"a whole number from 1 to {MOST_WORKERS}"
+            raise ConfigError(option="WEB_CONCURRENCY", value=text, hint=hint)
         return int(text)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -136,42 +98,132 @@ class Config:
     :raises ConfigError: a value is out of range; the sentence names the option.
     """
 
-    app: str = DEMO
-    listen: tuple[str, ...] = attrs.field(default=("tcp:8080",), converter=_several)
-    workers: int = attrs.field(default=1, validator=_number(1, 512))
-    interface: str = attrs.field(default="auto", validator=_one_of(*INTERFACES))
-    factory: bool = False
-    sticky: str = attrs.field(default=DEFAULT_STICKY, validator=_parsed_by(parse_chain))
-    balance: str = attrs.field(default="leastconn", validator=_one_of(*BALANCERS))
-    accept: str = attrs.field(default="primary", validator=_one_of(*ACCEPTORS))
-    tls_cert: tuple[str, ...] = attrs.field(default=(), converter=_several)
-    tls_key: tuple[str, ...] = attrs.field(default=(), converter=_several)
-    proxy_protocol: bool = False
-    forwarded_allow_ips: str = attrs.field(default="", validator=_parsed_by(Trusted.parse))
-    root_path: str = attrs.field(default="", validator=_path)
-    head_timeout: float = attrs.field(default=10.0, validator=_number(0.05, 3600))
-    head_limit: int = attrs.field(
-        default=65536,
-        validator=_number(1024, 131072),
+    app: str = option(
+        DEMO, Text(), help="The application, as module:attribute; without it a demo is served"
     )
-    graceful_timeout: float = attrs.field(default=30.0, validator=_number(0, 86400))
-    worker_timeout: float = attrs.field(
+    listen: tuple[str, ...] = option(
+        ("tcp:8080",),
+        Several(),
+        short="l",
+        help="Where to listen, repeatable: PORT, ADDRESS:PORT, or a Twisted endpoint string such as"
+        " unix:/run/app.sock or systemd:domain=INET:index=0",
+    )
+    workers: int = option(
+        1,
+        Number(1, MOST_WORKERS, whole=True),
+        short="w",
+        help="How many workers",
+        shown="$WEB_CONCURRENCY, else one a core",
+    )
+    interface: str = option(
+        "auto", Choice(INTERFACES), help="What APP is: auto, web, wsgi, asgi or protocol"
+    )
+    factory: bool = option(False, Flag(), help="APP is a callable that returns the application")
+    sticky: str = option(
+        DEFAULT_STICKY,
+        Text(parse_chain),
+        help="What identifies a client: a chain of sid, query:NAME, cookie:NAME, insert:NAME,"
+        " header:NAME, path:REGEX, ip, none, with commas between; hash: before one makes it a"
+        " hash key",
+    )
+    balance: str = option(
+        "leastconn",
+        Choice(tuple(BALANCERS)),
+        help="Load balancing for clients without a sticky key: leastconn, roundrobin, random or"
+        " random2",
+    )
+    accept: str = option(
+        "primary",
+        Choice(ACCEPTORS),
+        help="Which processes accept connections: the primary, or the workers",
+    )
+    tls_cert: tuple[str, ...] = option(
+        (),
+        Several(),
+        help="PEM file of a TLS certificate and its chain; repeatable, chosen by server name",
+    )
+    tls_key: tuple[str, ...] = option(
+        (),
+        Several(),
+        help="PEM file of a private key; one for each --tls-cert, in the same order",
+    )
+    proxy_protocol: bool = option(
+        False,
+        Flag(),
+        help="Connections from --forwarded-allow-ips (by default this host) begin with a PROXY"
+        " protocol header, v1 or v2",
+    )
+    forwarded_allow_ips: str = option(
+        "",
+        Text(Trusted.parse),
+        help="Proxies that may name the client's address: addresses and networks with commas"
+        " between, or *",
+        shown="$FORWARDED_ALLOW_IPS, else none",
+    )
+    root_path: str = option(
+        "",
+        Text(_prefix),
+        help="Path under which a proxy mounts the application, and which the proxy strips",
+    )
+    head_timeout: float = option(
+        10.0, Number(0.05, 3600, unit="s"), help="Seconds for a request head to come"
+    )
+    head_limit: int = option(
+        65536,
+        Number(1024, 131072, whole=True, unit="bytes"),
+        help="The largest request head, in bytes",
+    )
+    graceful_timeout: float = option(
+        30.0, Number(0, 86400, unit="s"), help="Seconds for a worker to finish what it holds"
+    )
+    worker_timeout: float = option(
         # A heart beats twice a second: less than a few beats would be chance.
-        default=30.0,
-        validator=_number(2, 86400, zero=", or 0 for never"),
+        30.0,
+        Number(2, 86400, zero="never", unit="s"),
+        help="Seconds of silence until a worker is replaced, or 0 for never",
     )
-    max_requests: int = attrs.field(default=0, validator=_number(0, 1e9))
-    max_requests_jitter: int = attrs.field(default=0, validator=_number(0, 1e9))
-    keep_alive: float = attrs.field(default=60.0, validator=_number(0, 86400))
-    backlog: int = attrs.field(default=2048, validator=_number(1, 65535))
-    status: str | None = None
-    control: str | None = None
-    bus: str = attrs.field(default="local", validator=_parsed_by(parse_bus))
-    access_log: str | None = None
-    debug_headers: bool = False
-    reload: bool = False
-    user: str | None = None
-    group: str | None = None
+    max_requests: int = option(
+        0,
+        Number(0, 1e9, whole=True, zero="never"),
+        help="Requests until a worker is replaced, or 0 for never",
+    )
+    max_requests_jitter: int = option(
+        0, Number(0, 1e9, whole=True), help="At most so many requests more, by chance"
+    )
+    keep_alive: float = option(
+        60.0,
+        Number(0, 86400, unit="s"),
+        help="Seconds that a connection may be idle between requests",
+    )
+    backlog: int = option(
+        2048,
+        Number(1, 65535, whole=True),
+        help="Connections that may wait to be accepted, or for a worker",
+    )
+    status: str | None = option(
+        None, OFF, help="Endpoint of the status page, /metrics and /healthz"
+    )
+    control: str | None = option(None, OFF, help="Path of the control socket, for txsticky ctl")
+    bus: str = option(
+        "local",
+        Text(parse_bus),
+        help="How workers publish: local, or redis://HOST:PORT/DB between machines",
+    )
+    access_log: str | None = option(
+        None, OFF, help="File of the access log; - is the standard output"
+    )
+    debug_headers: bool = option(
+        False, Flag(), help="Responses say which worker they come from, and why"
+    )
+    reload: bool = option(
+        False, Flag(), help="For development: restart the workers when a source file changes"
+    )
+    user: str | None = option(
+        None, Text(), help="The user that the workers run as", shown="that of the command"
+    )
+    group: str | None = option(
+        None, Text(), help="The group that the workers run as", shown="that of the user"
+    )
 
     def __attrs_post_init__(self) -> None:
         if len(self.tls_cert) != len(self.tls_key):

@@ -1,0 +1,307 @@
+"""
+The options of the command, from the four places where they can be given.
+
+The command line wins over the environment (``TXSTICKY_KEEP_ALIVE=20``), the environment over the
+file that ``--config`` names (``keep-alive = 20``, TOML), and that over the default.  Everything is
+made from the declarations in `txsticky.config.Config`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import attrs
+from twisted.python import usage
+
+from .config import Config, default_workers
+from .core.option import (
+    Choice,
+    Declaration,
+    Flag,
+    Kind,
+    Several,
+    declared,
+    default_shown,
+    key,
+    option,
+    switch,
+)
+from .errors import ConfigError
+
+#: What the names of the environment's variables begin with.
+PREFIX = "TXSTICKY_"
+#: Variables that begin like options and are none: a worker's number, and what an upgrade passes on.
+_OTHERS = frozenset({"TXSTICKY_WORKER", "TXSTICKY_UPGRADE", "TXSTICKY_TRIAL", "TXSTICKY_CONFIG"})
+#: How alike two names are (`difflib.SequenceMatcher.ratio`) if one is a slip of the other.
+_ALIKE = 0.8
+
+
+@attrs.frozen(kw_only=True)
+class CommandSettings:
+    """How the command itself behaves: settings that the cluster does not need."""
+
+    log_format: str = option(
+        "text", Choice(("text", "json")), help="How the log is written: text or json"
+    )
+
+
+class Options(usage.Options):
+    """What ``twist txsticky`` takes."""
+
+    synopsis = "[options] [MODULE:ATTRIBUTE]"
+    longdesc = (
+        "A sticky multi-worker server: each request reaches the worker that holds its session."
+        " APP is a twisted.web Resource, an IProtocolFactory, a WSGI or an ASGI application;"
+        " without it a demo is served. Each option can also stand in the environment"
+        " (TXSTICKY_KEEP_ALIVE) and in the file of --config; the command line wins, then the"
+        " environment. Signals: TERM stops gracefully, INT and QUIT quickly, HUP"
+        " reloads the workers one by one, TTIN and TTOU run one more or less, USR1 reopens the"
+        " logs, USR2 executes the program anew in place."
+    )
+    optParameters: ClassVar[list[list[str | None]]] = [
+        ["config", "c", None, "TOML file with options, named as here without the dashes [none]"]
+    ]
+    optFlags: ClassVar[list[list[str | None]]] = [
+        ["check-config", None, "Check the options, load the application once, and exit"]
+    ]
+    config: Config
+
+    def getSynopsis(self) -> str:
+        """Tell how the command is written: `twist` puts its own words before ours."""
+        if self.parent is None:
+            return f"Usage: txsticky {self.synopsis}"
+        return str(super().getSynopsis())
+
+    def parseArgs(self, *arguments: str) -> None:
+        """Take APP; options may follow it."""
+        if not arguments:
+            return
+        self["app"], *rest = arguments
+        if rest:
+            app = self["app"]
+            if not rest[0].startswith("-"):
+                raise usage.UsageError(
+                    f"One application is served, not {app!r} and {rest[0]!r} too."
+                )
+            self.parseOptions(rest)
+            if self["app"] != app:
+                raise usage.UsageError(
+                    f"One application is served, not {app!r} and {self['app']!r} too."
+                )
+
+    def settle(self, environ: Mapping[str, str]) -> None:
+        """
+        Make the settings of all that was said, and check what can be checked without starting.
+
+        :raises ConfigError: a value cannot be, or a name is no option's.
+        """
+        self.config = config_of(self, environ)
+
+    def postOptions(self) -> None:
+        """Check everything that can be checked without starting."""
+        try:
+            self.settle(os.environ)
+        except ConfigError as error:
+            raise usage.UsageError(str(error)) from None
+
+    def opt_version(self) -> None:
+        """Show the version and exit."""
+        from . import __version__
+
+        print(f"txsticky {__version__}")
+        sys.exit(0)
+
+
+class CommandOptions(Options):
+    """What the command takes without ``twist``, which has a log format of its own."""
+
+    settings: CommandSettings
+
+    def settle(self, environ: Mapping[str, str]) -> None:
+        """Make the settings of the command, too (`Options.settle`)."""
+        super().settle(environ)
+        stored = read_file(self, environ)
+        self.settings = CommandSettings(**said_of(CommandSettings, self, environ, stored))
+
+
+def _appending(name: str, text: str) -> Callable[[usage.Options, str], None]:
+    def opt(self: usage.Options, value: str) -> None:
+        self.setdefault(name, []).append(value)
+
+    opt.__doc__ = text
+    return opt
+
+
+def _offer(options: type[Options], settings: type) -> None:
+    """Make the command line take what `settings` declares."""
+    parameters = list(options.__dict__.get("optParameters", ()))
+    flags = list(options.__dict__.get("optFlags", ()))
+    for field, told in declared(settings):
+        text = f"{told.help} [{default_shown(field)}]"
+        if field.name == "app":
+            continue
+        if isinstance(told.kind, Flag):
+            flags.append([key(field), told.short, told.help])
+        elif isinstance(told.kind, Several):
+            take = _appending(key(field), text)
+            setattr(options, f"opt_{field.name}", take)
+            if told.short:
+                setattr(options, f"opt_{told.short}", take)
+        else:
+            parameters.append([key(field), told.short, None, text])
+    options.optParameters = parameters
+    options.optFlags = flags
+
+
+_offer(Options, Config)
+_offer(CommandOptions, CommandSettings)
+
+
+def config_of(options: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
+    """
+    Make the configuration of parsed options, the environment and the file that they name.
+
+    :raises ConfigError: a value cannot be, or a name is no option's.
+    """
+    stored = read_file(options, environ)
+    check_names(environ, stored)
+    fields = said_of(Config, options, environ, stored)
+    if "workers" not in fields:
+        fields["workers"] = default_workers(environ)
+    if "FORWARDED_ALLOW_IPS" in environ:
+        fields.setdefault("forwarded_allow_ips", environ["FORWARDED_ALLOW_IPS"])
+    return Config(**fields)
+
+
+@attrs.frozen
+class Stored:
+    """
+    A configuration file that was read.
+
+    :param path: where it stands; empty if there is none.
+    :param values: its values by their names, with dashes.
+    """
+
+    path: str
+    values: Mapping[str, Any]
+
+
+def read_file(options: Mapping[str, Any], environ: Mapping[str, str]) -> Stored:
+    """
+    Read the file that ``--config`` or $TXSTICKY_CONFIG names.
+
+    :raises ConfigError: it cannot be read, or is no TOML.
+    """
+    path, place = options.get("config"), "--config"
+    if path is None:
+        path, place = environ.get("TXSTICKY_CONFIG"), "TXSTICKY_CONFIG"
+    if not path:
+        return Stored("", {})
+    try:
+        with open(path, "rb") as file:
+            values = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(option=place, value=path, hint=error.strerror or str(error)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(option=place, value=path, hint=f"no TOML: {error}") from None
+    return Stored(path, {name.replace("_", "-"): value for name, value in values.items()})
+
+
+def check_names(environ: Mapping[str, str], stored: Stored) -> None:
+    """
+    Check that the names in a file and in the environment are those of options.
+
+    Any other name in a file is wrong.  In the environment only one that looks like a slip is: a
+    container platform puts variables there that begin with the name of a service.
+
+    :raises ConfigError: a name is wrong.
+    """
+    known = [
+        key(field) for settings in (Config, CommandSettings) for field, _ in declared(settings)
+    ]
+    for name, value in stored.values.items():
+        if name not in known:
+            hint = "there is no such option"
+            meant = difflib.get_close_matches(name, known, 1)
+            if meant:
+                hint += f"; is it {meant[0]}?"
+            raise ConfigError(option=f"{name} in {stored.path}", value=value, hint=hint)
+    variables = [_variable(name) for name in known]
+    for name, text in environ.items():
+        if name.startswith(PREFIX) and name not in _OTHERS and name not in variables:
+            bare = [variable.removeprefix(PREFIX) for variable in variables]
+            meant = difflib.get_close_matches(name.removeprefix(PREFIX), bare, 1, _ALIKE)
+            if meant:
+                hint = f"there is no such option; is it {PREFIX}{meant[0]}?"
+                raise ConfigError(option=name, value=text, hint=hint)
+
+
+def said_of(
+    settings: type, options: Mapping[str, Any], environ: Mapping[str, str], stored: Stored
+) -> dict[str, Any]:
+    """
+    Collect what is said of the fields of `settings`, each from the place that wins.
+
+    :raises ConfigError: a value cannot be; the sentence names its place.
+    """
+    fields: dict[str, Any] = {}
+    for field, told in declared(settings):
+        for place, given, read in _places(field, told, options, environ, stored):
+            value = given
+            try:
+                value = read(given)
+                told.kind.check(value)
+            except ValueError as error:
+                raise ConfigError(option=place, value=value, hint=str(error)) from None
+            fields[field.name] = value
+            break
+    return fields
+
+
+def _places(
+    field: attrs.Attribute[Any],
+    told: Declaration,
+    options: Mapping[str, Any],
+    environ: Mapping[str, str],
+    stored: Stored,
+) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
+    """
+    Yield the places where an option is given, the one that wins first.
+
+    :returns: the place's name, what stands there, and what turns that into a value.
+    """
+    kind, name = told.kind, key(field)
+    typed = options.get(name)
+    if typed is not None and (typed or not isinstance(kind, Flag)):
+        yield "APP" if field.name == "app" else switch(field), typed, _read_typed(kind)
+    variable = _variable(name)
+    if environ.get(variable):
+        yield variable, environ[variable], kind.read
+    if name in stored.values:
+        read = _as_tuple if isinstance(kind, Several) else _as_it_is
+        yield f"{name} in {stored.path}", stored.values[name], read
+
+
+def _read_typed(kind: Kind) -> Callable[[Any], Any]:
+    """Return what reads an option of the command line as `usage.Options` has parsed it."""
+    if isinstance(kind, Flag):
+        return bool
+    return tuple if isinstance(kind, Several) else kind.read
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _variable(name: str) -> str:
+    """Return the environment variable of an option."""
+    return PREFIX + name.upper().replace("-", "_")
