@@ -213,7 +213,7 @@ class PlayedWorker:
 
     def __init__(self, process: FakeProcess) -> None:
         self.process = process
-        self.channel = process.socket(int(process.arguments[2]))
+        self.channel = process.socket(int(process.arguments[3]))
         self._frames = FrameReader(1 << 22)
         ((kind, body),) = self.frames()
         assert kind is Kind.BOOT, kind

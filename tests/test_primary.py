@@ -126,9 +126,10 @@ class SpawnTests(PrimaryCase):
         before = open_descriptors()
         self.primary.spawn(7, 3, 2)
         (process,) = self.system.processes
-        self.assertEqual(process.arguments[:2], ["-m", "txsticky.boot"])
+        self.assertEqual(process.arguments[:3], ["-P", "-m", "txsticky.boot"])
         self.assertEqual(len(process.inherited), 3)
-        self.assertIn(int(process.arguments[2]), process.inherited)
+        self.assertIn(int(process.arguments[3]), process.inherited)
+        self.assertIsNone(process.identity)
         worker = PlayedWorker(process)
         self.assertEqual((worker.boot["id"], worker.boot["slot"]), (7, 3))
         self.assertEqual(worker.boot["generation"], 2)

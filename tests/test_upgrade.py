@@ -133,7 +133,7 @@ class ExecuteTests(ShellCase):
         """The new program finds the state, of any size."""
         state = {"text": "ü" * 300_000, "numbers": [1, 2.5, None]}
         self.execute(state)
-        self.assertEqual(self.state, {**state, "form": FORM})
+        self.assertEqual(self.state, {**state, "form": FORM, "inherited": [], "environ": {}})
 
     def test_descriptors(self) -> None:
         """It inherits what is named, and nothing else."""
@@ -249,11 +249,10 @@ class InheritedPortTests(ShellCase):
         return self.inherit(sock)
 
     def test_unix(self) -> None:
-        """A UNIX socket's file goes when it is closed, and so does Twisted's lock."""
+        """A UNIX socket's file goes when it is closed."""
         folder = self.enterContext(tempfile.TemporaryDirectory())
         path = os.path.join(folder, "socket")
         port = self.unix(path)
-        os.symlink("1234", path + ".lock")
         self.assertEqual(port.getHost(), UNIXAddress(path))
         port.stopListening()
         self.assertEqual(os.listdir(folder), [])
@@ -292,7 +291,7 @@ class ClusterTests(ClusterCase):
         trial = self.trial()
         self.assertEqual(self.execute.mock_calls, [])
         trial.exit(PASSED)
-        ((state, descriptors),) = [call.args for call in self.execute.mock_calls]
+        ((state, descriptors, _),) = [call.args for call in self.execute.mock_calls]
         self.assertEqual(len(state["handles"]), 2)
         self.assertTrue(set(descriptors) <= open_descriptors())
 
