@@ -20,6 +20,7 @@ from txsticky import upgrade
 from txsticky.errors import UpgradeError
 from txsticky.peek import Arrival
 from txsticky.testing import FakeProcess, FakeSystem
+from txsticky.trust import Identity
 from txsticky.upgrade import FORM, PASSED, STATE, TRIAL, TRIAL_TIME, InheritedPort, Trial
 
 
@@ -49,6 +50,17 @@ class TrialTests(ShellCase):
         self.process.exit(PASSED)
         self.assertEqual(self.problems, [""])
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_distrusted(self) -> None:
+        """Where the workers are another user, it looks for nothing where this user may write."""
+        self.patch(os, "environ", {**os.environ, "PYTHONPATH": "relative:/"})
+        identity = mock.Mock(spec=Identity)
+        identity.may_write.side_effect = lambda path: path == "relative"
+        Trial(self.system, self.problems.append, identity)
+        process = self.system.processes[-1]
+        self.assertEqual(process.environ, {TRIAL: str(FORM), "PYTHONPATH": "/"})
+        self.assertIsNone(process.identity)
+        process.exit(PASSED)
 
     def test_clean_exit(self) -> None:
         """A program that merely ends has shown nothing."""
@@ -120,6 +132,7 @@ class ExecuteTests(ShellCase):
         copy[STATE] = str(os.dup(int(copy[STATE])))
         self.state = upgrade.inherited_state(copy)
         self.assertNotIn(STATE, copy)
+        self.found = copy
 
     def test_program(self) -> None:
         """The program and its arguments are the same."""
@@ -143,6 +156,26 @@ class ExecuteTests(ShellCase):
         self.assertIn(one.fileno(), self.inheritable - before)
         self.assertNotIn(other.fileno(), self.inheritable)
         self.assertEqual(len(self.inheritable - before), 2)  # and the state
+
+    def test_not_any_further(self) -> None:
+        """In the new program none of them is inheritable, from the first moment on."""
+        one, _ = self.pair()
+        self.execute({}, one.fileno())
+        self.assertFalse(os.get_inheritable(one.fileno()))
+        self.assertEqual(self.state["inherited"], [one.fileno()])
+
+    def test_distrusted(self) -> None:
+        """Where the workers are another user, the new program imports nothing from folders that
+        this user may write; and the workers have the whole PYTHONPATH again.
+        """
+        self.patch(os, "environ", {**os.environ, "PYTHONPATH": "relative:/"})
+        identity = mock.Mock(spec=Identity)
+        identity.may_write.side_effect = lambda path: path == "relative"
+        with mock.patch.object(os, "execve") as execve:
+            execve.side_effect = lambda *call: self.look(call[2])
+            upgrade.execute({}, [], identity)
+        self.assertEqual(execve.call_args.args[2]["PYTHONPATH"], "/")
+        self.assertEqual(self.found["PYTHONPATH"], "relative:/")
 
     def test_signals(self) -> None:
         """Signals that come meanwhile wait for it."""
@@ -256,6 +289,17 @@ class InheritedPortTests(ShellCase):
         self.assertEqual(port.getHost(), UNIXAddress(path))
         port.stopListening()
         self.assertEqual(os.listdir(folder), [])
+
+    def test_unix_replaced(self) -> None:
+        """The file of another socket that took its place stays."""
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        path = os.path.join(folder, "socket")
+        port = self.unix(path)
+        os.unlink(path)
+        other = self.unix(path)
+        port.stopListening()
+        self.assertEqual(os.listdir(folder), ["socket"])
+        other.stopListening()
 
     def test_unix_already_gone(self) -> None:
         """That somebody removed the file is no error."""
