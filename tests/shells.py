@@ -22,6 +22,7 @@ from txsticky.core.wire import (
     FrameReader,
     Handoff,
     Kind,
+    Log,
     Peer,
     decode_json,
     encode,
@@ -209,11 +210,12 @@ class PlayedWorker:
     :ivar boot: what the first frame on its channel said.
     :ivar peers: the mailboxes of other workers that it was introduced to, by their ids.
     :ivar hands: the connections that it has taken out of its mailbox, each with its hand-off.
+    :ivar logs: the access logs that it was given.
     """
 
     def __init__(self, process: FakeProcess) -> None:
         self.process = process
-        self.channel = process.socket(int(process.arguments[2]))
+        self.channel = process.socket(int(process.arguments[3]))
         self._frames = FrameReader(1 << 22)
         ((kind, body),) = self.frames()
         assert kind is Kind.BOOT, kind
@@ -223,6 +225,7 @@ class PlayedWorker:
         self.desk = self._transport(process.socket(self.boot["front_desk"]))
         self.peers: dict[int, MailboxTransport] = {}
         self.hands: list[tuple[socket.socket, Handoff]] = []
+        self.logs: list[int] = []
         self._descriptor = -1
 
     def _transport(self, sock: socket.socket) -> MailboxTransport:
@@ -269,6 +272,8 @@ class PlayedWorker:
         message = unpack(data)
         if isinstance(message, Peer):
             self.peers[message.worker_id] = self._transport(socket.socket(fileno=descriptor))
+        elif isinstance(message, Log):
+            self.logs.append(descriptor)
         else:
             self.hands.append((socket.socket(fileno=descriptor), message))
 
@@ -282,6 +287,8 @@ class PlayedWorker:
         """Close the connections that were taken."""
         while self.hands:
             self.hands.pop()[0].close()
+        while self.logs:
+            os.close(self.logs.pop())
 
     def close(self) -> None:
         """Close everything, as the kernel does when a process ends."""

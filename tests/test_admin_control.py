@@ -99,7 +99,7 @@ class SocketTests(TestCase):
     def test_live(self) -> Deferred[Any]:
         """One that somebody answers at is left alone, and he goes on."""
         self.open()
-        self.assertIn("another cluster answers there", self.refused())
+        self.assertIn("another process answers there", self.refused())
         return self.answers()
 
     def test_no_socket(self) -> None:

@@ -21,13 +21,15 @@ PACKAGE = Path(__file__).resolve().parent.parent / "txsticky"
 #: The floors, lowest first.  A module imports from lower floors, and a package from within itself.
 #: docs/design.rst draws them.
 FLOORS = (
+    {"startup", "trust", "activation"},
     {"errors"},
     {"core"},
-    {"config", "ports", "process", "tls"},
+    {"config", "process", "sharedlog", "tls", "unixport"},
+    {"ports"},
     {"system", "logs", "relay", "reload", "turn"},
     {"descriptor", "gate", "mailbox", "channel", "deadlines"},
     {"peek", "gated", "connection", "api", "bus", "desk"},
-    {"acceptor", "frontdesk", "secure", "pipe", "upgrade"},
+    {"acceptor", "frontdesk", "secure", "pipe", "provision", "upgrade"},
     {"handle", "listeners", "entrance", "door", "serve", "socketio", "demo"},
     {"drain"},
     {"primary", "worker"},

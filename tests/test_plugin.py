@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import sys
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -161,10 +163,18 @@ class CheckTests(SynchronousTestCase):
 
     def check(self, app: str, **options: Any) -> tuple[int, str]:
         """Check an application; returns the exit code and all that was printed."""
-        from txsticky.check import checked
+        from txsticky.check import check_config, checked
 
-        with mock.patch("sys.stdout", io.StringIO()) as out, mock.patch("sys.stderr", out):
-            return checked(Config(app=app, **options)), out.getvalue()
+        def run(command: list[str], input: str, **rest: Any) -> SimpleNamespace:
+            told = json.loads(input)
+            return SimpleNamespace(returncode=checked(Config(**told["config"]), told["files"]))
+
+        with (
+            mock.patch("sys.stdout", io.StringIO()) as out,
+            mock.patch("sys.stderr", out),
+            mock.patch("subprocess.run", run),
+        ):
+            return check_config(Config(app=app, **options)), out.getvalue()
 
     def test_fine(self) -> None:
         """An application that loads is told with its kind."""
@@ -203,7 +213,7 @@ class CheckTests(SynchronousTestCase):
         with mock.patch("subprocess.run") as run:
             run.return_value.returncode = 3
             self.assertEqual(check_config(Config()), 3)
-        self.assertEqual(run.call_args.args[0], [sys.executable, "-m", "txsticky.check"])
+        self.assertEqual(run.call_args.args[0], [sys.executable, "-P", "-m", "txsticky.check"])
 
 
 class RunTests(CommandCase):

@@ -8,6 +8,8 @@ import socket
 from typing import Any
 from unittest import mock
 
+import attrs
+
 from tests.shells import PlayedWorker, ShellCase, ended, open_descriptors, received
 from txsticky.config import Config
 from txsticky.core.pool import State
@@ -18,7 +20,9 @@ from txsticky.handle import WorkerHandle
 from txsticky.mailbox import MailboxTransport
 from txsticky.peek import Arrival
 from txsticky.primary import MAX_HOPS, PATIENCE, SILENT_GRACE, VIEW_INTERVAL, Primary
+from txsticky.provision import Provision
 from txsticky.testing import FakeSystem
+from txsticky.trust import Identity
 
 PEER = ("192.0.2.7", 50000)
 
@@ -126,9 +130,10 @@ class SpawnTests(PrimaryCase):
         before = open_descriptors()
         self.primary.spawn(7, 3, 2)
         (process,) = self.system.processes
-        self.assertEqual(process.arguments[:2], ["-m", "txsticky.boot"])
+        self.assertEqual(process.arguments[:3], ["-P", "-m", "txsticky.boot"])
         self.assertEqual(len(process.inherited), 3)
-        self.assertIn(int(process.arguments[2]), process.inherited)
+        self.assertIn(int(process.arguments[3]), process.inherited)
+        self.assertIsNone(process.identity)
         worker = PlayedWorker(process)
         self.assertEqual((worker.boot["id"], worker.boot["slot"]), (7, 3))
         self.assertEqual(worker.boot["generation"], 2)
@@ -907,6 +912,72 @@ class SayTests(PrimaryCase):
         self.start()
         self.primary.rotate_logs()
         self.assertEqual([len(worker.told(Kind.ROTATE)) for worker in self.workers], [1, 1])
+
+    def provide(self) -> str:
+        """Have workers run as another user, with an access log of root's; its path."""
+        folder = self.mktemp()
+        os.mkdir(folder)
+        path = os.path.join(folder, "log")
+        config = attrs.evolve(self.config, access_log=path)
+        identity = mock.Mock(spec=Identity)
+        identity.may_write.return_value = False
+        self.primary.provision = Provision(config, identity)
+        self.primary.provision.open()
+        return path
+
+    def test_given(self) -> None:
+        """What only root may open, a worker gets at its start; and it is that user."""
+        path = self.provide()
+        worker = self.spawn()
+        self.assertIs(worker.process.identity, self.primary.provision.identity)
+        log = worker.process.inherited[worker.boot["access_log"]]
+        self.assertTrue(os.path.samestat(os.fstat(log), os.stat(path)))
+        worker.ready()
+
+    def test_rotated(self) -> None:
+        """After a rotation all get the new one, and a worker that asks gets one, too."""
+        path = self.provide()
+        self.start()
+        for act, given in (
+            (self.primary.rotate_logs, [1, 1]),
+            (lambda: self.workers[1].send(Kind.ROTATE), [1, 2]),
+        ):
+            os.rename(path, path + ".old")
+            act()
+            self.reactor.settle()
+            for worker in self.workers:
+                worker.take()
+            self.assertEqual([len(worker.logs) for worker in self.workers], given)
+            log = self.workers[1].logs[-1]
+            self.assertTrue(os.path.samestat(os.fstat(log), os.stat(path)))
+
+    def test_log_of_the_dead(self) -> None:
+        """An access log that a worker had not taken when it died is closed."""
+        path = self.provide()
+        self.start()
+        os.rename(path, path + ".old")
+        self.primary.rotate_logs()
+        self.workers[0].die(-9)
+        self.reactor.settle()
+        self.workers[1].take()
+        self.workers[1].drop()
+        new = os.stat(path)
+        still = [n for n in open_descriptors() if os.path.samestat(os.fstat(n), new)]
+        self.assertEqual(still, [self.primary.provision.log])
+
+    def test_full_mailbox(self) -> None:
+        """If a mailbox takes nothing, that is said, and nothing stays open."""
+        self.provide()
+        self.start()
+        handle = self.primary.handles[1]
+        before = open_descriptors()
+        with (
+            mock.patch.object(handle.box, "write", side_effect=MailboxFull(queued=1)),
+            mock.patch("txsticky.handle.log") as log,
+        ):
+            handle.hand_log(self.primary.provision.log)
+        self.assertEqual(log.error.call_args.kwargs, {"worker": "worker 1"})
+        self.assertEqual(open_descriptors(), before)
 
 
 class LeaveTests(PrimaryCase):

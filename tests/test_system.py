@@ -20,7 +20,15 @@ from tests.shells import ShellCase, open_descriptors
 from txsticky import process, system
 from txsticky.errors import ConfigError
 from txsticky.process import LINE_LIMIT, REAP_EVERY, Process, Reaper
-from txsticky.system import System, account, become, working_folder
+from txsticky.system import (
+    FOR_ALL,
+    System,
+    account,
+    executed_as,
+    identity_of,
+    working_folder,
+)
+from txsticky.trust import Identity
 
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_7 = "import os; os._exit(7)"
@@ -363,33 +371,30 @@ class AccountTests(SynchronousTestCase):
         error = self.assertRaises(ConfigError, account, "root", None)
         self.assertIn("only root", str(error))
 
-    def calls(self) -> list[Any]:
-        """What is asked of the system from here on."""
-        calls: list[Any] = []
-        for name in ("initgroups", "setgid", "setuid"):
-            self.patch(os, name, lambda *args, name=name: calls.append((name, *args)))
-        return calls
-
-    def test_become(self) -> None:
-        """Privileges are given up in the order that works: groups, group, user."""
+    def test_identity(self) -> None:
+        """Workers are another user if one is named, with all of its groups; and root says so."""
         self.patch(os, "geteuid", lambda: 0)
         entry = pwd.getpwnam("nobody")
-        calls = self.calls()
-        become("nobody", None)
+        self.patch(os, "getgrouplist", lambda name, gid: [gid, 7] if name == "nobody" else [])
         self.assertEqual(
-            calls,
-            [
-                ("initgroups", "nobody", entry.pw_gid),
-                ("setgid", entry.pw_gid),
-                ("setuid", entry.pw_uid),
-            ],
+            identity_of("nobody", None), Identity(entry.pw_uid, entry.pw_gid, (entry.pw_gid, 7))
         )
+        self.assertIsNone(identity_of(None, None))
 
-    def test_stay(self) -> None:
-        """With nothing said, nothing is given up."""
-        calls = self.calls()
-        become(None, None)
-        self.assertEqual(calls, [])
+    def test_own_identity(self) -> None:
+        """Who is not root, and names himself, stays who he is."""
+        entry = pwd.getpwnam("nobody")
+        self.patch(os, "geteuid", lambda: entry.pw_uid)
+        self.patch(os, "getegid", lambda: entry.pw_gid)
+        self.assertIsNone(identity_of("nobody", None))
+
+    def test_executed_as(self) -> None:
+        """A child is that user before it executes anything; without one it is this process's."""
+        self.assertEqual(
+            executed_as(Identity(7, 8, (8, 9))),
+            {"user": 7, "group": 8, "extra_groups": (8, 9)},
+        )
+        self.assertEqual(executed_as(None), {})
 
 
 class LimitTests(SynchronousTestCase):
@@ -440,15 +445,44 @@ class SignalTests(ProcessCase):
             "time.sleep(60)\n"
         )
 
-    def test_terminal(self) -> None:
-        """INT and HUP, which a terminal sends to all of its processes, are ignored."""
-        child = self.spawn(self.script("system.ignore_terminal_signals()"))
+    def test_for_all(self) -> None:
+        """Nothing happens at signals that are sent to all processes; TERM ends it."""
+        child = self.spawn(self.script("system.heed()"))
         self.until(lambda: self.said)
-        child.send_signal(signal.SIGINT)
-        child.send_signal(signal.SIGHUP)
+        for number in FOR_ALL:
+            child.send_signal(number)
         child.send_signal(signal.SIGTERM)
         self.until(lambda: self.ends)
         self.assertEqual(self.ends, [-signal.SIGTERM])
+
+    def test_while_it_starts(self) -> None:
+        """A process that has no handlers yet is not ended by them: they are held back."""
+        child = self.spawn(self.script("pass"))
+        for number in FOR_ALL:
+            child.send_signal(number)
+        self.until(lambda: self.said)
+        child.send_signal(signal.SIGTERM)
+        self.until(lambda: self.ends)
+        self.assertEqual(self.ends, [-signal.SIGTERM])
+
+    def test_held_back(self) -> None:
+        """This process holds none of them back once the child is there."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self.run_child("pass")
+        self.assertEqual(signal.pthread_sigmask(signal.SIG_BLOCK, ()), before)
+
+    def test_grandchildren(self) -> None:
+        """A program that it starts, by whatever means, has every signal as it is by default."""
+        self.run_child(
+            "import os, signal\n"
+            "from txsticky.system import heed\n"
+            "heed()\n"
+            "os.system('grep -E \"Sig(Blk|Ign)\" /proc/self/status')\n"
+        )
+        masks = dict(line.split(":\t") for line in self.said)
+        real = (1 << 31) - 1  # the C library keeps two of the others for itself
+        for name in ("SigBlk", "SigIgn"):
+            self.assertEqual(int(masks[name], 16) & real, 0, name)
 
     def test_after_parent(self) -> None:
         """A process ends some time after its parent, whatever it is busy with."""

@@ -20,6 +20,7 @@ from txsticky import upgrade
 from txsticky.errors import UpgradeError
 from txsticky.peek import Arrival
 from txsticky.testing import FakeProcess, FakeSystem
+from txsticky.trust import Identity
 from txsticky.upgrade import FORM, PASSED, STATE, TRIAL, TRIAL_TIME, InheritedPort, Trial
 
 
@@ -49,6 +50,17 @@ class TrialTests(ShellCase):
         self.process.exit(PASSED)
         self.assertEqual(self.problems, [""])
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_distrusted(self) -> None:
+        """Where the workers are another user, it looks for nothing where this user may write."""
+        self.patch(os, "environ", {**os.environ, "PYTHONPATH": "relative:/"})
+        identity = mock.Mock(spec=Identity)
+        identity.may_write.side_effect = lambda path: path == "relative"
+        Trial(self.system, self.problems.append, identity)
+        process = self.system.processes[-1]
+        self.assertEqual(process.environ, {TRIAL: str(FORM), "PYTHONPATH": "/"})
+        self.assertIsNone(process.identity)
+        process.exit(PASSED)
 
     def test_clean_exit(self) -> None:
         """A program that merely ends has shown nothing."""
@@ -120,6 +132,7 @@ class ExecuteTests(ShellCase):
         copy[STATE] = str(os.dup(int(copy[STATE])))
         self.state = upgrade.inherited_state(copy)
         self.assertNotIn(STATE, copy)
+        self.found = copy
 
     def test_program(self) -> None:
         """The program and its arguments are the same."""
@@ -133,7 +146,7 @@ class ExecuteTests(ShellCase):
         """The new program finds the state, of any size."""
         state = {"text": "ü" * 300_000, "numbers": [1, 2.5, None]}
         self.execute(state)
-        self.assertEqual(self.state, {**state, "form": FORM})
+        self.assertEqual(self.state, {**state, "form": FORM, "inherited": [], "environ": {}})
 
     def test_descriptors(self) -> None:
         """It inherits what is named, and nothing else."""
@@ -143,6 +156,26 @@ class ExecuteTests(ShellCase):
         self.assertIn(one.fileno(), self.inheritable - before)
         self.assertNotIn(other.fileno(), self.inheritable)
         self.assertEqual(len(self.inheritable - before), 2)  # and the state
+
+    def test_not_any_further(self) -> None:
+        """In the new program none of them is inheritable, from the first moment on."""
+        one, _ = self.pair()
+        self.execute({}, one.fileno())
+        self.assertFalse(os.get_inheritable(one.fileno()))
+        self.assertEqual(self.state["inherited"], [one.fileno()])
+
+    def test_distrusted(self) -> None:
+        """Where the workers are another user, the new program imports nothing from folders that
+        this user may write; and the workers have the whole PYTHONPATH again.
+        """
+        self.patch(os, "environ", {**os.environ, "PYTHONPATH": "relative:/"})
+        identity = mock.Mock(spec=Identity)
+        identity.may_write.side_effect = lambda path: path == "relative"
+        with mock.patch.object(os, "execve") as execve:
+            execve.side_effect = lambda *call: self.look(call[2])
+            upgrade.execute({}, [], identity)
+        self.assertEqual(execve.call_args.args[2]["PYTHONPATH"], "/")
+        self.assertEqual(self.found["PYTHONPATH"], "relative:/")
 
     def test_signals(self) -> None:
         """Signals that come meanwhile wait for it."""
@@ -249,14 +282,24 @@ class InheritedPortTests(ShellCase):
         return self.inherit(sock)
 
     def test_unix(self) -> None:
-        """A UNIX socket's file goes when it is closed, and so does Twisted's lock."""
+        """A UNIX socket's file goes when it is closed."""
         folder = self.enterContext(tempfile.TemporaryDirectory())
         path = os.path.join(folder, "socket")
         port = self.unix(path)
-        os.symlink("1234", path + ".lock")
         self.assertEqual(port.getHost(), UNIXAddress(path))
         port.stopListening()
         self.assertEqual(os.listdir(folder), [])
+
+    def test_unix_replaced(self) -> None:
+        """The file of another socket that took its place stays."""
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        path = os.path.join(folder, "socket")
+        port = self.unix(path)
+        os.unlink(path)
+        other = self.unix(path)
+        port.stopListening()
+        self.assertEqual(os.listdir(folder), ["socket"])
+        other.stopListening()
 
     def test_unix_already_gone(self) -> None:
         """That somebody removed the file is no error."""
@@ -292,7 +335,7 @@ class ClusterTests(ClusterCase):
         trial = self.trial()
         self.assertEqual(self.execute.mock_calls, [])
         trial.exit(PASSED)
-        ((state, descriptors),) = [call.args for call in self.execute.mock_calls]
+        ((state, descriptors, _),) = [call.args for call in self.execute.mock_calls]
         self.assertEqual(len(state["handles"]), 2)
         self.assertTrue(set(descriptors) <= open_descriptors())
 

@@ -13,11 +13,13 @@ from txsticky.core.wire import (
     FrameReader,
     Handoff,
     Kind,
+    Log,
     Peer,
     decode_json,
     encode,
     encode_json,
     pack_handoff,
+    pack_log,
     pack_peer,
     unpack,
 )
@@ -119,6 +121,11 @@ class MailboxMessageTests(SynchronousTestCase):
     def test_peer(self) -> None:
         """A mailbox is introduced with its worker's id."""
         self.assertEqual(unpack(pack_peer(2**40)), Peer(2**40))
+
+    def test_log(self) -> None:
+        """The access log is one byte; nothing may follow."""
+        self.assertEqual(unpack(pack_log()), Log())
+        self.assertRaises(WireError, unpack, pack_log() + b"\0")
 
     def test_peer_of_the_wrong_size(self) -> None:
         """A cut or prolonged introduction is refused."""

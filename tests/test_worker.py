@@ -26,12 +26,14 @@ from txsticky.core.wire import (
     encode,
     encode_json,
     pack_handoff,
+    pack_log,
     pack_message,
     pack_peer,
     unpack,
 )
 from txsticky.drain import PINNED, QUIET
 from txsticky.mailbox import MailboxTransport, mailbox_pair
+from txsticky.sharedlog import HandedLog
 from txsticky.worker import FRONT_DESK, HEARTBEAT, REPORT_SOON, Worker
 
 PEER = ("192.0.2.7", 50000)
@@ -577,6 +579,40 @@ class PoolTests(WorkerCase):
         self.begin()
         self.say(Kind.ROTATE)
         self.assertEqual(self.serving.reopened, 1)
+
+    def give_log(self, path: str) -> None:
+        """The primary gives the worker an access log."""
+        self.sender.sendFileDescriptor(os.open(path, os.O_WRONLY | os.O_CREAT))
+        self.sender.write(pack_log())
+        self.reactor.settle()
+
+    def test_log_comes(self) -> None:
+        """Where the primary opens the log, a new one is gone over to when it comes."""
+        old, new = self.mktemp(), self.mktemp()
+        self.worker.handed_log = HandedLog(os.open(old, os.O_WRONLY | os.O_CREAT))
+        self.begin()
+        self.give_log(new)
+        self.assertEqual(self.serving.reopened, 1)
+        copy = self.worker.handed_log.open()
+        self.assertTrue(os.path.samestat(os.fstat(copy), os.stat(new)))
+        os.close(copy)
+        os.close(self.worker.handed_log._descriptor)
+
+    def test_log_that_is_not_needed(self) -> None:
+        """Where the worker has opened the log itself, one that comes is closed."""
+        self.begin()
+        before = open_descriptors()
+        self.give_log(self.mktemp())
+        self.assertEqual((self.serving.reopened, open_descriptors()), (0, before))
+
+    def test_reopened_by_hand(self) -> None:
+        """USR1 reopens the logs; one that the primary has opened is asked for."""
+        self.begin()
+        self.worker.reopen_logs()
+        self.assertEqual((self.serving.reopened, self.heard(Kind.ROTATE)), (1, []))
+        self.worker.handed_log = HandedLog(-1)
+        self.worker.reopen_logs()
+        self.assertEqual((self.serving.reopened, self.heard(Kind.ROTATE)), (2, [b""]))
 
     def test_message(self) -> None:
         """Bus messages reach the subscribers."""

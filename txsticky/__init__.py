@@ -20,10 +20,12 @@ A map of the house, each floor importing only what stands above it:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+# Nothing is imported here: this runs first, and the working directory may be on the path still
+# (`startup`).
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .api import Here, current
     from .cluster import Cluster
     from .config import Config
@@ -64,4 +66,6 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: a worker does not need what the primary does."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import sys
 
+from . import startup
+
 
 def main() -> None:
     """Run the command."""
+    startup.leave_working_folder()
     if sys.argv[1:2] == ["ctl"]:
         from .admin import ctl  # it needs nothing of what the server needs, and starts at once
 
         sys.exit(ctl.main(sys.argv[2:]))
+    startup.hold_signals()
     from .plugin import run
 
     run(sys.argv[1:])

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-import tempfile
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from twisted.logger import (
@@ -32,13 +32,17 @@ from .core.wire import FrameReader, Kind, decode_json, encode_json
 from .errors import TxstickyError
 from .logs import worker_line
 from .serve.engine import WrongReactor, install_asyncio_reactor
+from .sharedlog import HandedLog
+from .startup import flush_streams
 from .system import (
-    become,
+    FOR_ALL,
     end_after_parent,
-    ignore_terminal_signals,
+    heed,
+    nothing,
     raise_file_limit,
     set_title,
 )
+from .upgrade import own
 
 log = Logger()
 
@@ -49,23 +53,23 @@ ANEW = 3
 
 def main(arguments: list[str]) -> NoReturn:
     """Run a worker. The exit code is 3 if the application does not load."""
-    channel = socket.socket(fileno=int(arguments[1]))
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    ignore_terminal_signals()
+    channel = socket.socket(fileno=own(int(arguments[1])))
+    heed()
     boot = read_boot(arguments, channel)
+    for descriptor in inherited(boot):
+        own(descriptor)
     os.environ["TXSTICKY_WORKER"] = str(boot["slot"])
     set_title(f"txsticky: worker {boot['slot']}")
     begin_logging()
     raise_file_limit()
     config = Config.from_json(boot["config"])
     try:
-        # The keys may be root's alone.
-        certificates = load_tls(config)
-        become(config.user, config.group)
+        certificates = load_tls(config, boot.get("files"))
         end_after_parent(config.graceful_timeout + GRACE)
-        serving = load(config, boot["slot"])
+        handed = HandedLog(boot["access_log"]) if boot.get("access_log", -1) >= 0 else None
+        serving = load(config, boot["slot"], handed)
     except WrongReactor:
-        begin_anew(boot)
+        begin_anew(boot, channel.fileno())
     except TxstickyError as error:
         channel.sendall(encode_json(Kind.FAILED, reason=str(error)))
         sys.exit(3)
@@ -74,6 +78,7 @@ def main(arguments: list[str]) -> NoReturn:
     from .worker import Worker, exit_status
 
     worker = Worker(boot, config, reactor, serving)
+    worker.handed_log = handed
     if certificates is not None:
         from .door import SecureDoor
 
@@ -81,27 +86,36 @@ def main(arguments: list[str]) -> NoReturn:
     reactor.callWhenRunning(handle_signals, worker, reactor)
     reactor.callWhenRunning(worker.start, channel)
     reactor.run()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_streams()
     sys.exit(exit_status.value)
 
 
-def begin_anew(boot: dict[str, Any]) -> NoReturn:
+def inherited(boot: dict[str, Any]) -> list[int]:
+    """The descriptors, beside the channel, that the first frame names. None is to go further."""
+    listeners = [descriptor for _, descriptor in boot["listeners"]]
+    log = boot.get("access_log", -1)
+    return [boot["mailbox"], boot["front_desk"], *listeners, *([log] if log >= 0 else [])]
+
+
+def begin_anew(boot: dict[str, Any], channel: int) -> NoReturn:
     """
     Execute this process anew, with what it was told, for its application turned out to be ASGI and
     imports Twisted's reactor: one that is installed cannot be exchanged for the asyncio one.
+
+    :param channel: the descriptor of its channel.
     """
     log.info(
         "The application is ASGI and imports Twisted's reactor: it is loaded once more, with the"
         " asyncio one. --interface=asgi saves that."
     )
-    config = {**boot["config"], "interface": "asgi", "user": None, "group": None}
-    told = tempfile.TemporaryFile()  # noqa: SIM115 - it lasts until this process is another program
+    config = {**boot["config"], "interface": "asgi"}
+    told = open(os.memfd_create("txsticky"), "w+b")  # noqa: SIM115 - it lasts until the execution
     told.write(encode_json(Kind.BOOT, **{**boot, "config": config}))
     told.seek(0)
-    os.set_inheritable(told.fileno(), True)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_streams()
+    signal.pthread_sigmask(signal.SIG_BLOCK, FOR_ALL)
+    for descriptor in (told.fileno(), channel, *inherited(boot)):
+        os.set_inheritable(descriptor, True)
     os.execv(sys.executable, [*sys.orig_argv, str(told.fileno())])
 
 
@@ -120,16 +134,20 @@ def read_boot(arguments: list[str], channel: socket.socket) -> dict[str, Any]:
                 return decode_json(body)
 
 
-def load_tls(config: Config) -> Any:
-    """Read the certificates as they are now, if there are to be any."""
+def load_tls(config: Config, files: Mapping[str, str] | None = None) -> Any:
+    """
+    Read the certificates as they are now, if there are to be any.
+
+    :param files: those that the primary has read (`tls.read_files`).
+    """
     if not config.tls:
         return None
     from .tls import load_certificates
 
-    return load_certificates(config.tls_cert, config.tls_key)
+    return load_certificates(config.tls_cert, config.tls_key, files or {})
 
 
-def load(config: Config, slot: int) -> Any:
+def load(config: Config, slot: int, handed_log: HandedLog | None = None) -> Any:
     """Install the reactor that the interface wants, import the application, wrap it."""
     if config.interface == "asgi":
         install_asyncio_reactor()
@@ -139,6 +157,7 @@ def load(config: Config, slot: int) -> Any:
     app = load_app(config.app, config.factory or config.app == DEMO)
     settings = ServeSettings(
         access_log=config.access_log,
+        handed_log=handed_log,
         keep_alive=config.keep_alive,
         trusted=Trusted.parse(config.forwarded_allow_ips),
         root_path=config.root_path,
@@ -149,12 +168,13 @@ def load(config: Config, slot: int) -> Any:
 
 def handle_signals(worker: Any, reactor: Any) -> None:
     """
-    TERM, sent to a worker by hand, has it replaced; QUIT is quick. The reactor's own handlers are
-    replaced.
+    TERM, sent to a worker by hand, has it replaced; QUIT is quick; USR1 reopens the logs, unless
+    the application has taken that for itself. The reactor's own handlers are replaced.
     """
     signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(worker.retire))
     signal.signal(signal.SIGQUIT, lambda *_: reactor.callFromThread(reactor.stop))
-    ignore_terminal_signals()
+    if signal.getsignal(signal.SIGUSR1) is nothing:
+        signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(worker.reopen_logs))
 
 
 def begin_logging() -> None:

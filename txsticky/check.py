@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 
 from .boot import load, load_tls
 from .cluster import check
@@ -20,6 +21,8 @@ from .config import Config, endpoint_string
 from .errors import ConfigError, TxstickyError
 from .ports import read_endpoint
 from .serve.engine import WrongReactor
+from .system import executed_as, identity_of
+from .tls import read_files
 
 
 def check_config(config: Config) -> int:
@@ -28,21 +31,30 @@ def check_config(config: Config) -> int:
 
     :returns: the exit code.
     """
-    fields = json.dumps(config.to_json())
-    command = [sys.executable, "-m", "txsticky.check"]
-    return subprocess.run(command, input=fields, text=True, check=False).returncode
-
-
-def checked(config: Config) -> int:
-    """
-    Check a configuration, and print what is found.
-
-    :returns: the exit code.
-    """
     try:
         check(config)
         check_files(config)
-        interface = loaded(config)
+        identity = identity_of(config.user, config.group)
+    except TxstickyError as error:
+        print(f"txsticky: {error}", file=sys.stderr)
+        return error.exit_code
+    files = read_files((*config.tls_cert, *config.tls_key)) if identity is not None else {}
+    fields = json.dumps({"config": config.to_json(), "files": files})
+    command = [sys.executable, "-P", "-m", "txsticky.check"]
+    return subprocess.run(
+        command, input=fields, text=True, check=False, **executed_as(identity)
+    ).returncode
+
+
+def checked(config: Config, files: Mapping[str, str]) -> int:
+    """
+    Load the application, and print what is found.
+
+    :param files: those that this process may not read (`tls.read_files`).
+    :returns: the exit code.
+    """
+    try:
+        interface = loaded(config, files)
         check_endpoints(config)
     except TxstickyError as error:
         print(f"txsticky: {error}", file=sys.stderr)
@@ -51,14 +63,16 @@ def checked(config: Config) -> int:
     return 0
 
 
-def loaded(config: Config) -> str:
+def loaded(config: Config, files: Mapping[str, str]) -> str:
     """
     Load the application.
+
+    :param files: as for `checked`.
 
     :returns: what it is.
     :raises TxstickyError: it does not load, or TLS cannot be served.
     """
-    load_tls(config)
+    load_tls(config, files)
     try:
         interface: str = load(config, 1).interface
     except WrongReactor:
@@ -104,4 +118,5 @@ def check_endpoints(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(checked(Config.from_json(json.load(sys.stdin))))
+    told = json.load(sys.stdin)
+    sys.exit(checked(Config.from_json(told["config"]), told["files"]))

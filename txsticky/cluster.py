@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -25,12 +27,13 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
+from .activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
 from .admin.journal import Journal
 from .admin.state import shown
 from .config import Config, endpoint_string
 from .core.lifecycle import Fleet
 from .descriptor import spare
-from .errors import ListenError
+from .errors import ConfigError, ListenError
 from .handover import (
     state_of,
     take_connections,
@@ -41,9 +44,11 @@ from .handover import (
 )
 from .ports import open_port
 from .primary import Primary
+from .provision import Provision
 from .reload import SourceWatch
 from .supervisor import Supervisor
-from .system import System, account
+from .system import System, executed_as, identity_of
+from .trust import Identity
 from .upgrade import InheritedPort, Trial, execute, inherited_state
 
 log = Logger()
@@ -106,6 +111,7 @@ class Cluster(Service):
         :raises ConfigError: the workers cannot run as that user; nothing was started.
         """
         check(self.config)
+        identity = identity_of(self.config.user, self.config.group)
         self._stopping = False
         state = inherited_state(os.environ)
         inherited = dict(state["listeners"]) if state else {}
@@ -113,7 +119,9 @@ class Cluster(Service):
         self.primary.on_ended = self._ended
         self.primary.on_manners = self.primary.listeners.defer
         self.primary.on_begun = lambda: self.on_ready()
+        self.primary.provision = Provision(self.config, identity)
         try:
+            self.primary.provision.open()
             for number, listen in enumerate(self.config.listen):
                 port = InheritedPort(inherited.pop(listen)) if listen in inherited else None
                 self._accept(number, listen, port or self._listen(listen))
@@ -242,7 +250,7 @@ class Cluster(Service):
             return
         log.info("The program that is to take over is tried out.")
         try:
-            self._trial = Trial(self.system, self._tried)
+            self._trial = Trial(self.system, self._tried, self.primary.provision.identity)
         except OSError as error:
             self._tried(f"its process cannot be started: {error}")
 
@@ -254,7 +262,7 @@ class Cluster(Service):
             return
         state, descriptors = state_of(self)
         try:
-            execute(state, descriptors)
+            execute(state, descriptors, self.primary.provision.identity)
         except OSError as error:
             log.error("The program cannot be executed anew ({why}). This one goes on.", why=error)
 
@@ -337,5 +345,26 @@ def check(config: Config) -> None:
         from .tls import load_certificates
 
         load_certificates(config.tls_cert, config.tls_key)
-    if config.user or config.group:
-        account(config.user, config.group)
+    identity = identity_of(config.user, config.group)
+    if identity is not None:
+        check_identity(config, identity)
+
+
+def check_identity(config: Config, identity: Identity) -> None:
+    """
+    See whether the workers' user can run what workers run.
+
+    :raises ConfigError: it cannot.
+    """
+    command = [sys.executable, "-P", "-c", "import txsticky.errors, twisted"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, **executed_as(identity)
+        )
+        problem = done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
+    except OSError as error:
+        problem = str(error)
+    if problem:
+        hint = f"as that user {sys.executable} does not run a worker ({problem})"
+        option, value = ("--user", config.user) if config.user else ("--group", config.group)
+        raise ConfigError(option=option, value=value, hint=hint)

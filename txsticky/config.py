@@ -219,7 +219,10 @@ class Config:
         False, Flag(), help="For development: restart the workers when a source file changes"
     )
     user: str | None = option(
-        None, Text(), help="The user that the workers run as", shown="that of the command"
+        None,
+        Text(),
+        help="The user that the workers run as; the primary stays root",
+        shown="that of the command",
     )
     group: str | None = option(
         None, Text(), help="The group that the workers run as", shown="that of the user"

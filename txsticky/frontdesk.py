@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Callable
 
-from .core.wire import Handoff, Peer, unpack
+from .core.wire import Handoff, unpack
 from .descriptor import open_socket
 from .errors import WireError
 from .peek import Arrival
@@ -36,7 +36,7 @@ class FrontDesk:
             if descriptor >= 0:
                 os.close(descriptor)
             raise
-        if isinstance(message, Peer):
+        if not isinstance(message, Handoff):  # it was for the worker alone
             os.close(descriptor)
             return
         self._receive(arrival_of(open_socket(descriptor, message.family), message))

@@ -13,11 +13,12 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from .channel import Channel, channel_pair
-from .core.wire import Kind, pack_peer
+from .core.wire import Kind, pack_log, pack_peer
 from .errors import MailboxFull
 from .logs import read_line
 from .mailbox import MailboxTransport, mailbox_pair
 from .process import Process
+from .provision import Provision
 from .system import System
 from .upgrade import own, pack, unpack
 
@@ -89,7 +90,11 @@ class WorkerHandle:
         return f"worker {self.slot}"
 
     def spawn(
-        self, front_desk: int, boot: dict[str, Any], listeners: Sequence[tuple[int, int]] = ()
+        self,
+        front_desk: int,
+        boot: dict[str, Any],
+        listeners: Sequence[tuple[int, int]] = (),
+        provision: Provision | None = None,
     ) -> None:
         """
         Start the process.
@@ -98,17 +103,22 @@ class WorkerHandle:
         :param boot: what the worker has to know.
         :param listeners: what it is to accept on: the number of the `--listen` and the descriptor
             of each listening socket.
+        :param provision: what it gets if it is executed as another user than this process's.
         """
         sockets = [descriptor for _, descriptor in listeners]
+        log = provision.log if provision is not None else -1
+        logs = [log] if log >= 0 else []
         sending, self.reading_end = mailbox_pair()
         ours, theirs = channel_pair()
         try:
             self.process = self.system.spawn(
-                ["-m", "txsticky.boot", str(theirs.fileno()), " " * 16],
-                [theirs.fileno(), self.reading_end.fileno(), front_desk, *sockets],
+                # The working directory is put on the path when the application is loaded.
+                ["-P", "-m", "txsticky.boot", str(theirs.fileno()), " " * 16],
+                [theirs.fileno(), self.reading_end.fileno(), front_desk, *sockets, *logs],
                 {},
                 self._said,
                 self._exited,
+                provision.identity if provision is not None else None,
             )
         except BaseException:
             for end in (sending, self.reading_end, ours):
@@ -125,6 +135,7 @@ class WorkerHandle:
             mailbox=self.reading_end.fileno(),
             front_desk=front_desk,
             listeners=listeners,
+            access_log=log,
             **boot,
         )
         self.listens = bool(listeners)
@@ -207,12 +218,24 @@ class WorkerHandle:
 
     def introduce(self, other: WorkerHandle) -> None:
         """Give the worker the sending end of another one's mailbox."""
-        descriptor = os.dup(other.box.fileno())
+        # If its mailbox is full, it gives that one's connections to the front desk.
+        self._send_copy(other.box.fileno(), pack_peer(other.id))
+
+    def hand_log(self, descriptor: int) -> None:
+        """Give the worker the access log, opened anew; the descriptor stays the caller's."""
+        if not self._send_copy(descriptor, pack_log()):
+            log.error("{worker} goes on with the old access log.", worker=self.name)
+
+    def _send_copy(self, descriptor: int, message: bytes) -> bool:
+        """Whether the mailbox has taken a copy of a descriptor."""
+        copy = os.dup(descriptor)
         try:
-            self.box.sendFileDescriptor(descriptor)
-            self.box.write(pack_peer(other.id))
+            self.box.sendFileDescriptor(copy)
+            self.box.write(message)
         except MailboxFull:
-            os.close(descriptor)  # it then gives that one's connections to the front desk
+            os.close(copy)
+            return False
+        return True
 
     def at_entrance(self, counter: str) -> int:
         """What it counted, by its last report, where it accepts itself."""

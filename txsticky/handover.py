@@ -41,6 +41,7 @@ def state_of(cluster: Cluster) -> tuple[dict[str, Any], list[int]]:
     descriptors += [descriptor for _, _, descriptor in siblings]
     state = {
         "fleet": snapshot(cluster.supervisor.fleet),
+        "folder": cluster.system.folder,
         "secret": primary.secret.hex(),
         "speaks": [primary.interface, primary.http],
         "front_desk": [primary.front_desk.fileno(), primary.desk_box.fileno()],
@@ -62,6 +63,8 @@ def take_primary(cluster: Cluster, state: dict[str, Any]) -> Primary:
     """Make the primary that goes on where the one before stopped, with its workers."""
     sending, reading = (socket.socket(fileno=own(number)) for number in state["front_desk"])
     secret = bytes.fromhex(state["secret"])
+    # The name of the working directory may lead elsewhere by now, and still be the one to go by.
+    cluster.system.folder = state.get("folder", cluster.system.folder)
     primary = Primary(cluster.system, cluster.config, secret, (sending, reading))
     primary.beginning = False
     for id, slot, name, sent, taken, live in state["members"]:

@@ -13,6 +13,8 @@ from twisted.logger import Logger
 from twisted.python import usage
 from zope.interface import implementer
 
+from . import startup
+from .activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
 from .cluster import Cluster, check
 from .config import Config
 from .errors import TxstickyError
@@ -20,7 +22,8 @@ from .notify import Notifier
 from .options import CommandOptions, Options
 from .process import Reaper
 from .signals import SignalTable
-from .system import raise_file_limit, set_title
+from .system import identity_of, raise_file_limit, set_title
+from .trust import distrust, written
 from .upgrade import PASSED, check_form, is_trial, take_signals
 
 log = Logger()
@@ -106,13 +109,14 @@ class Command(Service):
 
 def _exit(code: int) -> None:
     """Exit with a code: neither twist nor the reactor has a way to be told one."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    startup.flush_streams()
     os._exit(code)
 
 
 def makeService(options: Options) -> Command:
     """Make the service of `twist txsticky` (`IServiceMaker.makeService`)."""
+    startup.mend_streams()
+    distrust_folders(options.config)
     if is_trial(os.environ):
         sys.exit(rehearse(options.config))
     if options["check-config"]:
@@ -120,6 +124,28 @@ def makeService(options: Options) -> Command:
 
         sys.exit(check_config(options.config))
     return Command(options.config)
+
+
+def distrust_folders(config: Config) -> None:
+    """
+    As root, import nothing from folders that the workers' user may write, as far as there is a
+    choice; and say where there is none.
+    """
+    try:
+        identity = identity_of(config.user, config.group)
+    except ConfigError:
+        return  # it is told when the cluster is checked
+    if identity is None or not identity.uid:
+        return
+    distrust(sys.path, os.environ.get("PYTHONPATH", ""), identity)
+    found = written((sys.executable, *sys.path), identity)
+    if found:
+        log.warn(
+            "{paths} can be written by --user {user}, and is run by root: who is that user can"
+            " become root.",
+            paths=", ".join(found),
+            user=config.user,
+        )
 
 
 def rehearse(config: Config) -> int:
@@ -150,6 +176,7 @@ def run(arguments: Sequence[str]) -> None:
 
     from .logs import json_observer
 
+    startup.mend_streams()
     options = CommandOptions()
     try:
         options.parseOptions(list(arguments))

@@ -8,6 +8,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 
 from .errors import ListenError
+from .unixport import UNIXReactor
 
 
 def open_port(reactor: Any, endpoint: str, factory: IProtocolFactory, shown: str) -> IListeningPort:
@@ -43,11 +44,11 @@ def read_endpoint(reactor: Any, endpoint: str, shown: str) -> IStreamServerEndpo
     :raises ListenError: it is none that Twisted knows.
     """
     try:
-        made: IStreamServerEndpoint = serverFromString(reactor, endpoint)
+        made: IStreamServerEndpoint = serverFromString(UNIXReactor(reactor), endpoint)
     except Exception as error:
         reason = f"write a port, address:port, or a Twisted endpoint string ({_reason(error)})"
         if endpoint.startswith("systemd:") and isinstance(error, LookupError):
-            reason = "systemd has passed no such socket"
+            reason = "the service manager has passed no such socket (LISTEN_FDS, LISTEN_FDNAMES)"
         raise ListenError(endpoint=shown, reason=reason) from None
     return made
 

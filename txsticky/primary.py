@@ -28,6 +28,7 @@ from .handle import WorkerHandle
 from .listeners import Listeners
 from .mailbox import MailboxTransport, mailbox_pair
 from .peek import Arrival, Reception, manners_for
+from .provision import Provision
 from .system import System
 
 log = Logger()
@@ -82,6 +83,7 @@ class Primary:
         self.interface = config.interface
         self.reception = Reception(system, config, self.place)
         self.listeners = Listeners(self.reception, config.backlog)
+        self.provision = Provision(config, None)
         self.supervisor: Any = None
         self.on_ended: Callable[[int, str], None] = lambda code, reason: None
         #: Called when the first start is over and connections are routed.
@@ -224,9 +226,11 @@ class Primary:
             "pool": self.pool.view(),
             "table_limit": TABLE_LIMIT,
             "table_ttl": TABLE_TTL,
+            **self.provision.boot(),
         }
+        sockets = self.listeners.of(slot)
         try:
-            handle.spawn(self.front_desk.fileno(), boot, self.listeners.of(slot))
+            handle.spawn(self.front_desk.fileno(), boot, sockets, self.provision)
         except BaseException:
             self.pool.set_gone(id)
             raise
@@ -284,6 +288,8 @@ class Primary:
             self.supervisor.load_failed(handle.id, decode_json(body)["reason"])
         elif kind is Kind.RETIRE:
             self.supervisor.retire_request(handle.id)
+        elif kind is Kind.ROTATE:
+            self.provision.rotate((handle,))
         elif kind is Kind.DONE:
             self._withdraw(handle)
             handle.channel.send(Kind.GO)
@@ -422,6 +428,7 @@ class Primary:
         """Tell the workers to reopen their logs."""
         for handle in self.handles.values():
             handle.channel.send(Kind.ROTATE)
+        self.provision.rotate(self.handles.values())
 
     def close(self) -> None:
         """Give up everything."""
@@ -433,3 +440,4 @@ class Primary:
         for box in (self.desk_box, *self.leftovers):
             box.loseConnection()
         self.front_desk.close()
+        self.provision.close()

@@ -20,6 +20,7 @@ import attrs
 
 from .errors import ConfigError
 from .process import Process
+from .trust import Identity
 
 #: What the service manager says to the primary alone: sd_notify(3), sd_listen_fds(3).
 _FOR_THE_PRIMARY = frozenset(
@@ -33,6 +34,23 @@ _FOR_THE_PRIMARY = frozenset(
     }
 )
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+#: Signals for the primary that may be sent to all processes at once, by a terminal or a service
+#: manager (``systemctl kill``). A process that starts cannot have handlers yet: it is started with
+#: these blocked, and lets them through when it has (`heed`).
+FOR_ALL = frozenset(
+    {
+        signal.SIGHUP,
+        signal.SIGINT,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGWINCH,
+    }
+)
+#: Those that Python ignores (https://docs.python.org/3/library/signal.html): programs that it
+#: starts would ignore them, too.
+_PYTHON_IGNORES = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 
 
 def working_folder(environ: Mapping[str, str]) -> str | None:
@@ -73,18 +91,23 @@ class System:
         environ: Mapping[str, str],
         said: Callable[[str], None],
         exited: Callable[[int], None],
+        identity: Identity | None = None,
     ) -> Process:
         """
-        Start a Python process.
+        Start a Python process. The signals that may come to all processes are blocked in it
+        (`FOR_ALL`).
 
         :param arguments: what follows the interpreter on its command line.
         :param descriptors: inherited under the same numbers; all others stay here.
         :param environ: added to this process's environment, less what the service manager means for
             this process.
+        :param identity: the user that it is executed as, if it is another than this process's.
+        :raises OSError: it cannot be started.
         """
         inherited = {k: v for k, v in os.environ.items() if k not in _FOR_THE_PRIMARY}
         folder = self.folder if self.folder and os.path.isdir(self.folder) else None
         reading, writing = os.pipe()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_ALL)
         try:
             # The reactor never waits on Popen: the pidfd does. Popen is here for its spawning
             # alone.
@@ -96,11 +119,13 @@ class System:
                 stdout=writing,
                 stderr=writing,
                 env={**inherited, **environ},
+                **executed_as(identity),
             )
         except BaseException:
             os.close(reading)
             raise
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.close(writing)
         child.returncode = 0  # so that Popen's destructor leaves the reaping to us
         return Process(self.reactor, child.pid, reading, said, exited)
@@ -158,27 +183,43 @@ def _lookup(by_name: Callable[[str], Any], by_number: Callable[[int], Any], text
     return by_number(int(text)) if text.isdigit() else by_name(text)
 
 
-def become(user: str | None, group: str | None) -> None:
+def identity_of(user: str | None, group: str | None) -> Identity | None:
     """
-    Give up this process's privileges for good (setuid(2)).
+    The user that workers are executed as, if it is another than this process's.
 
     :raises ConfigError: see `account`.
     """
     if not (user or group):
-        return
+        return None
     uid, gid, name = account(user, group)
-    if not os.geteuid():
-        os.initgroups(name, gid)
-        os.setgid(gid)
-        os.setuid(uid)
+    if os.geteuid():
+        return None
+    return Identity(uid, gid, tuple(os.getgrouplist(name, gid)))
 
 
-def ignore_terminal_signals() -> None:
+def executed_as(identity: Identity | None) -> dict[str, Any]:
+    """Arguments of `subprocess.Popen`: the child is this user before it executes anything."""
+    if identity is None:
+        return {}
+    return {"user": identity.uid, "group": identity.gid, "extra_groups": identity.groups}
+
+
+def nothing(number: int, frame: object) -> None:
+    """Do nothing about a signal."""
+
+
+def heed() -> None:
     """
-    Ctrl-C goes to every process of the terminal; in a worker the primary decides what it means.
+    Let signals through that may come to all processes, and do nothing about them: what they mean is
+    for the primary to decide.
+
+    They are not ignored, for that would be inherited by every program that the application starts;
+    a handler is not (execve(2), signal(7)). Nor are those that Python ignores.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in FOR_ALL | _PYTHON_IGNORES:
+        signal.signal(number, nothing)
+        signal.siginterrupt(number, False)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def end_after_parent(seconds: float) -> None:

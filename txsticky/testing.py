@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .system import System
+from .trust import Identity
 
 log = Logger()
 
@@ -181,6 +182,7 @@ class FakeProcess:
     :ivar inherited: its own copies of the descriptors that it inherited, by their numbers in the
         parent.
     :ivar signals: the signals that it got.
+    :ivar identity: the user that it is executed as, if it is another than the parent's.
     """
 
     def __init__(
@@ -198,6 +200,7 @@ class FakeProcess:
         self.environ = dict(environ)
         self.inherited = {number: os.dup(number) for number in descriptors}
         self.signals: list[int] = []
+        self.identity: Identity | None = None
         self.say = said
         self._output = output
         self._exited = exited
@@ -255,12 +258,14 @@ class FakeSystem(System):
         environ: Mapping[str, str],
         said: Callable[[str], None],
         exited: Callable[[int], None],
+        identity: Identity | None = None,
     ) -> FakeProcess:
         """Start a process that the test plays."""
         if self.refusing is not None:
             raise self.refusing
         pid = 1001 + len(self.processes)
         process = FakeProcess(pid, arguments, descriptors, environ, said, exited)
+        process.identity = identity
         self.processes.append(process)
         return process
 

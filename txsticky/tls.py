@@ -8,7 +8,7 @@ and cryptography bring is imported only when there are certificates.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,23 +72,43 @@ def server_name(connection: SSL.Connection) -> str:
     return (connection.get_servername() or b"").decode("ascii", "replace").lower()
 
 
-def load_certificates(certificates: Iterable[str], keys: Iterable[str]) -> Certificates:
+def load_certificates(
+    certificates: Iterable[str], keys: Iterable[str], files: Mapping[str, str] | None = None
+) -> Certificates:
     """
     Read certificates and their keys.
 
     :param certificates: paths of PEM files: the certificate, then its chain.
     :param keys: paths of PEM files with the private keys, in the same order.
+    :param files: what `read_files` found in some of them, which are not read again.
     :raises TlsError: one cannot be used, or pyOpenSSL is not installed.
     """
     if importlib.util.find_spec("OpenSSL") is None:
         raise TlsError(reason="it needs pyOpenSSL: pip install 'txsticky[tls]'")
-    return Certificates([_load(*paths) for paths in zip(certificates, keys, strict=True)])
+    found = files or {}
+    pairs = zip(certificates, keys, strict=True)
+    return Certificates([_load(certificate, key, found) for certificate, key in pairs])
 
 
-def _load(certificate: str, key: str) -> tuple[SSL.Context, list[str]]:
+def read_files(paths: Iterable[str]) -> dict[str, str]:
+    """
+    Read PEM files for a process that may not: the keys may be root's alone.
+
+    :returns: the texts, by path. What cannot be read is left out: that process says why.
+    """
+    found = {}
+    for path in paths:
+        try:
+            found[path] = Path(path).read_bytes().decode("latin-1")
+        except OSError:
+            pass
+    return found
+
+
+def _load(certificate: str, key: str, files: Mapping[str, str]) -> tuple[SSL.Context, list[str]]:
     from OpenSSL import SSL, crypto
 
-    chain, private = _read_chain(certificate), _read_key(key)
+    chain, private = _read_chain(certificate, files), _read_key(key, files)
     context = _context()
     try:
         context.use_certificate(crypto.X509.from_cryptography(chain[0]))
@@ -135,28 +155,30 @@ def _select(connection: SSL.Connection, offered: list[bytes]) -> Any:
     return HTTP_1_1 if HTTP_1_1 in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
-def _read(path: str, what: str) -> bytes:
+def _read(path: str, what: str, files: Mapping[str, str]) -> bytes:
+    if path in files:
+        return files[path].encode("latin-1")
     try:
         return Path(path).read_bytes()
     except OSError as error:
         raise TlsError(reason=f"{what} {path} cannot be read ({error.strerror})") from None
 
 
-def _read_chain(path: str) -> list[Certificate]:
+def _read_chain(path: str, files: Mapping[str, str]) -> list[Certificate]:
     from cryptography import x509
 
-    data = _read(path, "the certificate")
+    data = _read(path, "the certificate", files)
     try:
         return x509.load_pem_x509_certificates(data)
     except ValueError:
         raise TlsError(reason=f"{path} has no certificate in PEM format") from None
 
 
-def _read_key(path: str) -> Any:
+def _read_key(path: str, files: Mapping[str, str]) -> Any:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    data = _read(path, "the key")
+    data = _read(path, "the key", files)
     try:
         return load_pem_private_key(data, None)
     except TypeError:

@@ -29,7 +29,11 @@ from twisted.logger import Logger
 from .core.stages import how_it_ended
 from .errors import UpgradeError
 from .peek import Arrival
-from .system import System
+from .startup import flush_streams
+from .system import FOR_ALL, System
+from .trust import Identity, own_command, own_environment
+from .unixport import identity as file_identity
+from .unixport import remove
 
 log = Logger()
 
@@ -44,18 +48,7 @@ PASSED = 117
 #: Seconds that a trial may take.
 TRIAL_TIME = 30.0
 
-_SIGNALS = frozenset(
-    {
-        signal.SIGHUP,
-        signal.SIGINT,
-        signal.SIGQUIT,
-        signal.SIGTERM,
-        signal.SIGTTIN,
-        signal.SIGTTOU,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-    }
-)
+_SIGNALS = FOR_ALL | {signal.SIGQUIT, signal.SIGTERM}
 
 
 def pack(data: bytes) -> str:
@@ -91,16 +84,23 @@ class Trial:
     The program that would take over, started in a process of its own, to see whether it starts.
 
     :param done: called with what is wrong with it; with nothing if it can take over.
+    :param workers_identity: the workers' user if it is another than this process's, whose code is
+        not to be run.
     :raises OSError: the process cannot be started.
     """
 
-    def __init__(self, system: System, done: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        system: System,
+        done: Callable[[str], None],
+        workers_identity: Identity | None = None,
+    ) -> None:
         self._done = done
         self._problem = ""
         self._process = system.spawn(
-            sys.orig_argv[1:],
+            own_command(workers_identity),
             (),
-            {TRIAL: str(FORM)},
+            {**own_environment(os.environ, workers_identity), TRIAL: str(FORM)},
             lambda line: log.warn("The new program says: {line}", line=line),
             self._exited,
         )
@@ -126,25 +126,32 @@ class Trial:
 # ----------------------------------------------------------------------------- execution
 
 
-def execute(state: dict[str, Any], descriptors: list[int]) -> None:
+def execute(
+    state: dict[str, Any], descriptors: list[int], workers_identity: Identity | None = None
+) -> None:
     """
     Become the new program.  Returns only if that fails.
 
     :param descriptors: what the state names, and the new program inherits.
+    :param workers_identity: as for `Trial`.
     :raises OSError: the program cannot be executed; nothing has changed.
     """
     memory = os.memfd_create("txsticky")
-    environ = {**os.environ, STATE: str(memory)}
+    own = own_environment(os.environ, workers_identity)
+    environ = {**os.environ, **own, STATE: str(memory)}
+    # The workers get the whole of it.
+    before_own = {name: os.environ[name] for name in own}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     inherited = [memory, *descriptors]
     try:
         with open(memory, "w", closefd=False) as file:
-            json.dump({**state, "form": FORM}, file)
+            whole = {**state, "form": FORM, "inherited": descriptors, "environ": before_own}
+            json.dump(whole, file)
         for descriptor in inherited:
             os.set_inheritable(descriptor, True)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
+        flush_streams()
+        command = [sys.executable, *own_command(workers_identity)]
+        os.execve(sys.executable, command, environ)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for descriptor in inherited:
@@ -157,7 +164,10 @@ def inherited_state(environ: Any) -> dict[str, Any] | None:
     """
     The state that the program before left, if this one was executed in its place.
 
+    The descriptors in it are not inherited any further from here on.
+
     :param environ: where it is named; the name is taken out, for the workers are not to see it.
+        What the program was not to heed in its environment, and they are, comes back.
     """
     number = environ.pop(STATE, None)
     if number is None:
@@ -168,11 +178,14 @@ def inherited_state(environ: Any) -> dict[str, Any] | None:
         state: dict[str, Any] = json.load(file)
     if state["form"] != FORM:
         raise UpgradeError(found=state["form"], known=FORM)
+    for descriptor in state.get("inherited", ()):
+        own(descriptor)
+    environ.update(state.get("environ", {}))
     return state
 
 
 def take_signals() -> None:
-    """Have the signals delivered that came during the execution."""
+    """Have the signals delivered that came during the execution or the start."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
@@ -218,6 +231,9 @@ class InheritedPort:
 
     def __init__(self, descriptor: int) -> None:
         self._sock = socket.socket(fileno=own(descriptor))
+        name = self._sock.getsockname()
+        self._path = name if isinstance(name, str) else ""  # an abstract name is bytes
+        self._file = file_identity(self._path)
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -231,12 +247,7 @@ class InheritedPort:
         return (IPv6Address if len(name) > 2 else IPv4Address)("TCP", *name)
 
     def stopListening(self) -> None:
-        """Close; the file of a UNIX socket goes too, with the lock that Twisted made beside it."""
-        name = self._sock.getsockname()
-        if isinstance(name, str) and name:  # an abstract name, which is bytes, has no file
-            for path in (name, name + ".lock"):
-                try:
-                    os.unlink(path)
-                except OSError:
-                    pass
+        """Close; the file of a UNIX socket goes too, if it is still this socket's."""
+        if self._sock.family == socket.AF_UNIX:
+            remove(self._path, self._file)
         self._sock.close()

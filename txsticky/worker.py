@@ -29,7 +29,7 @@ from .core.exchange import Exchange
 from .core.pool import Pool
 from .core.route import How
 from .core.table import Table
-from .core.wire import Handoff, Kind, Peer, decode_json, pack_handoff, unpack
+from .core.wire import Handoff, Kind, Log, Peer, decode_json, pack_handoff, unpack
 from .descriptor import adopt, begin, open_socket
 from .desk import WorkerDesk
 from .drain import Drain
@@ -41,6 +41,7 @@ from .mailbox import MailboxTransport
 from .pipe import RelayedServer
 from .reload import loaded_sources
 from .serve import Serving
+from .sharedlog import HandedLog
 from .socketio.sessions import tag_all
 from .turn import Turn
 
@@ -81,6 +82,8 @@ class Worker:
         self.desk = WorkerDesk(self)
         #: Where TLS ends, if it ends here (`door.SecureDoor`).
         self.door: Any = None
+        #: The access log, where the primary has opened it.
+        self.handed_log: HandedLog | None = None
         self._reactor = reactor
         self._turn = Turn(lambda end: reactor.callLater(0, end))
         self._descriptor = -1
@@ -156,9 +159,25 @@ class Worker:
         if isinstance(message, Peer):
             self._add_place(message.worker_id, descriptor)
             return
+        if isinstance(message, Log):
+            self._take_log(descriptor)
+            return
         if message.reserved:
             self.taken += 1
         self.adopt(open_socket(descriptor, message.family), message)
+
+    def _take_log(self, descriptor: int) -> None:
+        if self.handed_log is None:
+            os.close(descriptor)  # this worker opened the file itself, and goes on so
+            return
+        self.handed_log.take(descriptor)
+        self.serving.reopen_logs()
+
+    def reopen_logs(self) -> None:
+        """Reopen the logs; one that the primary has opened is asked for."""
+        self.serving.reopen_logs()
+        if self.handed_log is not None:
+            self.channel.send(Kind.ROTATE)
 
     def adopt(self, sock: socket.socket, handoff: Handoff) -> None:
         """Serve a connection that was handed here."""

@@ -114,7 +114,7 @@ class CtlTests(SynchronousTestCase):
             self.assertEqual(
                 said,
                 f"txsticky: Cannot listen on {self.path} (--control):"
-                " another cluster answers there.\n",
+                " another process answers there.\n",
             )
             self.assertEqual(cluster.get("/").status, 200)
             self.assertEqual(sorted(self.until_ready(1)), [1])

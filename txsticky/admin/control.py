@@ -7,16 +7,10 @@ shows, or with ``{"ok": false, "error": ...}``, a sentence for the operator.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
-import os
-import socket
-import stat
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet import tcp, unix
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory, connectionDone
@@ -24,7 +18,9 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 
+from .. import unixport
 from ..errors import ListenError
+from ..unixport import UNIXPort
 from .steering import Answer
 
 #: Seconds after which a silent client is hung up on.
@@ -81,35 +77,6 @@ class _Factory(Factory):
         return "txsticky control"
 
 
-class _Port(unix.Port):
-    """A listening UNIX socket that at its end removes its own file, and no other's."""
-
-    _identity: tuple[int, int] | None = None
-
-    def startListening(self) -> None:
-        before = os.umask(0o177)  # the file gets its mode when it is made, not a moment later
-        try:
-            super().startListening()
-        finally:
-            os.umask(before)
-        self._identity = _identity(os.fsdecode(self.getHost().name))
-
-    def connectionLost(self, reason: object) -> None:
-        path = os.fsdecode(self.getHost().name)
-        if self._identity is not None and _identity(path) == self._identity:
-            os.unlink(path)
-        tcp.Port.connectionLost(self, reason)
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    """Tell a file from another one of the same name."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 def listen(path: str, answer: Callable[[bytes], Answer], reactor: Any) -> IListeningPort:
     """
     Open the control socket, for this user alone.
@@ -117,45 +84,12 @@ def listen(path: str, answer: Callable[[bytes], Answer], reactor: Any) -> IListe
     A socket that nobody answers at, left by a cluster that was killed, is replaced.
 
     :param answer: answers a line.
-    :raises ListenError: another cluster answers there, or it cannot be.
+    :raises ListenError: another process answers there, or it cannot be.
     """
-    port = _Port(os.fsencode(path), _Factory(answer), BACKLOG, 0o600, reactor)
-    directory = -1
+    port = UNIXPort(path, _Factory(answer), BACKLOG, 0o600, reactor)
     try:
-        # Two clusters that start at the same moment look one after the other.
-        directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
-        fcntl.flock(directory, fcntl.LOCK_EX)
-        _make_room(path)
-        port.startListening()
-    except (OSError, CannotListenError) as error:
-        cause = getattr(error, "socketError", error)
+        return unixport.listen(port)
+    except CannotListenError as error:
+        cause = error.socketError
         reason = getattr(cause, "strerror", None) or str(cause)
         raise ListenError(endpoint=f"{path} (--control)", reason=reason) from None
-    finally:
-        if directory >= 0:
-            os.close(directory)
-    return port
-
-
-def _make_room(path: str) -> None:
-    """
-    Remove a socket that nobody answers at.
-
-    :raises OSError: somebody does, or it is none.
-    """
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(found.st_mode):
-        raise OSError(errno.EEXIST, "there is a file there that is no socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except (BlockingIOError, TimeoutError):
-            pass  # it is busy, hence alive
-    raise OSError(errno.EADDRINUSE, "another cluster answers there")

@@ -2,8 +2,8 @@
 What the processes of a cluster say to each other, as bytes.
 
 Two kinds of message: a *mailbox message* is one datagram that travels with a descriptor
-(`Handoff`, `Peer`); a *control frame* is one of many on a byte stream (`Kind`).  All integers are
-in network order.
+(`Handoff`, `Peer`, `Log`); a *control frame* is one of many on a byte stream (`Kind`).  All
+integers are in network order.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ..errors import WireError
 
 _HANDOFF: Final = 1
 _PEER: Final = 2
+_LOG: Final = 3
 _SECURE: Final = 1
 _RESERVED: Final = 2
 _FRESH: Final = 4
@@ -89,6 +90,11 @@ class Peer:
     worker_id: int
 
 
+@attrs.frozen
+class Log:
+    """The descriptor that comes along is the access log, opened anew."""
+
+
 def pack_handoff(handoff: Handoff) -> bytes:
     """
     Encode a hand-off as one mailbox message.
@@ -118,7 +124,12 @@ def pack_peer(worker_id: int) -> bytes:
     return _PEER_MESSAGE.pack(_PEER, worker_id)
 
 
-def unpack(message: bytes) -> Handoff | Peer:
+def pack_log() -> bytes:
+    """Encode the message that brings the access log."""
+    return bytes((_LOG,))
+
+
+def unpack(message: bytes) -> Handoff | Peer | Log:
     """
     Decode one mailbox message.
 
@@ -129,6 +140,8 @@ def unpack(message: bytes) -> Handoff | Peer:
         return _unpack_handoff(message)
     if kind == _PEER and len(message) == _PEER_MESSAGE.size:
         return Peer(_PEER_MESSAGE.unpack(message)[1])
+    if kind == _LOG and len(message) == 1:
+        return Log()
     raise WireError(why=f"a mailbox message of {len(message)} bytes begins with {message[:8]!r}")
 
 
@@ -179,7 +192,7 @@ class Kind(enum.IntEnum):
     DRAIN = 9  # primary -> worker: finish what you hold, give the rest away
     DONE = 10  # worker -> primary: drained
     GO = 11  # primary -> worker: leave now
-    ROTATE = 12  # primary -> worker: reopen the logs
+    ROTATE = 12  # primary -> worker: reopen the logs; worker -> primary: hand me the log anew
     PUBLISH = 13  # worker -> primary: a bus message
     SUBSCRIBE = 14  # worker -> primary: this worker listens to a topic
     UNSUBSCRIBE = 15  # worker -> primary: it does so no longer

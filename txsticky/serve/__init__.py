@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory
 
 from ..core.forwarded import Trusted
+from ..sharedlog import HandedLog
 
 
 @attrs.frozen(kw_only=True)
@@ -25,6 +26,7 @@ class ServeSettings:
 
     :ivar slot: the worker's number.
     :ivar access_log: its file, `-` for the standard output, None for no access log.
+    :ivar handed_log: the access log, where the primary has opened it for the workers.
     :ivar keep_alive: seconds that a connection may idle between two requests; 0 closes it after
         each response.
     :ivar trusted: the peers whose X-Forwarded-For and X-Forwarded-Proto are believed.
@@ -35,6 +37,7 @@ class ServeSettings:
 
     slot: int = 1
     access_log: str | None = None
+    handed_log: HandedLog | None = None
     keep_alive: float = 60.0
     trusted: Trusted = attrs.Factory(Trusted)
     threads: int = 16

@@ -12,10 +12,9 @@ from twisted.logger import Logger
 from twisted.web.http import Request, datetimeToLogString
 
 from ..errors import ConfigError
+from ..sharedlog import HandedLog, open_log
 from . import ServeSettings
 
-#: Owner writes, group reads: the log names clients.
-_MODE = 0o640
 #: How many transports are asked for `how`, each being wrapped by the one before (TLS, policies).
 _DEPTH = 4
 _CLEAN = re.compile(rb"[\x20\x21\x23-\x5b\x5d-\x7e]*")
@@ -54,12 +53,16 @@ class AccessLog:
     :param path: the file, or `-` for the standard output.
     :param slot: the worker's number.
     :param seconds: the clock, in seconds since the epoch.
+    :param handed: the file, where the primary has opened it.
     """
 
     _log = Logger()
 
-    def __init__(self, path: str, slot: int, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self, path: str, slot: int, seconds: Callable[[], float], handed: HandedLog | None = None
+    ) -> None:
         self._path = path
+        self._handed = handed
         self._slot = slot
         self._seconds = seconds
         self._fd: int | None = None
@@ -76,15 +79,7 @@ class AccessLog:
         if self._path == "-":
             self._fd = os.dup(1)
             return
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        try:
-            self._fd = os.open(self._path, flags, _MODE)
-        except OSError as error:
-            raise ConfigError(
-                option="--access-log",
-                value=self._path,
-                hint=f"a file that can be written ({error.strerror})",
-            ) from error
+        self._fd = open_log(self._path) if self._handed is None else self._handed.open()
 
     def reopen(self) -> None:
         """Go over to a new file of the same name, after the old one was moved away (logrotate)."""
@@ -139,7 +134,7 @@ def access_log_for(settings: ServeSettings, reactor: Any) -> AccessLog | None:
     """Make the access log that the settings ask for, not yet open."""
     if settings.access_log is None:
         return None
-    return AccessLog(settings.access_log, settings.slot, reactor.seconds)
+    return AccessLog(settings.access_log, settings.slot, reactor.seconds, settings.handed_log)
 
 
 def entry_of(request: Request) -> Entry:

@@ -64,7 +64,9 @@ class AsgiServing:
         self._turn = Turn(self._loop.call_soon)
         self._access_log: AccessLog | None = None
         if settings.access_log is not None:
-            self._access_log = AccessLog(settings.access_log, settings.slot, time.time)
+            self._access_log = AccessLog(
+                settings.access_log, settings.slot, time.time, settings.handed_log
+            )
         self._config = uvicorn.Config(
             app,
             loop="none",
