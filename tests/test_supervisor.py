@@ -8,8 +8,9 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.lifecycle import GRACE, Fleet
+from txsticky.core.lifecycle import Fleet
 from txsticky.core.stages import pause
+from txsticky.core.timing import killed
 from txsticky.supervisor import SUSPECT_AFTER, Supervisor
 
 DRAIN = 30.0
@@ -209,7 +210,7 @@ class FailureTests(SupervisorCase):
         self.supervisor.stop(True)
         self.assertEqual([what[0] for what in self.hands.take()], ["retire", "retire"])
         self.assertEqual(self.events[-1]["log_level"], LogLevel.critical)
-        self.clock.advance(DRAIN + GRACE)
+        self.clock.advance(killed(DRAIN))
         self.assertIn(("kill", 1, True), self.hands.take())
 
     def test_order(self) -> None:

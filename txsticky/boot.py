@@ -27,7 +27,7 @@ from zope.interface import provider
 
 from .config import DEMO, Config
 from .core.forwarded import Trusted
-from .core.lifecycle import GRACE
+from .core.timing import killed
 from .core.wire import FrameReader, Kind, decode_json, encode_json
 from .errors import TxstickyError
 from .logs import worker_line
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> NoReturn:
         # The keys may be root's alone.
         certificates = load_tls(config)
         become(config.user, config.group)
-        end_after_parent(config.graceful_timeout + GRACE)
+        end_after_parent(killed(config.graceful_timeout))
         serving = load(config, boot["slot"])
     except WrongReactor:
         begin_anew(boot)

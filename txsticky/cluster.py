@@ -128,7 +128,8 @@ class Cluster(Service):
         if state:
             fleet = take_fleet(state)
         else:
-            fleet = Fleet(self.config.workers, self.config.graceful_timeout)
+            config = self.config
+            fleet = Fleet(config.workers, config.graceful_timeout, config.start_timeout)
         self.supervisor = Supervisor(
             fleet,
             self.primary,

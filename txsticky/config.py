@@ -160,6 +160,10 @@ class Config:
         default=30.0,
         validator=_number(2, 86400, zero=", or 0 for never"),
     )
+    start_timeout: float = attrs.field(
+        default=300.0, validator=_number(0.1, 86400, zero=", or 0 for never")
+    )
+    queue_timeout: float = attrs.field(default=60.0, validator=_number(0, 86400))
     max_requests: int = attrs.field(default=0, validator=_number(0, 1e9))
     max_requests_jitter: int = attrs.field(default=0, validator=_number(0, 1e9))
     keep_alive: float = attrs.field(default=60.0, validator=_number(0, 86400))
