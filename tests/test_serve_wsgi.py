@@ -48,7 +48,7 @@ class WSGICase(TestCase):
         """Stop the application, once."""
         serving, self.serving = self.serving, None
         if serving is not None:
-            await serving.stop()
+            await serving.stop(4.0)
 
     async def connect(self, data: bytes) -> Client:
         """Connect and send something; the connection ends with the test."""
@@ -516,7 +516,7 @@ class ThreadTests(WSGICase):
         """A second stop waits for the same end."""
         serving = serving_for(digest, "wsgi", ServeSettings())
         serving.start()
-        for waiting in [serving.stop(), serving.stop()]:
+        for waiting in [serving.stop(4.0), serving.stop(4.0)]:
             await waiting
 
     def test_threads_do_not_keep_the_worker(self) -> None:

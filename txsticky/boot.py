@@ -71,7 +71,8 @@ def main(arguments: list[str]) -> NoReturn:
         sys.exit(3)
     from twisted.internet import reactor
 
-    from .worker import Worker, exit_status
+    from .ending import exit_status
+    from .worker import Worker
 
     worker = Worker(boot, config, reactor, serving)
     if certificates is not None:
@@ -81,6 +82,7 @@ def main(arguments: list[str]) -> NoReturn:
     reactor.callWhenRunning(handle_signals, worker, reactor)
     reactor.callWhenRunning(worker.start, channel)
     reactor.run()
+    serving.finish()
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(exit_status.value)
@@ -149,11 +151,11 @@ def load(config: Config, slot: int) -> Any:
 
 def handle_signals(worker: Any, reactor: Any) -> None:
     """
-    TERM, sent to a worker by hand, has it replaced; QUIT is quick. The reactor's own handlers are
-    replaced.
+    TERM, sent to a worker by hand, has it replaced; QUIT has it leave without waiting for requests.
+    The reactor's own handlers are replaced.
     """
     signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(worker.retire))
-    signal.signal(signal.SIGQUIT, lambda *_: reactor.callFromThread(reactor.stop))
+    signal.signal(signal.SIGQUIT, lambda *_: reactor.callFromThread(worker.quit))
     ignore_terminal_signals()
 
 

@@ -38,6 +38,7 @@ from twisted.web.resource import IResource
 from twisted.web.wsgi import WSGIResource
 from zope.interface import implementer
 
+from ..core.timing import last_call
 from ..errors import AppLoadError
 from . import ServeSettings
 from .accesslog import access_log_for
@@ -260,18 +261,28 @@ class WSGIServing(FactoryServing):
         self._pool.start()
         super().start()
 
-    def stop(self) -> Deferred[None]:
-        """Stop the factory, and the threads once the application has left them."""
-        super().stop()
+    def stop(self, seconds: float) -> Deferred[None]:
+        """
+        Stop the factory, and the threads once the application has left them, or has had its last
+        moment for that.
+
+        :param seconds: see `Serving.stop`.
+        """
+        super().stop(seconds)
         if self._left is None:
             self._left = Deferred()
+            late = self._reactor.callLater(last_call(seconds), self._left.callback, None)
             # Not in the reactor's thread, for which the application's threads may be waiting.
-            Thread(target=self._join, args=(self._left,), name="wsgi-stop", daemon=True).start()
+            Thread(target=self._join, args=(late,), name="wsgi-stop", daemon=True).start()
         return self._left
 
-    def _join(self, left: Deferred[None]) -> None:
+    def _join(self, late: Any) -> None:
         self._pool.stop()
-        self._reactor.callFromThread(left.callback, None)
+        self._reactor.callFromThread(self._joined, late)
+
+    def _joined(self, late: Any) -> None:
+        if late.active():
+            late.reset(0)
 
 
 def serving(app: object, settings: ServeSettings, reactor: Any) -> WSGIServing:
