@@ -27,7 +27,7 @@ FLOORS = (
     {"system", "logs", "relay", "reload", "turn", "ending"},
     {"descriptor", "gate", "mailbox", "channel", "deadlines"},
     {"peek", "gated", "connection", "api", "bus", "desk"},
-    {"acceptor", "frontdesk", "secure", "pipe", "upgrade"},
+    {"acceptor", "frontdesk", "room", "secure", "pipe", "upgrade"},
     {"handle", "listeners", "entrance", "door", "serve", "socketio", "demo"},
     {"drain"},
     {"primary", "worker"},

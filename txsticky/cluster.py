@@ -29,6 +29,7 @@ from .admin.journal import Journal
 from .admin.state import shown
 from .config import Config, endpoint_string
 from .core.lifecycle import Fleet
+from .core.pool import State
 from .descriptor import spare
 from .errors import ListenError
 from .handover import (
@@ -112,7 +113,7 @@ class Cluster(Service):
         self.primary = take_primary(self, state) if state else Primary(self.system, self.config)
         self.primary.on_ended = self._ended
         self.primary.on_manners = self.primary.listeners.defer
-        self.primary.on_begun = lambda: self.on_ready()
+        self.primary.on_begun = self._begun
         try:
             for number, listen in enumerate(self.config.listen):
                 port = InheritedPort(inherited.pop(listen)) if listen in inherited else None
@@ -146,7 +147,8 @@ class Cluster(Service):
         if state:
             take_workers(self.primary, state)
             self.journal.log.info("The new program has taken over.")
-            self.on_ready()
+            if not self.primary.beginning:
+                self.on_ready()
         else:
             self._announce()
         self.supervisor.start()
@@ -154,14 +156,23 @@ class Cluster(Service):
             take_connections(self.primary, state)
         self.primary.listeners.start()
 
-    def _announce(self) -> None:
-        count = self.config.workers
+    def _begun(self) -> None:
+        """The first start is over, and connections are routed."""
+        if self._stopping:
+            return
+        count, ready = self.config.workers, len(self.primary.pool.in_state(State.READY))
+        workers = f"{count} workers" if count != 1 else "1 worker"
         log.info(
             "txsticky serves {app} on {addresses} with {workers}.",
             app=self.config.app,
             addresses=", ".join(map(shown, self.addresses())),
-            workers=f"{count} workers" if count != 1 else "1 worker",
+            workers=workers if ready >= count else f"{ready} of {workers}",
         )
+        self.on_ready()
+
+    def _announce(self) -> None:
+        addresses = ", ".join(map(shown, self.addresses()))
+        log.info("txsticky listens on {addresses}.", addresses=addresses)
         alone = [
             shown(address)
             for listen, address in zip(self.config.listen, self.addresses(), strict=True)
@@ -283,6 +294,7 @@ class Cluster(Service):
             self._trial = None
         if graceful and self.ports:
             self.primary.listeners.accept_all()
+        self.primary.stopping()
         self._stop_listening()
         stopped: Deferred[None] = self.supervisor.stop(graceful)
         return stopped

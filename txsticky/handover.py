@@ -27,9 +27,7 @@ def state_of(cluster: Cluster) -> tuple[dict[str, Any], list[int]]:
         handles.append(state)
         descriptors += owned
     leftovers = [box.fileno() for box in primary.leftovers]
-    arrivals = [
-        pack_arrival(a) for a in (*primary.parked_arrivals(), *primary.reception.arrivals())
-    ]
+    arrivals = [pack_arrival(a) for a in (*primary.room.arrivals(), *primary.reception.arrivals())]
     listeners = [
         [listen, port.fileno()]
         for listen, port in zip(cluster.config.listen, cluster.ports, strict=True)
@@ -42,6 +40,7 @@ def state_of(cluster: Cluster) -> tuple[dict[str, Any], list[int]]:
     state = {
         "fleet": snapshot(cluster.supervisor.fleet),
         "secret": primary.secret.hex(),
+        "beginning": primary.beginning,
         "speaks": [primary.interface, primary.http],
         "front_desk": [primary.front_desk.fileno(), primary.desk_box.fileno()],
         "members": [
@@ -63,7 +62,7 @@ def take_primary(cluster: Cluster, state: dict[str, Any]) -> Primary:
     sending, reading = (socket.socket(fileno=own(number)) for number in state["front_desk"])
     secret = bytes.fromhex(state["secret"])
     primary = Primary(cluster.system, cluster.config, secret, (sending, reading))
-    primary.beginning = False
+    primary.beginning = state["beginning"]
     for id, slot, name, sent, taken, live in state["members"]:
         member = primary.pool.add(id, slot)
         member.sent, member.taken, member.live = sent, taken, live

@@ -209,7 +209,6 @@ class Command(Service):
         if reactor is None:
             from twisted.internet import reactor
         self._reactor = reactor
-        self._stopping = False
         self.notifier = Notifier(reactor, os.environ)
         self.reaper = Reaper(reactor)
         self.cluster = Cluster(config, reactor, self._ended)
@@ -252,10 +251,6 @@ class Command(Service):
 
     def _stop(self, graceful: bool) -> None:
         self.notifier.stopping()
-        if self._stopping:
-            self.cluster.stop(False)
-            return
-        self._stopping = True
         self.cluster.stop(graceful)
 
     def _ended(self, code: int, reason: str) -> None:

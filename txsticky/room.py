@@ -10,9 +10,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable
-from typing import Any
 
-from .core.head import Head
 from .deadlines import Deadlines
 from .peek import Arrival
 from .system import System
@@ -29,8 +27,9 @@ class WaitingRoom:
     Where connections wait for a worker.
 
     :param system: the operating system.
-    :param seconds: how long each may wait.
+    :param seconds: how long each may wait; 0 = not at all.
     :param limit: how many may wait.
+    :param refuse: called with each that may not, and why.
     :param late: called with each that has waited so long; it is out by then.
     :param whole: whether a client that has ended its sending side has gone for certain, as within a
         handshake of TLS.
@@ -41,38 +40,54 @@ class WaitingRoom:
         system: System,
         seconds: float,
         limit: int,
+        refuse: Callable[[Arrival, str], None],
         late: Callable[[Arrival], None],
         whole: bool,
     ) -> None:
         self._system = system
+        self._seconds = seconds
         self._limit = limit
+        self._refuse = refuse
         self._late = late
         self._whole = whole
         self._deadlines = Deadlines(system, seconds)
         self._seats: dict[int, _Seat] = {}
-        self._epoll: select.epoll | None = None
+        self._epoll: select.epoll | None = None  # there is one as long as connections wait
 
     def __len__(self) -> int:
         return len(self._seats)
-
-    @property
-    def full(self) -> bool:
-        """Whether as many wait as may."""
-        return len(self._seats) >= self._limit
 
     def arrivals(self) -> list[Arrival]:
         """Those that wait, in their order."""
         return [seat.arrival for seat in self._seats.values()]
 
+    def admit(self, arrival: Arrival) -> None:
+        """Have a connection wait, if it may."""
+        if not self._seconds:
+            self._refuse(arrival, "No worker is ready.")
+        elif len(self._seats) >= self._limit:
+            self._refuse(arrival, "No worker is ready, and too many requests wait for one.")
+        else:
+            self.add(arrival)
+
     def add(self, arrival: Arrival) -> None:
-        """Have a connection wait, even if the room is full."""
-        if self._epoll is None:
-            self._epoll = select.epoll()
-            self._system.reactor.addReader(self)
+        """Have a connection wait in any case."""
         seat = _Seat(self, arrival)
         self._seats[seat.descriptor] = seat
         self._deadlines.add(seat)
-        self._epoll.register(seat.descriptor, _WATCHED)
+        if self._epoll is not None:
+            self._epoll.register(seat.descriptor, _WATCHED)
+        else:
+            self._watch()
+
+    def _watch(self) -> None:
+        try:
+            self._epoll = select.epoll()
+        except OSError:  # descriptors are short: they wait unwatched, until the next one comes
+            return
+        for descriptor in self._seats:
+            self._epoll.register(descriptor, _WATCHED)
+        self._system.reactor.addReader(self)
 
     def take_all(self) -> list[Arrival]:
         """Take all out, in their order, less those that have gone."""
@@ -85,18 +100,21 @@ class WaitingRoom:
         self._deadlines.discard(seat)
         if self._epoll is not None:
             self._epoll.unregister(seat.descriptor)
+            if not self._seats:
+                self._system.reactor.removeReader(self)
+                self._epoll.close()
+                self._epoll = None
         return seat.arrival
 
     def late(self, seat: _Seat) -> None:
         """One has waited for its time."""
-        self._late(self.take(seat))
+        self._late(self.take(seat))  # out first: it may come back
 
     def close(self) -> None:
         """Close what waits, and what watches it."""
         for arrival in self.take_all():
             arrival.sock.close()
         self._deadlines.clear()
-        self.connectionLost(None)
 
     # ------------------------------------------------------------ for the reactor
 
@@ -110,9 +128,8 @@ class WaitingRoom:
 
     def doRead(self) -> None:
         """Clients have gone, or have ended their sending side."""
-        if self._epoll is None:
-            return
-        for descriptor, events in self._epoll.poll(0):
+        ends = [] if self._epoll is None else self._epoll.poll(0)
+        for descriptor, events in ends:
             seat = self._seats[descriptor]
             if events & _GONE or not self._stays(seat.arrival):
                 self.take(seat).sock.close()
@@ -122,7 +139,7 @@ class WaitingRoom:
         if self._whole and not arrival.secure:
             return False
         head = arrival.head
-        if type(head) is Head and head.version == b"HTTP/1.1":
+        if head is not None and head.version == b"1.1":
             try:
                 arrival.sock.send(ASK, socket.MSG_DONTWAIT)
             except BlockingIOError:
@@ -133,17 +150,14 @@ class WaitingRoom:
 
     def connectionLost(self, reason: object) -> None:
         """The reactor is stopping."""
-        if self._epoll is not None:
-            self._system.reactor.removeReader(self)
-            self._epoll.close()
-            self._epoll = None
+        self.close()
 
 
 class _Seat:
     """One that waits (`deadlines.Waiter`)."""
 
     def __init__(self, room: WaitingRoom, arrival: Arrival) -> None:
-        self.arrival: Any = arrival
+        self.arrival = arrival
         self.descriptor = arrival.sock.fileno()
         self._room = room
 
