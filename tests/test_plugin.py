@@ -19,6 +19,7 @@ from zope.interface.verify import verifyObject
 
 from txsticky import __version__, plugin
 from txsticky.config import Config, default_workers
+from txsticky.core.timing import SAME_SIGNAL
 from txsticky.errors import AppLoadError, ListenError
 from txsticky.plugin import Command, Options, config_of, makeService
 from txsticky.testing import FakeReactor
@@ -245,8 +246,19 @@ class CommandTests(CommandCase):
         self.command.startService()
         for name in ("SIGTERM", "SIGINT", "SIGTERM"):
             self.send(name)
+            self.reactor.advance(SAME_SIGNAL)
         calls = [mock.call(True), mock.call(False), mock.call(True)]
         self.assertEqual(self.cluster.stop.call_args_list, calls)
+
+    def test_same_signal(self) -> None:
+        """One that a program between the terminal and this one passes on as well counts once."""
+        self.command.startService()
+        self.send("SIGINT")
+        self.send("SIGINT")
+        self.assertEqual(self.cluster.stop.call_args_list, [mock.call(False)])
+        self.reactor.advance(SAME_SIGNAL)
+        self.send("SIGINT")
+        self.assertEqual(self.cluster.stop.call_args_list, [mock.call(False)] * 2)
 
     def test_ended(self) -> None:
         """When the cluster has ended the reactor stops, but not inside that very call."""

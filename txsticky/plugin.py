@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from zope.interface import implementer
 
 from .cluster import Cluster, check
 from .config import Config, default_workers
+from .core.timing import SAME_SIGNAL
 from .errors import ConfigError, TxstickyError
 from .notify import Notifier
 from .process import Reaper
@@ -209,6 +211,7 @@ class Command(Service):
         if reactor is None:
             from twisted.internet import reactor
         self._reactor = reactor
+        self._told = {True: -math.inf, False: -math.inf}
         self.notifier = Notifier(reactor, os.environ)
         self.reaper = Reaper(reactor)
         self.cluster = Cluster(config, reactor, self._ended)
@@ -250,8 +253,11 @@ class Command(Service):
             self.notifier.ready()
 
     def _stop(self, graceful: bool) -> None:
-        self.notifier.stopping()
-        self.cluster.stop(graceful)
+        now, before = self._reactor.seconds(), self._told[graceful]
+        self._told[graceful] = now
+        if now - before >= SAME_SIGNAL:
+            self.notifier.stopping()
+            self.cluster.stop(graceful)
 
     def _ended(self, code: int, reason: str) -> None:
         """The last worker has gone: the reactor stops, with the exit code that is due."""
