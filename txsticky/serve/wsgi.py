@@ -230,12 +230,31 @@ class WSGIRoot:
         raise NotImplementedError
 
 
+class _PoolThread(Thread):
+    """
+    A thread that does not keep a worker alive which wants to leave; those that the application
+    starts in it do, unless the application makes them daemons itself.
+    """
+
+    _runs = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, daemon=True, **kwargs)
+
+    def run(self) -> None:
+        self._runs = True
+        super().run()
+
+    @property
+    def daemon(self) -> bool:  # type: ignore[override]
+        """Looked at when the thread starts, and later by each thread that is made in it."""
+        return not self._runs
+
+
 class _DaemonPool(ThreadPool):
     """A pool whose threads do not keep a worker alive that wants to leave."""
 
-    @staticmethod
-    def threadFactory(*args: Any, **kwargs: Any) -> Thread:  # type: ignore[override]
-        return Thread(*args, daemon=True, **kwargs)
+    threadFactory = _PoolThread
 
 
 class WSGIServing(FactoryServing):
