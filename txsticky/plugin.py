@@ -211,7 +211,7 @@ class Command(Service):
         if reactor is None:
             from twisted.internet import reactor
         self._reactor = reactor
-        self._told = {True: -math.inf, False: -math.inf}
+        self._quick = -math.inf
         self.notifier = Notifier(reactor, os.environ)
         self.reaper = Reaper(reactor)
         self.cluster = Cluster(config, reactor, self._ended)
@@ -253,11 +253,13 @@ class Command(Service):
             self.notifier.ready()
 
     def _stop(self, graceful: bool) -> None:
-        now, before = self._reactor.seconds(), self._told[graceful]
-        self._told[graceful] = now
-        if now - before >= SAME_SIGNAL:
-            self.notifier.stopping()
-            self.cluster.stop(graceful)
+        if not graceful:
+            now, before = self._reactor.seconds(), self._quick
+            self._quick = now
+            if now - before < SAME_SIGNAL:
+                return
+        self.notifier.stopping()
+        self.cluster.stop(graceful)
 
     def _ended(self, code: int, reason: str) -> None:
         """The last worker has gone: the reactor stops, with the exit code that is due."""

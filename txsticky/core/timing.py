@@ -52,7 +52,7 @@ NEXT_REQUEST: Final = 2.0
 #: Seconds between the end of a worker's channel and that of its process, if it dies; one that takes
 #: longer lives, and is replaced.
 SILENT: Final = 2.0
-#: Seconds within which a signal that comes again is the same one: a terminal sends it to all
+#: Seconds within which INT or QUIT that comes again is the same one: a terminal sends it to all
 #: processes, and one that has started this program may pass it on.
 SAME_SIGNAL: Final = 0.25
 
