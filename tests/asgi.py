@@ -169,7 +169,7 @@ class AsgiCase(LoopCase):
         """Make an application ready, without starting it."""
         reactor: Any = ReactorOn(self.loop)
         serving = AsgiServing(app, ServeSettings(**settings), reactor)
-        self.addCleanup(lambda: self.fired(serving.stop()))
+        self.addCleanup(lambda: self.fired(serving.stop(4.0)))
         return serving
 
     def serve(self, app: Any, **settings: Any) -> AsgiServing:

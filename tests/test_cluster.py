@@ -162,6 +162,45 @@ class StartTests(ClusterCase):
         self.until(lambda: cluster.on_ready.call_count)
         self.assertEqual(cluster.on_ready.call_count, 1)
 
+    def test_log(self) -> None:
+        """The log says that it listens when it does, and that it serves when it does."""
+        with mock.patch("txsticky.cluster.log") as log:
+
+            def said() -> list[str]:
+                return [call.args[0].format(**call.kwargs) for call in log.info.call_args_list]
+
+            self.make(workers=2).startService()
+            port = self.cluster.addresses()[0].port
+            self.assertEqual(said(), [f"txsticky listens on 127.0.0.1:{port}."])
+            self.play()
+            self.until(lambda: len(said()) > 1)
+        app = "txsticky.demo:resource"
+        self.assertEqual(said()[1:], [f"txsticky serves {app} on 127.0.0.1:{port} with 2 workers."])
+
+    def test_log_of_a_part(self) -> None:
+        """With a part of the workers it says how many."""
+        with (
+            mock.patch("txsticky.cluster.log") as log,
+            mock.patch("txsticky.primary.OTHERS", 0.01),
+        ):
+            self.make(workers=2).startService()
+            self.workers.append(PlayedWorker(self.system.processes[0]))
+            self.workers[0].ready()
+            self.until(lambda: log.info.call_count > 1)
+            call = log.info.call_args
+        self.assertIn("with 1 of 2 workers.", call.args[0].format(**call.kwargs))
+
+    def test_stopped_before_it_serves(self) -> None:
+        """Told to stop before that, it does not say that it serves."""
+        cluster = self.make(workers=2)
+        cluster.on_ready = mock.Mock()
+        cluster.startService()
+        self.workers.append(PlayedWorker(self.system.processes[0]))
+        self.workers[0].ready()
+        self.until(lambda: self.cluster.primary.handles[1].ready)
+        cluster.stop(graceful=True)
+        self.assertEqual((cluster.on_ready.call_count, cluster.primary.beginning), (0, False))
+
     def test_deferred_accept(self) -> None:
         """Silent connections are held back by the kernel as soon as it is known to be HTTP."""
         self.make().startService()
@@ -220,7 +259,7 @@ class EntranceTests(ClusterCase):
         with mock.patch("txsticky.cluster.log") as log:
             self.start(accept="workers", listen=[f"unix:{path}", "tcp:0:interface=127.0.0.1"])
         said = [call.args[0].format(**call.kwargs) for call in log.info.call_args_list]
-        self.assertEqual(said[1:], [f"The primary accepts on unix:{path}."])
+        self.assertEqual(said[1], f"The primary accepts on unix:{path}.")
         ((number, _),) = self.workers[0].boot["listeners"]
         self.assertEqual(number, 1)
         self.connect(0)

@@ -41,6 +41,8 @@ class ValueTests(SynchronousTestCase):
             ("head_limit", 1024, 131072, 1),
             ("graceful_timeout", 0, 86400, 0.1),
             ("worker_timeout", 2, 86400, 0.1),
+            ("start_timeout", 0.1, 86400, 0.05),
+            ("queue_timeout", 0, 86400, 0.1),
             ("max_requests", 0, 1_000_000_000, 1),
             ("max_requests_jitter", 0, 1_000_000_000, 1),
             ("keep_alive", 0, 86400, 0.1),
@@ -50,6 +52,11 @@ class ValueTests(SynchronousTestCase):
                 self.assertEqual(getattr(Config(**{name: value}), name), value)
             for value in (least - step, most + step, float("nan"), float("inf"), "many", None):
                 self.assertIn("--" + name.replace("_", "-"), self.refused(**{name: value}))
+
+    def test_start_timeout(self) -> None:
+        """A worker may take for ever to start; by default it has five minutes, a request one."""
+        self.assertEqual(Config(start_timeout=0).start_timeout, 0)
+        self.assertEqual((Config().start_timeout, Config().queue_timeout), (300.0, 60.0))
 
     def test_worker_timeout(self) -> None:
         """A worker is never given up for less than a few heartbeats of silence; 0 is never."""

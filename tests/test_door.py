@@ -18,9 +18,10 @@ from txsticky.connection import PlainServer
 from txsticky.core.exchange import Known
 from txsticky.core.head import Head
 from txsticky.core.route import How
+from txsticky.core.timing import NEXT_REQUEST
 from txsticky.core.wire import Handoff
 from txsticky.descriptor import adopt, begin
-from txsticky.door import LAST_CALL, LINGER, SecureDoor
+from txsticky.door import LINGER, SecureDoor
 from txsticky.tls import load_certificates
 
 HERE, THERE, ELSEWHERE, FRONT_DESK = 1, 2, 3, 0
@@ -745,7 +746,7 @@ class Leaving(DoorCase):
         self.reactor.settle()
         client.turn()
         self.assertFalse(client.closed)
-        self.reactor.advance(LAST_CALL)
+        self.reactor.advance(NEXT_REQUEST)
         self.turns(client, lambda: client.closed)
         self.assertIsNotNone(self.apps.made[0].lost)
 
@@ -817,7 +818,7 @@ class Leaving(DoorCase):
         self.exchange(client, ask("/1/"))
         self.answer(client, OK[:-1])
         self.assertTrue(self.drain())
-        self.reactor.advance(10 * LAST_CALL)
+        self.reactor.advance(10 * NEXT_REQUEST)
         self.reactor.settle()
         client.turn()
         self.assertFalse(client.closed)
@@ -836,7 +837,7 @@ class Leaving(DoorCase):
         """A client that is still in its handshake is let go after the same time."""
         sock = self.arrive()
         self.assertTrue(self.drain())
-        self.reactor.advance(LAST_CALL)
+        self.reactor.advance(NEXT_REQUEST)
         self.until(lambda: self.forgotten)
         self.assertRaises(ConnectionResetError, sock.recv, 1)
 
@@ -858,7 +859,7 @@ class Leaving(DoorCase):
         self.worker.given[0][0].send(switching)
         self.turns(client, lambda: client.got)
         self.assertTrue(self.drain())
-        self.reactor.advance(10 * LAST_CALL)
+        self.reactor.advance(10 * NEXT_REQUEST)
         self.reactor.settle()
         client.turn()
         self.assertFalse(client.closed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +14,7 @@ from tests.test_primary import PrimaryCase, get
 from txsticky.core.lifecycle import Fleet
 from txsticky.core.pool import State
 from txsticky.core.stages import Spawn
+from txsticky.core.timing import SILENT
 from txsticky.core.wire import Kind, decode_json, encode, encode_json, pack_message, unpack_message
 from txsticky.handover import (
     state_of,
@@ -24,7 +24,7 @@ from txsticky.handover import (
     take_siblings,
     take_workers,
 )
-from txsticky.primary import SILENT_GRACE, Primary
+from txsticky.primary import OTHERS, Primary
 
 
 class HandoverCase(PrimaryCase):
@@ -77,7 +77,7 @@ class HandoverCase(PrimaryCase):
 
     def forget(self, primary: Primary) -> None:
         """Close everything without a word, as the kernel does."""
-        arrivals = [*primary.parked_arrivals(), *primary.reception.arrivals()]
+        arrivals = [*primary.room.arrivals(), *primary.reception.arrivals()]
         self.reactor.removeAll()
         for call in list(self.reactor.getDelayedCalls()):
             call.cancel()
@@ -91,6 +91,8 @@ class HandoverCase(PrimaryCase):
         for box in (primary.desk_box, *primary.leftovers):
             box.socket.close()
         primary.front_desk.close()
+        if primary.room._epoll is not None:
+            primary.room._epoll.close()
         for arrival in arrivals:
             arrival.sock.close()
 
@@ -250,6 +252,20 @@ class HandsTests(HandoverCase):
         self.take_over()
         self.workers[0].ready()
         self.reactor.settle()
+        self.assertTrue(self.primary.beginning)
+        self.reactor.advance(OTHERS)
+        ((_, handoff),) = self.taken()
+        self.assertEqual(handoff.prefix, get("/parked"))
+
+    def test_first_start(self) -> None:
+        """A first start goes on, with a worker that was ready before."""
+        for worker in (self.spawn(), self.spawn())[:1]:
+            worker.ready()
+        self.reactor.settle()
+        self.arrive(get("/parked"))
+        self.take_over()
+        self.assertEqual(self.taken(), [])
+        self.reactor.advance(OTHERS)
         ((_, handoff),) = self.taken()
         self.assertEqual(handoff.prefix, get("/parked"))
 
@@ -391,9 +407,10 @@ class WorkerTests(HandoverCase):
         self.assertEqual(open_descriptors() - before, set())
         self.assertFalse(self.primary.handles[1].ready)
         self.primary.retire(1, 5.0, final=True)
+        self.supervisor.leaving.reset_mock()
+        self.reactor.advance(SILENT)
         self.assertEqual(self.workers[0].process.signals, [])
-        self.reactor.advance(SILENT_GRACE)
-        self.assertEqual(self.workers[0].process.signals, [signal.SIGKILL])
+        self.assertEqual(self.supervisor.leaving.call_args_list, [mock.call(1)])
         self.assertEqual({self.whose(get()) for _ in range(4)}, {2})
 
     def test_twice(self) -> None:

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.lifecycle import ATTEMPTS, GRACE, QUIT_TIMEOUT, Fleet
+from txsticky.core.lifecycle import ATTEMPTS, Fleet
 from txsticky.core.stages import (
     BACKOFF_MOST,
     PLACED,
@@ -35,16 +35,17 @@ from txsticky.core.stages import (
     pause,
 )
 from txsticky.core.succession import restore, snapshot
+from txsticky.core.timing import LATE, QUICK, killed
 
 DRAIN = 30.0
-BOOT = 60.0
+START = 60.0
 
 
 class Story:
     """A fleet and a clock; every event returns what has to be brought about, without the log."""
 
     def __init__(self, workers: int) -> None:
-        self.fleet = Fleet(workers, graceful_timeout=DRAIN, boot_timeout=BOOT)
+        self.fleet = Fleet(workers, graceful_timeout=DRAIN, start_timeout=START)
         self.now = 1000.0
         self.said: list[Say] = []
         self.ticks = 0
@@ -74,6 +75,10 @@ class Story:
         for effect in self.start():
             self.ready(effect.id)
         return self
+
+    def told(self) -> str:
+        """The last thing that was said."""
+        return self.said[-1].text.format(**self.said[-1].fields)
 
     def levels(self) -> set[str]:
         """How loud it was."""
@@ -107,21 +112,46 @@ class StartTests(SynchronousTestCase):
         story = Story(1)
         story.start()
         story.load_failed(1, "No module x.")
-        self.assertEqual(story.after(GRACE), [Kill(1, hard=True)])
+        self.assertEqual(story.after(killed(QUICK) - 0.01), [])
+        self.assertEqual(story.after(0.01), [Kill(1, hard=True)])
+        self.assertEqual(story.exited(1, -9)[-1].exit_code, 3)
+        self.assertIn("did not end within 10 s of its failed start and was killed", story.told())
 
-    def test_boot_timeout(self) -> None:
+    def test_start_timeout(self) -> None:
         """A worker that is not ready in time is killed and replaced."""
         story = Story(1)
         story.start()
-        self.assertEqual(story.after(BOOT - 0.01), [])
+        self.assertEqual(story.after(START - 0.01), [])
         self.assertEqual(story.after(0.01), [Kill(1, hard=True)])
         self.assertEqual(story.after(pause(1)), [Spawn(2, 1, 1)])
+
+    def test_no_start_timeout(self) -> None:
+        """With no bound it may take for ever."""
+        story = Story(1)
+        story.fleet.start_timeout = 0.0
+        story.start()
+        self.assertIs(story.fleet.wake(), None)
+        self.assertEqual(story.after(100_000), [])
+
+    def test_start_timeout_is_named(self) -> None:
+        """The log names the option, and so does the reason if the fleet gives up for it."""
+        story = Story(1)
+        story.start()
+        for number in range(1, ATTEMPTS + 1):
+            self.assertEqual(story.after(START), [Kill(number, hard=True)])
+            texts = [say.text.format(**say.fields) for say in story.said]
+            self.assertIn("was not ready within --start-timeout 60 s and is killed", texts[-1])
+            effects = story.exited(number, -9)
+            story.after(pause(number))
+        [ended] = effects
+        self.assertEqual(ended.exit_code, 1)
+        self.assertIn("--start-timeout 60 s", ended.reason)
 
     def test_ready_too_late(self) -> None:
         """READY from a worker that is being killed changes nothing."""
         story = Story(1)
         story.start()
-        story.after(BOOT)
+        story.after(START)
         self.assertEqual(story.ready(1), [])
         self.assertEqual(story.after(pause(1)), [Spawn(2, 1, 1)])
 
@@ -227,7 +257,7 @@ class DeathTests(SynchronousTestCase):
         """The other workers are left alone."""
         story = Story(3).serving()
         story.exited(2, -11)
-        self.assertEqual(story.after(BOOT / 2), [Spawn(4, 2, 1)])
+        self.assertEqual(story.after(START / 2), [Spawn(4, 2, 1)])
 
     def test_silent(self) -> None:
         """A worker without a sign of life is fenced, and its successor starts at once."""
@@ -251,7 +281,7 @@ class DeathTests(SynchronousTestCase):
         self.assertEqual(story.fleet.wake(), story.now + pause(2))
 
     def test_silent_start(self) -> None:
-        """A worker that is starting has its boot timeout, and no heartbeat."""
+        """A worker that is starting has its time for that, and no heartbeat."""
         story = Story(1)
         story.start()
         self.assertEqual(story.silent(1), [])
@@ -262,6 +292,31 @@ class DeathTests(SynchronousTestCase):
         story.scale(-1)
         self.assertEqual(story.silent(2), [Kill(2, hard=True)])
 
+    def test_leaving(self) -> None:
+        """A worker that serves no more unasked is replaced, and has its time to end."""
+        story = Story(2).serving()
+        story.after(SETTLED)
+        self.assertEqual(story.leaving(1), [])
+        self.assertEqual(story.after(pause(1)), [Spawn(3, 1, 1)])
+        self.assertEqual(story.after(killed(DRAIN) - pause(1) - 0.01), [])
+        self.assertEqual(story.after(0.01), [Kill(1, hard=True)])
+        self.assertIn("error", story.levels())
+
+    def test_leaving_as_told(self) -> None:
+        """That a worker which was told to leave serves no more is no event."""
+        story = Story(1).serving()
+        story.stop(True)
+        story.after(DRAIN - 1)
+        self.assertEqual(story.leaving(1), [])
+        self.assertEqual(story.after(killed(DRAIN) - DRAIN + 1), [Kill(1, hard=True)])
+
+    def test_leaving_with_a_successor(self) -> None:
+        """If a successor is starting already, no other one starts."""
+        story = Story(1).serving()
+        story.reload()
+        self.assertEqual([story.leaving(1), story.after(1)], [[], []])
+        self.assertEqual(story.ready(2), [Reloading(False)])
+
     def test_unknown(self) -> None:
         """Events of a worker that is not known are ignored."""
         story = Story(1).serving()
@@ -271,6 +326,7 @@ class DeathTests(SynchronousTestCase):
             ["not_spawned", "x"],
             ["exited", 0],
             ["silent"],
+            ["leaving"],
             ["retire_request"],
             ["drain"],
         ):
@@ -293,7 +349,7 @@ class ReloadTests(SynchronousTestCase):
         """A successor that is not ready in time is killed; the old worker stays."""
         story = Story(2).serving()
         story.reload()
-        self.assertEqual(story.after(BOOT), [Kill(3, hard=True), Reloading(False)])
+        self.assertEqual(story.after(START), [Kill(3, hard=True), Reloading(False)])
         self.assertEqual(story.exited(3, -9), [])
         self.assertEqual(story.after(1000), [])
         self.assertIn("error", story.levels())
@@ -362,7 +418,7 @@ class ReloadTests(SynchronousTestCase):
         story = Story(1).serving()
         story.reload()
         self.assertEqual(story.exited(1, -9), [])
-        self.assertEqual(story.after(BOOT / 2), [])
+        self.assertEqual(story.after(START / 2), [])
         self.assertEqual(story.ready(2), [Reloading(False)])
 
     def test_old_one_and_successor_die(self) -> None:
@@ -424,7 +480,7 @@ class ReloadTests(SynchronousTestCase):
         story = Story(1).serving()
         story.reload()
         story.ready(2)
-        self.assertEqual(story.after(DRAIN + GRACE - 0.01), [])
+        self.assertEqual(story.after(killed(DRAIN) - 0.01), [])
         self.assertEqual(story.after(0.01), [Kill(1, hard=True)])
 
     def test_scaled_away(self) -> None:
@@ -585,7 +641,7 @@ class StopTests(SynchronousTestCase):
         """Who does not finish in time, and some grace, is killed."""
         story = Story(1).serving()
         story.stop(True)
-        self.assertEqual(story.after(DRAIN + GRACE), [Kill(1, hard=True)])
+        self.assertEqual(story.after(killed(DRAIN)), [Kill(1, hard=True)])
 
     def test_retiring_keeps_its_deadline(self) -> None:
         """A worker that was retiring gets no new time, but learns that nobody is left."""
@@ -595,12 +651,14 @@ class StopTests(SynchronousTestCase):
         self.assertIn(Retire(2, DRAIN - 20, True), story.stop(True))
 
     def test_quick(self) -> None:
-        """A quick stop asks them to quit, and kills who is there two seconds later."""
+        """A quick stop asks them to quit, and kills who is there when its time is over."""
         story = Story(2).serving()
         self.assertEqual(story.stop(False), [Kill(1, hard=False), Kill(2, hard=False)])
         story.exited(1, 0)
-        self.assertEqual(story.after(QUIT_TIMEOUT), [Kill(2, hard=True)])
+        self.assertEqual(story.after(killed(QUICK) - 0.01), [])
+        self.assertEqual(story.after(0.01), [Kill(2, hard=True)])
         self.assertEqual(story.exited(2, -9), [Ended(0, "it was told to stop")])
+        self.assertIn("did not end within 10 s of being told to stop at once", story.told())
 
     def test_quick_start(self) -> None:
         """A worker that is starting may not know SIGQUIT yet; it is killed for certain."""
@@ -609,12 +667,41 @@ class StopTests(SynchronousTestCase):
         self.assertEqual(story.stop(False), [Kill(1, hard=True)])
 
     def test_hurry(self) -> None:
-        """A second stop hurries a graceful one, a third does not wait at all."""
+        """A second stop hurries a graceful one; then a quick one does not wait at all."""
         story = Story(1).serving()
         story.stop(True)
         self.assertEqual(story.stop(True), [Kill(1, hard=False)])
-        self.assertEqual(story.stop(True), [Kill(1, hard=True)])
+        self.assertEqual(story.stop(False), [Kill(1, hard=True)])
+        self.assertEqual(story.stop(False), [])
+        story.exited(1, -9)
+        self.assertIn("had not ended when the stop was hurried once more", story.told())
+
+    def test_quick_with_little_time(self) -> None:
+        """A quick stop takes no longer than a graceful one would."""
+        story = Story(1)
+        story.fleet.graceful_timeout = 3.0
+        story.serving().stop(False)
+        self.assertEqual(story.after(3.0 + LATE - 0.01), [])
+        self.assertEqual(story.after(0.01), [Kill(1, hard=True)])
+        story.exited(1, -9)
+        self.assertIn("did not end within the graceful timeout of 3 s and was", story.told())
+
+    def test_quick_then_graceful(self) -> None:
+        """A graceful stop does not change a quick one that is under way."""
+        story = Story(1).serving()
+        story.stop(False)
         self.assertEqual(story.stop(True), [])
+        self.assertEqual(story.after(killed(QUICK)), [Kill(1, hard=True)])
+
+    def test_quick_after_graceful(self) -> None:
+        """A worker has the time of the quick stop, if that is not more than it had left."""
+        for waited, left in ((1.0, killed(QUICK)), (25.0, killed(DRAIN) - 25.0)):
+            story = Story(1).serving()
+            story.stop(True)
+            story.after(waited)
+            story.stop(False)
+            self.assertEqual(story.after(left - 0.01), [])
+            self.assertEqual(story.after(0.01), [Kill(1, hard=True)])
 
     def test_death_while_stopping(self) -> None:
         """Whoever dies during a stop is not replaced."""
@@ -695,7 +782,7 @@ class SuccessionTests(SynchronousTestCase):
         story.after(20)
         story = self.passed_on(story)
         self.assertEqual(story.start(), [])
-        self.assertEqual(story.after(DRAIN + GRACE - 20), [Kill(2, hard=True)])
+        self.assertEqual(story.after(killed(DRAIN) - 20), [Kill(2, hard=True)])
 
     def test_empty_slot(self) -> None:
         """A slot that waited is filled at once."""
@@ -728,7 +815,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     @initialize(workers=st.integers(1, 3))
     def begin(self, workers: int) -> None:
-        self.fleet = Fleet(workers, graceful_timeout=DRAIN, boot_timeout=BOOT)
+        self.fleet = Fleet(workers, graceful_timeout=DRAIN, start_timeout=START)
         self.obey(self.fleet.start(self.now))
 
     # ----------------------------------------------------------------- the effects
@@ -799,6 +886,14 @@ class FleetMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def is_silent(self, data: st.DataObject) -> None:
         self.obey(self.fleet.silent(self.pick(data, set(self.alive)), self.now))
+
+    @precondition(lambda self: "ready" in self.alive.values())
+    @rule(data=st.data())
+    def serves_no_more(self, data: st.DataObject) -> None:
+        id = self.pick(data, self.ready())
+        effects = self.fleet.leaving(id, self.now)
+        self.told.add(id)
+        self.obey(effects)
 
     @precondition(lambda self: self.alive)
     @rule(data=st.data())
@@ -872,6 +967,14 @@ class FleetMachine(RuleBasedStateMachine):
         assert all(w.deadline is not None for w in self.instances() if w.stage is Stage.RETIRING)
         if deadlines:
             assert self.fleet.wake() <= min(deadlines)
+
+    @invariant()
+    def none_is_cut_short(self) -> None:
+        """What is to leave has its whole time from the first word on, unless that is hurried."""
+        for worker in self.instances():
+            if worker.stage is Stage.RETIRING:
+                assert worker.deadline <= self.now + killed(DRAIN)
+                assert worker.why.startswith("did not end within the graceful timeout")
 
     def instances(self) -> list[Any]:
         return [*self.fleet.instances.values()] if hasattr(self, "fleet") else []

@@ -7,7 +7,7 @@ import os
 from unittest import mock
 
 import attrs
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,6 +19,10 @@ from txsticky.errors import ConfigError
 from txsticky.options import CommandOptions, CommandSettings, Options, config_of
 
 from .options_table import README, in_readme, table
+
+
+#: What a file may hold.
+VALUES = st.one_of(st.integers(), st.text(max_size=9), st.lists(st.text(max_size=9), max_size=3))
 
 
 class OptionsTests(SynchronousTestCase):
@@ -78,6 +82,8 @@ class OptionsTests(SynchronousTestCase):
             "head_limit": ("2048", 2048),
             "graceful_timeout": ("5", 5.0),
             "worker_timeout": ("7.5", 7.5),
+            "start_timeout": ("600", 600.0),
+            "queue_timeout": ("2.5", 2.5),
             "max_requests": ("100", 100),
             "max_requests_jitter": ("10", 10),
             "keep_alive": ("0", 0.0),
@@ -284,7 +290,8 @@ class SourcesTests(SynchronousTestCase):
         sentence = str(self.assertRaises(ConfigError, config_of, {}, environ))
         self.assertIn(f"TXSTICKY_CONFIG cannot be '{self.path}'", sentence)
 
-    @given(st.dictionaries(st.text(), st.one_of(st.integers(), st.text(), st.lists(st.text()))))
+    @given(st.dictionaries(st.text(max_size=9), VALUES, max_size=9))
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     def test_anything(self, values: dict[str, object]) -> None:
         """Whatever a file holds, it makes a configuration or a sentence."""
         names = [key(field) for field, _ in declared(Config)]

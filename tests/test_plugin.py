@@ -18,6 +18,7 @@ from zope.interface.verify import verifyObject
 
 from txsticky import plugin
 from txsticky.config import Config
+from txsticky.core.timing import SAME_SIGNAL
 from txsticky.errors import AppLoadError, ListenError
 from txsticky.options import Options
 from txsticky.plugin import Command, makeService
@@ -94,11 +95,23 @@ class CommandTests(CommandCase):
             self.assertEqual(self.cluster.stop.call_args_list, [mock.call(graceful)])
 
     def test_stop_twice(self) -> None:
-        """A second one hurries."""
+        """What a second one means is the cluster's to say."""
         self.command.startService()
-        self.send("SIGTERM")
-        self.send("SIGTERM")
-        self.assertEqual(self.cluster.stop.call_args_list, [mock.call(True), mock.call(False)])
+        for name in ("SIGTERM", "SIGINT", "SIGTERM"):
+            self.send(name)
+            self.reactor.advance(SAME_SIGNAL)
+        calls = [mock.call(True), mock.call(False), mock.call(True)]
+        self.assertEqual(self.cluster.stop.call_args_list, calls)
+
+    def test_same_signal(self) -> None:
+        """One that a program between the terminal and this one passes on as well counts once."""
+        self.command.startService()
+        self.send("SIGINT")
+        self.send("SIGINT")
+        self.assertEqual(self.cluster.stop.call_args_list, [mock.call(False)])
+        self.reactor.advance(SAME_SIGNAL)
+        self.send("SIGINT")
+        self.assertEqual(self.cluster.stop.call_args_list, [mock.call(False)] * 2)
 
     def test_ended(self) -> None:
         """When the cluster has ended the reactor stops, but not inside that very call."""

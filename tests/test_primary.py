@@ -14,12 +14,13 @@ from tests.shells import PlayedWorker, ShellCase, ended, open_descriptors, recei
 from txsticky.config import Config
 from txsticky.core.pool import State
 from txsticky.core.route import How
+from txsticky.core.timing import SILENT
 from txsticky.core.wire import Handoff, Kind, decode_json, encode, pack_handoff, pack_message
 from txsticky.errors import MailboxFull
 from txsticky.handle import WorkerHandle
 from txsticky.mailbox import MailboxTransport
 from txsticky.peek import Arrival
-from txsticky.primary import MAX_HOPS, PATIENCE, SILENT_GRACE, VIEW_INTERVAL, Primary
+from txsticky.primary import MAX_HOPS, OTHERS, VIEW_INTERVAL, Primary
 from txsticky.provision import Provision
 from txsticky.testing import FakeSystem
 from txsticky.trust import Identity
@@ -31,6 +32,10 @@ def get(target: str = "/", *headers: str) -> bytes:
     """A request."""
     lines = [f"GET {target} HTTP/1.1", "Host: example", *headers, "", ""]
     return "\r\n".join(lines).encode()
+
+
+#: The --queue-timeout.
+WAIT = 40.0
 
 
 class PrimaryCase(ShellCase):
@@ -48,10 +53,11 @@ class PrimaryCase(ShellCase):
     def setUp(self) -> None:
         super().setUp()
         self.system = FakeSystem(reactor=self.reactor)
-        self.config = Config(workers=self.count, backlog=20, **self.options)
+        options = {"queue_timeout": WAIT, **self.options}
+        self.config = Config(workers=self.count, backlog=20, **options)
         self.primary = Primary(self.system, self.config)
         self.supervisor = self.primary.supervisor = mock.Mock()
-        self.supervisor.expects.side_effect = lambda seconds: seconds == PATIENCE and self.expects
+        self.supervisor.expects.side_effect = lambda seconds: seconds == WAIT and self.expects
         self.primary.open()
         self.workers: list[PlayedWorker] = []
         self.addCleanup(self.end)
@@ -328,7 +334,7 @@ class EntranceTests(PrimaryCase):
         worker = self.spawn()
         worker.ready()
         self.reactor.settle()
-        self.reactor.advance(PATIENCE)
+        self.reactor.advance(OTHERS)
         kinds = [kind for kind, _ in worker.frames()]
         self.assertLess(kinds.index(Kind.POOL), kinds.index(Kind.ACCEPT))
 
@@ -461,28 +467,55 @@ class ParkTests(PrimaryCase):
         self.assertFalse(self.primary.beginning)
         self.assertEqual([received(client) for client in clients], [None] * 3)
 
-    def test_patience_at_the_first_start(self) -> None:
-        """If one of them takes too long, those that are ready serve."""
-        self.arrive()
-        self.spawn().ready()
-        self.spawn()
-        self.reactor.settle()
-        self.reactor.advance(PATIENCE)
-        self.assertEqual([worker for worker, _ in self.taken()], [1])
-        self.arrive()
-        self.assertEqual([worker for worker, _ in self.taken()], [1])
-
-    def test_slow_first_start(self) -> None:
-        """If the patience is over before anybody is ready, the first one serves at once."""
+    def test_one_that_is_slow(self) -> None:
+        """If one of them takes much longer than the others, those that are ready serve."""
         self.spawn()
         self.spawn()
-        refused = self.arrive()
-        self.reactor.advance(PATIENCE)
-        self.refused(refused)
+        self.reactor.advance(WAIT - 1)
+        client = self.arrive()
         self.workers[0].ready()
         self.reactor.settle()
+        self.reactor.advance(OTHERS - 0.5)
+        self.assertEqual(self.taken(), [])
+        self.reactor.advance(0.5)
+        self.assertEqual([worker for worker, _ in self.taken()], [1])
         self.arrive()
         self.assertEqual([worker for worker, _ in self.taken()], [1])
+        self.assertIsNone(received(client))
+
+    def test_none_is_refused_while_one_is_ready(self) -> None:
+        """Who has waited for his time by then is served by those that are ready, at once."""
+        first, second = self.spawn(), self.spawn()
+        client = self.arrive()
+        self.reactor.advance(WAIT - 1)
+        first.ready()
+        self.reactor.settle()
+        self.reactor.advance(1)
+        self.assertEqual([worker for worker, _ in self.taken()], [1])
+        self.assertEqual((received(client), self.primary.beginning), (None, False))
+        second.ready()
+
+    def test_ready_and_gone(self) -> None:
+        """If the one that was ready dies while it waits for the others, the first start goes on."""
+        first, second = self.spawn(), self.spawn()
+        first.ready()
+        self.reactor.settle()
+        first.die(-9)
+        self.arrive()
+        self.reactor.advance(OTHERS)
+        self.assertTrue(self.primary.beginning)
+        second.ready()
+        self.reactor.settle()
+        self.reactor.advance(OTHERS)
+        self.assertEqual([worker for worker, _ in self.taken()], [2])
+
+    def test_slow_first_start(self) -> None:
+        """A first start may take long: what waits is refused only when its time is over."""
+        refused = self.arrive()
+        self.reactor.advance(WAIT - 1)
+        self.assertIsNone(received(refused))
+        self.reactor.advance(1)
+        self.refused(refused)
 
     def test_half_a_head_at_the_first_start(self) -> None:
         """Who has sent half a head by then goes on with it, as HTTP or not as the workers say."""
@@ -516,7 +549,7 @@ class ParkTests(PrimaryCase):
         )
         self.assertEqual([received(client) for client in clients], [None] * 3)
 
-    def test_patience(self) -> None:
+    def test_time(self) -> None:
         """Each waits for so long, and is refused then."""
         self.start()
         self.expects = True
@@ -524,12 +557,14 @@ class ParkTests(PrimaryCase):
             worker.die()
         self.spawn()
         first = self.arrive()
-        self.reactor.advance(PATIENCE - 1)
+        self.reactor.advance(WAIT - 1)
         second = self.arrive()
         self.reactor.advance(1)
         self.refused(first)
         self.assertIsNone(received(second))
-        self.reactor.advance(PATIENCE - 1)
+        self.reactor.advance(WAIT - 2)
+        self.assertIsNone(received(second))
+        self.reactor.advance(1)
         self.refused(second)
         self.assertEqual(self.primary.parked, 0)
 
@@ -538,6 +573,34 @@ class ParkTests(PrimaryCase):
         clients = [self.arrive() for _ in range(self.config.backlog + 1)]
         self.assertIn(b"too many", self.refused(clients[-1]))
         self.assertEqual([received(client) for client in clients[:-1]], [None] * 20)
+
+    def test_gone(self) -> None:
+        """A client that has gone meanwhile is dropped, and the others keep their order."""
+        clients = [self.arrive(get(f"/{n}")) for n in range(3)]
+        clients[1].close()
+        self.reactor.settle()
+        self.assertEqual(self.primary.parked, 2)
+        self.start()
+        took = [handoff.prefix for worker in self.workers for _, handoff in worker.hands]
+        self.assertEqual(sorted(took), [get("/0"), get("/2")])
+
+    def test_told_to_stop(self) -> None:
+        """When the cluster is told to stop, who waits for a worker is refused at once."""
+        self.start()
+        self.expects = True
+        for worker in self.workers:
+            worker.die()
+        client = self.arrive()
+        self.primary.stopping()
+        self.refused(client)
+
+    def test_told_to_stop_at_the_first_start(self) -> None:
+        """What waits for the others of a first start is handed to those that are ready."""
+        self.arrive()
+        self.spawn().ready()
+        self.reactor.settle()
+        self.primary.stopping()
+        self.assertEqual(len(self.taken()), 1)
 
     def test_stop(self) -> None:
         """Who still waits when all is over is refused."""
@@ -556,8 +619,41 @@ class ParkTests(PrimaryCase):
     def test_nonsense_and_nobody(self) -> None:
         """And if nobody gets ready in time, too."""
         client = self.arrive(b"nonsense\r\n")
-        self.reactor.advance(PATIENCE)
+        self.reactor.advance(WAIT)
         self.assertTrue((received(client) or b"").startswith(b"HTTP/1.1 400 "))
+
+
+class NoWaitTests(PrimaryCase):
+    """--queue-timeout 0."""
+
+    options = {"queue_timeout": 0}
+
+    def test_none_ready(self) -> None:
+        """Nothing waits for a worker, not even for the first."""
+        self.refused(self.arrive())
+        self.start()
+        self.supervisor.expects.side_effect = lambda seconds: True
+        for worker in self.workers:
+            worker.die()
+        self.refused(self.arrive())
+        self.assertEqual(self.primary.parked, 0)
+
+    def test_the_first_ready(self) -> None:
+        """Nor for the others of the first start."""
+        self.spawn().ready()
+        self.spawn()
+        self.reactor.settle()
+        self.arrive()
+        self.assertEqual([worker for worker, _ in self.taken()], [1])
+
+    def test_half_a_head(self) -> None:
+        """Who has sent half a head when the first worker is ready goes on with it."""
+        client = self.arrive(get()[:9])
+        self.spawn().ready()
+        self.reactor.settle()
+        client.send(get()[9:])
+        self.reactor.settle()
+        self.assertEqual([handoff.prefix for _, handoff in self.taken()], [get()])
 
 
 class MannersTests(PrimaryCase):
@@ -1001,6 +1097,7 @@ class LeaveTests(PrimaryCase):
         self.workers[0].send(Kind.DONE)
         self.reactor.settle()
         self.assertIn((Kind.GO, b""), self.workers[0].frames())
+        self.assertEqual(self.supervisor.leaving.call_args_list, [mock.call(1)])
         self.assertEqual(self.whose(get(f"/?sid={self.tag(1)}")), 2)
         members = decode_json(self.workers[1].told(Kind.POOL)[-1])["pool"]["members"]
         self.assertEqual([member[0] for member in members], [2])
@@ -1016,14 +1113,15 @@ class LeaveTests(PrimaryCase):
         self.assertEqual(self.workers[0].process.signals, [])
 
     def test_channel_ends(self) -> None:
-        """If its channel ends unasked it gets nothing any more, and is killed if it stays."""
+        """If its channel ends unasked it gets nothing any more, and is given up if it stays."""
         self.start()
         self.workers[0].channel.close()
         self.reactor.settle()
         self.assertEqual({self.whose(get()) for _ in range(3)}, {2})
         self.assertEqual(self.workers[0].process.signals, [])
-        self.reactor.advance(SILENT_GRACE)
-        self.assertEqual(self.workers[0].process.signals, [signal.SIGKILL])
+        self.reactor.advance(SILENT)
+        self.assertEqual(self.workers[0].process.signals, [])
+        self.assertEqual(self.supervisor.leaving.call_args_list, [mock.call(1)])
 
     def test_channel_ends_with_the_process(self) -> None:
         """If it ends by itself it is not killed, so that its exit code is its own."""
@@ -1032,7 +1130,7 @@ class LeaveTests(PrimaryCase):
         self.reactor.settle()
         self.workers[0].die(7)
         self.reactor.advance(60)
-        self.assertEqual(self.workers[0].process.signals, [])
+        self.assertEqual(self.supervisor.leaving.call_args_list, [])
         self.assertEqual(self.supervisor.exited.call_args_list, [mock.call(1, 7)])
 
     def test_channel_ends_before_it_was_ready(self) -> None:

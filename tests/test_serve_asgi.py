@@ -518,7 +518,7 @@ class WebSocketTests(AsgiCase):
         """When the worker leaves, WebSockets that are still open hear it."""
         self.serve(echo)
         self.join()
-        stopped = self.serving.stop()
+        stopped = self.serving.stop(4.0)
         self.assertEqual(self.message()[1][:2], (1001).to_bytes(2, "big"))
         self.client.close()
         self.fired(stopped)
@@ -635,8 +635,8 @@ class LifespanTests(AsgiCase):
         serving = self.make(app)
         self.fired(serving.start())
         self.assertEqual(seen, ["lifespan.startup"])
-        self.fired(serving.stop())
-        self.fired(serving.stop())
+        self.fired(serving.stop(4.0))
+        self.fired(serving.stop(4.0))
         self.assertEqual(seen, ["lifespan.startup", "lifespan.shutdown"])
 
     def test_state(self) -> None:
@@ -705,7 +705,7 @@ class LifespanTests(AsgiCase):
 
         serving = self.make(app)
         self.fired(serving.start())
-        self.fired(serving.stop())
+        self.fired(serving.stop(4.0))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_stream_without_end(self) -> None:
@@ -714,7 +714,7 @@ class LifespanTests(AsgiCase):
         self.serve(app)
         client = self.connect(GET)
         self.until(lambda: app.waits)
-        self.fired(self.serving.stop())
+        self.fired(self.serving.stop(4.0))
         self.assertEqual(app.heard, [{"type": "http.disconnect"}])
         self.assertFalse(self.serving.busy)
         client.close()
@@ -733,14 +733,12 @@ class LifespanTests(AsgiCase):
                 ends.append("cancelled")
                 raise
 
-        self.patch(sys.modules["txsticky.serve.asgi"], "LAST_CALL", 0.01)
         serving = self.make(app)
         self.fired(serving.start())
         self.serving = serving
         self.assertEqual(self.ask(GET).body, b"accepted")
         self.assertTrue(serving.busy)
-        self.fired(serving.stop())
-        self.turn()
+        self.fired(serving.stop(0.04))
         self.assertEqual((ends, serving.busy), (["cancelled"], False))
 
 

@@ -97,7 +97,7 @@ class FactoryTests(TestCase):
         serving.start()
         Connection(serving.factory)
         Connection(serving.factory)
-        serving.stop()
+        serving.stop(4.0)
         self.assertEqual(calls, ["start", "stop"])
 
     def test_stop_without_start(self) -> None:
@@ -109,11 +109,11 @@ class FactoryTests(TestCase):
                 calls.append("stop")
 
         serving = serving_for(Counted(), "protocol", ServeSettings(), Clock())
-        serving.stop()
+        serving.stop(4.0)
         self.assertEqual(calls, [])
         serving.start()
-        serving.stop()
-        serving.stop()
+        serving.stop(4.0)
+        serving.stop(4.0)
         self.assertEqual(calls, ["stop"])
 
     def test_has_no_logs_to_reopen(self) -> None:
@@ -153,7 +153,7 @@ class SpeaksHTTPTests(AutobahnCase):
         site = WrappingFactory(self.site(Page(lambda request: b"hello")))
         serving = serving_for(site, "auto", ServeSettings(access_log=path), self.clock)
         serving.start()
-        self.addCleanup(serving.stop)
+        self.addCleanup(serving.stop, 4.0)
         Connection(serving.factory).ask("/ws")
         with open(path) as file:
             self.assertIn('"GET /ws HTTP/1.1" 200 5', file.read())
@@ -196,7 +196,7 @@ class AutobahnTests(AutobahnCase):
 
         serving = serving_for(Counted(reactor=self.clock), "auto", ServeSettings(), self.clock)
         serving.start()
-        serving.stop()
+        serving.stop(4.0)
         self.assertEqual(calls, ["start", "stop"])
 
 

@@ -39,7 +39,7 @@ class WebCase(TestCase):
         """Serve an application until the end of the test."""
         serving = serving_for(app, "auto", ServeSettings(**settings), self.clock)
         serving.start()
-        self.addCleanup(serving.stop)
+        self.addCleanup(serving.stop, 4.0)
         return serving
 
     def connect(self, app: object, **settings: object) -> Connection:
@@ -136,7 +136,7 @@ class SiteTests(WebCase):
         serving.start()
         Connection(serving.factory).ask()
         Connection(serving.factory).ask()
-        serving.stop()
+        serving.stop(4.0)
         self.assertEqual(calls, ["start", "stop"])
 
     def test_keeps_its_own_log(self) -> None:

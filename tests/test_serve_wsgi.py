@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -48,7 +50,7 @@ class WSGICase(TestCase):
         """Stop the application, once."""
         serving, self.serving = self.serving, None
         if serving is not None:
-            await serving.stop()
+            await serving.stop(4.0)
 
     async def connect(self, data: bytes) -> Client:
         """Connect and send something; the connection ends with the test."""
@@ -516,26 +518,39 @@ class ThreadTests(WSGICase):
         """A second stop waits for the same end."""
         serving = serving_for(digest, "wsgi", ServeSettings())
         serving.start()
-        for waiting in [serving.stop(), serving.stop()]:
+        for waiting in [serving.stop(4.0), serving.stop(4.0)]:
             await waiting
+
+    def ends(self, work: str) -> str:
+        """What a process says whose pool is at work when its main thread ends."""
+        script = f"""if True:
+            import threading, time
+            from txsticky.serve.wsgi import _DaemonPool
+            def work():
+                {work}
+                begun.set()
+                time.sleep(600)
+            begun = threading.Event()
+            pool = _DaemonPool(1, 1)
+            pool.start()
+            pool.callInThread(work)
+            begun.wait(10)
+            print("the end")
+        """
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        return done.stdout
 
     def test_threads_do_not_keep_the_worker(self) -> None:
         """A worker that wants to leave is not kept by an application that hangs."""
-        entered, go = threading.Event(), threading.Event()
-        daemons: list[bool] = []
+        self.assertEqual(self.ends("pass"), "the end\n")
 
-        def note() -> None:
-            daemons.append(threading.current_thread().daemon)
-            entered.set()
-            go.wait(10)
-
-        pool = wsgi._DaemonPool(0, 1)
-        pool.start()
-        pool.callInThread(note)
-        entered.wait(10)
-        go.set()
-        pool.stop()
-        self.assertEqual(daemons, [True])
+    def test_threads_of_the_application_do(self) -> None:
+        """It is kept by what the application has begun beside its request, unless as a daemon."""
+        late = "def late(): time.sleep(0.5); print('saved')"
+        for daemon, said in ("", "the end\nsaved\n"), (", daemon=True", "the end\n"):
+            start = f"threading.Thread(target=late{daemon}).start()"
+            self.assertEqual(self.ends(f"{late}\n                {start}"), said)
 
     def test_something_else_is_refused(self) -> None:
         """What cannot be called cannot be served with --interface=wsgi."""

@@ -8,8 +8,9 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.lifecycle import GRACE, Fleet
+from txsticky.core.lifecycle import Fleet
 from txsticky.core.stages import pause
+from txsticky.core.timing import killed
 from txsticky.supervisor import SUSPECT_AFTER, Supervisor
 
 DRAIN = 30.0
@@ -209,7 +210,7 @@ class FailureTests(SupervisorCase):
         self.supervisor.stop(True)
         self.assertEqual([what[0] for what in self.hands.take()], ["retire", "retire"])
         self.assertEqual(self.events[-1]["log_level"], LogLevel.critical)
-        self.clock.advance(DRAIN + GRACE)
+        self.clock.advance(killed(DRAIN))
         self.assertIn(("kill", 1, True), self.hands.take())
 
     def test_order(self) -> None:
@@ -253,6 +254,24 @@ class TimeTests(SupervisorCase):
         self.hands.take()
         self.clock.advance(BOOT)
         self.assertEqual(self.hands.take(), [("kill", 1, True), ("kill", 2, True)])
+
+    def test_leaving(self) -> None:
+        """A worker that serves no more has its graceful timeout, however silent it is."""
+        self.serve()
+        self.supervisor.stop(True)
+        self.supervisor.leaving(1)
+        self.hands.take()
+        self.live(killed(DRAIN) - 0.5, 2)
+        self.assertNotIn(("kill", 1, True), self.hands.take())
+        self.live(0.5)
+        self.assertIn(("kill", 1, True), self.hands.take())
+
+    def test_leaving_unasked(self) -> None:
+        """One that was not told to is replaced."""
+        self.serve()
+        self.supervisor.leaving(1)
+        self.clock.advance(pause(1))
+        self.assertEqual(self.hands.take(), [("spawn", 3, 1, 1)])
 
     def test_said_in_time(self) -> None:
         """What a worker said while the primary was held up counts before the deadline does."""

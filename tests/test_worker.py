@@ -13,11 +13,12 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
 from tests.shells import ShellCase, ended, open_descriptors, received
-from txsticky import api, desk, drain, worker
+from txsticky import api, desk, drain, ending, worker
 from txsticky.channel import channel_pair
 from txsticky.config import Config
 from txsticky.core.pool import Pool
 from txsticky.core.route import How
+from txsticky.core.timing import QUICK, QUIET, requests_end
 from txsticky.core.wire import (
     FrameReader,
     Handoff,
@@ -31,7 +32,6 @@ from txsticky.core.wire import (
     pack_peer,
     unpack,
 )
-from txsticky.drain import PINNED, QUIET
 from txsticky.mailbox import MailboxTransport, mailbox_pair
 from txsticky.sharedlog import HandedLog
 from txsticky.worker import FRONT_DESK, HEARTBEAT, REPORT_SOON, Worker
@@ -80,6 +80,7 @@ class FakeServing:
         self.started: Deferred[None] | None = None
         self.stopped: Deferred[None] | None = None
         self.stops = 0
+        self.seconds = 0.0
         self.reopened = 0
         self.polite: list[object] = []
         self.is_polite = False
@@ -97,9 +98,10 @@ class FakeServing:
         """Start."""
         return self.started
 
-    def stop(self) -> Deferred[None] | None:
+    def stop(self, seconds: float) -> Deferred[None] | None:
         """Stop."""
         self.stops += 1
+        self.seconds = seconds
         return self.stopped
 
     def reopen_logs(self) -> None:
@@ -156,7 +158,7 @@ class WorkerCase(ShellCase):
         super().setUp()
         for module in (worker, drain, desk):
             self.patch(module, "time", SimpleNamespace(monotonic=self.reactor.seconds))
-        self.patch(worker.exit_status, "value", 0)
+        self.patch(ending.exit_status, "value", 0)
         self.addCleanup(api.install, api.current())
         self.serving = FakeServing()
         self.config = Config(graceful_timeout=30.0, **self.options)
@@ -294,7 +296,7 @@ class StartTests(WorkerCase):
         self.reactor.settle()
         (body,) = self.heard(Kind.FAILED)
         self.assertIn("no database", decode_json(body)["reason"])
-        self.assertEqual((self.reactor.running, worker.exit_status.value), (False, 3))
+        self.assertEqual((self.reactor.running, ending.exit_status.value), (False, 3))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_current(self) -> None:
@@ -770,7 +772,7 @@ class DrainTests(WorkerCase):
         self.begin()
         client = self.hand()
         self.drain(seconds=10.0)
-        self.beat(10 * PINNED - 0.125)
+        self.beat(7.125)
         self.assertEqual(self.heard(Kind.DONE), [])
         self.beat(0.125)
         self.assertEqual(len(self.heard(Kind.DONE)), 1)
@@ -828,15 +830,30 @@ class DrainTests(WorkerCase):
         self.assertEqual(len(self.worker.table), 0)
 
     def test_time_is_over(self) -> None:
-        """When its time is over it leaves, whatever is still open."""
+        """When the time for requests is over it leaves, whatever is still open."""
         self.serving.waits = True
         self.begin()
         self.hand()
         self.drain(seconds=5.0)
-        self.beat(4.875)
+        self.beat(4.375)
         self.assertTrue(self.reactor.running)
         self.beat(0.125)
         self.assertFalse(self.reactor.running)
+
+    def test_time_for_the_application(self) -> None:
+        """All the time that is left is the application's, and it is told how much that is."""
+        self.serving.waits = True
+        self.serving.stopped = Deferred()
+        self.begin()
+        self.hand()
+        self.drain(seconds=5.0)
+        self.beat(requests_end(5.0))
+        self.assertAlmostEqual(self.serving.seconds, 0.5)
+        self.beat(0.375)
+        self.assertTrue(self.reactor.running)
+        self.beat(0.125)
+        self.assertFalse(self.reactor.running)
+        self.serving.stopped.callback(None)
 
     def test_no_time(self) -> None:
         """With no time at all it leaves at once."""
@@ -898,7 +915,7 @@ class DrainTests(WorkerCase):
         client = self.hand(get("/", "Connection: Upgrade", "Upgrade: websocket"))
         self.drain(seconds=10.0)
         self.serving.protocols[0].transport.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
-        self.beat(7.875)
+        self.beat(7.125)
         self.assertFalse(ended_or_read(client))
         self.beat(0.125)
         self.assertTrue(ended_or_read(client))
@@ -989,15 +1006,70 @@ class ExitTests(WorkerCase):
         self.leave()
         self.assertEqual((self.serving.stops, self.reactor.running), (1, True))
         self.serving.stopped.callback(None)
-        self.assertEqual((self.reactor.running, worker.exit_status.value), (False, 0))
+        self.assertEqual((self.reactor.running, ending.exit_status.value), (False, 0))
 
     def test_slow_stop(self) -> None:
-        """An application that does not stop is not waited for for ever."""
+        """An application that does not stop is waited for until the graceful timeout is over."""
         self.serving.stopped = Deferred()
         self.leave()
-        self.beat(5.0)
+        self.assertEqual(self.serving.seconds, 30.0)
+        self.beat(29.875)
+        self.assertTrue(self.reactor.running)
+        self.beat(0.125)
         self.assertFalse(self.reactor.running)
         self.serving.stopped.callback(None)
+
+    def test_says_so(self) -> None:
+        """From when its application stops nothing is handed here, nor any sign of life expected."""
+        self.serving.stopped = Deferred()
+        self.leave()
+        self.assertEqual(self.heard(Kind.DONE), [b""])
+
+    def test_quit(self) -> None:
+        """Told to be quick it waits for no request, but for the application to stop."""
+        self.serving.waits = True
+        self.serving.stopped = Deferred()
+        self.begin()
+        self.hand()
+        self.worker.quit()
+        self.assertEqual((self.serving.stops, self.serving.seconds), (1, QUICK))
+        self.beat(QUICK - 0.125)
+        self.assertTrue(self.reactor.running)
+        self.serving.stopped.callback(None)
+        self.assertEqual((self.reactor.running, ending.exit_status.value), (False, 0))
+        self.beat(1.0)
+
+    def test_quit_meanwhile(self) -> None:
+        """An application that is stopping already has no more time than that from then on."""
+        self.serving.stopped = Deferred()
+        self.begin()
+        self.drain(seconds=30.0, final=True)
+        self.beat(2.0)
+        self.worker.quit()
+        self.beat(QUICK - 0.125)
+        self.assertTrue(self.reactor.running)
+        self.beat(0.125)
+        self.assertEqual((self.serving.stops, self.reactor.running), (1, False))
+        self.serving.stopped.callback(None)
+
+    def test_quit_late(self) -> None:
+        """And not more than it had."""
+        self.serving.stopped = Deferred()
+        self.begin()
+        self.drain(seconds=30.0, final=True)
+        self.beat(28.0)
+        self.worker.quit()
+        self.beat(2.0)
+        self.assertFalse(self.reactor.running)
+        self.serving.stopped.callback(None)
+
+    def test_stopped_from_outside(self) -> None:
+        """An application that has stopped the reactor itself does no harm."""
+        self.serving.stopped = Deferred()
+        self.leave()
+        self.reactor.stop()
+        self.serving.stopped.callback(None)
+        self.assertEqual(ending.exit_status.value, 0)
 
     def test_bad_stop(self) -> None:
         """One that fails to stop is logged."""
@@ -1095,7 +1167,7 @@ class OrphanTests(WorkerCase):
         self.begin()
         self.hand()
         self.orphan()
-        self.beat(29.875)
+        self.beat(26.875)
         self.assertTrue(self.reactor.running)
         self.beat(0.125)
         self.assertFalse(self.reactor.running)

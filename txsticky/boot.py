@@ -27,7 +27,7 @@ from zope.interface import provider
 
 from .config import DEMO, Config
 from .core.forwarded import Trusted
-from .core.lifecycle import GRACE
+from .core.timing import killed
 from .core.wire import FrameReader, Kind, decode_json, encode_json
 from .errors import TxstickyError
 from .logs import worker_line
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> NoReturn:
     config = Config.from_json(boot["config"])
     try:
         certificates = load_tls(config, boot.get("files"))
-        end_after_parent(config.graceful_timeout + GRACE)
+        end_after_parent(killed(config.graceful_timeout))
         handed = HandedLog(boot["access_log"]) if boot.get("access_log", -1) >= 0 else None
         serving = load(config, boot["slot"], handed)
     except WrongReactor:
@@ -75,7 +75,8 @@ def main(arguments: list[str]) -> NoReturn:
         sys.exit(3)
     from twisted.internet import reactor
 
-    from .worker import Worker, exit_status
+    from .ending import exit_status
+    from .worker import Worker
 
     worker = Worker(boot, config, reactor, serving)
     worker.handed_log = handed
@@ -86,6 +87,7 @@ def main(arguments: list[str]) -> NoReturn:
     reactor.callWhenRunning(handle_signals, worker, reactor)
     reactor.callWhenRunning(worker.start, channel)
     reactor.run()
+    serving.finish()
     flush_streams()
     sys.exit(exit_status.value)
 
@@ -168,11 +170,14 @@ def load(config: Config, slot: int, handed_log: HandedLog | None = None) -> Any:
 
 def handle_signals(worker: Any, reactor: Any) -> None:
     """
-    TERM, sent to a worker by hand, has it replaced; QUIT is quick; USR1 reopens the logs, unless
-    the application has taken that for itself. The reactor's own handlers are replaced.
+    Handle the signals that a worker may get.
+
+    TERM, sent to a worker by hand, has it replaced; QUIT has it leave without waiting for requests;
+    USR1 reopens the logs, unless the application has taken that signal for itself. The reactor's
+    own handlers are replaced.
     """
     signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(worker.retire))
-    signal.signal(signal.SIGQUIT, lambda *_: reactor.callFromThread(reactor.stop))
+    signal.signal(signal.SIGQUIT, lambda *_: reactor.callFromThread(worker.quit))
     if signal.getsignal(signal.SIGUSR1) is nothing:
         signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(worker.reopen_logs))
 

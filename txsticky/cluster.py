@@ -32,6 +32,7 @@ from .admin.journal import Journal
 from .admin.state import shown
 from .config import Config, endpoint_string
 from .core.lifecycle import Fleet
+from .core.pool import State
 from .descriptor import spare
 from .errors import ConfigError, ListenError
 from .handover import (
@@ -118,8 +119,8 @@ class Cluster(Service):
         self.primary = take_primary(self, state) if state else Primary(self.system, self.config)
         self.primary.on_ended = self._ended
         self.primary.on_manners = self.primary.listeners.defer
-        self.primary.on_begun = lambda: self.on_ready()
         self.primary.provision = Provision(self.config, identity)
+        self.primary.on_begun = self._begun
         try:
             self.primary.provision.open()
             for number, listen in enumerate(self.config.listen):
@@ -136,7 +137,8 @@ class Cluster(Service):
         if state:
             fleet = take_fleet(state)
         else:
-            fleet = Fleet(self.config.workers, self.config.graceful_timeout)
+            config = self.config
+            fleet = Fleet(config.workers, config.graceful_timeout, config.start_timeout)
         self.supervisor = Supervisor(
             fleet,
             self.primary,
@@ -153,7 +155,8 @@ class Cluster(Service):
         if state:
             take_workers(self.primary, state)
             self.journal.log.info("The new program has taken over.")
-            self.on_ready()
+            if not self.primary.beginning:
+                self.on_ready()
         else:
             self._announce()
         self.supervisor.start()
@@ -161,14 +164,23 @@ class Cluster(Service):
             take_connections(self.primary, state)
         self.primary.listeners.start()
 
-    def _announce(self) -> None:
-        count = self.config.workers
+    def _begun(self) -> None:
+        """The first start is over, and connections are routed."""
+        if self._stopping:
+            return
+        count, ready = self.config.workers, len(self.primary.pool.in_state(State.READY))
+        workers = f"{count} workers" if count != 1 else "1 worker"
         log.info(
             "txsticky serves {app} on {addresses} with {workers}.",
             app=self.config.app,
             addresses=", ".join(map(shown, self.addresses())),
-            workers=f"{count} workers" if count != 1 else "1 worker",
+            workers=workers if ready >= count else f"{ready} of {workers}",
         )
+        self.on_ready()
+
+    def _announce(self) -> None:
+        addresses = ", ".join(map(shown, self.addresses()))
+        log.info("txsticky listens on {addresses}.", addresses=addresses)
         alone = [
             shown(address)
             for listen, address in zip(self.config.listen, self.addresses(), strict=True)
@@ -290,6 +302,7 @@ class Cluster(Service):
             self._trial = None
         if graceful and self.ports:
             self.primary.listeners.accept_all()
+        self.primary.stopping()
         self._stop_listening()
         stopped: Deferred[None] = self.supervisor.stop(graceful)
         return stopped

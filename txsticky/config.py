@@ -174,13 +174,25 @@ class Config:
         help="The largest request head, in bytes",
     )
     graceful_timeout: float = option(
-        30.0, Number(0, 86400, unit="s"), help="Seconds for a worker to finish what it holds"
+        30.0,
+        Number(0, 86400, unit="s"),
+        help="Seconds for the whole end of a worker, requests and all",
     )
     worker_timeout: float = option(
         # A heart beats twice a second: less than a few beats would be chance.
         30.0,
         Number(2, 86400, zero="never", unit="s"),
         help="Seconds of silence until a worker is replaced, or 0 for never",
+    )
+    start_timeout: float = option(
+        300.0,
+        Number(0.1, 86400, zero="never", unit="s"),
+        help="Seconds for a worker to get ready, or 0 for no end",
+    )
+    queue_timeout: float = option(
+        60.0,
+        Number(0, 86400, unit="s"),
+        help="Seconds that a request waits for a worker while none is ready",
     )
     max_requests: int = option(
         0,

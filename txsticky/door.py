@@ -26,6 +26,7 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from .core.exchange import Exchange, Known
 from .core.head import Head
 from .core.route import How
+from .core.timing import NEXT_REQUEST
 from .core.wire import Handoff
 from .deadlines import Deadlines
 from .desk import FRONT_DESK, WorkerDesk
@@ -38,9 +39,6 @@ from .tls import Certificates, server_name
 if TYPE_CHECKING:
     from .worker import Worker
 
-#: Seconds for which a client may send its next request to a worker that is leaving: it is answered,
-#: and told that it was the last. Closing at once would cross with a request on its way.
-LAST_CALL = 2.0
 #: Seconds for which a client may answer the close of TLS before the connection is closed regardless
 #: (RFC 8446, section 6.1, does not want it waited for).
 LINGER = 2.0
@@ -334,7 +332,7 @@ class SecureConnection(Protocol):
         if final:
             self._leave_when_idle()
         else:
-            self._inside.later(LAST_CALL, self._leave_when_idle)
+            self._inside.later(NEXT_REQUEST, self._leave_when_idle)
         return True
 
     def _leave_when_idle(self) -> None:

@@ -11,18 +11,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from .core.timing import QUIET, pinned_end, requests_end
 from .core.wire import Kind
 from .socketio.sessions import drain as end_sessions
 
 if TYPE_CHECKING:
     from .connection import Connection
     from .worker import Worker
-
-#: The part of its time for which a draining worker gets what is pinned to it.
-PINNED = 0.8
-#: Seconds without a connection after which it leaves sooner: a polling client has none between two
-#: polls.
-QUIET = 1.0
 
 
 class Drain:
@@ -47,12 +42,14 @@ class Drain:
         """
         Begin, or hurry.
 
-        :param seconds: by then the worker leaves whatever is still open.
+        :param seconds: by then the worker has ended. It leaves whatever is still open when it has
+            just the time for its application to stop (`core.timing`).
         :param final: the whole cluster stops: idle connections are closed.
         """
         worker = self._worker
         self.final = self.final or final
-        self._reactor.callLater(seconds, worker.leave, 0)
+        worker.end_within(seconds)
+        self._reactor.callLater(requests_end(seconds), worker.leave, 0)
         if not self.under_way:
             worker.entrance.close(final)
         lasting = [c for c in list(worker.live) if not self._let_go(c)]
@@ -60,7 +57,7 @@ class Drain:
             self.under_way = True
             worker.desk.draining = True
             worker.desk.changed()
-            spread = PINNED * seconds
+            spread = pinned_end(seconds)
             end_sessions(0 if final else spread)
             for index, connection in enumerate(lasting):
                 self._reactor.callLater(spread * index / len(lasting), self._close, connection)

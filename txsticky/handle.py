@@ -75,7 +75,7 @@ class WorkerHandle:
         self.counters: dict[str, Any] = {}
         self.reported = 0.0
         self.started = system.clock()
-        #: The call that ends its process, if it does not end by itself.
+        #: The call that gives it up if its process does not end now that its channel has.
         self.last_call: IDelayedCall | None = None
         self._queue_limit = queue_limit
         self._crowded = False

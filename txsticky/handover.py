@@ -27,9 +27,7 @@ def state_of(cluster: Cluster) -> tuple[dict[str, Any], list[int]]:
         handles.append(state)
         descriptors += owned
     leftovers = [box.fileno() for box in primary.leftovers]
-    arrivals = [
-        pack_arrival(a) for a in (*primary.parked_arrivals(), *primary.reception.arrivals())
-    ]
+    arrivals = [pack_arrival(a) for a in (*primary.room.arrivals(), *primary.reception.arrivals())]
     listeners = [
         [listen, port.fileno()]
         for listen, port in zip(cluster.config.listen, cluster.ports, strict=True)
@@ -43,6 +41,7 @@ def state_of(cluster: Cluster) -> tuple[dict[str, Any], list[int]]:
         "fleet": snapshot(cluster.supervisor.fleet),
         "folder": cluster.system.folder,
         "secret": primary.secret.hex(),
+        "beginning": primary.beginning,
         "speaks": [primary.interface, primary.http],
         "front_desk": [primary.front_desk.fileno(), primary.desk_box.fileno()],
         "members": [
@@ -66,7 +65,7 @@ def take_primary(cluster: Cluster, state: dict[str, Any]) -> Primary:
     # The name of the working directory may lead elsewhere by now, and still be the one to go by.
     cluster.system.folder = state.get("folder", cluster.system.folder)
     primary = Primary(cluster.system, cluster.config, secret, (sending, reading))
-    primary.beginning = False
+    primary.beginning = state["beginning"]
     for id, slot, name, sent, taken, live in state["members"]:
         member = primary.pool.add(id, slot)
         member.sent, member.taken, member.live = sent, taken, live

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from . import startup
 from .activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
 from .cluster import Cluster, check
 from .config import Config
-from .errors import TxstickyError
+from .core.timing import SAME_SIGNAL
+from .errors import ConfigError, TxstickyError
 from .notify import Notifier
 from .options import CommandOptions, Options
 from .process import Reaper
@@ -43,7 +45,7 @@ class Command(Service):
         if reactor is None:
             from twisted.internet import reactor
         self._reactor = reactor
-        self._stopping = False
+        self._quick = -math.inf
         self.notifier = Notifier(reactor, os.environ)
         self.reaper = Reaper(reactor)
         self.cluster = Cluster(config, reactor, self._ended)
@@ -85,11 +87,12 @@ class Command(Service):
             self.notifier.ready()
 
     def _stop(self, graceful: bool) -> None:
+        if not graceful:
+            now, before = self._reactor.seconds(), self._quick
+            self._quick = now
+            if now - before < SAME_SIGNAL:
+                return
         self.notifier.stopping()
-        if self._stopping:
-            self.cluster.stop(False)
-            return
-        self._stopping = True
         self.cluster.stop(graceful)
 
     def _ended(self, code: int, reason: str) -> None:

@@ -21,6 +21,7 @@ from .config import Config
 from .core.pool import Pool
 from .core.route import How, Refusal
 from .core.table import Table
+from .core.timing import SILENT
 from .core.wire import Handoff, Kind, decode_json, pack_handoff
 from .errors import MailboxFull
 from .frontdesk import FrontDesk
@@ -29,6 +30,7 @@ from .listeners import Listeners
 from .mailbox import MailboxTransport, mailbox_pair
 from .peek import Arrival, Reception, manners_for
 from .provision import Provision
+from .room import WaitingRoom
 from .system import System
 
 log = Logger()
@@ -36,16 +38,13 @@ log = Logger()
 #: Keys that applications bound: how many, and for how many seconds without use.
 TABLE_LIMIT = 100_000
 TABLE_TTL = 3600.0
-#: Seconds for which a connection waits for a worker when none is ready but one is to come.
-PATIENCE = 5.0
+#: Seconds for which the first worker that is ready waits for the others of the first start.
+OTHERS = 5.0
 #: Moves without being served after which a connection is refused.
 MAX_HOPS = 16
 #: Seconds between views of the load that the workers get.
 VIEW_INTERVAL = 0.5
 RETRY_AFTER = 1
-#: Seconds that a worker whose channel has ended has to end as well; it is leaving already if all is
-#: well.
-SILENT_GRACE = 2.0
 #: What an entrance has done that has not yet reported.
 _NOTHING = {"accepted": 0, "routes": [0] * len(How), "refusals": [], "short": False}
 
@@ -92,11 +91,13 @@ class Primary:
         self.on_manners: Callable[[bool], None] = lambda waits: None
         #: Told, with --reload, which files a worker has loaded.
         self.on_sources: Callable[[Iterable[str]], None] = lambda files: None
-        # Until all workers of the first start are ready, or for as long as a client would wait:
-        # keys that lead to a worker by rendezvous would lead elsewhere a moment later.
+        # Until all workers of the first start are ready, or one has been for some seconds: keys
+        # that lead to a worker by rendezvous would lead elsewhere a moment later.
         self.beginning = True
-        self._parked: dict[Arrival, float] = {}
-        self._patience: Any = None
+        self.room = WaitingRoom(
+            system, config.queue_timeout, config.backlog, self._refuse, self._late, config.tls
+        )
+        self._others_due: Any = None
         self._suspects: dict[int, set[str]] = {}
         self._view_due: Any = None
         self.bus = bus_of(config.bus, system.reactor, system.random_bytes(8))
@@ -113,8 +114,8 @@ class Primary:
 
     def place(self, arrival: Arrival) -> None:
         """Decide whose a connection is, and hand it off."""
-        if self.beginning:
-            self._park(arrival)
+        if self.beginning and (self.config.queue_timeout or not self.pool.candidates()):
+            self.room.admit(arrival)
             return
         router = self.router
         decision = router.decide(
@@ -126,8 +127,8 @@ class Primary:
             self.system.rng,
         )
         if isinstance(decision, Refusal):
-            if self.supervisor.expects(PATIENCE):
-                self._park(arrival)
+            if self.supervisor.expects(self.config.queue_timeout):
+                self.room.admit(arrival)
             else:
                 self._refuse(arrival, decision.reason)
             return
@@ -165,38 +166,34 @@ class Primary:
     def _refuse(self, arrival: Arrival, reason: str) -> None:
         self.reception.turn_away(arrival, reason, RETRY_AFTER)
 
-    # ---------------------------------------------------------------- parking
+    # ---------------------------------------------------------------- waiting
 
     @property
     def parked(self) -> int:
         """How many connections wait for a worker."""
-        return len(self._parked)
+        return len(self.room)
 
-    def _park(self, arrival: Arrival) -> None:
-        """Keep a connection for a moment: a worker is about to be ready."""
-        if len(self._parked) >= self.config.backlog:
-            self._refuse(arrival, "No worker is ready, and too many requests wait for one.")
-            return
-        self._parked[arrival] = self.system.clock() + PATIENCE
-        if self._patience is None:
-            self._patience = self.system.reactor.callLater(PATIENCE, self._lose_patience)
-
-    def parked_arrivals(self) -> list[Arrival]:
-        """The connections that wait for a worker."""
-        return list(self._parked)
-
-    def _lose_patience(self) -> None:
-        self._patience = None
+    def _late(self, arrival: Arrival) -> None:
+        """A connection has waited for as long as one may."""
         if self.beginning and self.pool.candidates():
             self._begun()
-            return
-        now = self.system.clock()
-        for arrival, due in list(self._parked.items()):
-            if due > now:
-                self._patience = self.system.reactor.callLater(due - now, self._lose_patience)
-                return
-            del self._parked[arrival]
+            self.reception.receive(arrival)
+        else:
             self._refuse(arrival, "No worker is ready.")
+
+    def _look_for_others(self) -> None:
+        """See whether the first start is over, or when it is to be."""
+        ready = len(self.pool.candidates())
+        if ready >= self.config.workers:
+            self._begun()
+        elif ready and self._others_due is None:
+            seconds = min(OTHERS, self.config.queue_timeout)
+            self._others_due = self.system.reactor.callLater(seconds, self._others_late)
+
+    def _others_late(self) -> None:
+        self._others_due = None
+        if self.beginning and self.pool.candidates():  # else the one that was ready has gone
+            self._begun()
 
     def _begun(self) -> None:
         """Route from now on, with the workers that are ready."""
@@ -206,9 +203,16 @@ class Primary:
         self.on_begun()
 
     def _unpark(self) -> None:
-        parked, self._parked = self._parked, {}
-        for arrival in parked:
+        for arrival in self.room.take_all():
             self.reception.receive(arrival)
+
+    def stopping(self) -> None:
+        """The cluster is told to stop: no worker is waited for any more."""
+        if self.beginning and self.pool.candidates():
+            self._begun()
+        self.beginning = False
+        for arrival in self.room.take_all():
+            self._refuse(arrival, "The server stops.")
 
     # --------------------------------------------------- hands of the supervisor
 
@@ -260,9 +264,7 @@ class Primary:
 
     def ended(self, code: int, reason: str) -> None:
         """Everything is over."""
-        for arrival in list(self._parked):
-            self._refuse(arrival, "The server stops.")
-        self._parked.clear()
+        self.stopping()
         self.on_ended(code, reason)
 
     # ------------------------------------------------------ what the handles say
@@ -293,6 +295,7 @@ class Primary:
         elif kind is Kind.DONE:
             self._withdraw(handle)
             handle.channel.send(Kind.GO)
+            self.supervisor.leaving(handle.id)
 
     def _ready(
         self, handle: WorkerHandle, interface: str, http: bool, sources: Iterable[str] = ()
@@ -312,8 +315,8 @@ class Primary:
         self.supervisor.ready(handle.id)
         if not self.beginning:
             self._unpark()
-        elif len(self.pool.candidates()) >= self.config.workers or self._patience is None:
-            self._begun()
+        else:
+            self._look_for_others()
 
     def speaks(self, interface: str, http: bool | None) -> None:
         """It is known what the application speaks."""
@@ -323,7 +326,7 @@ class Primary:
             self._set_manners()
             self.on_manners(self.reception.manners.waits)
             for arrival in self.reception.take_waiting():
-                self._parked[arrival] = 0.0
+                self.room.add(arrival)
 
     def _load(self, handle: WorkerHandle, fields: dict[str, Any]) -> None:
         self.pool.report(handle.id, fields["live"], fields["taken"], fields["lag"])
@@ -377,16 +380,14 @@ class Primary:
         self.suspect(handle.id, flag, "crowded")
 
     def fell_silent(self, handle: WorkerHandle) -> None:
-        """A worker's channel has ended: without it, it is no use. Its process ends or is ended."""
+        """A worker's channel has ended: without it, it is no use, and ends if it has not yet."""
         if self.handles.get(handle.id) is handle and handle.ready:
             self._withdraw(handle)
             self.end_soon(handle)
 
     def end_soon(self, handle: WorkerHandle) -> None:
-        """Kill a worker unless it ends by itself in a moment."""
-        handle.last_call = self.system.reactor.callLater(
-            SILENT_GRACE, self.kill, handle.id, hard=True
-        )
+        """Take a worker for one that serves no more, unless its process ends in a moment."""
+        handle.last_call = self.system.reactor.callLater(SILENT, self.supervisor.leaving, handle.id)
 
     def _withdraw(self, handle: WorkerHandle) -> None:
         """Route nothing to a worker any more, and tell it nothing."""
@@ -422,7 +423,8 @@ class Primary:
         """Read the front desk, and wait for the workers."""
         self.desk_box.startReading()
         self.bus.start()
-        self._patience = self.system.reactor.callLater(PATIENCE, self._lose_patience)
+        if self.beginning:  # a program before this one may have had a worker that is ready
+            self._look_for_others()
 
     def rotate_logs(self) -> None:
         """Tell the workers to reopen their logs."""
@@ -433,8 +435,9 @@ class Primary:
     def close(self) -> None:
         """Give up everything."""
         self.reception.close()
+        self.room.close()
         self.bus.stop()
-        for call in (self._patience, self._view_due):
+        for call in (self._others_due, self._view_due):
             if call is not None and call.active():
                 call.cancel()
         for box in (self.desk_box, *self.leftovers):

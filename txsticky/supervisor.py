@@ -150,6 +150,12 @@ class Supervisor:
                 self._suspects.remove(id)
                 self._hands.suspect(id, False)
 
+    def leaving(self, id: int) -> None:
+        """A worker serves no more and shuts down, and gives no more signs of life."""
+        self._heard.pop(id, None)
+        self._suspects.discard(id)
+        self._run(self.fleet.leaving(id, self._now()))
+
     def exited(self, id: int, status: int) -> None:
         """
         A worker's process has ended.  Tell what it had said before (`load_failed`) first.

@@ -42,7 +42,7 @@ STATE = "TXSTICKY_UPGRADE"
 #: Says that the program is only to show that it starts.
 TRIAL = "TXSTICKY_TRIAL"
 #: The form of the state: a program does not take up what it does not understand.
-FORM = 2
+FORM = 3
 #: What a trial ends with if the program starts: no code that a program ends with by itself.
 PASSED = 117
 #: Seconds that a trial may take.

@@ -29,10 +29,12 @@ from .core.exchange import Exchange
 from .core.pool import Pool
 from .core.route import How
 from .core.table import Table
+from .core.timing import quick
 from .core.wire import Handoff, Kind, Log, Peer, decode_json, pack_handoff, unpack
 from .descriptor import adopt, begin, open_socket
 from .desk import WorkerDesk
 from .drain import Drain
+from .ending import End
 from .entrance import Entrance
 from .errors import MailboxFull, TxstickyError, WireError
 from .gate import Gate
@@ -91,7 +93,7 @@ class Worker:
         self._beat_due = 0.0
         self._lag = 0.0
         self._drain = Drain(self, reactor)
-        self._exiting = False
+        self._end = End(reactor, serving.stop)
         self._waiting: collections.deque[Callable[[], None]] = collections.deque()
         self._retire_after = _limit(config)
         # One message at a time: what it has taken dies with it, and what it has not goes to others.
@@ -139,6 +141,7 @@ class Worker:
         self.channel.send_json(
             Kind.FAILED, reason=f"The application did not start: {failure.getErrorMessage()}"
         )
+        self.end_within(quick(self.config.graceful_timeout))
         self._reactor.callLater(0, self.leave, 3)
 
     # ---------------------------------------------------------------- mailbox
@@ -343,7 +346,7 @@ class Worker:
 
     def _primary_gone(self) -> None:
         """The primary has died: finish what is here, and leave."""
-        if self._exiting or not self._reactor.running:
+        if self._end.begun or not self._reactor.running:
             return  # it is this worker that ends, and the reactor that closes what is open
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
@@ -406,34 +409,26 @@ class Worker:
 
     def take_all(self) -> None:
         """Take everything out of the mailbox; what comes once this worker ends is for others."""
-        while not self._exiting and self.mailbox.read_one():
+        while not self._end.begun and self.mailbox.read_one():
             pass
 
+    def quit(self) -> None:
+        """Leave without waiting for requests; the application stops nevertheless."""
+        self.end_within(quick(self.config.graceful_timeout))
+        self.leave(0)
+
+    def end_within(self, seconds: float) -> None:
+        """Have so many seconds for all that is still to be done, or less if it was less before."""
+        self._end.within(seconds)
+
     def leave(self, status: int) -> None:
-        """Stop the application, and end the process with this status."""
-        if self._exiting:
+        """Stop the application in the time that is left, and end the process with this status."""
+        if self._end.begun:
             return
-        self._exiting = True
         self.mailbox.stopReading()
         self.entrance.leave()
-        stopping = maybeDeferred(self.serving.stop)
-        stopping.addErrback(
-            lambda failure: log.failure("The application did not stop cleanly.", failure)
-        )
-        stopping.addBoth(lambda _: self._stop(status))
-        self._reactor.callLater(5, self._stop, status)
-
-    def _stop(self, status: int) -> None:
-        exit_status.value = max(exit_status.value, status)
-        if self._reactor.running:
-            self._reactor.stop()
-
-
-class _Status:
-    value = 0
-
-
-exit_status = _Status()
+        self.channel.send(Kind.DONE)  # from here on there may be no sign of life
+        self._end.begin(status)
 
 
 def _limit(config: Config) -> int:

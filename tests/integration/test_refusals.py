@@ -204,7 +204,8 @@ class NobodyReady(SynchronousTestCase):
 
     def test_service_unavailable(self) -> None:
         """While no worker is ready a client waits a little, then gets 503 with Retry-After."""
-        with Cluster("never_ready", "--factory", workers=1, probe="") as cluster:
+        options = ("--factory", "--queue-timeout", "2")
+        with Cluster("never_ready", *options, workers=1, probe="") as cluster:
             answer = cluster.get(timeout=15)
             self.assertEqual((answer.status, answer.header("connection")), (503, "close"))
             self.assertGreater(int(answer.header("retry-after") or 0), 0)

@@ -134,11 +134,13 @@ class Quick(StoppingCase):
                 self.assertRaises((OSError, Fault), endless.response)
 
     def test_workers_that_do_not_listen(self) -> None:
-        """A worker that is stopped, and one that is blocked, are killed."""
+        """A worker that is stopped, and one that is blocked, are killed by a second signal."""
         with Cluster("echo", "--graceful-timeout", "60", workers=2) as cluster:
             self.asking(cluster, f"/cluster/block?seconds=600&sid={cluster.tag(1)}")
             cluster.kill_worker(2, signal.SIGSTOP)
             time.sleep(0.3)
+            cluster.signal(signal.SIGINT)
+            time.sleep(1)
             cluster.signal(signal.SIGINT)
             self.assertEqual(cluster.wait(8), 0)
 

@@ -13,6 +13,7 @@ The rules:
   after a settled life begins a new row.
 * The fleet gives up only while nobody serves: at once if the application does not load at the very
   first start, else when every slot has failed `ATTEMPTS` times in a row.
+* A worker that is told to leave has a time for it (`timing`), and is killed only when that is over.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
+from .endings import HURRIED, NOT_READY, SILENT, STARTING, end_within, how_it_left, not_ready
 from .stages import (
     BEFORE_STOP,
     SERVING,
-    SETTLED,
     STOPPING,
     Effect,
     Ended,
@@ -39,15 +40,11 @@ from .stages import (
     Stage,
     Step,
     how_it_ended,
-    pause,
 )
+from .timing import killed, quick
 
 #: Failed starts in a row, in every slot, after which a fleet that serves nobody gives up.
 ATTEMPTS: Final = 5
-#: Seconds that a retiring worker may be late before it is killed: its application has to stop, too.
-GRACE: Final = 5.0
-#: Seconds that a worker has to leave when it is asked to quit.
-QUIT_TIMEOUT: Final = 2.0
 #: What a worker exits with when its application does not load, and so does the cluster (gunicorn).
 LOAD_FAILURE: Final = 3
 
@@ -62,15 +59,15 @@ class Fleet:
     :ivar instances: the processes that live, by id.
     :ivar slots: by number.
     :param workers: how many slots, 1 or more.
-    :param graceful_timeout: seconds that a retiring worker gets to finish what it holds.
-    :param boot_timeout: seconds after which a worker that is not ready has failed.
+    :param graceful_timeout: seconds that a retiring worker gets for its whole end.
+    :param start_timeout: seconds after which a worker that is not ready has failed; 0 = never.
     """
 
     def __init__(
-        self, workers: int, graceful_timeout: float = 30.0, boot_timeout: float = 60.0
+        self, workers: int, graceful_timeout: float = 30.0, start_timeout: float = 300.0
     ) -> None:
         self.graceful_timeout = graceful_timeout
-        self.boot_timeout = boot_timeout
+        self.start_timeout = start_timeout
         self.phase = Phase.NEW
         self.generation = 1
         self.instances: dict[int, Instance] = {}
@@ -122,7 +119,7 @@ class Fleet:
         slot = self.slots[worker.slot]
         if slot.successor is worker and slot.current is not None:
             old, slot.current, slot.successor = slot.current, worker, None
-            self._forgive(slot, old, now)
+            slot.forgive(old, now)
             self._retire(old, now)
         return self._settle(now)
 
@@ -132,7 +129,7 @@ class Fleet:
         if worker is None or worker.stage is not Stage.STARTING:
             return []
         worker.move(Stage.LEAVING)
-        worker.deadline = now + GRACE
+        self._end_within(worker, quick(self.graceful_timeout), "its failed start", now)
         self._start_failed(worker, reason, LOAD_FAILURE, now)
         return self._settle(now)
 
@@ -157,13 +154,26 @@ class Fleet:
             code = LOAD_FAILURE if status == LOAD_FAILURE else 1
             self._start_failed(worker, f"it {how} before it was ready", code, now)
         elif worker.stage is Stage.READY:
-            slot = self._lost(worker, now)
-            if slot.current is None:
-                self._wait(slot, now)
+            self._lost(worker, now)
             self._say("error", "Worker {slot} (id {id}) {how} unexpectedly.", worker, how=how)
         else:
-            level = "warn" if status and worker.stage is Stage.RETIRING else "info"
-            self._say(level, "Worker {slot} (id {id}) has left: it {how}.", worker, how=how)
+            level, how = how_it_left(worker, status)
+            self._say(level, "Worker {slot} (id {id}) {how}.", worker, how=how)
+        return self._settle(now)
+
+    def leaving(self, id: int, now: float) -> list[Effect]:
+        """
+        The worker serves no more, though its process lives: its application shuts down.
+
+        It has the graceful timeout for that; if nothing had asked it to leave, it is replaced.
+        """
+        worker = self.instances.get(id)
+        if worker is None or worker.stage is not Stage.READY:
+            return []
+        self._say("error", "Worker {slot} (id {id}) stops serving unasked.", worker)
+        worker.move(Stage.RETIRING)
+        self._end_within(worker, self.graceful_timeout, "its end of service", now)
+        self._lost(worker, now)
         return self._settle(now)
 
     def silent(self, id: int, now: float) -> list[Effect]:
@@ -173,9 +183,10 @@ class Fleet:
             return []
         self._say("error", "Worker {slot} (id {id}) gives no sign of life and is killed.", worker)
         was_current = worker.stage is Stage.READY
-        self._kill(worker, now, hard=True)
+        self._kill(worker, SILENT)
         if was_current:
-            slot = self._lost(worker, now)
+            slot = self.slots[worker.slot]
+            slot.lose(worker, now)
             if slot.current is None:
                 self._spawn(slot, now)
         return self._settle(now)
@@ -217,9 +228,12 @@ class Fleet:
 
     def stop(self, graceful: bool, now: float) -> list[Effect]:
         """
-        End all workers.  A second call hurries: from graceful to quick, from quick to at once.
+        End all workers.
 
-        :param graceful: let them finish what they hold, for the graceful timeout.
+        A second call hurries: any ends the wait of a graceful stop for requests, and one that is
+        not graceful itself kills what a quick stop waits for.
+
+        :param graceful: let them finish what they hold, within the graceful timeout.
         """
         began = self.phase
         if began is Phase.ENDED:
@@ -228,12 +242,14 @@ class Fleet:
         self.phase = Phase.DRAINING if graceful and began in BEFORE_STOP else Phase.QUITTING
         for worker in self.instances.values():
             if began is Phase.QUITTING:
-                if worker.deadline is not None:
-                    self._kill(worker, now, hard=True)
+                if not graceful and worker.deadline is not None:
+                    self._kill(worker, HURRIED)
             elif self.phase is Phase.DRAINING:
                 self._dismiss(worker, now, final=True)
+            elif worker.stage is Stage.STARTING:
+                self._kill(worker, STARTING)
             elif worker.stage is not Stage.LEAVING:
-                self._kill(worker, now, hard=worker.stage is Stage.STARTING)
+                self._quit(worker, now)
         return self._settle(now)
 
     # ----------------------------------------------------------------------------------- time
@@ -322,7 +338,7 @@ class Fleet:
             self._spawn(slot, now)
 
     def _spawn(self, slot: Slot, now: float) -> None:
-        deadline = now + self.boot_timeout
+        deadline = now + self.start_timeout if self.start_timeout else None
         worker = Instance(self.next_id, slot.number, self.generation, deadline=deadline)
         self.next_id += 1
         self.instances[worker.id] = worker
@@ -335,12 +351,7 @@ class Fleet:
 
     def _start_failed(self, worker: Instance, reason: str, exit_code: int, now: float) -> None:
         slot = self.slots[worker.slot]
-        slot.failures += 1
-        slot.deaths += 1
-        if slot.successor is worker:
-            slot.successor = None
-        else:
-            slot.current = None
+        slot.start_failed(worker)
         self._say("error", "Worker {slot} (id {id}) did not start: {reason}", worker, reason=reason)
         if exit_code == LOAD_FAILURE and not self.ever_ready:
             self._give_up(exit_code, reason, now)
@@ -349,7 +360,7 @@ class Fleet:
             self._give_up(exit_code, sentence.format(ATTEMPTS, reason), now)
         else:
             if slot.current is None or slot.current.unwanted:
-                self._wait(slot, now)
+                slot.wait(now)
             self._step_failed(worker)
 
     def _hopeless(self) -> bool:
@@ -362,27 +373,18 @@ class Fleet:
         self.phase = Phase.QUITTING
         for worker in self.instances.values():
             if worker.stage is not Stage.LEAVING:
-                self._kill(worker, now, hard=True)
+                self._kill(worker, STARTING)
 
-    def _lost(self, worker: Instance, now: float) -> Slot:
-        """A ready worker has died. A successor that is starting already takes its place."""
+    def _lost(self, worker: Instance, now: float) -> None:
         slot = self.slots[worker.slot]
-        self._forgive(slot, worker, now)
-        slot.deaths += 1
-        slot.current, slot.successor = slot.successor, None
-        return slot
-
-    def _forgive(self, slot: Slot, worker: Instance, now: float) -> None:
-        if now - worker.since >= SETTLED:
-            slot.deaths = 0
-
-    def _wait(self, slot: Slot, now: float) -> None:
-        slot.due = now + pause(slot.deaths)
+        slot.lose(worker, now)
+        if slot.current is None:
+            slot.wait(now)
 
     def _dismiss(self, worker: Instance, now: float, final: bool = False) -> None:
         """Let a worker go in peace; one that is starting holds nothing that needs it."""
         if worker.stage is Stage.STARTING:
-            self._kill(worker, now, hard=True)
+            self._kill(worker, STARTING)
         elif worker.stage in SERVING:
             self._retire(worker, now, final)
 
@@ -390,27 +392,32 @@ class Fleet:
         seconds = self.graceful_timeout
         if worker.deadline is None:
             worker.move(Stage.RETIRING)
+            self._end_within(worker, seconds, "being told to leave", now)
         else:  # it retires already, and the time that it was given runs
-            seconds = max(0.0, min(seconds, worker.deadline - GRACE - now))
-        worker.deadline = now + seconds + GRACE
+            seconds = max(0.0, min(seconds, worker.deadline - killed(0.0) - now))
         self._effects.append(Retire(worker.id, seconds, final))
 
-    def _kill(self, worker: Instance, now: float, hard: bool) -> None:
+    def _quit(self, worker: Instance, now: float) -> None:
+        """Ask a worker to leave without waiting for requests."""
+        worker.move(Stage.LEAVING)
+        self._end_within(worker, quick(self.graceful_timeout), "being told to stop at once", now)
+        self._effects.append(Kill(worker.id, hard=False))
+
+    def _end_within(self, worker: Instance, seconds: float, since: str, now: float) -> None:
+        end_within(worker, seconds, self.graceful_timeout, since, now)
+
+    def _kill(self, worker: Instance, why: str) -> None:
         if worker.stage is not Stage.LEAVING:
             worker.move(Stage.LEAVING)
-        worker.deadline = None if hard else now + QUIT_TIMEOUT
-        self._effects.append(Kill(worker.id, hard))
+        worker.deadline, worker.why = None, why
+        self._effects.append(Kill(worker.id, hard=True))
 
     def _overdue(self, worker: Instance, now: float) -> None:
-        was_starting = worker.stage is Stage.STARTING
-        if not was_starting:
-            self._say(
-                "warn", "Worker {slot} (id {id}) did not leave in time and is killed.", worker
-            )
-        self._kill(worker, now, hard=True)
-        if was_starting:
-            reason = f"it was not ready within {self.boot_timeout:g} s"
-            self._start_failed(worker, reason, 1, now)
+        if worker.stage is Stage.STARTING:
+            self._kill(worker, NOT_READY)
+            self._start_failed(worker, not_ready(self.start_timeout), 1, now)
+        else:
+            self._kill(worker, worker.why)
 
     def _clear_plans(self) -> None:
         self._plan.clear()

@@ -118,7 +118,9 @@ class Instance:
     One worker process.
 
     :param since: when it became ready.
-    :param deadline: when the present stage has lasted too long.
+    :param deadline: when the present stage has lasted too long; None for a worker that may stay,
+        and for one that has been killed.
+    :param why: what the log says of a worker that is to end, if it has to be killed.
     :param unwanted: it is to be replaced for a reason of its own, as opposed to a reload.
     """
 
@@ -129,6 +131,7 @@ class Instance:
     since: float = 0.0
     deadline: float | None = None
     unwanted: bool = False
+    why: str = ""
 
     def move(self, stage: Stage) -> None:
         """Enter another stage."""
@@ -152,6 +155,30 @@ class Slot:
     due: float | None = None
     deaths: int = 0
     failures: int = 0
+
+    def start_failed(self, worker: Instance) -> None:
+        """A worker of this slot has not become ready, and will not."""
+        self.failures += 1
+        self.deaths += 1
+        if self.successor is worker:
+            self.successor = None
+        else:
+            self.current = None
+
+    def lose(self, worker: Instance, now: float) -> None:
+        """A ready worker has died. A successor that is starting already takes its place."""
+        self.forgive(worker, now)
+        self.deaths += 1
+        self.current, self.successor = self.successor, None
+
+    def forgive(self, worker: Instance, now: float) -> None:
+        """A worker's life is over; if it had settled, that ends a row of deaths."""
+        if now - worker.since >= SETTLED:
+            self.deaths = 0
+
+    def wait(self, now: float) -> None:
+        """Have the next worker started after a pause."""
+        self.due = now + pause(self.deaths)
 
 
 @attrs.frozen

@@ -20,7 +20,7 @@ def snapshot(fleet: Fleet) -> dict[str, Any]:
     return {
         "workers": len(fleet.slots),
         "graceful_timeout": fleet.graceful_timeout,
-        "boot_timeout": fleet.boot_timeout,
+        "start_timeout": fleet.start_timeout,
         "next_id": fleet.next_id,
         "generation": fleet.generation,
         "ever_ready": fleet.ever_ready,
@@ -34,7 +34,7 @@ def snapshot(fleet: Fleet) -> dict[str, Any]:
 
 def restore(snapshot: Mapping[str, Any]) -> Fleet:
     """A fleet that has these workers already; `Fleet.start` adds what is missing."""
-    fleet = Fleet(snapshot["workers"], snapshot["graceful_timeout"], snapshot["boot_timeout"])
+    fleet = Fleet(snapshot["workers"], snapshot["graceful_timeout"], snapshot["start_timeout"])
     fleet.next_id = snapshot["next_id"]
     fleet.generation = snapshot["generation"]
     fleet.ever_ready = snapshot["ever_ready"]

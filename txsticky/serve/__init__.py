@@ -64,12 +64,18 @@ class Serving(Protocol):
     def start(self) -> Deferred[None] | None:
         """Start the application, once, before its first connection."""
 
-    def stop(self) -> Deferred[None] | None:
+    def stop(self, seconds: float) -> Deferred[None] | None:
         """
         Stop the application after its last connection; a second call does nothing more.
 
         The Deferred may stay unfired for as long as the application takes: put a bound to it.
+
+        :param seconds: that bound. Requests that still run get a part of it at most
+            (`core.timing.last_call`).
         """
+
+    def finish(self) -> None:
+        """Do what is left to be done when the reactor has stopped."""
 
     def reopen_logs(self) -> None:
         """Go over to new log files of the same names."""

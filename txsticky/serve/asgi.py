@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from ..core.exchange import Exchange
 from ..core.route import How
+from ..core.timing import last_call
 from ..core.wire import Handoff
 from ..errors import AppLoadError
 from ..gate import Desk, Gate
@@ -33,9 +34,6 @@ from .native import Connection, NativeHost
 from .pylogging import Bridge
 
 log = Logger()
-
-#: Seconds for requests that still run when the worker leaves; they are cancelled then.
-LAST_CALL = 1.0
 
 
 class AsgiServing:
@@ -130,19 +128,25 @@ class AsgiServing:
             await asyncio.sleep(1)
             await self._server.on_tick(0)
 
-    def stop(self) -> Deferred[None]:
-        """Say goodbye to who is still here, and shut the application's lifespan down."""
-        return Deferred.fromFuture(asyncio.ensure_future(self._stop(), loop=self._loop))
+    def stop(self, seconds: float) -> Deferred[None]:
+        """
+        Say goodbye to who is still here, and shut the application's lifespan down.
 
-    async def _stop(self) -> None:
+        :param seconds: see `Serving.stop`.
+        """
+        return Deferred.fromFuture(asyncio.ensure_future(self._stop(seconds), loop=self._loop))
+
+    async def _stop(self, seconds: float) -> None:
         state = self._server.server_state
         for protocol in list(state.connections):
             if not close_websocket(protocol):
                 protocol.transport.close()  # the application hears that its client has left
         if state.tasks:
-            _, late = await asyncio.wait(list(state.tasks), timeout=LAST_CALL)
+            _, late = await asyncio.wait(list(state.tasks), timeout=last_call(seconds))
             for task in late:
                 task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=last_call(seconds))
         if self._lifespan is not None:
             await self._lifespan.shutdown()
         for task in self._tasks:
@@ -150,6 +154,18 @@ class AsgiServing:
         self._bridge.remove()
         if self._access_log is not None:
             self._access_log.close()
+
+    def finish(self) -> None:
+        """
+        Cancel what the application still has under way, and wait for it, as `asyncio.run` does at
+        its end. The reactor has stopped.
+        """
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self._loop.run_until_complete(asyncio.wait(tasks))
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
 
     @property
     def busy(self) -> bool:

@@ -14,12 +14,10 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..core.timing import CLOSE_HANDSHAKE
 from ..errors import AppLoadError
 
 GOING_AWAY = 1001
-#: Seconds for which the client may answer it. Closing at once could reset the connection, and lose
-#: the code on the way.
-PATIENCE = 2.0
 #: Tasks that the loop alone would forget.
 _closing: set[asyncio.Task[None]] = set()
 
@@ -115,14 +113,14 @@ def close_websocket(protocol: Any) -> bool:
     Close a WebSocket with code 1001, "going away" (RFC 6455, 7.4.1), so that its client reconnects.
 
     Knows uvicorn's three engines.  The connection then closes when the client has answered, or
-    after `PATIENCE`.
+    after `CLOSE_HANDSHAKE`: to close at once could reset it, and lose the code on the way.
 
     :param protocol: the protocol of a connection.
     :return: whether it was an open WebSocket and will now close; if not, nothing was done.
     """
     if hasattr(protocol, "fail_connection"):  # the engine of websockets' old implementation
         if protocol.open:
-            protocol.close_timeout = PATIENCE
+            protocol.close_timeout = CLOSE_HANDSHAKE
             task = protocol.loop.create_task(protocol.close(GOING_AWAY))
             _closing.add(task)
             task.add_done_callback(_closing.discard)
@@ -147,5 +145,5 @@ def close_websocket(protocol: Any) -> bool:
         protocol.transport.resume_reading()
     # `close_sent` stays False: what the application still sends is then quietly refused, as with a
     # client that has gone.
-    protocol.close_timer = protocol.loop.call_later(PATIENCE, protocol.transport.close)
+    protocol.close_timer = protocol.loop.call_later(CLOSE_HANDSHAKE, protocol.transport.close)
     return True

@@ -60,14 +60,21 @@ class FactoryServing:
         self._started = True
         return None
 
-    def stop(self) -> Deferred[None] | None:
-        """Stop the factory, as the end of listening would (`stopFactory` runs), if it runs."""
+    def stop(self, seconds: float) -> Deferred[None] | None:
+        """
+        Stop the factory, as the end of listening would (`stopFactory` runs), if it runs.
+
+        :param seconds: see `Serving.stop`.
+        """
         if self._started:
             self._started = False
             self.factory.doStop()
         if self._access_log is not None:
             self._access_log.close()
         return None
+
+    def finish(self) -> None:
+        """Nothing is left."""
 
     def reopen_logs(self) -> None:
         """Go over to a new access log of the same name."""

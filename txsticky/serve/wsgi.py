@@ -38,6 +38,7 @@ from twisted.web.resource import IResource
 from twisted.web.wsgi import WSGIResource
 from zope.interface import implementer
 
+from ..core.timing import last_call
 from ..errors import AppLoadError
 from . import ServeSettings
 from .accesslog import access_log_for
@@ -229,12 +230,31 @@ class WSGIRoot:
         raise NotImplementedError
 
 
+class _PoolThread(Thread):
+    """
+    A thread that does not keep a worker alive which wants to leave; those that the application
+    starts in it do, unless the application makes them daemons itself.
+    """
+
+    _runs = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, daemon=True, **kwargs)
+
+    def run(self) -> None:
+        self._runs = True
+        super().run()
+
+    @property
+    def daemon(self) -> bool:  # type: ignore[override]
+        """Looked at when the thread starts, and later by each thread that is made in it."""
+        return not self._runs
+
+
 class _DaemonPool(ThreadPool):
     """A pool whose threads do not keep a worker alive that wants to leave."""
 
-    @staticmethod
-    def threadFactory(*args: Any, **kwargs: Any) -> Thread:  # type: ignore[override]
-        return Thread(*args, daemon=True, **kwargs)
+    threadFactory = _PoolThread
 
 
 class WSGIServing(FactoryServing):
@@ -260,18 +280,28 @@ class WSGIServing(FactoryServing):
         self._pool.start()
         super().start()
 
-    def stop(self) -> Deferred[None]:
-        """Stop the factory, and the threads once the application has left them."""
-        super().stop()
+    def stop(self, seconds: float) -> Deferred[None]:
+        """
+        Stop the factory, and the threads once the application has left them, or has had its last
+        moment for that.
+
+        :param seconds: see `Serving.stop`.
+        """
+        super().stop(seconds)
         if self._left is None:
             self._left = Deferred()
+            late = self._reactor.callLater(last_call(seconds), self._left.callback, None)
             # Not in the reactor's thread, for which the application's threads may be waiting.
-            Thread(target=self._join, args=(self._left,), name="wsgi-stop", daemon=True).start()
+            Thread(target=self._join, args=(late,), name="wsgi-stop", daemon=True).start()
         return self._left
 
-    def _join(self, left: Deferred[None]) -> None:
+    def _join(self, late: Any) -> None:
         self._pool.stop()
-        self._reactor.callFromThread(left.callback, None)
+        self._reactor.callFromThread(self._joined, late)
+
+    def _joined(self, late: Any) -> None:
+        if late.active():
+            late.reset(0)
 
 
 def serving(app: object, settings: ServeSettings, reactor: Any) -> WSGIServing:
