@@ -26,7 +26,7 @@ FLOORS = (
     {"config", "ports", "process", "tls"},
     {"system", "logs", "relay", "reload", "turn"},
     {"descriptor", "gate", "mailbox", "channel", "deadlines"},
-    {"peek", "gated", "connection", "api", "bus", "desk"},
+    {"peek", "gated", "connection", "api", "bus", "desk", "replica"},
     {"acceptor", "frontdesk", "secure", "pipe", "upgrade"},
     {"handle", "listeners", "entrance", "door", "serve", "socketio", "demo"},
     {"drain"},

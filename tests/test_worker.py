@@ -14,10 +14,11 @@ from twisted.python.failure import Failure
 
 from tests.shells import ShellCase, ended, open_descriptors, received
 from txsticky import api, desk, drain, worker
-from txsticky.channel import channel_pair
+from txsticky.channel import FULL, channel_pair
 from txsticky.config import Config
 from txsticky.core.pool import Pool
 from txsticky.core.route import How
+from txsticky.core.table import KEY_LIMIT
 from txsticky.core.wire import (
     FrameReader,
     Handoff,
@@ -31,6 +32,7 @@ from txsticky.core.wire import (
     unpack,
 )
 from txsticky.drain import PINNED, QUIET
+from txsticky.errors import ChannelFull
 from txsticky.mailbox import MailboxTransport, mailbox_pair
 from txsticky.worker import FRONT_DESK, HEARTBEAT, REPORT_SOON, Worker
 
@@ -604,6 +606,45 @@ class BindTests(WorkerCase):
         self.worker.bind(b"key")
         self.assertEqual(self.worker.table.find(b"key", 0.0), 2)
         self.assertEqual(self.heard(Kind.BIND), [b"key"])
+
+    def test_too_long(self) -> None:
+        """A key that is too long is a ValueError that says how long it may be, and goes nowhere."""
+        self.begin()
+        self.worker.bind(b"k" * KEY_LIMIT)
+        error = self.assertRaises(ValueError, self.worker.bind, b"k" * 9_000_000)
+        self.assertIn("9000000 bytes is too long", str(error))
+        self.worker.free(b"k" * 9_000_000)
+        self.assertEqual(self.heard(Kind.BIND), [b"k" * KEY_LIMIT])
+        self.assertEqual(self.heard(Kind.FREE), [])
+        self.assertEqual((len(self.worker.table), self.worker.desk.unconfirmed), (1, 1))
+
+    def test_primary_does_not_read(self) -> None:
+        """What waits for a primary that does not read has a bound: then a binding is an error."""
+        self.begin()
+        key = b"k" * KEY_LIMIT
+        bound = 0
+        for _ in range(2 * FULL // KEY_LIMIT):
+            try:
+                self.worker.bind(key)
+            except ChannelFull:
+                break
+            bound += 1
+        self.assertRaises(ChannelFull, self.worker.bind, key)
+        for _ in range(100):
+            self.worker.free(key)
+            self.worker._send_report()
+        self.assertLess(self.worker.channel.waiting, FULL + 2 * KEY_LIMIT)
+        self.assertEqual(self.worker.desk.unconfirmed, bound)
+
+    def test_anew(self) -> None:
+        """With a pool that begins anew the table is forgotten: what is bound follows."""
+        self.begin()
+        self.say(Kind.BIND, b"1 old")
+        self.say_json(Kind.POOL, pool=self.pool.view(), anew=True)
+        self.say(Kind.BIND, b"3 new")
+        self.assertEqual(self.worker.table.items(), [(b"new", 3)])
+        self.say_pool()
+        self.assertEqual(self.worker.table.items(), [(b"new", 3)])
 
     def test_confirmed(self) -> None:
         """The Deferreds fire in order, as the primary confirms."""
