@@ -17,6 +17,7 @@ from .core.forwarded import Trusted
 from .core.keys import parse_chain
 from .core.redisurl import parse_bus
 from .core.route import Router
+from .core.stages import MOST_WORKERS
 from .core.tag import Signer
 from .errors import ConfigError
 
@@ -90,10 +91,9 @@ def default_workers(environ: Mapping[str, str]) -> int:
     """
     text = environ.get("WEB_CONCURRENCY", "")
     if text:
-        if not text.isdecimal() or not 1 <= int(text) <= 512:
-            raise ConfigError(
-                option="WEB_CONCURRENCY", value=text, hint="a whole number from 1 to 512"
-            )
+        if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
+            hint = f"a whole number from 1 to {MOST_WORKERS}"
+            raise ConfigError(option="WEB_CONCURRENCY", value=text, hint=hint)
         return int(text)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -138,7 +138,7 @@ class Config:
 
     app: str = DEMO
     listen: tuple[str, ...] = attrs.field(default=("tcp:8080",), converter=_several)
-    workers: int = attrs.field(default=1, validator=_number(1, 512))
+    workers: int = attrs.field(default=1, validator=_number(1, MOST_WORKERS))
     interface: str = attrs.field(default="auto", validator=_one_of(*INTERFACES))
     factory: bool = False
     sticky: str = attrs.field(default=DEFAULT_STICKY, validator=_parsed_by(parse_chain))
