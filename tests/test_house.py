@@ -27,7 +27,7 @@ FLOORS = (
     {"system", "logs", "relay", "reload", "turn"},
     {"descriptor", "gate", "mailbox", "channel", "deadlines"},
     {"peek", "gated", "connection", "api", "bus", "desk", "replica"},
-    {"acceptor", "frontdesk", "secure", "pipe", "upgrade"},
+    {"acceptor", "frontdesk", "secure", "pipe", "upgrade", "stalls"},
     {"handle", "listeners", "entrance", "door", "serve", "socketio", "demo"},
     {"drain"},
     {"primary", "worker"},

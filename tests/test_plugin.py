@@ -84,6 +84,8 @@ class OptionsTests(SynchronousTestCase):
             "max_requests": ("100", 100),
             "max_requests_jitter": ("10", 10),
             "keep_alive": ("0", 0.0),
+            "stall_timeout": ("0", 0.0),
+            "threads": ("200", 200),
             "backlog": ("64", 64),
             "status": ("8081", "8081"),
             "control": ("/run/x", "/run/x"),

@@ -163,6 +163,10 @@ class Config:
     max_requests: int = attrs.field(default=0, validator=_number(0, 1e9))
     max_requests_jitter: int = attrs.field(default=0, validator=_number(0, 1e9))
     keep_alive: float = attrs.field(default=60.0, validator=_number(0, 86400))
+    stall_timeout: float = attrs.field(
+        default=300.0, validator=_number(1, 86400, zero=", or 0 for never")
+    )
+    threads: int = attrs.field(default=64, validator=_number(1, 10_000))
     backlog: int = attrs.field(default=2048, validator=_number(1, 65535))
     status: str | None = None
     control: str | None = None

@@ -60,6 +60,12 @@ _PARAMETERS = (
     ("max-requests", None, "Requests until a worker is replaced, 0 is never [0]"),
     ("max-requests-jitter", None, "At most so many requests more, by chance [0]"),
     ("keep-alive", None, "Seconds that a connection may be idle between requests [60]"),
+    (
+        "stall-timeout",
+        None,
+        "Seconds that a client may pause within a request or a response, 0 is without end [300]",
+    ),
+    ("threads", None, "WSGI requests that a worker runs at a time, at most [64]"),
     ("backlog", None, "Connections that may wait to be accepted, or for a worker [2048]"),
     ("status", None, "Endpoint of the status page, metrics and health checks [off]"),
     ("control", None, "Path of the control socket [off]"),

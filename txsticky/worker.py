@@ -42,6 +42,7 @@ from .pipe import RelayedServer
 from .reload import loaded_sources
 from .serve import Serving
 from .socketio.sessions import tag_all
+from .stalls import StallWatch
 from .turn import Turn
 
 log = Logger()
@@ -89,6 +90,10 @@ class Worker:
         self._lag = 0.0
         self._drain = Drain(self, reactor)
         self._exiting = False
+        # An application that is a protocol factory sees to its pauses itself.
+        stall_timeout = config.stall_timeout if serving.interface != "protocol" else 0.0
+        upgrades = serving.interface != "wsgi"
+        self._stalls = StallWatch(reactor, stall_timeout, lambda: self.live, upgrades)
         self._waiting: collections.deque[Callable[[], None]] = collections.deque()
         self._retire_after = _limit(config)
         # One message at a time: what it has taken dies with it, and what it has not goes to others.
@@ -127,6 +132,7 @@ class Worker:
         more = {"sources": loaded_sources()} if self.config.reload else {}
         self.channel.send_json(Kind.READY, interface=serving.interface, http=serving.http, **more)
         self.mailbox.startReading()
+        self._stalls.start()
         self._beat_due = time.monotonic() + HEARTBEAT
         self._beat()
 
