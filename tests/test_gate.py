@@ -206,6 +206,8 @@ class FakeHost:
         self._alive()
         self.end()
 
+    dismiss = gone
+
     def end(self) -> None:
         """The connection is over."""
         self.lost = True

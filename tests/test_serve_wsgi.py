@@ -491,7 +491,7 @@ class FlowTests(WSGICase):
         self.serve(app, threads=1)
         clients = [await self.unread() for _ in range(5)]
         await self.until(lambda: len(ended) == 5)
-        self.assertFalse(self.serving.busy if self.serving else True)
+        await self.until(lambda: not self.threads().busy)
         for client in clients:
             client.transport.resumeProducing()
             answer = await client.gone
@@ -585,7 +585,7 @@ class FlowTests(WSGICase):
         body = b"y" * 200_000
         slow = await self.connect(request("POST", "/", body=body)[:-1])
         self.assertTrue((await self.ask("POST", "/", body=b"quick")).endswith(told(b"quick")))
-        self.assertFalse(self.threads().busy)
+        await self.until(lambda: not self.threads().busy)
         slow.transport.write(body[-1:])
         self.assertTrue((await slow.gone).endswith(told(body)))
 

@@ -86,7 +86,10 @@ class Host(Protocol):
         """Close the connection after what is written."""
 
     def gone(self) -> None:
-        """Tell the protocol that the client has left."""
+        """Tell the protocol that the client has left, and close at once."""
+
+    def dismiss(self) -> None:
+        """Tell the protocol that the client has left; what was written has had time to leave."""
 
 
 class Desk(Protocol):
@@ -440,7 +443,7 @@ class Gate:
 
     def _give_up(self) -> None:
         self._grace = None
-        self.host.gone()
+        self.host.dismiss()
 
     def closed(self) -> None:
         """The connection is over here: no call of ours may come any more."""

@@ -212,6 +212,8 @@ class SecureTransport:
             self._leave(Failure(ConnectionDone()))
             self._connection.hang_up()
 
+    dismiss = end  # TLS is closed in its own way (`gate.Host`)
+
     def lost(self, reason: Any) -> None:
         """The connection is lost."""
         if self.connected:

@@ -377,6 +377,8 @@ class NativeHost(asyncio.Protocol):
             self.native.abort()
             self._over(self._say_goodbye)
 
+    dismiss = gone
+
     def _over(self, tell: Callable[[], None]) -> None:
         self._open = False
         self.gate.closed()
