@@ -150,6 +150,8 @@ class CommandTests(TestCase):
             "--graceful-timeout": f"{defaults['graceful_timeout']:g} s",
             "--worker-timeout": f"{defaults['worker_timeout']:g} s",
             "--keep-alive": f"{defaults['keep_alive']:g} s",
+            "--stall-timeout": f"{defaults['stall_timeout']:g} s",
+            "--threads": f"{defaults['threads']}",
             "--backlog": f"{defaults['backlog']}",
             "--bus": f"``{defaults['bus']}``",
         }
