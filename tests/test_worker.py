@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 from twisted.internet.defer import Deferred
@@ -1112,3 +1112,78 @@ class OrphanTests(WorkerCase):
         self.worker.channel.connectionLost(Failure(OSError()))
         self.reactor.settle()
         self.assertEqual(self.dup2.call_count, 0)
+
+
+class StallTests(WorkerCase):
+    """Clients that pause."""
+
+    options: ClassVar[dict[str, Any]] = {"stall_timeout": 8.0}
+    interface = "web"
+
+    def setUp(self) -> None:
+        self.patch(FakeServing, "interface", self.interface)
+        super().setUp()
+        self.serving.waits = True
+        self.begin()
+        head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
+        self.client = self.hand(head + b"part")
+
+    def wait(self, seconds: int) -> None:
+        """Time passes."""
+        for _ in range(4 * seconds):
+            self.reactor.advance(0.25)
+            self.reactor.settle()
+
+    def test_upload(self) -> None:
+        """An upload that pauses is answered in time, and its application told."""
+        self.wait(7)
+        self.assertIsNone(received(self.client))
+        self.wait(5)
+        answer = received(self.client) or b""
+        self.assertTrue(answer.startswith(b"HTTP/1.1 408 "), answer)
+        self.assertTrue(ended(self.client))
+        self.assertEqual([each.lost for each in self.serving.protocols], [1])
+        self.assertEqual(self.worker.live, set())
+
+    def test_download(self) -> None:
+        """A response that is not taken is cut off in time."""
+        self.client.sendall(b"12345")
+        self.reactor.settle()
+        self.serving.protocols[0].transport.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + bytes(9_000_000)
+        )
+        self.wait(7)
+        self.assertEqual(len(self.worker.live), 1)
+        self.wait(5)
+        self.assertEqual(self.worker.live, set())
+        self.assertLess(len(received(self.client) or b""), 9_000_000)
+
+    def test_taken_little_by_little(self) -> None:
+        """One that is taken, however slowly, is not."""
+        self.client.sendall(b"12345")
+        self.reactor.settle()
+        self.serving.protocols[0].transport.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + bytes(9_000_000)
+        )
+        for _ in range(10):
+            self.wait(4)
+            self.client.recv(300_000)
+        self.assertEqual(len(self.worker.live), 1)
+
+
+class ProtocolStallTests(StallTests):
+    """Protocol factories, which see to their connections themselves."""
+
+    interface = "protocol"
+
+    def test_upload(self) -> None:
+        """Nobody else ends one."""
+        self.wait(60)
+        self.assertIsNone(received(self.client))
+        self.assertEqual(len(self.worker.live), 1)
+
+    def test_download(self) -> None:
+        """Nor one whose output is not taken."""
+        self.serving.protocols[0].transport.write(bytes(9_000_000))
+        self.wait(60)
+        self.assertEqual(len(self.worker.live), 1)
