@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from txsticky.admin.control import PATIENCE, ControlConnection, listen
+from txsticky.admin.control import GUESTS, PATIENCE, ControlConnection, listen
 from txsticky.admin.ctl import Unanswered, ask
 from txsticky.errors import ListenError
 
@@ -61,6 +62,50 @@ class SocketTests(TestCase):
         """Whether somebody answers."""
         answer = yield deferToThread(ask, self.path, {"verb": "status"})
         self.assertEqual(answer, {"ok": True, "asked": {"verb": "status"}})
+
+    @inlineCallbacks
+    def test_flood(self) -> Any:
+        """Requests without end whose answers are not taken cost the cluster a few answers."""
+        asked = 0
+
+        def long(line: bytes) -> dict[str, Any]:
+            nonlocal asked
+            asked += 1
+            return {"ok": True, "text": "x" * 100_000}
+
+        port = listen(self.path, long, reactor)
+        self.addCleanup(port.stopListening)
+
+        def flood() -> socket.socket:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(self.path)
+            sock.settimeout(1)
+            with contextlib.suppress(TimeoutError):
+                sock.sendall(b"{}\n" * 100_000)
+            return sock
+
+        sock = yield deferToThread(flood)
+        self.addCleanup(sock.close)
+        self.assertLess(asked, 50)
+        self.assertGreater(asked, 0)
+
+    @inlineCallbacks
+    def test_many(self) -> Any:
+        """Idle connections do not keep an operator out, however many there are."""
+        self.open()
+        idle = []
+        for _ in range(3 * GUESTS):
+            sock = socket.socket(socket.AF_UNIX)
+            self.addCleanup(sock.close)
+            yield deferToThread(sock.connect, self.path)
+            idle.append(sock)
+        yield self.answers()
+        gone = []
+        for sock in idle:
+            sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                gone.append(sock.recv(1))
+        self.assertEqual(gone, [b""] * (2 * GUESTS + 1))
 
     def test_private(self) -> None:
         """Only the owner may open it, whatever the umask; the umask stays as it was."""
@@ -181,6 +226,31 @@ class ConnectionTests(TestCase):
         (answer,) = self.answers()
         self.assertFalse(answer["ok"])
         self.assertTrue(self.transport.disconnecting)
+
+    def test_answers_that_are_not_taken(self) -> None:
+        """While answers wait to be taken no request is answered; then the others are, in order."""
+        self.connection.dataReceived(b'{"a": 1}\n')
+        self.connection.pauseProducing()  # as a full transport does
+        self.connection.dataReceived(b'{"a": 2}\n{"a": 3}\n{"a"')
+        self.assertEqual([answer["asked"]["a"] for answer in self.answers()], [1])
+        self.assertEqual(self.transport.producerState, "paused")
+        self.connection.resumeProducing()
+        self.connection.dataReceived(b": 4}\n")
+        self.assertEqual([answer["asked"]["a"] for answer in self.answers()], [2, 3, 4])
+
+    def test_not_taken_for_long(self) -> None:
+        """An operator who does not take the answers is hung up on at once, not after them."""
+        ends: list[str] = []
+        self.patch(self.transport, "abortConnection", lambda: ends.append("at once"))
+        self.connection.dataReceived(b"{}\n")
+        self.connection.pauseProducing()
+        self.clock.advance(PATIENCE)
+        self.assertEqual(ends, ["at once"])
+
+    def test_closed(self) -> None:
+        """What follows a line that was too long is not answered."""
+        self.connection.dataReceived(b"x" * 5000 + b"\n{}\n")
+        self.assertEqual(len(self.answers()), 1)
 
     def test_silence(self) -> None:
         """Who says nothing is hung up on; who speaks has the whole time again."""

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.watched import WatchedCase
+from txsticky.admin import steering
 from txsticky.admin.steering import KEYS_SHOWN, Steering
 from txsticky.admin.verbs import VERBS
 from txsticky.core.wire import Kind
@@ -128,6 +129,14 @@ class SteerTests(SteeringCase):
         self.assertEqual(self.say("add")["text"], "The number of workers is 3.")
         self.meet()
         self.assertEqual(sorted(self.workers), [1, 2, 3])
+
+    def test_add_too_many(self) -> None:
+        """`add` is refused, in a sentence, when there are as many workers as there may be."""
+        self.start()
+        self.patch(steering, "MOST_WORKERS", 3)
+        self.say("add")
+        self.assertEqual(self.refused("add"), "There are 3 workers, and never more.")
+        self.assertEqual(len(self.cluster.supervisor.fleet.slots), 3)
 
     def test_remove(self) -> None:
         """`remove` drains the one with the highest number; the last worker stays."""

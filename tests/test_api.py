@@ -15,7 +15,7 @@ from txsticky.channel import FRAME_LIMIT
 from txsticky.core.pool import Pool
 from txsticky.core.tag import Signer
 from txsticky.core.wire import TOPIC_LIMIT, FrameReader, Kind, encode, pack_message
-from txsticky.errors import BusOverrun, MessageTooLarge
+from txsticky.errors import BusOverrun, ChannelFull, MessageTooLarge, TooManyTopics
 
 
 class HereCase(SynchronousTestCase):
@@ -27,7 +27,7 @@ class HereCase(SynchronousTestCase):
         pool.set_ready(3)
         pool.add(7, 2)
         pool.report(3, live=5, taken=0, lag=0.0)
-        self.channel = mock.Mock(behind=False, waiting=0)
+        self.channel = mock.Mock(behind=False, full=False, waiting=0)
         self.worker = SimpleNamespace(
             id=7,
             slot=2,
@@ -170,6 +170,36 @@ class SubscribeTests(HereCase):
         end()
         self.say("news")
         self.assertEqual(self.got, [b"hello"])
+
+    def test_too_many_topics(self) -> None:
+        """Only so many topics can be listened to; one more is a sentence, and is told nobody."""
+        self.patch(api, "TOPICS", 3)
+        ends = [self.here.subscribe(f"topic {n}", self.got.append) for n in range(3)]
+        self.here.subscribe("topic 2", self.got.append)  # a second time costs nothing
+        error = self.assertRaises(TooManyTopics, self.here.subscribe, "one more", print)
+        self.assertIn("can listen to 3 topics", str(error))
+        self.assertEqual(len(self.sent(Kind.SUBSCRIBE)), 3)
+        ends[0]()
+        self.here.subscribe("one more", self.got.append)
+
+    def test_too_long_names(self) -> None:
+        """Nor may the names of the topics be longer than so many bytes together."""
+        self.patch(api, "TOPICS_SIZE", 10)
+        end = self.here.subscribe("\u20ac\u20ac", self.got.append)
+        self.assertRaises(TooManyTopics, self.here.subscribe, "12345", print)
+        self.here.subscribe("1234", self.got.append)
+        end()
+        self.here.subscribe("123456", self.got.append)
+        self.assertRaises(TooManyTopics, self.here.subscribe, "1", print)
+
+    def test_primary_does_not_read(self) -> None:
+        """While the primary takes nothing, no topic is added to what waits for it."""
+        self.channel.full, self.channel.waiting = True, 99
+        error = self.assertRaises(ChannelFull, self.here.subscribe, "news", print)
+        self.assertIn("99 bytes wait", str(error))
+        self.channel.full = False
+        self.here.subscribe("news", self.got.append)
+        self.assertEqual(self.sent(Kind.SUBSCRIBE), [b"news"])
 
     def test_again(self) -> None:
         """A topic can be subscribed to again."""

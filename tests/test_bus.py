@@ -35,6 +35,7 @@ class Outlet:
     """A channel that remembers what was sent."""
 
     behind: bool = False
+    full: bool = False
     waiting: int = 0
     _frames: list[tuple[Kind, bytes]] = field(factory=list, init=False)
 

@@ -12,7 +12,8 @@ from zope.interface.verify import verifyObject
 
 from tests.shells import ShellCase, ended, frames, received
 from txsticky import channel
-from txsticky.channel import FRAME_LIMIT, HIGH_WATER, Channel, channel_pair
+from txsticky.channel import FRAME_LIMIT, FULL, HIGH_WATER, Channel, channel_pair
+from txsticky.core.table import ROOM
 from txsticky.core.wire import Kind, encode, encode_json
 from txsticky.errors import WireError
 
@@ -22,6 +23,7 @@ class ChannelCase(ShellCase):
     A channel, and the bare socket at its other end.
 
     :ivar got: the frames that the channel has given on.
+    :ivar reliefs: what still waited each time that the reader had caught up.
     :ivar losses: how often it said that it has ended.
     """
 
@@ -31,7 +33,16 @@ class ChannelCase(ShellCase):
         self.owned(self.peer)
         self.got: list[tuple[Kind, bytes]] = []
         self.losses = 0
-        self.channel = self.owned(Channel(ours, self.reactor, self.received, self.lost))
+        self.reliefs: list[int] = []
+        self.channel = self.owned(
+            Channel(
+                ours,
+                self.reactor,
+                self.received,
+                self.lost,
+                lambda: self.reliefs.append(self.channel.waiting),
+            )
+        )
         self.channel.startReading()
 
     def received(self, kind: Kind, body: bytes) -> None:
@@ -93,6 +104,35 @@ class SendTests(ChannelCase):
         self.assertFalse(self.channel.behind)
         self.channel.write(b"x")
         self.assertTrue(self.channel.behind)
+
+    def test_full(self) -> None:
+        """It is full when more than FULL bytes wait, which a table above the high water is not."""
+        self.fill()
+        self.channel.write(bytes(FULL - self.channel.waiting))
+        self.assertFalse(self.channel.full)
+        self.channel.write(b"x")
+        self.assertTrue(self.channel.full)
+        # Each of 100,000 keys has a frame, with the number of its worker.
+        self.assertLess(HIGH_WATER + ROOM + 100_000 * (len(encode(Kind.BIND)) + 12), FULL)
+
+    def test_relieved(self) -> None:
+        """A reader that was behind is told once as having caught up, at the high water."""
+        self.fill()
+        self.channel.write(bytes(2 * HIGH_WATER))
+        while self.channel.waiting:
+            received(self.peer)
+            self.reactor.turn()
+        (waited,) = self.reliefs
+        self.assertLessEqual(waited, HIGH_WATER)
+        self.assertGreater(waited, HIGH_WATER - (2 << 20))
+
+    def test_never_behind(self) -> None:
+        """One that was not behind has not caught up."""
+        self.fill()
+        while self.channel.waiting:
+            received(self.peer)
+            self.reactor.turn()
+        self.assertEqual(self.reliefs, [])
 
     def test_full_but_not_writable(self) -> None:
         """A turn in which the kernel still takes nothing loses nothing."""

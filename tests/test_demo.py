@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Site
 
 from tests.integration import rawws
+from tests.serving import Transport
 from txsticky import demo
 from txsticky.demo import here, live, upload
 
@@ -267,7 +268,7 @@ class Tab:
     """A browser tab's WebSocket, as bytes."""
 
     def __init__(self, visitors: live.Visitors) -> None:
-        self.transport = StringTransport()
+        self.transport = Transport()  # as a real one, it lets go of a producer that it has not
         self.protocol = visitors.buildProtocol(None)
         self.protocol.makeConnection(self.transport)
         self.protocol.dataReceived(rawws.handshake())
@@ -320,6 +321,18 @@ class VisitorsTests(SynchronousTestCase):
         """A tab that comes later is told the same."""
         first = self.join().messages()
         self.assertEqual(self.join().messages(), first)
+
+    def test_tab_that_does_not_read(self) -> None:
+        """A tab that does not read is told nothing, so that nothing piles up for it."""
+        tab = self.join()
+        tab.messages()
+        producer = tab.transport.producer
+        producer.pauseProducing()
+        self.cluster.publish(live.TOPIC, b"{}")
+        self.assertEqual(tab.messages(), [])
+        producer.resumeProducing()
+        self.cluster.publish(live.TOPIC, b"{}")
+        self.assertEqual(tab.messages(), [{}])
 
     def test_pool_when_it_changes(self) -> None:
         """A change is shown within the period, and shown once."""

@@ -397,6 +397,25 @@ class FlushTests(ConnectionCase):
         self.assertEqual(self.flushed, [0])
         self.assertTrue(got == data)
 
+    def test_passed(self) -> None:
+        """What has entered the kernel is counted, with or without the reactor, and at the end."""
+        self.adopt()
+        self.transport.write(b"hello")
+        self.flush()
+        self.assertEqual(self.transport.passed(), 5)
+        data = self.fill()
+        self.assertEqual(self.transport.passed(), 5 + len(data) - self.transport.unsent())
+        self.client.setblocking(False)
+        got = bytearray()
+        while len(got) < 5 + len(data):
+            self.reactor.iterate(0.001)
+            got += received(self.client) or b""
+        self.assertEqual((self.transport.passed(), self.transport.unsent()), (5 + len(data), 0))
+        self.transport.write(b"bye")
+        self.transport.loseConnection()
+        self.transport.doWrite()
+        self.assertEqual(self.transport.passed(), 8 + len(data))
+
     def test_detach_when_flushed(self) -> None:
         """The connection can leave from within the call, and all output reaches the client."""
         self.adopt()

@@ -96,6 +96,7 @@ class FakeHost:
     :ivar sent: what went to the client.
     :ivar departed: (place, held bytes) when the connection was given away.
     :ivar buffered: how many bytes the kernel has not taken.
+    :ivar taken: how many it has.
     :ivar reset: whether the kernel knows that the client has gone.
     :ivar react: called with each piece that the protocol gets.
     """
@@ -113,6 +114,7 @@ class FakeHost:
         self.closing = False
         self.lost = False
         self.buffered = 0
+        self.taken = 0
         self.reset = False
         self.flushed: Callable[[], None] | None = None
         self.react: Callable[[bytes], object] = lambda data: None
@@ -158,6 +160,10 @@ class FakeHost:
         """Bytes that the kernel has not taken."""
         return self.buffered
 
+    def passed(self) -> int:
+        """Bytes that the kernel has taken."""
+        return self.taken
+
     def severed(self) -> bool:
         """Whether the kernel knows that the client has gone."""
         self._alive()
@@ -199,6 +205,8 @@ class FakeHost:
         """The protocol hears that the client has left."""
         self._alive()
         self.end()
+
+    dismiss = gone
 
     def end(self) -> None:
         """The connection is over."""

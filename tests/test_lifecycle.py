@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txsticky.core.lifecycle import ATTEMPTS, Fleet
 from txsticky.core.stages import (
     BACKOFF_MOST,
+    MOST_WORKERS,
     PLACED,
     SERVING,
     SETTLED,
@@ -585,6 +586,15 @@ class ScaleTests(SynchronousTestCase):
     def test_more(self) -> None:
         """New slots follow the highest."""
         self.assertEqual(Story(1).serving().scale(2), [Spawn(2, 2, 1), Spawn(3, 3, 1)])
+
+    def test_most(self) -> None:
+        """Beyond the most workers there may be, none is started, and that is said."""
+        story = Story(MOST_WORKERS - 1).serving()
+        self.assertEqual(story.scale(3), [Spawn(MOST_WORKERS, MOST_WORKERS, 1)])
+        self.assertIn("warn", story.levels())
+        self.assertEqual(story.scale(1), [])
+        self.assertEqual(len(story.fleet.slots), MOST_WORKERS)
+        self.assertEqual(story.scale(-1), [Kill(MOST_WORKERS, hard=True)])
 
     def test_less(self) -> None:
         """The highest slots go first, in peace."""

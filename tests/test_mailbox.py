@@ -19,7 +19,7 @@ from zope.interface.verify import verifyObject
 from tests.shells import ShellCase, is_open, no_descriptors_left
 from txsticky import mailbox
 from txsticky.errors import MailboxFull
-from txsticky.mailbox import _RESPITE, BATCH, MAX_MESSAGE, MailboxTransport, mailbox_pair
+from txsticky.mailbox import _RESPITE, BATCH, MAX_MESSAGE, ROOM, MailboxTransport, mailbox_pair
 
 
 class Reader:
@@ -228,6 +228,33 @@ class CommonTests:
         self.assertTrue(is_open(descriptor))
         os.close(descriptor)
         self.assertEqual(self.sender.queued, 3)
+
+    def test_room(self: Any) -> None:
+        """Messages that are long have a bound of their own on what waits, and it is given back."""
+        self.sender._limit = 10**6
+        self.fill()
+        message = bytes(self.sender.max_message)
+
+        def put() -> int:
+            for number in range(2 * ROOM // len(message)):
+                try:
+                    self.sender.write(message)
+                except MailboxFull:
+                    return number
+            raise AssertionError("there is no bound")
+
+        self.assertLessEqual(put(), ROOM // len(message) + 1)
+        self.assertEqual(put(), 0)
+        for descriptor, _ in self.sender.take_queue():
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.assertEqual(self.sender.queued, 0)
+        self.assertGreater(put(), 1)
+        while self.sender.queued:
+            self.receiver.doRead()
+            self.reactor.turn()
+        self.assertEqual(self.sender._size, 0)
+        self.sender.take_queue()
 
     def test_refused_descriptor_is_forgotten(self: Any) -> None:
         """What was refused is not sent with the next message."""

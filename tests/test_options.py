@@ -20,7 +20,6 @@ from txsticky.options import CommandOptions, CommandSettings, Options, config_of
 
 from .options_table import README, in_readme, table
 
-
 #: What a file may hold.
 VALUES = st.one_of(st.integers(), st.text(max_size=9), st.lists(st.text(max_size=9), max_size=3))
 
@@ -87,6 +86,8 @@ class OptionsTests(SynchronousTestCase):
             "max_requests": ("100", 100),
             "max_requests_jitter": ("10", 10),
             "keep_alive": ("0", 0.0),
+            "stall_timeout": ("0", 0.0),
+            "threads": ("200", 200),
             "backlog": ("64", 64),
             "status": ("8081", "8081"),
             "control": ("/run/x", "/run/x"),

@@ -11,6 +11,7 @@ from unittest import mock
 import attrs
 
 from tests.shells import PlayedWorker, ShellCase, ended, open_descriptors, received
+from txsticky.channel import FULL
 from txsticky.config import Config
 from txsticky.core.pool import State
 from txsticky.core.route import How
@@ -901,6 +902,87 @@ class BindTests(PrimaryCase):
         self.workers[0].send(Kind.BIND, b" a b\0\xff ")
         self.reactor.settle()
         self.assertEqual(self.workers[1].told(Kind.BIND), [b"1  a b\0\xff "])
+
+    def change(self, kind: Kind, key: bytes) -> None:
+        """Have worker 1 change the table; worker 2 reads what it is told."""
+        self.primary.heard(self.primary.handles[1], kind, key)
+        self.workers[1].frames()
+        self.reactor.turn()
+
+    def stopped(self) -> tuple[WorkerHandle, list[bytes]]:
+        """
+        Have worker 1 bind keys until worker 3, which does not read, is told no more.
+
+        :returns: the handle of worker 3, and the keys.
+        """
+        self.start()
+        third = self.primary.handles[3]
+        keys = []
+        while not third.replica.stale:
+            keys.append(b"%06d" % len(keys) + b"k" * 4000)
+            self.change(Kind.BIND, keys[-1])
+            assert len(keys) < 2 * FULL // 4000, "there is no bound"
+        return third, keys
+
+    def read(self, handle: WorkerHandle) -> list[tuple[Kind, bytes]]:
+        """Have a worker read all that waits for it."""
+        got = []
+        while handle.channel.waiting or not got:
+            got += self.workers[handle.id - 1].frames()
+            self.reactor.turn()
+        return got + self.workers[handle.id - 1].frames()
+
+    def test_stopped(self) -> None:
+        """A worker that does not read makes the primary grow to a bound, and is given nothing."""
+        third, _ = self.stopped()
+        before = third.channel.waiting
+        self.assertLess(before, FULL + 5000)
+        for number in range(3000):
+            self.change(Kind.BIND, b"%d" % number + b"l" * 4000)
+            self.change(Kind.FREE, b"%d" % number + b"l" * 4000)
+            self.primary._send_view()
+        self.assertEqual(third.channel.waiting, before)
+        self.assertEqual([member.id for member in self.primary.pool.candidates()], [1, 2])
+
+    def test_continued(self) -> None:
+        """When it reads again it gets the pool and the table as they are, and connections again."""
+        third, keys = self.stopped()
+        self.change(Kind.FREE, keys[-1])
+        self.change(Kind.BIND, b"last")
+        told = self.read(third)
+        (anew,) = [
+            number
+            for number, (kind, body) in enumerate(told)
+            if kind is Kind.POOL and decode_json(body).get("anew")
+        ]
+        self.assertEqual(
+            [body for kind, body in told[anew + 1 :] if kind is Kind.BIND],
+            [b"1 %b" % key for key, _ in self.primary.table.items()],
+        )
+        self.assertEqual(self.primary.table.items()[-1], (b"last", 1))
+        self.assertEqual([member.id for member in self.primary.pool.candidates()], [1, 2, 3])
+        self.change(Kind.BIND, b"next")
+        self.assertEqual(self.workers[2].told(Kind.BIND), [b"1 next"])
+
+    def test_killed(self) -> None:
+        """Nothing is kept of one that is killed meanwhile."""
+        self.stopped()
+        self.workers[2].die(-9)
+        self.primary.suspect(3, True, "anything")
+        self.assertEqual(self.primary._suspects, {})
+
+    def test_views_are_replaced(self) -> None:
+        """One that is behind is sent no view of the pool until it has caught up, and then one."""
+        self.start()
+        third = self.primary.handles[3]
+        while not third.channel.behind:
+            third.channel.write(encode(Kind.MESSAGE, bytes(1 << 20)))
+        before = third.channel.waiting
+        for _ in range(100):
+            self.primary._send_view()
+        self.assertEqual(third.channel.waiting, before)
+        views = [decode_json(body) for kind, body in self.read(third) if kind is Kind.POOL]
+        self.assertEqual(views, [{"pool": self.primary.pool.view()}])
 
     def test_free(self) -> None:
         """A freed key is freed everywhere."""

@@ -326,6 +326,23 @@ class AsyncioTests(NativeCase):
         self.until(lambda: self.kept.ends)
         self.assertEqual(self.inner.calls, ["made", "lost"])
 
+    def test_passed(self) -> None:
+        """What has entered the kernel is counted; what waits in a buffer is not."""
+        host = self.connect(GET)
+        size = 1 << 24
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
+        self.inner.transport.write(head)
+        self.inner.transport.write(bytes(size))
+        self.turn()
+        some = host.passed()
+        self.assertEqual(some, len(head) + 12 + size - host.unsent())
+        self.assertGreater(host.unsent(), 0)
+        self.received(len(head) + 12 + size)
+        self.until(lambda: not host.unsent())
+        self.assertEqual(host.passed(), len(head) + 12 + size)
+        host.send(b"more")
+        self.assertEqual(host.passed(), len(head) + 12 + size + 4)
+
     def test_calls_after_the_end(self) -> None:
         """Whatever a protocol does with a transport that is over is harmless."""
         self.connect(GET)

@@ -262,12 +262,37 @@ class KeepAliveTests(WebCase):
         self.assertTrue(connection.send(b"b").endswith(b"ab"))
 
     def test_stalled_upload_ends_at_last(self) -> None:
-        """But not for ever."""
-        connection = self.connect(Page(hello), keep_alive=5)
-        connection.ask()
+        """But not for ever: where no gate ends it, twice the stall timeout does."""
+        for keep_alive in (0, 5, 60, 600):
+            connection = self.connect(Page(hello), keep_alive=keep_alive, stall_timeout=100)
+            connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
+            self.clock.advance(199)
+            self.assertFalse(connection.closed)
+            self.clock.advance(2)
+            self.assertTrue(connection.closed)
+
+    def test_upload_without_end(self) -> None:
+        """A stall timeout of 0 lets an upload pause for as long as it likes."""
+        connection = self.connect(Page(hello), keep_alive=5, stall_timeout=0)
         connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
-        self.clock.advance(61)
+        self.clock.advance(100_000)
+        self.assertTrue(connection.send(b"b").endswith(b"hello"))
+        self.clock.advance(4.9)
+        self.assertFalse(connection.closed)
+        self.clock.advance(0.2)
         self.assertTrue(connection.closed)
+
+    def test_response_that_is_not_read(self) -> None:
+        """The idle time closes a connection behind its response, and never cuts that off."""
+        for keep_alive in (5, 60, 600):
+            connection = self.connect(Page(hello), keep_alive=keep_alive)
+            connection.ask()
+            ends: list[str] = []
+            self.patch(connection.transport, "abortConnection", lambda ends=ends: ends.append("!"))
+            self.clock.advance(keep_alive + 1)
+            self.assertTrue(connection.closed)
+            self.clock.advance(1000)
+            self.assertEqual(ends, [])
 
     def test_slow_response_is_no_idling(self) -> None:
         """A long poll may take longer than any of it."""

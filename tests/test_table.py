@@ -12,7 +12,7 @@ from hypothesis.stateful import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.table import Table
+from txsticky.core.table import KEY_LIMIT, ROOM, Table
 
 
 class TableTests(SynchronousTestCase):
@@ -82,6 +82,40 @@ class TableTests(SynchronousTestCase):
         table.bind(b"b", 3, now=0.0)
         self.assertEqual(table.items(), [(b"a", 1), (b"b", 3)])
 
+    def test_room(self) -> None:
+        """Keys that are too long together make room, those not used for longest first."""
+        table = Table(10, 60.0, room=KEY_LIMIT)
+        for key in (b"a" * 2000, b"b" * 2000, b"c" * 50):
+            table.bind(key, 1, now=0.0)
+        table.find(b"a" * 2000, 1.0)
+        table.bind(b"d" * 1000, 2, now=2.0)
+        self.assertEqual(
+            [(key[:1], id) for key, id in table.items()], [(b"c", 1), (b"a", 1), (b"d", 2)]
+        )
+        table.bind(b"e" * KEY_LIMIT, 3, now=3.0)
+        self.assertEqual(table.items(), [(b"e" * KEY_LIMIT, 3)])
+
+    def test_too_long(self) -> None:
+        """A key that is too long is not kept, and costs no other its place."""
+        table = Table(10, 60.0)
+        table.bind(b"a", 1, now=0.0)
+        table.bind(b"b" * (KEY_LIMIT + 1), 1, now=0.0)
+        self.assertEqual(table.items(), [(b"a", 1)])
+
+    def test_usual_keys(self) -> None:
+        """The room is for as many keys of the usual length as there may be."""
+        self.assertGreaterEqual(ROOM, 100_000 * 80)
+
+    def test_cleared(self) -> None:
+        """A cleared table has all its room again."""
+        table = Table(10, 60.0, room=KEY_LIMIT)
+        table.bind(b"a" * KEY_LIMIT, 1, now=0.0)
+        table.clear()
+        self.assertEqual((table.items(), table.find(b"a" * KEY_LIMIT, 0.0)), ([], None))
+        for key in (b"b" * 2000, b"c" * 2000):
+            table.bind(key, 1, now=0.0)
+        self.assertEqual(len(table), 2)
+
     def test_forgotten(self) -> None:
         """With a worker all its keys go, and only its own."""
         table = Table(10, 60.0)
@@ -92,7 +126,7 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(table.items(), [(b"b", 2)])
 
 
-keys = st.sampled_from([b"a", b"b", b"c", b"d", b"e"])
+keys = st.sampled_from([b"a", b"bb", b"ccc", b"dddd", b"e"])
 workers = st.integers(1, 3)
 
 
@@ -150,6 +184,11 @@ class TableMachine(RuleBasedStateMachine):
         alive = [(key, worker) for key, worker, expires in self.model if expires > self.now]
         assert [item for item in items if item in alive] == alive
         assert len(items) == len(self.table) <= 3
+
+    @invariant()
+    def size_is_exact(self) -> None:
+        """The bytes that are counted are those of the keys."""
+        assert self.table._size == sum(len(key) for key, _ in self.table.items())
 
     @invariant()
     def index_is_exact(self) -> None:

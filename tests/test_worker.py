@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 from twisted.internet.defer import Deferred
@@ -14,10 +14,11 @@ from twisted.python.failure import Failure
 
 from tests.shells import ShellCase, ended, open_descriptors, received
 from txsticky import api, desk, drain, ending, worker
-from txsticky.channel import channel_pair
+from txsticky.channel import FULL, channel_pair
 from txsticky.config import Config
 from txsticky.core.pool import Pool
 from txsticky.core.route import How
+from txsticky.core.table import KEY_LIMIT
 from txsticky.core.timing import QUICK, QUIET, requests_end
 from txsticky.core.wire import (
     FrameReader,
@@ -32,6 +33,7 @@ from txsticky.core.wire import (
     pack_peer,
     unpack,
 )
+from txsticky.errors import ChannelFull
 from txsticky.mailbox import MailboxTransport, mailbox_pair
 from txsticky.sharedlog import HandedLog
 from txsticky.worker import FRONT_DESK, HEARTBEAT, REPORT_SOON, Worker
@@ -643,6 +645,45 @@ class BindTests(WorkerCase):
         self.assertEqual(self.worker.table.find(b"key", 0.0), 2)
         self.assertEqual(self.heard(Kind.BIND), [b"key"])
 
+    def test_too_long(self) -> None:
+        """A key that is too long is a ValueError that says how long it may be, and goes nowhere."""
+        self.begin()
+        self.worker.bind(b"k" * KEY_LIMIT)
+        error = self.assertRaises(ValueError, self.worker.bind, b"k" * 9_000_000)
+        self.assertIn("9000000 bytes is too long", str(error))
+        self.worker.free(b"k" * 9_000_000)
+        self.assertEqual(self.heard(Kind.BIND), [b"k" * KEY_LIMIT])
+        self.assertEqual(self.heard(Kind.FREE), [])
+        self.assertEqual((len(self.worker.table), self.worker.desk.unconfirmed), (1, 1))
+
+    def test_primary_does_not_read(self) -> None:
+        """What waits for a primary that does not read has a bound: then a binding is an error."""
+        self.begin()
+        key = b"k" * KEY_LIMIT
+        bound = 0
+        for _ in range(2 * FULL // KEY_LIMIT):
+            try:
+                self.worker.bind(key)
+            except ChannelFull:
+                break
+            bound += 1
+        self.assertRaises(ChannelFull, self.worker.bind, key)
+        for _ in range(100):
+            self.worker.free(key)
+            self.worker._send_report()
+        self.assertLess(self.worker.channel.waiting, FULL + 2 * KEY_LIMIT)
+        self.assertEqual(self.worker.desk.unconfirmed, bound)
+
+    def test_anew(self) -> None:
+        """With a pool that begins anew the table is forgotten: what is bound follows."""
+        self.begin()
+        self.say(Kind.BIND, b"1 old")
+        self.say_json(Kind.POOL, pool=self.pool.view(), anew=True)
+        self.say(Kind.BIND, b"3 new")
+        self.assertEqual(self.worker.table.items(), [(b"new", 3)])
+        self.say_pool()
+        self.assertEqual(self.worker.table.items(), [(b"new", 3)])
+
     def test_confirmed(self) -> None:
         """The Deferreds fire in order, as the primary confirms."""
         self.begin()
@@ -1179,3 +1220,78 @@ class OrphanTests(WorkerCase):
         self.worker.channel.connectionLost(Failure(OSError()))
         self.reactor.settle()
         self.assertEqual(self.dup2.call_count, 0)
+
+
+class StallTests(WorkerCase):
+    """Clients that pause."""
+
+    options: ClassVar[dict[str, Any]] = {"stall_timeout": 8.0}
+    interface = "web"
+
+    def setUp(self) -> None:
+        self.patch(FakeServing, "interface", self.interface)
+        super().setUp()
+        self.serving.waits = True
+        self.begin()
+        head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
+        self.client = self.hand(head + b"part")
+
+    def wait(self, seconds: int) -> None:
+        """Time passes."""
+        for _ in range(4 * seconds):
+            self.reactor.advance(0.25)
+            self.reactor.settle()
+
+    def test_upload(self) -> None:
+        """An upload that pauses is answered in time, and its application told."""
+        self.wait(7)
+        self.assertIsNone(received(self.client))
+        self.wait(5)
+        answer = received(self.client) or b""
+        self.assertTrue(answer.startswith(b"HTTP/1.1 408 "), answer)
+        self.assertTrue(ended(self.client))
+        self.assertEqual([each.lost for each in self.serving.protocols], [1])
+        self.assertEqual(self.worker.live, set())
+
+    def test_download(self) -> None:
+        """A response that is not taken is cut off in time."""
+        self.client.sendall(b"12345")
+        self.reactor.settle()
+        self.serving.protocols[0].transport.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + bytes(9_000_000)
+        )
+        self.wait(7)
+        self.assertEqual(len(self.worker.live), 1)
+        self.wait(5)
+        self.assertEqual(self.worker.live, set())
+        self.assertLess(len(received(self.client) or b""), 9_000_000)
+
+    def test_taken_little_by_little(self) -> None:
+        """One that is taken, however slowly, is not."""
+        self.client.sendall(b"12345")
+        self.reactor.settle()
+        self.serving.protocols[0].transport.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + bytes(9_000_000)
+        )
+        for _ in range(10):
+            self.wait(4)
+            self.client.recv(300_000)
+        self.assertEqual(len(self.worker.live), 1)
+
+
+class ProtocolStallTests(StallTests):
+    """Protocol factories, which see to their connections themselves."""
+
+    interface = "protocol"
+
+    def test_upload(self) -> None:
+        """Nobody else ends one."""
+        self.wait(60)
+        self.assertIsNone(received(self.client))
+        self.assertEqual(len(self.worker.live), 1)
+
+    def test_download(self) -> None:
+        """Nor one whose output is not taken."""
+        self.serving.protocols[0].transport.write(bytes(9_000_000))
+        self.wait(60)
+        self.assertEqual(len(self.worker.live), 1)

@@ -32,9 +32,12 @@ if TYPE_CHECKING:
     from .errors import (
         AppLoadError,
         BusOverrun,
+        ChannelFull,
         ConfigError,
+        KeyTooLong,
         ListenError,
         MessageTooLarge,
+        TooManyTopics,
         TxstickyError,
     )
 
@@ -43,12 +46,15 @@ __version__ = "0.1.0"
 __all__ = [
     "AppLoadError",
     "BusOverrun",
+    "ChannelFull",
     "Cluster",
     "Config",
     "ConfigError",
     "Here",
+    "KeyTooLong",
     "ListenError",
     "MessageTooLarge",
+    "TooManyTopics",
     "TxstickyError",
     "__version__",
     "current",

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from .channel import FRAME_LIMIT
 from .core.wire import TOPIC_LIMIT, Kind, pack_message, unpack_message
-from .errors import BusOverrun, MessageTooLarge
+from .errors import BusOverrun, ChannelFull, MessageTooLarge, TooManyTopics
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -24,6 +24,10 @@ log = Logger()
 
 #: The longest bus message with its topic, in bytes.
 MESSAGE_LIMIT = FRAME_LIMIT - 16
+
+#: How many topics a worker may listen to, and how many bytes their names may have together.
+TOPICS = 100_000
+TOPICS_SIZE = 16_000_000
 
 Subscriber = Callable[[bytes], object]
 Lost = Callable[[int], object]
@@ -49,6 +53,7 @@ class Here:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._subscriptions: dict[str, dict[object, tuple[Subscriber, Lost | None]]] = {}
+        self._names = 0  # bytes of the topics
 
     @property
     def id(self) -> int:
@@ -98,6 +103,9 @@ class Here:
 
         No response that is written after this call leaves before every worker knows the binding, so
         that no request with the key can be faster; the Deferred need not be waited for.
+
+        :raises KeyTooLong: the key is longer than 4096 bytes; it is a `ValueError` as well.
+        :raises ChannelFull: the primary does not read what this worker tells it.
         """
         return self._worker.bind(_bytes(key))
 
@@ -133,20 +141,34 @@ class Here:
         :param lost: called with a number when so many messages did not reach this worker, because
             it did not take them fast enough. They would have come before the next one that does.
         :returns: a function that ends the subscription.
+        :raises TooManyTopics: this worker listens to `TOPICS` already, or their names would be
+            longer than `TOPICS_SIZE` together.
+        :raises ChannelFull: the primary does not read what this worker tells it.
         """
         name = _topic(topic)
-        subscriptions = self._subscriptions.setdefault(topic, {})
-        if not subscriptions:
-            self._worker.channel.send(Kind.SUBSCRIBE, name)
+        if topic not in self._subscriptions:
+            self._listen(topic, name)
+        subscriptions = self._subscriptions[topic]
         mine = object()
         subscriptions[mine] = (callback, lost)
 
         def unsubscribe() -> None:
             if subscriptions.pop(mine, None) and not subscriptions:
                 del self._subscriptions[topic]
+                self._names -= len(name)
                 self._worker.channel.send(Kind.UNSUBSCRIBE, name)
 
         return unsubscribe
+
+    def _listen(self, topic: str, name: bytes) -> None:
+        channel = self._worker.channel
+        if len(self._subscriptions) >= TOPICS or self._names + len(name) > TOPICS_SIZE:
+            raise TooManyTopics(count=TOPICS, size=TOPICS_SIZE)
+        if channel.full:
+            raise ChannelFull(waiting=channel.waiting)
+        self._subscriptions[topic] = {}
+        self._names += len(name)
+        channel.send(Kind.SUBSCRIBE, name)
 
     def message(self, body: bytes) -> None:
         """A bus message has come for this worker."""

@@ -163,6 +163,8 @@ def load(config: Config, slot: int, handed_log: HandedLog | None = None) -> Any:
         keep_alive=config.keep_alive,
         trusted=Trusted.parse(config.forwarded_allow_ips),
         root_path=config.root_path,
+        stall_timeout=config.stall_timeout,
+        threads=config.threads,
         slot=slot,
     )
     return serving_for(app, config.interface, settings, target=config.app)

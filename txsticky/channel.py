@@ -25,8 +25,12 @@ from .errors import WireError
 
 #: The longest control frame, in bytes. It bounds a bus message.
 FRAME_LIMIT = 8 << 20
-#: Bytes that may wait for a slow reader before `behind` says so.
+#: Bytes that may wait for a slow reader before `behind` says so: nothing that may be dropped, or
+#: that a later frame replaces, is sent then.
 HIGH_WATER = 4 << 20
+#: Bytes that may wait before `full` says so: nothing at all is sent then that comes in numbers. It
+#: has room for a whole table of bindings above the high water.
+FULL = 24 << 20
 _READ = 1 << 16
 
 
@@ -47,6 +51,7 @@ class Channel:
     :param reactor: an `IReactorFDSet`.
     :param received: called with (kind, body) for each frame.
     :param lost: called once when the channel has ended.
+    :param relieved: called each time that the reader, having been behind, is so no longer.
     """
 
     _log = Logger()
@@ -57,6 +62,7 @@ class Channel:
         reactor: Any,
         received: Callable[[Kind, bytes], None],
         lost: Callable[[], None],
+        relieved: Callable[[], None] = lambda: None,
     ) -> None:
         sock.setblocking(False)
         self.socket = sock
@@ -66,6 +72,7 @@ class Channel:
         self._frames = FrameReader(FRAME_LIMIT)
         self._received = received
         self._lost = lost
+        self._relieved = relieved
         self._took = 0
         self._busy = False
 
@@ -97,6 +104,11 @@ class Channel:
         """Whether the reader is so slow that nothing that may be dropped should be sent to it."""
         return len(self._backlog) > HIGH_WATER
 
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that nothing more is to be added, whatever it is."""
+        return len(self._backlog) > FULL
+
     def write(self, data: bytes) -> None:
         """Write now as much as the kernel takes; the rest when it takes more."""
         if not self.connected:
@@ -117,6 +129,7 @@ class Channel:
 
     def doWrite(self) -> Any:
         """Write what waited."""
+        was_behind = self.behind
         try:
             del self._backlog[: self.socket.send(self._backlog)]
         except BlockingIOError:
@@ -125,6 +138,8 @@ class Channel:
             return main.CONNECTION_LOST
         if not self._backlog:
             self.reactor.removeWriter(self)
+        if was_behind and not self.behind:
+            self._relieved()
         return None
 
     # -------------------------------------------------------------- receiving

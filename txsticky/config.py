@@ -18,6 +18,7 @@ from .core.keys import parse_chain
 from .core.option import Choice, Flag, Number, Several, Text, option
 from .core.redisurl import parse_bus
 from .core.route import Router
+from .core.stages import MOST_WORKERS
 from .core.tag import Signer
 from .errors import ConfigError
 
@@ -30,8 +31,6 @@ _SHARABLE = ("tcp", "tcp4", "tcp6")
 DEMO = "txsticky.demo:resource"
 #: What identifies a client when nothing is said.
 DEFAULT_STICKY = "sid"
-#: The most workers that a cluster may have.
-MOST_WORKERS = 512
 OFF = Text(none="off")
 
 
@@ -206,6 +205,14 @@ class Config:
         60.0,
         Number(0, 86400, unit="s"),
         help="Seconds that a connection may be idle between requests",
+    )
+    stall_timeout: float = option(
+        300.0,
+        Number(1, 86400, zero="never", unit="s"),
+        help="Seconds that a client may pause within a request or a response, or 0 for no end",
+    )
+    threads: int = option(
+        64, Number(1, 10_000, whole=True), help="WSGI requests that a worker runs at a time"
     )
     backlog: int = option(
         2048,

@@ -77,6 +77,7 @@ class MovableMixin(_Base):
     _to_write = False
     #: At whose end it sends what is written while it is read; None sends at once.
     turn: Turn | None = None
+    _passed = 0
     _when_flushed: Callable[[], None] | None = None
 
     # ------------------------------------------------------------------ hooks
@@ -211,6 +212,10 @@ class MovableMixin(_Base):
 
         return int(len(self.dataBuffer) - self.offset + self._tempDataLen)
 
+    def passed(self) -> int:
+        """How many bytes have entered the kernel so far."""
+        return self._passed
+
     def doWrite(self) -> Any:
         if not self.connected:
             return None
@@ -225,10 +230,14 @@ class MovableMixin(_Base):
         # connection that is one packet, and one waking of the client, less.
         if self.disconnecting and self.producer is None and len(data) <= self.SEND_LIMIT:
             try:
-                return self.socket.send(data, _MORE)
+                sent: Any = self.socket.send(data, _MORE)
             except OSError:
-                pass  # let the usual way see it, and tell what it means
-        return super().writeSomeData(data)
+                sent = super().writeSomeData(data)  # the usual way tells what it means
+        else:
+            sent = super().writeSomeData(data)
+        if sent.__class__ is int:  # else it is why the connection is lost
+            self._passed += sent
+        return sent
 
     def flush(self, callback: Callable[[], None]) -> None:
         """

@@ -18,6 +18,7 @@ from .core.exchange import MEMORABLE, Known, known
 from .core.forwarded import client_secure
 from .core.head import Head
 from .core.keys import found, inserted, opens_session
+from .core.memo import entries
 from .core.pool import State
 from .core.route import How, Route
 
@@ -31,7 +32,7 @@ _ROUTES = {how: how.name.encode() for how in How}
 
 
 #: How many requests are remembered.
-MEMORY = 1024
+MEMORY = entries(1024, MEMORABLE)
 
 
 class WorkerDesk:

@@ -312,6 +312,12 @@ class SecureConnection(Protocol):
     # ---------------------------------------------------- what the worker says
 
     @property
+    def gate_now(self) -> Any:
+        """The gate that watches it at present; None before there is one."""
+        inside: SecureTransport | None = getattr(self, "_inside", None)
+        return None if inside is None else inside.gate
+
+    @property
     def protocol(self) -> Any:
         """What serves it."""
         return self._inside.protocol

@@ -60,6 +60,18 @@ class WireError(TxstickyError):
     """A message between processes of the cluster cannot be read: {why}."""
 
 
+class KeyTooLong(TxstickyError, ValueError):
+    """A key of {size} bytes is too long to be bound to a worker: it may have {limit}."""
+
+
+class ChannelFull(TxstickyError):
+    """The primary takes no more from this worker now: {waiting} bytes wait for it to read."""
+
+
+class TooManyTopics(TxstickyError):
+    """A worker can listen to {count} topics, with {size} bytes of names, and no more."""
+
+
 class BusOverrun(TxstickyError):
     """The bus takes no more from this worker now: {waiting} bytes wait for the primary to read."""
 

@@ -32,6 +32,8 @@ _SILENT_LOOKS = 2
 _ASK = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: The part of the time of grace in which that reset should have come.
 _ECHO = 1 / 32
+#: Seconds for the answer to a request that stalled to leave.
+_LAST_WORD = 1.0
 
 
 class Cancelable(Protocol):
@@ -68,6 +70,9 @@ class Host(Protocol):
     def unsent(self) -> int:
         """Bytes of output that are not in the kernel."""
 
+    def passed(self) -> int:
+        """Bytes of output that have entered the kernel so far."""
+
     def severed(self) -> bool:
         """Whether the kernel knows that nobody is at the other end any more."""
 
@@ -81,7 +86,10 @@ class Host(Protocol):
         """Close the connection after what is written."""
 
     def gone(self) -> None:
-        """Tell the protocol that the client has left."""
+        """Tell the protocol that the client has left, and close at once."""
+
+    def dismiss(self) -> None:
+        """Tell the protocol that the client has left; what was written has had time to leave."""
 
 
 class Desk(Protocol):
@@ -130,6 +138,7 @@ class Gate:
 
     __slots__ = (
         "_closing",
+        "_come",
         "_eof",
         "_grace",
         "_leaving",
@@ -168,6 +177,8 @@ class Gate:
         self._grace: Cancelable | None = None
         self._withheld: list[bytes] = []
         self._closing = False
+        #: How many bytes have come, but for requests that came alone and whole.
+        self._come = 0
 
     # ------------------------------------------------------------------ input
 
@@ -194,6 +205,7 @@ class Gate:
             if exchange.held or self._stopped or self.desk.draining:
                 self.pump()
             return
+        self._come += size
         exchange.feed(data)
         self.pump()
         if exchange.over_hold and not self._stopped and self.host.live():
@@ -393,6 +405,45 @@ class Gate:
             return
         self.closed()
         self.host.depart(place, self.exchange.remainder())
+
+    # ----------------------------------------------------------------- pauses
+
+    def awaited(self, upgrades: bool) -> int | None:
+        """
+        How many bytes have moved, either way, if the client is to move the next: it owes the rest
+        of a request, or is to take its response. None if it is not to, because everything has come
+        and gone, because it is not read from, or because the connection speaks another protocol.
+
+        :param upgrades: whether there may be such a protocol.
+        """
+        exchange, host = self.exchange, self.host
+        if upgrades and exchange.upgraded:
+            return None
+        owes = exchange.unfinished and not (self.inner_paused or self._stopped or self._closing)
+        return self._come + host.passed() if owes or host.unsent() else None
+
+    def stalled(self, answer: bytes) -> None:
+        """
+        The client has paused for too long: the connection ends.
+
+        :param answer: what it is told if its request was not yet answered (RFC 9110, section
+            15.5.9).
+        """
+        exchange, host = self.exchange, self.host
+        told = not exchange.unfinished or exchange.response_started or self._withheld
+        self._closing = self._stopped = True
+        if told or not host.live():
+            host.gone()
+            return
+        host.stop_reading()
+        host.send(answer)
+        if self._grace is not None:
+            self._grace.cancel()
+        self._grace = host.later(_LAST_WORD, self._give_up)
+
+    def _give_up(self) -> None:
+        self._grace = None
+        self.host.dismiss()
 
     def closed(self) -> None:
         """The connection is over here: no call of ours may come any more."""

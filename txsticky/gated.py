@@ -83,6 +83,8 @@ class GatedMixin(MovableMixin):
         if self.connected:
             self.connectionLost(Failure(error.ConnectionDone()))
 
+    dismiss = gone
+
     def depart(self, place: int, held: bytes) -> None:
         protocol = self.protocol
         sock, unread = self.detach()

@@ -13,12 +13,15 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from .channel import Channel, channel_pair
+from .core.pool import Pool
+from .core.table import Table
 from .core.wire import Kind, pack_log, pack_peer
 from .errors import MailboxFull
 from .logs import read_line
 from .mailbox import MailboxTransport, mailbox_pair
 from .process import Process
 from .provision import Provision
+from .replica import Replica
 from .system import System
 from .upgrade import own, pack, unpack
 
@@ -26,7 +29,13 @@ log = Logger(namespace="txsticky.worker")
 
 
 class HandleOwner(Protocol):
-    """What a handle tells the primary."""
+    """What a handle tells the primary, and what it asks of it."""
+
+    pool: Pool
+    table: Table
+
+    def suspect(self, id: int, flag: bool, why: str) -> None:
+        """New connections avoid a worker, or no longer."""
 
     def heard(self, handle: WorkerHandle, kind: Kind, body: bytes) -> None:
         """A control frame has come from it."""
@@ -70,7 +79,6 @@ class WorkerHandle:
         self.ready = False
         #: Whether it has listening sockets, and whether it was told to accept on them.
         self.listens = self.accepts = False
-        self.topics: set[str] = set()
         #: What it counted by its last report, and when that came.
         self.counters: dict[str, Any] = {}
         self.reported = 0.0
@@ -82,6 +90,7 @@ class WorkerHandle:
         self.box: MailboxTransport
         self.reading_end: socket.socket
         self.channel: Channel
+        self.replica: Replica
         self.process: Process
 
     @property
@@ -147,7 +156,16 @@ class WorkerHandle:
             limit=self._queue_limit,
             relieved=self._relieved,
         )
-        self.channel = Channel(channel, self.system.reactor, self._heard, self._silent)
+        self.channel = Channel(
+            channel, self.system.reactor, self._heard, self._silent, self._caught_up
+        )
+        self.replica = Replica(
+            self.name,
+            self.channel,
+            lambda: self.owner.pool.view(),
+            lambda: self.owner.table.items(),
+            lambda flag: self.owner.suspect(self.id, flag, "out of date"),
+        )
         self.channel.startReading()
 
     def state(self) -> tuple[dict[str, Any], list[int]]:
@@ -194,6 +212,8 @@ class WorkerHandle:
         self.channel.go_on(unpack(state["unsent"]), unpack(state["received"]))
         if over:
             self.channel.close()
+        elif self.ready and self.channel.behind:
+            self.replica.missed()
         self.process = self.system.watch(state["pid"], output, self._said, self._exited)
         for descriptor, message in state["queue"]:
             self.hand(own(descriptor) if descriptor >= 0 else -1, unpack(message))
@@ -247,6 +267,10 @@ class WorkerHandle:
 
     def _heard(self, kind: Kind, body: bytes) -> None:
         self.owner.heard(self, kind, body)
+
+    def _caught_up(self) -> None:
+        if self.ready:
+            self.replica.caught_up()
 
     def _silent(self) -> None:
         self.owner.fell_silent(self)

@@ -46,6 +46,8 @@ BUFFER = 1 << 20
 #: The longest message, if the granted buffer carries it (an unprivileged buffer does, with the
 #: kernel's defaults).
 MAX_MESSAGE = 320 * 1024
+#: Bytes that may wait here, beside the limit on their number: a message may carry a whole head.
+ROOM = 16 << 20
 #: Messages taken in one turn of the reactor, unless somebody wants fewer: a full mailbox is not to
 #: starve the connections.
 BATCH = 16
@@ -134,6 +136,7 @@ class MailboxTransport:
         self._undelivered = undelivered
         self.finished = finished
         self._queue: collections.deque[tuple[int, bytes]] = collections.deque()
+        self._size = 0
         self._descriptor = -1
         self._writing = False
         self._crowded = False
@@ -173,8 +176,9 @@ class MailboxTransport:
         Send one message, with the descriptor announced before it, if any. No bytes are no message:
         an announced descriptor then waits for the next.
 
-        :raises MailboxFull: more than `limit` messages wait already, or the other end is gone, or
-            the message is longer than `max_message`; the descriptor is then the caller's again.
+        :raises MailboxFull: more than `limit` messages or `ROOM` bytes wait already, or the other
+            end is gone, or the message is longer than `max_message`; the descriptor is then the
+            caller's again.
         """
         if not data:
             return  # at the other end it would look like the end of the mailbox
@@ -182,9 +186,10 @@ class MailboxTransport:
         if self.is_closed() or len(data) > self.max_message:
             raise MailboxFull(queued=len(self._queue))
         if self._queue or not self._send(descriptor, data):
-            if self.is_closed() or len(self._queue) >= self._limit:
+            if self.is_closed() or len(self._queue) >= self._limit or self._size > ROOM:
                 raise MailboxFull(queued=len(self._queue))
             self._queue.append((descriptor, data))
+            self._size += len(data)
             self._start_writing()
 
     def writeSequence(self, data: Any) -> None:
@@ -222,7 +227,7 @@ class MailboxTransport:
         while queue:
             if not self._send(*queue[0]):
                 return None
-            queue.popleft()
+            self._size -= len(queue.popleft()[1])
         self._stop_writing()
         self._relieved()
         return None
@@ -250,6 +255,7 @@ class MailboxTransport:
         """Take back what waits here, to send it elsewhere."""
         waiting = list(self._queue)
         self._queue.clear()
+        self._size = 0
         self._stop_writing()
         return waiting
 

@@ -22,7 +22,7 @@ from .core.pool import Pool
 from .core.route import How, Refusal
 from .core.table import Table
 from .core.timing import SILENT
-from .core.wire import Handoff, Kind, decode_json, pack_handoff
+from .core.wire import Handoff, Kind, decode_json, encode_json, pack_handoff
 from .errors import MailboxFull
 from .frontdesk import FrontDesk
 from .handle import WorkerHandle
@@ -257,6 +257,8 @@ class Primary:
 
     def suspect(self, id: int, flag: bool, why: str = "silent") -> None:
         """New connections avoid the worker, or no longer."""
+        if id not in self.handles:
+            return  # nothing is kept of those that have gone
         reasons = self._suspects.setdefault(id, set())
         (reasons.add if flag else reasons.discard)(why)
         self.pool.suspect(id, bool(reasons))
@@ -307,8 +309,7 @@ class Primary:
             if other is not handle and other.ready:
                 other.introduce(handle)
                 handle.introduce(other)
-        for key, owner in self.table.items():
-            handle.channel.send(Kind.BIND, b"%d %b" % (owner, key))
+        handle.replica.renew()
         self.pool.set_ready(handle.id)
         self._tell_pool()
         self.attend()
@@ -349,7 +350,10 @@ class Primary:
             self.suspect(handle.id, now["short"], "short of descriptors")
 
     def _bind(self, handle: WorkerHandle, key: bytes) -> None:
-        """Every worker is told before the one that binds hears that they were."""
+        """
+        Every worker is told before the one that binds hears that they were. One that reads so
+        slowly that it is not told is given nothing new meanwhile, unless no other is left.
+        """
         self.table.bind(key, handle.id, self.system.clock())
         self._tell_others(handle, Kind.BIND, b"%d %b" % (handle.id, key))
         handle.channel.send(Kind.BOUND)
@@ -357,14 +361,14 @@ class Primary:
     def _tell_others(self, handle: WorkerHandle, kind: Kind, body: bytes) -> None:
         for other in self.handles.values():
             if other is not handle and other.ready:
-                other.channel.send(kind, body)
+                other.replica.tell(kind, body)
 
     def _tell_pool(self) -> None:
         """Tell every worker who is there."""
-        view = self.pool.view()
+        frame = encode_json(Kind.POOL, pool=self.pool.view())
         for handle in self.handles.values():
             if handle.ready:
-                handle.channel.send_json(Kind.POOL, pool=view)
+                handle.replica.tell_pool(frame)
 
     def _send_view(self) -> None:
         self._view_due = None

@@ -35,6 +35,8 @@ REPLY_TIMEOUT = 10.0
 #: Seconds before a connection is made again, after one failure and after many.
 FIRST_DELAY = 0.5
 LAST_DELAY = 15.0
+#: What a message costs that waits for its answer, in bytes, beside its text.
+_PENDING = 1024
 _MARK = 8
 
 
@@ -243,7 +245,8 @@ class RedisRelay:
 
     def publish(self, topic: bytes, message: bytes) -> None:
         """Pass a message of this machine on, if Redis is there and keeps up."""
-        redis, size = self._out.redis, len(message)
+        # What one that waits for its answer costs, however short its message is.
+        redis, size = self._out.redis, len(topic) + len(message) + _PENDING
         if redis is None:
             self.lost += 1
         elif self._unanswered > HIGH_WATER:

@@ -172,6 +172,10 @@ class SecureTransport:
         """Bytes of output that are not in the kernel."""
         return int(self._outer.unsent())
 
+    def passed(self) -> int:
+        """Bytes of output that have entered the kernel so far."""
+        return int(self._outer.passed())
+
     def severed(self) -> bool:
         """Whether nobody is at the other end any more."""
         return bool(self._outer.severed())
@@ -195,8 +199,9 @@ class SecureTransport:
         self._connection.hang_up()
 
     def gone(self) -> None:
-        """Close at once."""
-        self.abortConnection()
+        """Close at once, also if the protocol has left already."""
+        self._connection.over = True
+        self._layer.abortConnection()
 
     # -------------------------------------------------------------------- the end
 
@@ -206,6 +211,8 @@ class SecureTransport:
             self.gate.closed()
             self._leave(Failure(ConnectionDone()))
             self._connection.hang_up()
+
+    dismiss = end  # TLS is closed in its own way (`gate.Host`)
 
     def lost(self, reason: Any) -> None:
         """The connection is lost."""

@@ -28,7 +28,7 @@ from .connection import Connection, PlainServer, PlainUNIXServer
 from .core.exchange import Exchange
 from .core.pool import Pool
 from .core.route import How
-from .core.table import Table
+from .core.table import KEY_LIMIT, Table
 from .core.timing import quick
 from .core.wire import Handoff, Kind, Log, Peer, decode_json, pack_handoff, unpack
 from .descriptor import adopt, begin, open_socket
@@ -36,7 +36,7 @@ from .desk import WorkerDesk
 from .drain import Drain
 from .ending import End
 from .entrance import Entrance
-from .errors import MailboxFull, TxstickyError, WireError
+from .errors import ChannelFull, KeyTooLong, MailboxFull, TxstickyError, WireError
 from .gate import Gate
 from .gated import GatedServer, GatedUNIXServer
 from .mailbox import MailboxTransport
@@ -45,6 +45,7 @@ from .reload import loaded_sources
 from .serve import Serving
 from .sharedlog import HandedLog
 from .socketio.sessions import tag_all
+from .stalls import StallWatch
 from .turn import Turn
 
 log = Logger()
@@ -94,6 +95,10 @@ class Worker:
         self._lag = 0.0
         self._drain = Drain(self, reactor)
         self._end = End(reactor, serving.stop)
+        # An application that is a protocol factory sees to its pauses itself.
+        stall_timeout = config.stall_timeout if serving.interface != "protocol" else 0.0
+        upgrades = serving.interface != "wsgi"
+        self._stalls = StallWatch(reactor, stall_timeout, lambda: self.live, upgrades)
         self._waiting: collections.deque[Callable[[], None]] = collections.deque()
         self._retire_after = _limit(config)
         # One message at a time: what it has taken dies with it, and what it has not goes to others.
@@ -132,6 +137,7 @@ class Worker:
         more = {"sources": loaded_sources()} if self.config.reload else {}
         self.channel.send_json(Kind.READY, interface=serving.interface, http=serving.http, **more)
         self.mailbox.startReading()
+        self._stalls.start()
         self._beat_due = time.monotonic() + HEARTBEAT
         self._beat()
 
@@ -279,7 +285,16 @@ class Worker:
     # --------------------------------------------------------------- bindings
 
     def bind(self, key: bytes) -> Deferred[None]:
-        """Bind a key of the application to this worker; fires once it is known everywhere."""
+        """
+        Bind a key of the application to this worker; fires once it is known everywhere.
+
+        :raises KeyTooLong: it is longer than `KEY_LIMIT`.
+        :raises ChannelFull: the primary does not read.
+        """
+        if len(key) > KEY_LIMIT:
+            raise KeyTooLong(size=len(key), limit=KEY_LIMIT)
+        if self.channel.full:
+            raise ChannelFull(waiting=self.channel.waiting)
         self.table.bind(key, self.id, time.monotonic())
         self.desk.changed()
         if not self.channel.connected:
@@ -291,15 +306,20 @@ class Worker:
         return done
 
     def free(self, key: bytes) -> None:
-        """Forget a key."""
+        """Forget a key; if the primary does not read, the others forget it when it is not used."""
         self.table.free(key)
-        self.channel.send(Kind.FREE, key)
+        if len(key) <= KEY_LIMIT and not self.channel.full:
+            self.channel.send(Kind.FREE, key)
 
     # ---------------------------------------------------------------- channel
 
     def _frame(self, kind: Kind, body: bytes) -> None:
         if kind is Kind.POOL:
-            self._pool_changed(Pool.from_view(decode_json(body)["pool"]))
+            fields = decode_json(body)
+            if fields.get("anew"):  # the table follows as it is now: what was freed is not in it
+                self.table.clear()
+                self.desk.changed()
+            self._pool_changed(Pool.from_view(fields["pool"]))
         elif kind is Kind.BIND:
             owner, _, key = body.partition(b" ")
             self.table.bind(key, int(owner), time.monotonic())
@@ -367,6 +387,8 @@ class Worker:
 
     def _send_report(self) -> None:
         self._report = None
+        if self.channel.behind:
+            return  # the next one says the same, and more of it
         self.channel.send_json(
             Kind.LOAD,
             live=len(self.live),

@@ -12,25 +12,30 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.interfaces import IAddress, IListeningPort, IPushProducer
 from twisted.internet.protocol import Factory, connectionDone
-from twisted.protocols.basic import LineOnlyReceiver
+from twisted.protocols.basic import LineReceiver
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from .. import unixport
 from ..errors import ListenError
 from ..unixport import UNIXPort
+from .guests import Guests
 from .steering import Answer
 
 #: Seconds after which a silent client is hung up on.
 PATIENCE: Final = 60.0
 BACKLOG: Final = 16
+#: Connections that there may be.
+GUESTS: Final = 32
 
 
-class ControlConnection(LineOnlyReceiver, TimeoutMixin):
+@implementer(IPushProducer)
+class ControlConnection(LineReceiver, TimeoutMixin):
     """
-    One connection of an operator.
+    One connection of an operator.  Nothing more is answered while its answers are not taken.
 
     :param answer: answers a line.
     """
@@ -45,9 +50,12 @@ class ControlConnection(LineOnlyReceiver, TimeoutMixin):
     def connectionMade(self) -> None:
         """Wait, but not for ever."""
         self.setTimeout(PATIENCE)
+        self.transport.registerProducer(self, True)  # it pauses, and resumes, what is read
 
     def lineReceived(self, line: bytes) -> None:
         """A request has come."""
+        if self.transport.disconnecting:
+            return
         self.resetTimeout()
         self._send(self._answer(line))
 
@@ -55,6 +63,10 @@ class ControlConnection(LineOnlyReceiver, TimeoutMixin):
         """It is too long to be one."""
         self._send({"ok": False, "error": f"A request has at most {self.MAX_LENGTH} bytes."})
         self.transport.loseConnection()
+
+    def timeoutConnection(self) -> None:
+        """The operator is silent, or does not take the answers."""
+        self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The operator has gone."""
@@ -86,7 +98,8 @@ def listen(path: str, answer: Callable[[bytes], Answer], reactor: Any) -> IListe
     :param answer: answers a line.
     :raises ListenError: another process answers there, or it cannot be.
     """
-    port = UNIXPort(path, _Factory(answer), BACKLOG, 0o600, reactor)
+    factory = Guests(_Factory(answer), GUESTS)
+    port = UNIXPort(path, factory, BACKLOG, 0o600, reactor)
     try:
         return unixport.listen(port)
     except CannotListenError as error:

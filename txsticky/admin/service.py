@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from ..errors import ConfigError, ListenError
 from ..ports import open_port
 from .control import listen
+from .guests import Guests
 from .history import History
 from .state import ClusterState, Managed, look
 from .steering import Steering
@@ -59,7 +60,7 @@ class Admin:
     def _serve(self, status: str) -> None:
         """Open the status site."""
         # twisted.web and autobahn are for those who want the page.
-        from .web import Viewers, make_site, status_endpoint
+        from .web import GUESTS, Viewers, make_site, status_endpoint
 
         reactor = self._cluster.system.reactor
         self._viewers = Viewers(reactor, self._history, self._look)
@@ -68,5 +69,5 @@ class Admin:
             endpoint = status_endpoint(status)
         except ConfigError as error:
             raise ListenError(endpoint=shown, reason=f"write {error.fields['hint']}") from None
-        site = make_site(self._viewers, self._look)
+        site = Guests(make_site(self._viewers, self._look), GUESTS)
         self._ports.append(open_port(reactor, endpoint, site, shown))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..core.pool import State
-from ..core.stages import Phase
+from ..core.stages import MOST_WORKERS, Phase
 from ..handle import WorkerHandle
 from .history import History
 from .state import Managed, look
@@ -120,6 +120,8 @@ class Steering:
         return {"text": f"Worker {handle.slot} (pid {handle.process.pid}) is killed."}
 
     def _add(self) -> Answer:
+        if len(self._cluster.supervisor.fleet.slots) >= MOST_WORKERS:
+            raise Refused(f"There are {MOST_WORKERS} workers, and never more.")
         return self._scale(1)
 
     def _remove(self) -> Answer:

@@ -29,6 +29,10 @@ from .state import ClusterState
 
 #: Pages that may be open at the same time.
 VIEWERS: Final = 100
+#: Connections that the site may have, open pages included.
+GUESTS: Final = VIEWERS + 28
+#: Seconds for which a connection may be silent, before a request, in it and after it.
+PATIENCE: Final = 15.0
 #: A code for closing of our own (RFC 6455, 7.4.2), after HTTP's 405.
 NOT_ALLOWED: Final = 4405
 BACKLOG: Final = 128
@@ -243,4 +247,4 @@ def make_site(viewers: Viewers, look: Callable[[], ClusterState]) -> Site:
     ):
         root.putChild(path, Page(make))
     root.putChild(b"ws", WebSocketResource(viewers))
-    return StatusSite(root, requestFactory=ReadOnlyRequest)
+    return StatusSite(root, requestFactory=ReadOnlyRequest, timeout=PATIENCE)

@@ -120,6 +120,7 @@ class Exchange:
         finished_request: the open request was delivered in full. Together with `request_open`: a
             client that sends no more is still owed a response.
         last: the client said that no request follows: ``Connection: close``, or HTTP/1.0.
+        upgrading: a request that is not followed to its end asked for another protocol.
     """
 
     __slots__ = (
@@ -136,6 +137,7 @@ class Exchange:
         "finished_request",
         "last",
         "request_open",
+        "upgrading",
     )
 
     def __init__(
@@ -156,6 +158,17 @@ class Exchange:
         self.request_open = False
         self.finished_request = False
         self.last = False
+        self.upgrading = False
+
+    @property
+    def unfinished(self) -> bool:
+        """The client owes the rest of a request whose head has come."""
+        return self._input is _REQUEST
+
+    @property
+    def upgraded(self) -> bool:
+        """The connection speaks another protocol, or may do so."""
+        return self._response.upgraded or self.upgrading
 
     @property
     def tunnel(self) -> bool:
@@ -236,6 +249,7 @@ class Exchange:
         try:
             framing = request(head)
         except Odd:
+            self.upgrading = head.method == b"CONNECT" or head.header(b"upgrade") is not None
             self._let_go()
             return
         self._body = None if framing.kind is _NONE else body(framing.kind, framing.length)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from .memo import entries
+
 if TYPE_CHECKING:
     from .head import Head
 
@@ -20,11 +22,19 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _WITH_PORT: Final = re.compile(r"([0-9.]+):[0-9]+|\[([^\]]*)\](?::[0-9]+)?")
 
 _MOST_PROXIES: Final = 32
+#: No text that is longer names an address: 45 characters at most (RFC 4291, section 2.2, with an
+#: IPv4 tail), a zone (RFC 4007, an interface's name), brackets and a port.
+_LONGEST: Final = 80
 
 
-@functools.lru_cache(maxsize=4096)
 def _address(text: str) -> _Address | None:
     """The address that a text names, an IPv4-mapped one as the IPv4 address it stands for."""
+    return _read_address(text) if len(text) <= _LONGEST else None
+
+
+# A text of `_LONGEST` characters has at most four bytes for each.
+@functools.lru_cache(entries(4096, 4 * _LONGEST))
+def _read_address(text: str) -> _Address | None:
     found = _WITH_PORT.fullmatch(text)
     if found is not None:
         text = found[1] or found[2]

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 from attrs import frozen
 
 from .head import TCHAR, Head
+from .memo import entries
 
 
 class Odd(Exception):
@@ -81,7 +82,7 @@ class Decoder(Protocol):
 
 # Short blocks only: the bound on entries is then one on memory, whoever sends them.
 _CACHED_BLOCK: Final = 2048
-_CACHED_BLOCKS: Final = 1024
+_CACHED_BLOCKS: Final = entries(1024, _CACHED_BLOCK)
 # 18 digits are beyond any message; the chunk size of as many bytes has 15.
 _MAX_LENGTH_DIGITS: Final = 18
 _MAX_SIZE_DIGITS: Final = 15

@@ -25,6 +25,7 @@ from typing import Any, Final
 from .endings import HURRIED, NOT_READY, SILENT, STARTING, end_within, how_it_left, not_ready
 from .stages import (
     BEFORE_STOP,
+    MOST_WORKERS,
     SERVING,
     STOPPING,
     Effect,
@@ -212,10 +213,15 @@ class Fleet:
         return self._settle(now)
 
     def scale(self, delta: int, now: float) -> list[Effect]:
-        """So many slots more or, if negative, less; the highest go first, and one always stays."""
+        """
+        So many slots more or, if negative, less; the highest go first. One always stays, and there
+        are never more than `MOST_WORKERS`.
+        """
         if self.phase is not Phase.RUNNING:
             return []
-        wanted = max(1, len(self.slots) + delta)
+        if delta > 0 and len(self.slots) + delta > MOST_WORKERS:
+            self._say("warn", "There are never more than {most} workers.", most=MOST_WORKERS)
+        wanted = max(1, min(len(self.slots) + delta, MOST_WORKERS))
         for number in range(len(self.slots), wanted, -1):
             slot = self.slots.pop(number)
             for worker in filter(None, (slot.current, slot.successor)):

@@ -42,6 +42,7 @@ class Response:
         started: bytes of the final response were written.
         closes: the final response said that the connection closes behind it.
         until_close: the response lasts until the connection closes.
+        upgraded: the response was a 101: what follows is another protocol.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class Response:
         "phase",
         "started",
         "until_close",
+        "upgraded",
     )
 
     def __init__(self, head_limit: int) -> None:
@@ -68,6 +70,7 @@ class Response:
         self.started = False
         self.closes = False
         self.until_close = False
+        self.upgraded = False
 
     def expect(self, method: bytes, lines: bytes) -> None:
         """A request was delivered: its response is due.
@@ -144,6 +147,7 @@ class Response:
         self.started = True
         self.closes = framing.closes
         self.until_close = kind is _UNTIL_CLOSE
+        self.upgraded = status == 101
         if status == 101 or self.until_close:
             self.phase = PASSING
         elif kind is _NONE:

@@ -41,6 +41,9 @@ class Phase(enum.Enum):
     ENDED = "ended"
 
 
+#: Workers of a cluster, at most: each has a descriptor for every other's mailbox.
+MOST_WORKERS: Final = 512
+
 #: Not yet told to stop.
 BEFORE_STOP: Final = {Phase.NEW, Phase.RUNNING}
 #: Waiting for the last worker to exit.

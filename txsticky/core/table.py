@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Final
+
+#: The longest key that can be bound, in bytes; browsers keep no cookie that is longer (RFC 6265,
+#: section 6.1).
+KEY_LIMIT: Final = 4096
+#: How many bytes the keys of a table may have together: 80 for each of 100,000.
+ROOM: Final = 8_000_000
 
 
 class Table:
@@ -11,11 +18,15 @@ class Table:
 
     :param limit: how many keys at most, 1 or more; the one not used for longest makes room.
     :param ttl: how long an entry lives after its last use, in seconds.
+    :param room: how many bytes the keys may have together, `KEY_LIMIT` or more; those not used for
+        longest make room.
     """
 
-    def __init__(self, limit: int, ttl: float) -> None:
+    def __init__(self, limit: int, ttl: float, room: int = ROOM) -> None:
         self._limit = limit
         self._ttl = ttl
+        self._room = room
+        self._size = 0
         # key -> (worker, when it expires). Each use moves an entry to the end with a new expiry, so
         # that the entry which expires first always comes first.
         self._entries: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
@@ -30,16 +41,19 @@ class Table:
 
     def bind(self, key: bytes, worker: int, now: float) -> None:
         """
-        The key belongs to this worker from now on.
+        The key belongs to this worker from now on; one longer than `KEY_LIMIT` to no worker.
 
         :param now: the time in seconds of any clock that does not go back.
         """
         self.free(key)
+        if len(key) > KEY_LIMIT:
+            return
         entries = self._entries
         while entries and next(iter(entries.values()))[1] <= now:
             self.free(next(iter(entries)))
-        if len(entries) >= self._limit:
+        while len(entries) >= self._limit or self._size + len(key) > self._room:
             self.free(next(iter(entries)))
+        self._size += len(key)
         entries[key] = (worker, now + self._ttl)
         self._keys_of.setdefault(worker, set()).add(key)
 
@@ -60,6 +74,7 @@ class Table:
         """The key belongs to nobody."""
         entry = self._entries.pop(key, None)
         if entry is not None:
+            self._size -= len(key)
             keys = self._keys_of[entry[0]]
             keys.remove(key)
             if not keys:
@@ -69,3 +84,10 @@ class Table:
         """No key belongs to this worker any more; it is gone."""
         for key in self._keys_of.pop(worker, ()):
             del self._entries[key]
+            self._size -= len(key)
+
+    def clear(self) -> None:
+        """No key belongs to any worker."""
+        self._entries.clear()
+        self._keys_of.clear()
+        self._size = 0

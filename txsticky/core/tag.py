@@ -20,11 +20,12 @@ import hmac
 import re
 from typing import Final
 
+from .memo import entries
+
 _MAC_LENGTH: Final = 10
-_CACHED: Final = 16384
-# A longer value is verified each time, so that the cache's memory is bounded too (_CACHED times
-# this).
+# A longer value is verified each time.
 _CACHED_LENGTH: Final = 256
+_CACHED: Final = entries(16384, _CACHED_LENGTH)
 _UNRESERVED: Final = re.compile(r"[A-Za-z0-9._~-]*")
 
 

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.internet.task import LoopingCall
+from zope.interface import implementer
 
 from .here import Place, whoami
 
@@ -48,12 +49,16 @@ def chat_message(payload: bytes, slot: int) -> bytes:
     return message("chat", slot=slot, **texts)
 
 
+@implementer(IPushProducer)
 class Visitor(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no type hints
-    """One browser tab."""
+    """One browser tab. What it is told while it does not read is left out."""
 
     factory: Visitors
+    behind = False
 
     def onOpen(self) -> None:
+        self.unregisterProducer()  # twisted.web's HTTPChannel, which is done with this connection
+        self.registerProducer(self, True)
         place = self.factory.place()
         self.tell(message("hello", **whoami(place)))
         self.leave = place.subscribe(TOPIC, self.tell)
@@ -61,8 +66,20 @@ class Visitor(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no
 
     def tell(self, payload: bytes) -> None:
         """Send a message, unless the WebSocket is being closed (autobahn would raise)."""
-        if self.state == self.STATE_OPEN:
+        if self.state == self.STATE_OPEN and not self.behind:
             self.sendMessage(payload)
+
+    def pauseProducing(self) -> None:
+        """The browser does not read (`IPushProducer`)."""
+        self.behind = True
+
+    def resumeProducing(self) -> None:
+        """It has read what there was (`IPushProducer`)."""
+        self.behind = False
+
+    def stopProducing(self) -> None:
+        """It has gone; `onClose` follows (`IPushProducer`)."""
+        self.behind = True
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         place = self.factory.place()

@@ -30,6 +30,8 @@ class ServeSettings:
     :ivar keep_alive: seconds that a connection may idle between two requests; 0 closes it after
         each response.
     :ivar trusted: the peers whose X-Forwarded-For and X-Forwarded-Proto are believed.
+    :ivar stall_timeout: seconds that a client may pause within a request, in what the gate cannot
+        follow; 0 is without end.
     :ivar threads: how many WSGI requests run at a time.
     :ivar root_path: the path under which a proxy mounts the application, which it takes off the
         requests' paths (ASGI and WSGI).
@@ -40,7 +42,8 @@ class ServeSettings:
     handed_log: HandedLog | None = None
     keep_alive: float = 60.0
     trusted: Trusted = attrs.Factory(Trusted)
-    threads: int = 16
+    stall_timeout: float = 300.0
+    threads: int = 64
     root_path: str = ""
 
 

@@ -157,6 +157,7 @@ class NativeHost(asyncio.Protocol):
         #: system call sends it, and no client is woken before everybody's turn is over.
         self._pieces: list[bytes] = []
         self._size = 0
+        self._written = 0
         self._turn = turn
 
     # ----------------------------------------------------------- what asyncio says
@@ -261,6 +262,7 @@ class NativeHost(asyncio.Protocol):
     def _follow(self, data: bytes) -> None:
         data = self.gate.wrote(data)
         if data:
+            self._written += len(data)
             self.native.write(data)
 
     def close(self) -> None:
@@ -313,7 +315,12 @@ class NativeHost(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Write to the client."""
+        self._written += len(data)
         self.native.write(data)
+
+    def passed(self) -> int:
+        """Bytes that have entered the kernel so far."""
+        return self._written - (self.native.get_write_buffer_size() if self._open else 0)
 
     def later(self, seconds: float, action: Callable[[], None]) -> Cancelable:
         """Call `action` from the loop."""
@@ -369,6 +376,8 @@ class NativeHost(asyncio.Protocol):
         if self._open:
             self.native.abort()
             self._over(self._say_goodbye)
+
+    dismiss = gone
 
     def _over(self, tell: Callable[[], None]) -> None:
         self._open = False

@@ -15,8 +15,8 @@ from . import ServeSettings
 from .accesslog import AccessLog, entry_of
 from .forwarded import ForwardedRequest
 
-#: Seconds that a client may pause within a request, unless it may idle even longer between two.
-_READ_TIMEOUT = 60.0
+#: Seconds for the first request of a connection to begin, unless connections may idle for longer.
+_FIRST_TIMEOUT = 60.0
 
 
 class LastRequest(http.Request):
@@ -31,9 +31,11 @@ class LastRequest(http.Request):
 
 class TimedRequest(http.Request):
     """
-    A request after which the connection may idle for less time than within a request.
+    A request in which a client may pause for another time than between two.
 
-    twisted.web has one timeout for both: at 5 seconds it would also cut an upload that stalls.
+    twisted.web has one timeout for both: at 5 seconds it would also cut an upload that pauses. And
+    15 seconds behind it, it cuts what a slow client has not yet read of the last response; how long
+    that may take is for the gate to say, and until then the connection only closes.
     """
 
     txsticky: ServeSettings
@@ -41,14 +43,23 @@ class TimedRequest(http.Request):
     def __init__(self, channel: http.HTTPChannel, *args: Any, **kwargs: Any) -> None:
         super().__init__(channel, *args, **kwargs)
         if isinstance(channel, http.HTTPChannel):
-            channel.setTimeout(_READ_TIMEOUT)
+            channel.abortTimeout = None  # type: ignore[assignment]
+
+    def gotLength(self, length: int | None) -> None:
+        super().gotLength(length)
+        if length != 0 and isinstance(self.channel, http.HTTPChannel):
+            # Twice, because the gate is to be first, where it can follow the request.
+            self.channel.setTimeout(2 * self.txsticky.stall_timeout or None)
 
     def finish(self) -> None:
         channel = getattr(self, "channel", None)
         super().finish()
+        if not isinstance(channel, http.HTTPChannel):
+            return
         # No request in the channel: it waits for the next, of which not a line has come yet.
-        if isinstance(channel, http.HTTPChannel) and channel.persistent and not channel.requests:
-            channel.setTimeout(self.txsticky.keep_alive)
+        keep_alive = self.txsticky.keep_alive
+        if channel.persistent and not channel.requests and channel.timeOut != keep_alive:
+            channel.setTimeout(keep_alive)
 
 
 class StickySite(server.Site):
@@ -70,15 +81,13 @@ class StickySite(server.Site):
         request: type[http.Request] = server.Request,
         parse_forms: bool = True,
     ) -> None:
-        mixins: tuple[type[http.Request], ...] = ()
+        mixins: tuple[type[http.Request], ...] = (TimedRequest,)
         if settings.keep_alive <= 0:
-            mixins = (LastRequest,)
-        elif settings.keep_alive < _READ_TIMEOUT:
-            mixins = (TimedRequest,)
+            mixins = (LastRequest, TimedRequest)
         super().__init__(
             resource,
             requestFactory=_mixer(settings, *mixins)(request),
-            timeout=max(settings.keep_alive, _READ_TIMEOUT),
+            timeout=max(settings.keep_alive, _FIRST_TIMEOUT),
             parsePOSTFormSubmission=parse_forms,
             reactor=reactor,
         )

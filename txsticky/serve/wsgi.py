@@ -1,17 +1,12 @@
 """
-A WSGI application as a worker serves it: twisted.web's WSGIResource on a thread pool of its own.
+A WSGI application as a worker serves it: twisted.web around threads of its own.
 
-What WSGIResource leaves to be desired, and what is done about it here:
+What is looked after here, beside what PEP 3333 says:
 
-* a response is written without regard to the client's pace, so that a large download to a slow
-  client ends up in memory: the application's thread waits while the transport is full;
-* a status or header that cannot be sent, or no status at all, raises in the reactor's thread and
-  the request never ends: they are checked in the application's thread, where it is a 500;
-* `close()` of the application's iterable is not called after an error (PEP 3333 wants it);
-* text on `wsgi.errors` is taken for a format string;
-* an error after the client has gone leads to a second one;
+* a request reaches a thread when its body has come as a whole, so that a slow upload holds none;
+* a response waits for its client in a buffer, so that a slow download holds none (`wsgicall`);
 * a chunked body has no CONTENT_LENGTH, and frameworks take it for empty: its length is known;
-* UNIX sockets have no host or port, and the request fails;
+* UNIX sockets have no host or port, and twisted.web wants them;
 * `X_Forwarded_For` and `X-Forwarded-For` become the same variable: names with `_` are dropped.
 """
 
@@ -21,69 +16,34 @@ What WSGIResource leaves to be desired, and what is done about it here:
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
-from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 from twisted.web import http, server
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
-from twisted.web.wsgi import WSGIResource
 from zope.interface import implementer
 
 from ..core.timing import last_call
 from ..errors import AppLoadError
 from . import ServeSettings
 from .accesslog import access_log_for
+from .environ import environ_of
 from .loading import describe
 from .protocol import FactoryServing
 from .site import StickySite
-
-Environ = dict[str, Any]
-Application = Callable[[Environ, Callable[..., Callable[[bytes], object]]], Iterable[bytes]]
-
-#: Seconds that a client may hold a thread by not reading its response.
-_STALL_TIMEOUT = 60.0
-_STATUS = re.compile(r"[1-9]\d\d( [^\r\n]*)?")
-
-
-class ErrorStream:
-    """`wsgi.errors`: what is written goes to the log, a whole line or more at a time."""
-
-    _log = Logger()
-
-    def __init__(self) -> None:
-        self._pending = ""
-
-    def write(self, text: str) -> None:
-        """Take text; it is logged when it ends a line."""
-        self._pending += text
-        if text.endswith("\n"):
-            self.flush()
-
-    def writelines(self, lines: Iterable[str]) -> None:
-        """Take several pieces of text."""
-        for line in lines:
-            self.write(line)
-
-    def flush(self) -> None:
-        """Log what has been written."""
-        text, self._pending = self._pending.rstrip("\n"), ""
-        if text:
-            self._log.warn("{text}", text=text)
+from .threads import Threads
+from .wsgicall import Application, Buffers, Call
 
 
 class WSGIRequest(server.Request):
-    """A request made fit for WSGIResource."""
+    """A request made fit for WSGI."""
 
     gone = False
+    call: Call | None = None
 
     def process(self) -> None:
         if isinstance(self.client, UNIXAddress):
@@ -102,9 +62,13 @@ class WSGIRequest(server.Request):
 
     def connectionLost(self, reason: Failure) -> None:
         self.gone = True
+        if self.call is not None:
+            self.call.lost()
+            self.call = None
         super().connectionLost(reason)
 
     def finish(self) -> None:
+        self.call = None
         if self.gone:
             return
         if self.producer:
@@ -112,114 +76,41 @@ class WSGIRequest(server.Request):
         super().finish()
 
 
-@implementer(IPushProducer)
-class _Call:
-    """
-    One request on its way through the application.
-
-    Its methods run in the application's thread, except those of IPushProducer, which hold that
-    thread back while the transport is full.
-    """
-
-    _log = Logger()
-
-    def __init__(
-        self, app: Application, request: WSGIRequest, reactor: Any, root_path: str
-    ) -> None:
-        self._app = app
-        self._root_path = root_path
-        self._request = request
-        self._reactor = reactor
-        self._flowing = Event()
-        self._flowing.set()
-        self._begun = False
-        request.registerProducer(self, True)
-
-    def pauseProducing(self) -> None:
-        self._flowing.clear()
-
-    def resumeProducing(self) -> None:
-        self._flowing.set()
-
-    stopProducing = resumeProducing
-
-    def __call__(
-        self, environ: Environ, start_response: Callable[..., Callable[[bytes], object]]
-    ) -> Iterator[bytes]:
-        environ["SCRIPT_NAME"] = self._root_path
-        environ["wsgi.multiprocess"] = True
-        environ["wsgi.input_terminated"] = True
-        errors = environ["wsgi.errors"] = ErrorStream()
-
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            write = start_response(_sendable(status, headers), headers, exc_info)
-            self._begun = True
-
-            def paced(data: bytes) -> None:
-                self._wait()
-                write(data)
-
-            return paced
-
-        result = self._app(environ, start)
-        try:
-            for piece in result:
-                if not isinstance(piece, bytes):
-                    raise TypeError(f"the application yielded {describe(piece)}, not bytes")
-                self._wait()
-                yield piece
-            if not self._begun:
-                raise RuntimeError("the application did not call start_response")
-        finally:
-            close = getattr(result, "close", None)
-            if close is not None:
-                close()
-            errors.flush()
-
-    def _wait(self) -> None:
-        if not self._flowing.wait(_STALL_TIMEOUT):
-            self._flowing.set()
-            self._reactor.callFromThread(self._abandon)
-
-    def _abandon(self) -> None:
-        self._log.info("Closing {request}: its client has stopped reading", request=self._request)
-        transport: Any = self._request.transport
-        transport.abortConnection()
-
-
-def _sendable(status: str, headers: list[tuple[str, str]]) -> str:
-    """
-    Check what the reactor's thread will have to send, and add a reason that is missing.
-
-    :raises ValueError: it is no HTTP status, or not ISO-8859-1.
-    """
-    if not _STATUS.fullmatch(status):
-        raise ValueError(f"{status!r} is no HTTP status such as '200 OK'")
-    for text in (status, *(text for header in headers for text in header)):
-        text.encode("latin-1")
-    code, _, reason = status.partition(" ")
-    return f"{code} {reason.strip() or http.RESPONSES.get(int(code), b'Status').decode()}"
-
-
 @implementer(IResource)
 class WSGIRoot:
-    """The resource that hands every request of its Site to a WSGI application."""
+    """
+    The resource that hands every request of its Site to a WSGI application.
+
+    :param reactor: an `IReactorFromThreads`.
+    :param threads: where the application runs.
+    :param settings: what the operator wants.
+    """
 
     isLeaf = True
 
     def __init__(
-        self, reactor: Any, pool: ThreadPool, app: Application, root_path: str = ""
+        self, reactor: Any, threads: Threads, app: Application, settings: ServeSettings
     ) -> None:
         self._reactor = reactor
-        self._pool = pool
+        self._threads = threads
         self._app = app
-        self._root_path = root_path
+        self._settings = settings
+        self._buffers = Buffers()
 
     def render(self, request: WSGIRequest) -> int:
         """Start the application on a request."""
-        call = _Call(self._app, request, self._reactor, self._root_path)
-        answer: int = WSGIResource(self._reactor, self._pool, call).render(request)
-        return answer
+        request.defaultContentType = None  # the application says what it sends
+        environ = environ_of(request, self._settings.root_path, self._settings.threads > 1)
+        call = request.call = Call(
+            self._app,
+            request,
+            environ,
+            self._threads,
+            self._buffers,
+            self._reactor.callFromThread,
+        )
+        call.start()
+        return server.NOT_DONE_YET
 
     def getChildWithDefault(self, name: bytes, request: http.Request) -> IResource:
         """Never called: it is a leaf."""
@@ -230,42 +121,15 @@ class WSGIRoot:
         raise NotImplementedError
 
 
-class _PoolThread(Thread):
-    """
-    A thread that does not keep a worker alive which wants to leave; those that the application
-    starts in it do, unless the application makes them daemons itself.
-    """
-
-    _runs = False
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, daemon=True, **kwargs)
-
-    def run(self) -> None:
-        self._runs = True
-        super().run()
-
-    @property
-    def daemon(self) -> bool:  # type: ignore[override]
-        """Looked at when the thread starts, and later by each thread that is made in it."""
-        return not self._runs
-
-
-class _DaemonPool(ThreadPool):
-    """A pool whose threads do not keep a worker alive that wants to leave."""
-
-    threadFactory = _PoolThread
-
-
 class WSGIServing(FactoryServing):
     """Serving on a bounded pool of threads."""
 
     def __init__(self, app: Application, settings: ServeSettings, reactor: Any) -> None:
-        self._pool = _DaemonPool(1, settings.threads, name="wsgi")
+        self._threads = Threads(settings.threads, "wsgi")
         self._reactor = reactor
         self._left: Deferred[None] | None = None
         log = access_log_for(settings, reactor)
-        root = WSGIRoot(reactor, self._pool, app, settings.root_path)
+        root = WSGIRoot(reactor, self._threads, app, settings)
         # A form is the application's to read: twisted.web would take the whole of it into memory.
         site = StickySite(root, settings, log, reactor, request=WSGIRequest, parse_forms=False)
         super().__init__("wsgi", site, http=True, access_log=log)
@@ -273,12 +137,7 @@ class WSGIServing(FactoryServing):
     @property
     def busy(self) -> bool:
         """Whether a thread is in the application, perhaps though its client has left."""
-        return bool(self._pool.working)
-
-    def start(self) -> None:
-        """Start the threads and the factory."""
-        self._pool.start()
-        super().start()
+        return self._threads.busy
 
     def stop(self, seconds: float) -> Deferred[None]:
         """
@@ -296,7 +155,7 @@ class WSGIServing(FactoryServing):
         return self._left
 
     def _join(self, late: Any) -> None:
-        self._pool.stop()
+        self._threads.stop()
         self._reactor.callFromThread(self._joined, late)
 
     def _joined(self, late: Any) -> None:

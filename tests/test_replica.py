@@ -1,0 +1,149 @@
+"""What a worker is told of pool and table, at whatever pace it reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from twisted.trial.unittest import SynchronousTestCase
+
+from txsticky.core.wire import FrameReader, Kind, decode_json, encode, encode_json
+from txsticky.replica import Replica
+
+HIGH, FULL = 200, 500
+
+
+class Pipe:
+    """A channel with little room, whose reader reads when it is told to."""
+
+    def __init__(self) -> None:
+        self.backlog = b""
+        self.most = 0
+
+    @property
+    def behind(self) -> bool:
+        return len(self.backlog) > HIGH
+
+    @property
+    def full(self) -> bool:
+        return len(self.backlog) > FULL
+
+    def write(self, data: bytes) -> None:
+        self.backlog += data
+        self.most = max(self.most, len(self.backlog))
+
+    def send(self, kind: Kind, body: bytes = b"") -> None:
+        self.write(encode(kind, body))
+
+    def send_json(self, kind: Kind, **fields: Any) -> None:
+        self.write(encode_json(kind, **fields))
+
+    def read(self, size: int) -> tuple[bytes, bool]:
+        """Read so much; returns it, and whether the reader has caught up by that."""
+        was_behind = self.behind
+        data, self.backlog = self.backlog[:size], self.backlog[size:]
+        return data, was_behind and not self.behind
+
+
+class ReplicaMachine(RuleBasedStateMachine):
+    """A table that changes, and a worker that reads a piece of what it is told at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pipe = Pipe()
+        self.table: dict[bytes, int] = {}
+        self.version = 0
+        self.distrusted = False
+        self.replica = Replica(
+            "worker 1",
+            self.pipe,  # type: ignore[arg-type]
+            lambda: {"version": self.version},
+            lambda: list(self.table.items()),
+            self.distrust,
+        )
+        self.frames = FrameReader(1 << 20)
+        self.known: dict[bytes, int] = {}
+        self.seen = 0
+        self.tell_pool()
+
+    def distrust(self, flag: bool) -> None:
+        """Connections avoid the worker."""
+        assert flag != self.distrusted, "told twice"
+        self.distrusted = flag
+
+    @rule(key=st.sampled_from([b"a", b"b", b"c", b"d"]), worker=st.integers(1, 3))
+    def bind(self, key: bytes, worker: int) -> None:
+        """A key is bound."""
+        key += b"k" * 40
+        self.table[key] = worker
+        self.replica.tell(Kind.BIND, b"%d %b" % (worker, key))
+
+    @rule(key=st.sampled_from([b"a", b"b", b"c", b"d"]))
+    def free(self, key: bytes) -> None:
+        """A key is freed."""
+        key += b"k" * 40
+        self.table.pop(key, None)
+        self.replica.tell(Kind.FREE, key)
+
+    @rule()
+    def tell_pool(self) -> None:
+        """The pool changes."""
+        self.version += 1
+        self.replica.tell_pool(encode_json(Kind.POOL, pool={"version": self.version}))
+
+    @rule()
+    def upgrade(self) -> None:
+        """Another program takes over, which does not know what was not sent."""
+        if self.pipe.behind:
+            if not self.replica.stale:
+                self.distrusted = True  # what it begins with, as far as this test can tell
+            self.replica.missed()
+
+    @rule(size=st.integers(1, 400))
+    def read(self, size: int) -> None:
+        """The worker reads a piece."""
+        data, relieved = self.pipe.read(size)
+        for kind, body in self.frames.feed(data):
+            if kind is Kind.POOL:
+                fields = decode_json(body)
+                self.seen = fields["pool"]["version"]
+                if fields.get("anew"):
+                    self.known.clear()
+            elif kind is Kind.BIND:
+                owner, _, key = body.partition(b" ")
+                self.known[key] = int(owner)
+            else:
+                self.known.pop(body, None)
+        if relieved:
+            self.replica.caught_up()
+
+    @invariant()
+    def bounded(self) -> None:
+        """What waits is bounded: by what fills it, or by a table on top of the high water."""
+        assert self.pipe.most <= FULL + 4 * 60 + 100
+
+    @invariant()
+    def distrusted_if_stale(self) -> None:
+        """Exactly a worker whose table is out of date is avoided."""
+        assert self.replica.stale == self.distrusted
+
+    def teardown(self) -> None:
+        """When everything is read the worker knows what the primary knows."""
+        for _ in range(100):
+            self.read(400)
+        assert not self.pipe.backlog
+        assert (self.known, self.seen) == (self.table, self.version)
+        assert not self.replica.stale
+
+
+class ReplicaTests(SynchronousTestCase):
+    """A replica, as the primary sees it."""
+
+    def test_any_story(self) -> None:
+        """However a worker reads, what waits is bounded, and in the end it knows everything."""
+        run_state_machine_as_test(
+            ReplicaMachine,
+            settings=settings(max_examples=60, stateful_step_count=50, deadline=None),
+        )

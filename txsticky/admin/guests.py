@@ -1,0 +1,80 @@
+"""
+How many connections the operator's own doors may have: the status site's and the control socket's.
+
+They are served by the primary, whose descriptors are for the clients of the public ports.
+"""
+
+# twisted.protocols.policies has few type hints.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+
+from ..system import descriptor_ceiling
+
+#: The share of the primary's descriptors that one door may have at most.
+SHARE = 1 / 8
+
+
+class Guest(ProtocolWrapper):
+    """One connection; what passes over it shows that it is in use."""
+
+    factory: Guests
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes have come."""
+        self.factory.stirred(self)
+        super().dataReceived(data)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        self.factory.stirred(self)
+        super().write(data)
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """Send the pieces."""
+        self.factory.stirred(self)
+        super().writeSequence(data)
+
+
+class Guests(WrappingFactory):
+    """
+    A factory of so many connections.  One more closes the one over which nothing has passed for
+    longest: so neither clients that idle nor those of a fault keep the operator out.
+
+    :param factory: makes the protocols.
+    :param most: how many connections there may be, where the limit of open files allows for it.
+    """
+
+    protocol = Guest
+    noisy = False
+
+    def __init__(self, factory: Any, most: int) -> None:
+        super().__init__(factory)
+        self._most = most
+
+    def logPrefix(self) -> str:
+        """What Twisted's log calls it."""
+        return str(self.wrappedFactory.logPrefix())
+
+    def registerProtocol(self, p: Any) -> None:
+        """A connection has come."""
+        super().registerProtocol(p)
+        most = max(1, min(self._most, int(descriptor_ceiling() * SHARE)))
+        while len(self.protocols) > most:
+            longest = next(iter(self.protocols))
+            del self.protocols[longest]
+            longest.abortConnection()
+
+    def unregisterProtocol(self, p: Any) -> None:
+        """A connection has ended."""
+        self.protocols.pop(p, None)
+
+    def stirred(self, guest: Guest) -> None:
+        """Something passes over a connection."""
+        if self.protocols.pop(guest, None) is not None:
+            self.protocols[guest] = 1

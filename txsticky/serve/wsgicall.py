@@ -1,0 +1,310 @@
+"""
+One request on its way through a WSGI application, and its response on the way to the client.
+
+The application's thread puts what it has into a buffer, and the reactor's takes it out at the
+client's pace.  So a thread is free as soon as the application has returned its last piece, whether
+the client has read it or not.  If the buffer is full, the thread waits; if the client has gone, the
+application is ended.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterable
+from threading import Condition, Lock
+from typing import Any, Final
+
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import http
+from zope.interface import implementer
+
+from .environ import Environ
+from .loading import describe
+from .threads import Threads
+
+log = Logger()
+
+Start = Callable[..., Callable[[bytes], object]]
+Application = Callable[[Environ, Start], Iterable[bytes]]
+Headers = list[tuple[str, str]]
+
+#: Bytes of one response that may wait for its client before the application's thread waits.
+BUFFER: Final = 1 << 20
+#: Bytes of all responses of a worker that may wait. Beyond, each of them has room for `LOW` only.
+TOGETHER: Final = 64 << 20
+#: Bytes that may wait still when a thread that waited goes on.
+LOW: Final = 1 << 16
+#: The longest piece that is given to the transport at once, in bytes.
+SLICE: Final = 1 << 18
+
+_STATUS = re.compile(r"[1-9]\d\d( [^\r\n]*)?")
+#: What twisted.web says for itself.
+_OURS = ("server", "date")
+
+
+class Buffers:
+    """What the responses of a worker hold together."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.size = 0
+
+
+@implementer(IPushProducer)
+class Call:
+    """
+    One request in a WSGI application.
+
+    `run` is called in a thread of `threads`, all other methods without an underscore in the
+    reactor's.
+
+    :param request: the request, which the call is the producer of.
+    :param environ: its environment.
+    :param threads: where the application runs.
+    :param buffers: counts what waits for all clients.
+    :param in_reactor: calls something in the reactor's thread, from any thread.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        request: Any,
+        environ: Environ,
+        threads: Threads,
+        buffers: Buffers,
+        in_reactor: Callable[[Callable[[], object]], object],
+    ) -> None:
+        self._app = app
+        self._request = request
+        self._environ = environ
+        self._errors = environ["wsgi.errors"]
+        self._threads = threads
+        self._in_reactor = in_reactor
+        self._buffers = buffers
+        self._lock = buffers.lock
+        self._room: Condition | None = None
+        # What both sides know, within the lock.
+        self._pieces: deque[bytes | memoryview] = deque()
+        self._size = 0
+        self._coming = False  # the reactor is to be called, or is at it
+        self._flowing = True  # the transport takes more
+        self._ended: Failure | bool = False
+        self._gone = False
+        # What only the application's thread knows, until the reactor is told to begin.
+        self._head: tuple[int, bytes, Headers] | None = None
+        self._begun = False
+        # What only the reactor's knows.
+        self._started = False
+
+    def start(self) -> None:
+        """Begin."""
+        self._request.registerProducer(self, True)
+        self._threads.run(self.run)
+
+    # ------------------------------------------------- the application's thread
+
+    def run(self) -> None:
+        """Run the application to its end."""
+        ended: Failure | bool = True
+        try:
+            self._iterate()
+        except BaseException:
+            ended = failure = Failure()
+            # Here, for its client may have gone, so that nothing is sent any more.
+            self._in_reactor(lambda: log.failure("The application failed.", failure))
+        finally:
+            self._errors.flush()
+        with self._lock:
+            self._ended = ended
+            call = self._calls(True)
+        if call:
+            self._in_reactor(self.drain)
+
+    def _iterate(self) -> None:
+        result = self._app(self._environ, self._start_response)
+        try:
+            if type(result) in (list, tuple):
+                # It is all there already: to wait for room would save nothing.
+                for piece in result:
+                    self._put(piece, False)
+            else:
+                for piece in result:
+                    self._put(piece, True)
+                    if self._gone:
+                        return
+            if self._head is None:
+                raise RuntimeError("the application did not call start_response")
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+
+    def _start_response(
+        self, status: str, headers: Headers, exc_info: Any = None
+    ) -> Callable[[bytes], object]:
+        try:
+            if exc_info is None and self._head is not None:
+                raise RuntimeError("start_response was called again, without exc_info")
+            if exc_info is not None and self._begun:
+                raise exc_info[1].with_traceback(exc_info[2])
+        finally:
+            exc_info = None  # it holds this frame
+        self._head = sendable(status, headers)
+        return lambda data: self._put(data, True)
+
+    def _put(self, piece: object, now: bool) -> None:
+        """
+        Add a piece to what is sent.
+
+        :param now: send it at once, before the next comes, and wait if there is no room.
+        """
+        if not isinstance(piece, bytes):
+            raise TypeError(f"the application yielded {describe(piece)}, not bytes")
+        if not piece:
+            return
+        if self._head is None:
+            raise RuntimeError("the application did not call start_response")
+        self._begun = True
+        with self._lock:
+            if self._gone:
+                return
+            self._pieces.append(piece)
+            self._size += len(piece)
+            self._buffers.size += len(piece)
+            call = now and self._calls(False)
+            full = now and self._full()
+        if call:
+            self._in_reactor(self.drain)
+        if full:
+            self._threads.aside(self._wait)
+
+    def _full(self) -> bool:
+        size = self._size
+        return size > BUFFER or (size > LOW and self._buffers.size > TOGETHER)
+
+    def _wait(self) -> None:
+        """Wait until the client has taken most of what there is, or has gone."""
+        with self._lock:
+            room = self._room = Condition(self._lock)
+            while self._size > LOW and not self._gone:
+                room.wait()
+            self._room = None
+
+    def _calls(self, ended: bool) -> bool:
+        """Whether the reactor has to be called: it is not, and there is something to do for it."""
+        if self._coming or self._gone:
+            return False
+        self._coming = self._flowing or (ended and not self._pieces)
+        return self._coming
+
+    # ------------------------------------------------------ the reactor's thread
+
+    def pauseProducing(self) -> None:
+        """The transport is full (`IPushProducer`)."""
+        self._flowing = False
+
+    def resumeProducing(self) -> None:
+        """The transport takes more (`IPushProducer`)."""
+        with self._lock:
+            self._flowing = True
+        self.drain()
+
+    def stopProducing(self) -> None:
+        """The connection is lost, which `lost` says as well (`IPushProducer`)."""
+
+    def lost(self) -> None:
+        """The client has gone: what waits for it is dropped, and the application is ended."""
+        with self._lock:
+            self._gone = True
+            self._buffers.size -= self._size
+            self._size = 0
+            self._pieces.clear()
+            if self._room is not None:
+                self._room.notify()
+
+    def drain(self) -> None:
+        """Send what there is, as far as the transport takes it."""
+        try:
+            while True:
+                with self._lock:
+                    piece = self._take()
+                    if piece is None:
+                        self._coming = False
+                        over = bool(self._ended) and not self._pieces and not self._gone
+                        break
+                self._send(piece)
+            if over:
+                self._finish()
+        except Exception:
+            log.failure("A response could not be sent.")
+            self.lost()
+            channel = getattr(self._request, "channel", None)
+            if channel is not None:  # else it is finished
+                channel.loseConnection()
+
+    def _take(self) -> bytes | None:
+        """The next piece, if the transport takes one."""
+        if not (self._pieces and self._flowing):
+            return None
+        piece = self._pieces.popleft()
+        if len(piece) > SLICE:
+            view = memoryview(piece)
+            self._pieces.appendleft(view[SLICE:])
+            piece = view[:SLICE]
+        self._size -= len(piece)
+        self._buffers.size -= len(piece)
+        if self._room is not None and self._size <= LOW:
+            self._room.notify()
+        return bytes(piece)
+
+    def _send(self, data: bytes) -> None:
+        request = self._request
+        if not self._started:
+            self._started = True
+            assert self._head is not None
+            code, reason, headers = self._head
+            request.setResponseCode(code, reason)
+            for name, value in headers:
+                if name.lower() not in _OURS:
+                    request.responseHeaders.addRawHeader(
+                        name.encode("latin-1"), value.encode("latin-1")
+                    )
+        if data:
+            request.write(data)
+
+    def _finish(self) -> None:
+        request, ended = self._request, self._ended
+        with self._lock:
+            self._gone = True  # nothing is to follow
+        if isinstance(ended, Failure):
+            if self._started:
+                request.loseConnection()  # so that the client notices
+                return
+            request.setResponseCode(http.INTERNAL_SERVER_ERROR)
+        else:
+            self._send(b"")
+        request.finish()
+
+
+def sendable(status: str, headers: Headers) -> tuple[int, bytes, Headers]:
+    """
+    Check what the reactor's thread will have to send.
+
+    :returns: the status code, the reason, with the usual one for one that is missing, and a copy of
+        the headers.
+    :raises ValueError: it is no HTTP status, or not ISO-8859-1.
+    :raises TypeError: the status or a header is no text.
+    """
+    for text in (status, *(text for header in headers for text in header)):
+        if not isinstance(text, str):
+            raise TypeError(f"status and headers have to be str, and there is {describe(text)}")
+        text.encode("latin-1")
+    if not _STATUS.fullmatch(status):
+        raise ValueError(f"{status!r} is no HTTP status such as '200 OK'")
+    copied = [(name, value) for name, value in headers]
+    code, _, reason = status.partition(" ")
+    reason = reason.strip()
+    return int(code), reason.encode("latin-1") or http.RESPONSES.get(int(code), b"Status"), copied

@@ -1,0 +1,79 @@
+"""
+The watch for clients that stall: within a request, or while they are to take a response.
+
+One look at all connections of a worker, now and then, costs less than a timer for each request.
+What is on its way, the gates tell (`Gate.awaited`), whatever serves the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.logger import Logger
+
+from .core.stall import Pauses
+from .gate import Gate
+from .peek import refusal
+
+log = Logger()
+
+#: The part of the stall timeout after which is looked again, and how many seconds that is at most.
+LOOK_PART = 1 / 8
+LOOK_MOST = 15.0
+
+
+class StallWatch:
+    """
+    Ends connections whose clients pause for too long.  A pause ends them after `seconds` at the
+    earliest and a quarter of that, or half a minute, later at the latest.
+
+    :param reactor: an `IReactorTime`.
+    :param seconds: how long a pause may be; 0 is without end.
+    :param live: the connections that there are, of `connection.Connection`.
+    :param upgrades: whether the application may upgrade a connection to another protocol, whose
+        pauses are its own.
+    """
+
+    def __init__(
+        self, reactor: Any, seconds: float, live: Callable[[], Iterable[Any]], upgrades: bool
+    ) -> None:
+        self._reactor = reactor
+        self._seconds = seconds
+        self._live = live
+        self._upgrades = upgrades
+        self._period = min(LOOK_MOST, seconds * LOOK_PART)
+        self._pauses: Pauses[Any] = Pauses(seconds, self._period)
+
+    def start(self) -> None:
+        """Begin to look."""
+        if self._seconds:
+            self._reactor.callLater(self._period, self._look)
+
+    def _look(self) -> None:
+        self.start()
+        waiting = {}
+        for connection in list(self._live()):
+            gate = gate_of(connection.transport)
+            mark = gate.awaited(self._upgrades) if gate is not None else None
+            if mark is not None:
+                waiting[connection] = mark
+        for connection in self._pauses.look(waiting, self._reactor.seconds()):
+            gate = gate_of(connection.transport)
+            if gate is None:
+                continue  # the end of another one was the end of this one, too
+            log.debug(
+                "A client has paused for {seconds:g} seconds: {client}",
+                seconds=self._seconds,
+                client=gate.client,
+            )
+            try:
+                gate.stalled(refusal(408, "The request did not come in time."))
+            except Exception:
+                log.failure("A connection that has stalled could not be ended.")
+
+
+def gate_of(transport: Any) -> Gate | None:
+    """The gate that watches a connection now; None if none does."""
+    gate: Gate | None = getattr(transport, "gate_now", None) or getattr(transport, "gate", None)
+    return gate
