@@ -16,6 +16,7 @@ from tests.shells import ShellCase, ended, open_descriptors, received
 from txsticky import api, desk, drain, worker
 from txsticky.channel import channel_pair
 from txsticky.config import Config
+from txsticky.core.inside import Inside
 from txsticky.core.pool import Pool
 from txsticky.core.route import How
 from txsticky.core.wire import (
@@ -67,6 +68,7 @@ class FakeServing:
 
     interface = "protocol"
     http = True
+    inside = Inside()
     busy = False
 
     def __init__(self) -> None:

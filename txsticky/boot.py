@@ -143,6 +143,7 @@ def load(config: Config, slot: int) -> Any:
         trusted=Trusted.parse(config.forwarded_allow_ips),
         root_path=config.root_path,
         slot=slot,
+        head_limit=config.head_limit,
     )
     return serving_for(app, config.interface, settings, target=config.app)
 

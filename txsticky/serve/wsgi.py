@@ -38,6 +38,7 @@ from twisted.web.resource import IResource
 from twisted.web.wsgi import WSGIResource
 from zope.interface import implementer
 
+from ..core.inside import Inside
 from ..errors import AppLoadError
 from . import ServeSettings
 from .accesslog import access_log_for
@@ -248,7 +249,8 @@ class WSGIServing(FactoryServing):
         root = WSGIRoot(reactor, self._pool, app, settings.root_path)
         # A form is the application's to read: twisted.web would take the whole of it into memory.
         site = StickySite(root, settings, log, reactor, request=WSGIRequest, parse_forms=False)
-        super().__init__("wsgi", site, http=True, access_log=log)
+        inside = Inside(websocket_only=True, absolute=False)
+        super().__init__("wsgi", site, http=True, inside=inside, access_log=log)
 
     @property
     def busy(self) -> bool:
