@@ -408,6 +408,26 @@ class OddTests(OverCase):
         self.assertTrue(talk.exchange.upgraded)
         self.assertEqual(talk.delivered, data + b"\x16\x03")
 
+    def test_connect_with_content(self) -> None:
+        """A CONNECT that has content, which it should not have, gets that delivered."""
+        for content in (b"Content-Length: 3\r\n\r\nabc", CHUNKED.partition(b"1.1\r\n")[2]):
+            data = b"CONNECT a:1 HTTP/1.1\r\n" + content
+            talk = Conversation()
+            talk.client(data + NEXT)
+            self.assertEqual(talk.delivered, data)
+            talk.server(OK)
+            self.assertEqual(talk.delivered, data + NEXT)
+
+    def test_odd_connect(self) -> None:
+        """One whose content has no certain end is odd, and upgraded by a 2xx like any other."""
+        data = b"CONNECT a:1 HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\nx"
+        for response, over in ((OK, False), (OK.replace(b"200", b"400"), True)):
+            talk = Conversation()
+            talk.client(data)
+            self.assertEqual(talk.delivered, data.replace(b"1.1\r\n", b"1.1\r\n" + LAST))
+            talk.server(response)
+            self.assertEqual((talk.exchange.over, talk.exchange.upgraded), (over, not over))
+
     def test_refused_connect(self) -> None:
         """If it is none, nothing that follows is served."""
         data = b"CONNECT a:1 HTTP/1.1\r\n\r\n"

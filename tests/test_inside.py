@@ -128,6 +128,16 @@ class LastTests(SynchronousTestCase):
         seen = shown(ANY, GET, b"Connection: keep-alive", b"A: b", b" c", last=True)
         self.assertEqual(seen, [GET, LAST[:-2], b"Connection: keep-alive", b"A: b", b" c"])
 
+    def test_says_so_itself(self) -> None:
+        """Nothing is added where the client says so, which HTTP/1.0 does."""
+        for lines in (
+            [b"GET / HTTP/1.0", b"Connection: keep-alive"],
+            [GET, b"A: b", b"connection: Close"],
+        ):
+            self.assertEqual(shown(ANY, *lines, last=True), lines)
+        seen = shown(ANY, GET, b"Connection: keep-alive", b"Connection: close", last=True)
+        self.assertEqual(seen[1], LAST[:-2])
+
     def test_upgrade(self) -> None:
         """Not if it may become another protocol."""
         lines = [GET, b"Connection: Upgrade", b"Upgrade: websocket"]

@@ -19,7 +19,7 @@ import enum
 import re
 from typing import Final
 
-from .framing import Decoder, Kind, Odd, TooLarge, body, request
+from .framing import Decoder, Kind, Odd, RequestFraming, TooLarge, body, content, request
 from .head import NEED_DATA, TOO_LARGE, Head, Malformed, parse_head
 from .inside import AS_IT_CAME, Inside
 from .response import PASSING, SILENT, Phase, Response
@@ -232,27 +232,34 @@ class Exchange:
             return
         self._response.expect(head.method, inject)
         self._show(head, self.inside.head(head))
-        self._body = (
-            None if framing.kind is _NONE else body(framing.kind, framing.length, self._head_limit)
-        )
-        self._input = _REQUEST
+        self._take(framing)
         self._interim = head.version == INTERIM_SINCE
         self.last = framing.last
+
+    def _take(self, framing: RequestFraming) -> None:
+        """The body of the open request comes, if it has one."""
+        self._body = None
+        if framing.kind is not _NONE:
+            self._body = body(framing.kind, framing.length, self._head_limit)
+        self._input = _REQUEST
 
     def _keep_odd(self, head: Head, inject: bytes) -> None:
         """The end of the request is not certain: nothing behind it is served."""
         self._response.expect(head.method, inject, last=True)
         self._last = True
         self._interim = False
-        if head.method == b"CONNECT":  # what follows it is held until the response
-            self._show(head, self.inside.head(head))
-            self._body = None
-            self._input = _REQUEST
-        else:
-            self._show(head, self.inside.head(head, last=True))
-            self._input = _ODD
-            # Perhaps, and the client that sends no more is to get its response.
-            self.finished_request = True
+        if head.method == b"CONNECT":
+            try:
+                self._take(content(head))
+            except Odd:
+                pass
+            else:  # what follows it is held until the response
+                self._show(head, self.inside.head(head))
+                return
+        self._show(head, self.inside.head(head, last=True))
+        self._input = _ODD
+        # Perhaps, and the client that sends no more is to get its response.
+        self.finished_request = True
 
     def _show(self, head: Head, shown: bytes) -> None:
         """Let the inner protocol see this head in the place of the one that came."""

@@ -119,6 +119,15 @@ def request(head: Head) -> RequestFraming:
     """
     if head.method == b"CONNECT":
         raise Odd("what follows a CONNECT is not HTTP")
+    return content(head)
+
+
+def content(head: Head) -> RequestFraming:
+    """Where the content ends that the header lines tell of, which a CONNECT should not have.
+
+    Raises:
+        Odd: it has no end that everybody agrees on.
+    """
     block = head.raw[head.fields_at - 2 :]
     read = _request if len(block) <= _CACHED_BLOCK else _request.__wrapped__
     return read(block, head.version)

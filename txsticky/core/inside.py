@@ -60,8 +60,9 @@ class Inside:
             line = b"%b %b HTTP/%b\r\n" % (head.method, target, head.version)
             host = b"Host: %b\r\n" % authority.rpartition(b"@")[2]
             fields = host + _without(fields, b"host")
-        if last and b"\nupgrade:" not in b"\n" + fields.lower():  # it may come true
-            fields = _LAST + fields
+        says_so = head.version == b"1.0" or (head.header(b"connection") or b"").lower() == b"close"
+        if last and not says_so and b"\nupgrade:" not in b"\n" + fields.lower():
+            fields = _LAST + fields  # unless it may become another protocol
         return b"%b%b\r\n" % (line, fields)
 
     def _without_offer(self, head: Head, fields: bytes) -> bytes:
