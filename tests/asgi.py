@@ -13,9 +13,10 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.rawhttp import Connection
-from txsticky.core.exchange import Exchange, Known
+from txsticky.core.exchange import Exchange
 from txsticky.core.head import Head
 from txsticky.core.route import How
+from txsticky.core.steps import Known
 from txsticky.core.wire import Handoff
 from txsticky.serve import ServeSettings
 from txsticky.serve.asgi import AsgiServing

@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, HTTPFactory
 from zope.interface import implementer
 
 from tests.shells import ReactorCase, ended, is_open, received
@@ -27,6 +28,7 @@ from txsticky.descriptor import (
     MovableServer,
     MovableUNIXServer,
     adopt,
+    allow_heads,
     begin,
     open_socket,
     peer_address,
@@ -990,6 +992,24 @@ class TwistedTests(ConnectionCase):
             port.connectionLost(Failure(error.ConnectionDone()))
             listens = other.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
             self.assertEqual(bool(listens), spared)
+
+    def test_channel(self) -> None:
+        """_GenericHTTPChannelProtocol._channel has the limits on heads, and they can be set."""
+        protocol: Any = HTTPFactory(reactor=self.reactor).buildProtocol(None)
+        for channel, wrapped in ((protocol._channel, protocol), (HTTPChannel(), None)):
+            self.assertEqual((channel.MAX_LENGTH, channel.totalHeadersSize), (16384, 16384))
+            self.assertEqual(channel.maxHeaders, 500)
+            self.assertIs(allow_heads(wrapped or channel, 100_000), wrapped or channel)
+            for limit in (channel.MAX_LENGTH, channel.totalHeadersSize, channel.maxHeaders):
+                self.assertGreater(limit, 100_000)
+
+    def test_no_channel(self) -> None:
+        """What is no channel of twisted.web is left alone."""
+        inner = Inner()
+        before = dict(vars(inner))
+        self.assertIs(allow_heads(inner, 100_000), inner)
+        self.assertEqual(vars(inner), before)
+        self.assertIsNone(allow_heads(None, 100_000))
 
     def test_class_attributes(self) -> None:
         """FileDescriptor.fileno, without the instance's own, is -1."""

@@ -11,10 +11,11 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.config import Config
-from txsticky.core.exchange import MEMORABLE
 from txsticky.core.head import Head, parse_head
+from txsticky.core.inside import Inside
 from txsticky.core.pool import Pool
 from txsticky.core.route import How
+from txsticky.core.steps import MEMORABLE
 from txsticky.core.table import Table
 from txsticky.desk import FRONT_DESK, MEMORY, WorkerDesk
 
@@ -53,6 +54,7 @@ class DeskCase(SynchronousTestCase):
             live={"this connection"},
             final=False,
             request_done=mock.Mock(),
+            serving=SimpleNamespace(inside=Inside(absolute=False)),
         )
         self.desk = WorkerDesk(self.worker)  # type: ignore[arg-type]
 
@@ -361,6 +363,13 @@ class MemoryTests(DeskCase):
         self.whose("/?EIO=4", settled=True)
         self.desk.whose(head("/", "Transfer-Encoding: chunked", method="POST"), CLIENT)
         self.whose("/", "X: " + "x" * MEMORABLE)
+        self.assertEqual(self.desk.known, {})
+
+    def test_what_is_shown_otherwise(self) -> None:
+        """Nor is a head that the server inside is not to see as it came."""
+        self.whose("/", "Upgrade: h2c")
+        self.whose("http://a/")
+        self.whose("/", "A: \x01")
         self.assertEqual(self.desk.known, {})
 
     def test_close(self) -> None:

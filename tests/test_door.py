@@ -15,9 +15,10 @@ from twisted.internet.protocol import Factory, Protocol
 from tests.certificates import pair
 from tests.shells import ShellCase, ended, received
 from txsticky.connection import PlainServer
-from txsticky.core.exchange import Known
+from txsticky.core.exchange import Exchange
 from txsticky.core.head import Head
 from txsticky.core.route import How
+from txsticky.core.steps import Known
 from txsticky.core.timing import NEXT_REQUEST
 from txsticky.core.wire import Handoff
 from txsticky.descriptor import adopt, begin
@@ -126,6 +127,9 @@ class Worker:
     desk: Desk = attrs.field(factory=Desk)
     config: Config = attrs.field(factory=Config)
     given: list[tuple[socket.socket, int, Handoff]] = attrs.field(factory=list)
+
+    def exchange(self, first_is_ours: bool) -> Exchange:
+        return Exchange(self.config.head_limit, first_is_ours=first_is_ours)
 
     def give(self, sock: socket.socket, place: int, handoff: Handoff) -> None:
         self.given.append((sock, place, handoff))

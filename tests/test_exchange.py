@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.exchange import Ask, Deliver, Exchange
+from txsticky.core.exchange import Exchange
+from txsticky.core.inside import Inside
+from txsticky.core.steps import Ask, Deliver, Refuse
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 NEXT = b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -22,6 +25,10 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\n\r\nsome"
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 COOKIE = b"Set-Cookie: a=b\r\n"
+LAST = b"Connection: close\r\n"
+#: What the inner protocol gets of `ODD`, and what the client gets of `OK` then.
+SHOWN = ODD.replace(b"1.1\r\n", b"1.1\r\n" + LAST)
+OK_LAST = OK.replace(b"OK\r\n", b"OK\r\n" + LAST)
 
 
 class Conversation:
@@ -30,13 +37,15 @@ class Conversation:
     Attributes:
         asked: the targets that were asked about.
         delivered: what the inner protocol got.
+        refused: the status that the client is refused with; 0 for none, -1 for an end without one.
     """
 
-    def __init__(self, inject: bytes = b"", **arguments: int) -> None:
+    def __init__(self, inject: bytes = b"", **arguments: Any) -> None:
         self.exchange = Exchange(**arguments)
         self.inject = inject
         self.asked: list[bytes] = []
         self.delivered = b""
+        self.refused = 0
 
     def client(self, data: bytes) -> None:
         """The client sends."""
@@ -55,6 +64,9 @@ class Conversation:
             if isinstance(step, Ask):
                 self.asked.append(step.head.target)
                 self.exchange.keep(self.inject)
+            elif isinstance(step, Refuse):
+                assert not self.refused
+                self.refused = step.fault.status if step.fault else -1
             else:
                 self.delivered += step.data
 
@@ -191,8 +203,8 @@ class RemainderTests(SynchronousTestCase):
         self.assertEqual(Exchange().remainder(), b"")
 
     def test_not_within_a_request(self) -> None:
-        """A connection with an open request cannot leave, nor can a tunnel."""
-        for data in (POST[:-1], POST, b"garbage\r\n"):
+        """A connection with an open request cannot leave, nor can one that is over."""
+        for data in (POST[:-1], POST, ODD, b"garbage\r\n"):
             talk = Conversation()
             talk.client(data)
             self.assertRaises(RuntimeError, talk.exchange.remainder)
@@ -211,65 +223,223 @@ class RemainderTests(SynchronousTestCase):
         self.assertFalse(exchange.tunnel)
 
 
-class TunnelTests(SynchronousTestCase):
-    """What is not plain HTTP/1.1 passes as it came, and the connection stays."""
+class OverCase(SynchronousTestCase):
+    """What the tests of a connection's end share."""
 
-    def assert_tunnel(self, talk: Conversation, data: bytes) -> None:
-        """Everything was delivered, and so is everything to come."""
-        self.assertTrue(talk.exchange.tunnel)
-        self.assertEqual(talk.delivered, data)
-        asked = len(talk.asked)
-        talk.client(GET)
-        self.assertEqual(talk.server(b"anything"), b"anything")
-        talk.client(NEXT)
-        self.assertEqual(talk.delivered, data + GET + NEXT)
-        self.assertEqual(len(talk.asked), asked)
-        self.assertFalse(talk.exchange.idle)
-        self.assertFalse(talk.exchange.request_open)
+    def assert_over(self, talk: Conversation, delivered: bytes) -> None:
+        """This was delivered and nothing more will be, the connection is to be closed."""
+        for _ in range(2):
+            exchange = talk.exchange
+            self.assertEqual(talk.delivered, delivered)
+            self.assertTrue(exchange.over)
+            self.assertEqual((exchange.tunnel, exchange.idle, exchange.held), (False, False, 0))
+            self.assertFalse(exchange.request_open or exchange.unfinished)
+            self.assertRaises(RuntimeError, exchange.remainder)
+            asked = len(talk.asked)
+            talk.client(GET)
+            self.assertEqual(talk.server(OK), b"")
+            self.assertEqual(len(talk.asked), asked)
+
+
+class RefusalTests(OverCase):
+    """What can be no request is refused, and nothing follows it."""
 
     def test_malformed_head(self) -> None:
-        """A malformed head is delivered at once, complete or not: the inner server answers it."""
+        """A malformed head is refused at once, complete or not."""
         for data in (b"GET /\r\n", b"\x16\x03\x01", b"GET / HTTP/1.1\nHost: x\n\n", b"PRI \x01"):
             talk = Conversation()
             talk.client(data)
-            self.assert_tunnel(talk, data)
+            self.assertEqual(talk.refused, 400)
+            self.assert_over(talk, b"")
 
     def test_malformed_next_head(self) -> None:
-        """The same holds for a later head, but not before the response before it is complete."""
+        """So is a later one, but not before the response before it is complete."""
+        for data in (b"\0", b"GET / HTTP/1.1\r\nno colon\r", b"GET / HTTP/1.1\r\nA : b"):
+            talk = Conversation()
+            talk.client(GET + data)
+            self.assertEqual((talk.delivered, talk.refused), (GET, 0))
+            talk.server(OK)
+            self.assertEqual(talk.refused, 400)
+            self.assert_over(talk, GET)
+
+    def test_version(self) -> None:
+        """Another version than 1.0 and 1.1 is refused with 505."""
         talk = Conversation()
-        talk.client(GET + b"\0")
-        self.assertEqual(talk.delivered, GET)
-        talk.server(OK)
-        self.assert_tunnel(talk, GET + b"\0")
+        talk.client(b"PRI * HTTP/2.0\r\n")
+        self.assertEqual(talk.refused, 505)
 
     def test_oversize_head(self) -> None:
-        """A head beyond the limit is delivered."""
-        talk = Conversation(head_limit=100)
-        talk.client(b"GET /" + b"a" * 95)
-        self.assertEqual(talk.delivered, b"")
-        talk.client(b"a")
-        self.assert_tunnel(talk, b"GET /" + b"a" * 96)
+        """A head beyond the limit is refused with 431, the first and every later one."""
+        for before in (b"", GET, POST + GET):
+            talk = Conversation(head_limit=100)
+            talk.client(before)
+            for _ in range(before.count(b"HTTP")):
+                talk.server(OK)
+            talk.client(b"GET /" + b"a" * 95)
+            self.assertEqual((talk.delivered, talk.refused), (before, 0))
+            talk.client(b"a")
+            self.assertEqual(talk.refused, 431)
+            self.assert_over(talk, before)
 
-    def test_odd_framing(self) -> None:
-        """A request with odd framing is asked about, since its head is plain, and then passes."""
-        talk = Conversation()
-        talk.client(ODD + b"rest")
-        self.assertEqual(talk.asked, [b"/"])
-        self.assert_tunnel(talk, ODD + b"rest")
-
-    def test_connect(self) -> None:
-        """CONNECT is asked about, and what follows passes without a response being awaited."""
-        talk = Conversation()
-        talk.client(b"CONNECT a:1 HTTP/1.1\r\n\r\n\x16\x03")
-        self.assertEqual(talk.asked, [b"a:1"])
-        self.assert_tunnel(talk, b"CONNECT a:1 HTTP/1.1\r\n\r\n\x16\x03")
-
-    def test_odd_body(self) -> None:
-        """A chunked body that turns odd passes with what came behind it."""
+    def test_bad_body(self) -> None:
+        """A chunked body that turns out to be none is refused; nothing of what is wrong passes."""
         data = CHUNKED.replace(b"\r\nabc", b"\nabc")
         talk = Conversation()
         talk.client(data + GET)
-        self.assert_tunnel(talk, data + GET)
+        self.assertEqual(talk.refused, 400)
+        self.assert_over(talk, b"")
+
+    def test_bad_body_later(self) -> None:
+        """What was delivered before the fault came stays delivered."""
+        talk = Conversation()
+        talk.client(CHUNKED[:-5])
+        talk.client(b"x" + GET)
+        self.assertEqual(talk.refused, 400)
+        self.assert_over(talk, CHUNKED[:-5])
+
+    def test_oversize_trailers(self) -> None:
+        """Trailers and the line of a chunk beyond the limit are refused with 431."""
+        for data in (b"A: b\r\n" * 30, b"A" * 200, b"A: b\r\n" * 16 + b"A" * 10 + b": b\r\n"):
+            talk = Conversation(head_limit=100)
+            talk.client(CHUNKED[:-2])
+            talk.client(data)
+            self.assertEqual(talk.refused, 431)
+            self.assert_over(talk, CHUNKED[:-2])
+        talk = Conversation(head_limit=100)
+        talk.client(CHUNKED[:-5] + b"1;" + b"a" * 200)
+        self.assertEqual(talk.refused, 431)
+
+    def test_response_has_begun(self) -> None:
+        """A response that has begun cannot become a refusal: the connection ends with it."""
+        talk = Conversation()
+        talk.client(CHUNKED[:-5])
+        talk.server(OK[:-1])
+        talk.client(b"x\r\n")
+        self.assertEqual(talk.refused, -1)
+        self.assert_over(talk, CHUNKED[:-5])
+
+    def test_interim_response_has_been_sent(self) -> None:
+        """An interim response does not keep the final one from being a refusal."""
+        talk = Conversation()
+        talk.client(CHUNKED[:-5])
+        talk.server(b"HTTP/1.1 100 Continue\r\n\r\n")
+        talk.client(b"x\r\n")
+        self.assertEqual(talk.refused, 400)
+
+    def test_no_surplus(self) -> None:
+        """What the inner protocol answers to a request that was refused is not too much."""
+        talk = Conversation()
+        talk.client(CHUNKED[:-5] + b"x\r\n")
+        self.assertEqual(talk.server(OK), b"")
+        self.assertFalse(talk.exchange.surplus)
+
+
+class OddTests(OverCase):
+    """A request whose end is not certain is the last of its connection."""
+
+    def test_framing(self) -> None:
+        """It passes as it comes, but that the inner protocol is told to close, as is the client."""
+        talk = Conversation()
+        talk.client(ODD + b"rest")
+        self.assertEqual((talk.asked, talk.delivered), ([b"/"], SHOWN + b"rest"))
+        talk.client(b"more")
+        self.assertEqual(talk.delivered, SHOWN + b"restmore")
+        self.assertEqual(talk.server(OK), OK_LAST)
+        self.assert_over(talk, SHOWN + b"restmore")
+
+    def test_value(self) -> None:
+        """So it is with one that is odd in no more than a header's value."""
+        for line in (b"A: \x01", b"A: b\r\n c", b"A: \x7f"):
+            odd = b"GET /a HTTP/1.1\r\n" + line + b"\r\n\r\n"
+            talk = Conversation()
+            talk.client(GET)
+            talk.server(OK)
+            talk.client(odd)
+            self.assertEqual(talk.server(OK), OK_LAST)
+            self.assert_over(talk, GET + odd.replace(b"1.1\r\n", b"1.1\r\n" + LAST))
+
+    def test_response_until_close(self) -> None:
+        """A response without an end lasts until the inner protocol ends it."""
+        talk = Conversation()
+        talk.client(ODD)
+        self.assertEqual(talk.server(UNTIL_CLOSE), UNTIL_CLOSE)
+        self.assertEqual(talk.server(b"more"), b"more")
+        exchange = talk.exchange
+        self.assertEqual(
+            (exchange.over, exchange.tunnel, exchange.request_open), (False, False, True)
+        )
+
+    def test_odd_response(self) -> None:
+        """So does one that is not understood."""
+        talk = Conversation()
+        talk.client(ODD)
+        self.assertEqual(talk.server(b"hello\r\n\r\n"), b"hello\r\n\r\n")
+        self.assertEqual(talk.server(OK), OK)
+        self.assertFalse(talk.exchange.over or talk.exchange.tunnel)
+
+    def test_owed(self) -> None:
+        """A client that sends no more is owed its response, and gets no interim one."""
+        talk = Conversation()
+        talk.client(ODD)
+        exchange = talk.exchange
+        self.assertTrue(exchange.request_open and exchange.finished_request)
+        self.assertFalse(exchange.interim)
+
+    def test_upgrade(self) -> None:
+        """An offer that may be taken is not spoilt, and if it is the connection is a tunnel."""
+        odd = UPGRADE.replace(b"1.1\r\n", b"1.1\r\nA: \x01\r\n")
+        for response, over in ((SWITCHING, False), (OK, True)):
+            talk = Conversation()
+            talk.client(odd)
+            self.assertEqual(talk.delivered, odd)
+            sent = talk.server(response)
+            self.assertEqual(sent, OK_LAST if over else SWITCHING)
+            exchange = talk.exchange
+            self.assertEqual((exchange.over, exchange.tunnel), (over, not over))
+            self.assertEqual(exchange.upgraded, not over)
+
+    def test_connect(self) -> None:
+        """What follows a CONNECT waits for the response, and passes if that is a 2xx."""
+        data = b"CONNECT a:1 HTTP/1.1\r\n\r\n"
+        talk = Conversation()
+        talk.client(data + b"\x16\x03")
+        self.assertEqual((talk.asked, talk.delivered), ([b"a:1"], data))
+        self.assertEqual(talk.server(OK), OK)
+        self.assertTrue(talk.exchange.upgraded)
+        self.assertEqual(talk.delivered, data + b"\x16\x03")
+
+    def test_connect_with_content(self) -> None:
+        """A CONNECT that has content, which it should not have, gets that delivered."""
+        for content in (b"Content-Length: 3\r\n\r\nabc", CHUNKED.partition(b"1.1\r\n")[2]):
+            data = b"CONNECT a:1 HTTP/1.1\r\n" + content
+            talk = Conversation()
+            talk.client(data + NEXT)
+            self.assertEqual(talk.delivered, data)
+            talk.server(OK)
+            self.assertEqual(talk.delivered, data + NEXT)
+
+    def test_odd_connect(self) -> None:
+        """One whose content has no certain end is odd, and upgraded by a 2xx like any other."""
+        data = b"CONNECT a:1 HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\nx"
+        for response, over in ((OK, False), (OK.replace(b"200", b"400"), True)):
+            talk = Conversation()
+            talk.client(data)
+            self.assertEqual(talk.delivered, data.replace(b"1.1\r\n", b"1.1\r\n" + LAST))
+            talk.server(response)
+            self.assertEqual((talk.exchange.over, talk.exchange.upgraded), (over, not over))
+
+    def test_refused_connect(self) -> None:
+        """If it is none, nothing that follows is served."""
+        data = b"CONNECT a:1 HTTP/1.1\r\n\r\n"
+        no = OK.replace(b"200 OK", b"405 No")
+        talk = Conversation()
+        talk.client(data + NEXT)
+        self.assertEqual(talk.server(no), no.replace(b"No\r\n", b"No\r\n" + LAST))
+        self.assert_over(talk, data)
+
+
+class LastTests(OverCase):
+    """What is followed by nothing, for whatever reason."""
 
     def test_http10(self) -> None:
         """An HTTP/1.0 request is asked about, answered, and followed by nothing."""
@@ -278,7 +448,7 @@ class TunnelTests(SynchronousTestCase):
         self.assertEqual((talk.asked, talk.delivered), ([b"/old"], OLD))
         talk.server(OK)
         self.assertEqual(talk.asked, [b"/old"])
-        self.assert_tunnel(talk, OLD + NEXT)
+        self.assert_over(talk, OLD)
 
     def test_http10_at_a_later_boundary(self) -> None:
         """An HTTP/1.0 head behind an HTTP/1.1 request is asked about as well."""
@@ -288,21 +458,21 @@ class TunnelTests(SynchronousTestCase):
         self.assertEqual(talk.asked, [b"/a", b"/old"])
 
     def test_close_by_the_client(self) -> None:
-        """What follows a request with Connection: close is not asked about."""
+        """What follows a request with Connection: close is not served."""
         last = b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"
         talk = Conversation()
         talk.client(last + NEXT)
         self.assertTrue(talk.exchange.last)
         self.assertEqual(talk.delivered, last)
         talk.server(OK)
-        self.assert_tunnel(talk, last + NEXT)
+        self.assert_over(talk, last)
 
     def test_close_by_the_server(self) -> None:
-        """What follows a response with Connection: close is not asked about."""
+        """What follows a response with Connection: close is not served."""
         talk = Conversation()
         talk.client(GET + NEXT)
-        talk.server(OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"))
-        self.assert_tunnel(talk, GET + NEXT)
+        talk.server(OK_LAST)
+        self.assert_over(talk, GET)
 
     def test_interim(self) -> None:
         """A client may be sent an interim response while it waits for the beginning of its own."""
@@ -323,41 +493,149 @@ class TunnelTests(SynchronousTestCase):
         self.assertFalse(talk.exchange.interim)
 
     def test_until_close(self) -> None:
-        """A response that lasts until the connection closes makes a tunnel with its head."""
+        """Behind a response that lasts until the connection closes nothing is served."""
         talk = Conversation()
         talk.client(GET + NEXT)
-        talk.server(UNTIL_CLOSE)
-        self.assertTrue(talk.exchange.tunnel)
-        self.assertEqual(talk.delivered, GET + NEXT)
+        self.assertEqual(talk.server(UNTIL_CLOSE), UNTIL_CLOSE)
+        talk.client(NEXT)
+        exchange = talk.exchange
+        self.assertEqual((talk.asked, talk.delivered), ([b"/a"], GET))
+        self.assertEqual((exchange.tunnel, exchange.over, exchange.held), (False, False, 0))
+        self.assertTrue(exchange.request_open)
+        self.assertFalse(exchange.unfinished)
+        self.assertEqual(talk.server(b"more"), b"more")
 
-    def test_output_without_a_request(self) -> None:
-        """A server that speaks first, or on after its response, is passed through."""
+    def test_until_close_before_the_request_is_whole(self) -> None:
+        """The rest of the request is delivered nevertheless, and nothing behind it."""
         talk = Conversation()
-        self.assertEqual(talk.server(b"220 hello\r\n"), b"220 hello\r\n")
-        self.assert_tunnel(talk, b"")
+        talk.client(POST[:-3])
+        talk.server(UNTIL_CLOSE)
+        talk.client(POST[-3:] + NEXT)
+        talk.client(NEXT)
+        self.assertEqual((talk.asked, talk.delivered), ([b"/p"], POST))
 
     def test_body_of_a_head_response(self) -> None:
-        """A body behind the response to HEAD makes a tunnel."""
+        """A body behind the response to HEAD is cut off, and nothing follows."""
         head = GET.replace(b"GET", b"HEAD")
         talk = Conversation()
         talk.client(head)
         talk.server(OK[:-2])
         self.assertTrue(talk.exchange.idle)
-        talk.server(OK[-2:])
-        self.assert_tunnel(talk, head)
+        self.assertEqual(talk.server(OK[-2:]), b"")
+        self.assertTrue(talk.exchange.surplus)
+        self.assert_over(talk, head)
 
-    def test_output_while_asking(self) -> None:
-        """Output without a request while a request is being decided about makes it stay."""
+    def test_surplus(self) -> None:
+        """What is longer than its length is cut off, at once or later, and nothing follows."""
+        for pieces in ((OK + b"x",), (OK, b"x"), (OK[:-1], OK[-1:] + OK)):
+            talk = Conversation()
+            talk.client(GET)
+            sent = b"".join(talk.server(piece) for piece in pieces)
+            self.assertEqual((sent, talk.exchange.surplus), (OK, True))
+            self.assertEqual(talk.exchange.request_line, b"GET /a HTTP/1.1")
+            self.assert_over(talk, GET)
+
+    def test_surplus_behind_the_last(self) -> None:
+        """It is cut off behind a last response as well, and told."""
+        talk = Conversation()
+        talk.client(OLD)
+        talk.server(OK)
+        self.assertFalse(talk.exchange.surplus)
+        self.assertEqual(talk.server(b"x"), b"")
+        self.assertTrue(talk.exchange.surplus)
+
+    def test_surplus_while_asking(self) -> None:
+        """Surplus while the next request is on its way elsewhere is cut off; the request goes."""
+        exchange = self.asking()
+        self.assertEqual(exchange.wrote(b"HTTP/1.1 408 Request Timeout\r\n\r\n"), b"")
+        self.assertEqual(exchange.remainder(), NEXT)
+
+    def test_surplus_before_it_is_kept(self) -> None:
+        """If that is to stay instead, the connection is over: more might come."""
+        exchange = self.asking()
+        exchange.wrote(b"x")
+        exchange.keep()
+        self.assertIsNone(exchange.next())
+        self.assertTrue(exchange.over)
+
+    def asking(self) -> Exchange:
+        """An exchange that asks about its second request."""
         talk = Conversation()
         talk.client(GET)
         talk.exchange.feed(NEXT)
         talk.exchange.wrote(OK)
         self.assertIsInstance(talk.exchange.next(), Ask)
-        talk.exchange.wrote(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
-        self.assertRaises(RuntimeError, talk.exchange.remainder)
-        talk.exchange.keep()
-        talk.pull()
-        self.assert_tunnel(talk, GET + NEXT)
+        return talk.exchange
+
+
+class InsideTests(SynchronousTestCase):
+    """What the inner protocol sees of a head."""
+
+    H2C = (
+        b"POST /p HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        b"HTTP2-Settings: AA\r\nContent-Length: 5\r\n\r\nhello"
+    )
+    PLAIN = b"POST /p HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello"
+
+    def test_any_split(self) -> None:
+        """An offer is taken off however it is cut, and every byte of the body is delivered."""
+        for at in range(len(self.H2C)):
+            talk = Conversation()
+            talk.client(GET)
+            talk.server(OK)
+            talk.client(self.H2C[:at])
+            talk.client(self.H2C[at:] + NEXT)
+            self.assertEqual(talk.delivered, GET + self.PLAIN)
+            self.assertEqual(talk.server(OK), OK)
+            self.assertEqual(talk.delivered, GET + self.PLAIN + NEXT)
+
+    def test_leaves_as_it_came(self) -> None:
+        """A request that goes elsewhere goes as it came."""
+        exchange = Exchange()
+        exchange.feed(b"\r\n" + self.H2C)
+        exchange.next()
+        self.assertEqual(exchange.remainder(), self.H2C)
+
+    def test_absolute_target(self) -> None:
+        """A target in absolute form is shown in origin form, and asked about as it came."""
+        talk = Conversation(inside=Inside(absolute=False))
+        talk.client(b"GET http://b/a?x HTTP/1.1\r\nHost: c\r\n\r\n")
+        self.assertEqual(talk.asked, [b"http://b/a?x"])
+        self.assertEqual(talk.delivered, b"GET /a?x HTTP/1.1\r\nHost: b\r\n\r\n")
+
+
+class TunnelTests(SynchronousTestCase):
+    """Where HTTP has ended, or has not begun, everything passes as it came."""
+
+    def assert_tunnel(self, talk: Conversation, data: bytes) -> None:
+        """Everything was delivered, and so is everything to come."""
+        self.assertTrue(talk.exchange.tunnel)
+        self.assertEqual(talk.delivered, data)
+        asked = len(talk.asked)
+        talk.client(GET)
+        self.assertEqual(talk.server(b"anything"), b"anything")
+        talk.client(NEXT)
+        self.assertEqual(talk.delivered, data + GET + NEXT)
+        self.assertEqual(len(talk.asked), asked)
+        self.assertFalse(talk.exchange.idle)
+        self.assertFalse(talk.exchange.request_open)
+
+    def test_server_speaks_first(self) -> None:
+        """A server that speaks first is passed through; nothing was upgraded."""
+        talk = Conversation()
+        self.assertEqual(talk.server(b"220 hello\r\n"), b"220 hello\r\n")
+        self.assertFalse(talk.exchange.upgraded)
+        self.assert_tunnel(talk, b"")
+
+    def test_server_speaks_while_asking(self) -> None:
+        """So is one that speaks while its first request is being decided about."""
+        exchange = Exchange(first_is_ours=False)
+        exchange.feed(GET)
+        self.assertIsInstance(exchange.next(), Ask)
+        exchange.wrote(b"220 hello\r\n")
+        self.assertRaises(RuntimeError, exchange.remainder)
+        exchange.keep()
+        self.assertEqual(exchange.next(), Deliver(GET))
 
     def test_upgrade(self) -> None:
         """Bytes glued to an upgrade request are held until the 101 is written, then delivered."""
@@ -388,16 +666,12 @@ class InjectTests(SynchronousTestCase):
         self.assertEqual(talk.server(OK), OK.replace(b"OK\r\n", b"OK\r\n" + COOKIE))
         self.assertEqual(talk.server(OK), OK)
 
-    def test_tunnel(self) -> None:
-        """The response to a request that makes a tunnel gets them, and is a tunnel then."""
-        for data in (ODD, b"CONNECT a:1 HTTP/1.1\r\n\r\n", CHUNKED[:-2] + b"x\n", OLD):
+    def test_last(self) -> None:
+        """The response to a request that nothing follows gets them as well."""
+        for data, last in ((ODD, LAST), (b"CONNECT a:1 HTTP/1.1\r\n\r\n", b""), (OLD, b"")):
             talk = Conversation(COOKIE)
             talk.client(data)
-            self.assertEqual(talk.delivered, data)
-            self.assertFalse(talk.exchange.tunnel)
-            self.assertEqual(talk.server(OK), OK.replace(b"OK\r\n", b"OK\r\n" + COOKIE))
-            self.assertTrue(talk.exchange.tunnel)
-            self.assertEqual(talk.server(OK), OK)
+            self.assertEqual(talk.server(OK), OK.replace(b"OK\r\n", b"OK\r\n" + COOKIE + last))
 
     def test_status_line_in_pieces(self) -> None:
         """A status line that comes in pieces gets them, and the exchange goes on."""
@@ -459,10 +733,19 @@ class HoldTests(SynchronousTestCase):
         talk = Conversation(head_limit=100, hold_limit=200)
         talk.client(GET + b"x" * 200)
         self.assertEqual((talk.exchange.held, talk.exchange.over_hold), (200, False))
-        talk.client(b"x")
+        talk.client(b"x\r\n")
         self.assertTrue(talk.exchange.over_hold)
         talk.server(UNTIL_CLOSE)
         self.assertFalse(talk.exchange.over_hold)
+
+    def test_dropped(self) -> None:
+        """What comes when nothing is served any more is not held."""
+        talk = Conversation(head_limit=100, hold_limit=200)
+        talk.client(OLD)
+        talk.server(OK)
+        for _ in range(3):
+            talk.client(b"x" * 200)
+        self.assertEqual((talk.exchange.held, talk.exchange.over_hold), (0, False))
 
     def test_a_head_fits(self) -> None:
         """A client is never paused in the middle of a head that may still be completed."""
@@ -504,6 +787,15 @@ def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
         yield data[begin:end]
 
 
+#: Requests that end somewhere, but not for certain where.
+ODDITIES = [
+    ODD,
+    b"GET / HTTP/1.1\r\nA: \x01\r\n\r\n",
+    b"POST / HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\nhello",
+    b"POST / HTTP/1.1\r\nA: b\r\n Content-Length: 5\r\n\r\nhello",
+    b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\nx",
+]
 CUTS = st.lists(st.integers(1, 400), max_size=20)
 
 
@@ -567,16 +859,59 @@ class AnyConversationTests(SynchronousTestCase):
     )
     @settings(deadline=None, max_examples=200)
     def test_nothing_is_lost(self, data: bytes, cuts: list[int], output: list[bytes]) -> None:
-        """Whatever comes, from either side, is delivered or held in order, but for empty lines."""
+        """Whatever comes is delivered or held in order, until nothing more is to be served."""
         talk = Conversation()
         for piece in pieces(data, cuts):
             talk.client(piece)
             if output:
                 written = output.pop()
-                self.assertEqual(talk.server(written), written)
+                sent = talk.server(written)
+                self.assertIn(sent.replace(LAST, b""), written)
         held = talk.exchange._held
-        self.assertEqual((talk.delivered + held).replace(b"\r\n", b""), data.replace(b"\r\n", b""))
+        got = (talk.delivered.replace(LAST, b"") + held).replace(b"\r\n", b"")
+        came = data.replace(b"\r\n", b"")
+        # Of a response that ends with the connection nobody knows but by its being open.
+        ending = talk.exchange.over or talk.exchange.request_open
+        self.assertTrue(came.startswith(got) if ending else got == came, (got, came))
         self.assertFalse(talk.exchange.tunnel and held)
+
+    @given(
+        st.lists(requests(), max_size=2),
+        st.sampled_from(ODDITIES),
+        st.lists(requests(), min_size=1, max_size=2),
+        CUTS,
+        CUTS,
+        st.booleans(),
+    )
+    @settings(deadline=None, max_examples=250)
+    def test_odd_requests(
+        self,
+        before: list[bytes],
+        odd: bytes,
+        behind: list[bytes],
+        cuts: list[int],
+        output: list[int],
+        late: bool,
+    ) -> None:
+        """However it is cut, an odd request is asked about once, answered once, and the last.
+
+        The server has all of it that came until its answer; what comes `late` it never sees.
+        """
+        talk = Conversation()
+        plain = b"".join(before)
+        for request in before:
+            talk.client(request)
+            talk.server(OK)
+        self.assertEqual(len(talk.asked), len(before))
+        for piece in pieces(odd + (b"" if late else b"".join(behind)), cuts):
+            talk.client(piece)
+        sent = b"".join(talk.server(piece) for piece in pieces(OK, output))
+        talk.client(b"".join(behind))
+        self.assertEqual((sent, len(talk.asked)), (OK_LAST, len(before) + 1))
+        self.assertTrue(talk.exchange.over)
+        seen = talk.delivered.replace(LAST, b"").replace(b"\r\n", b"")
+        came = plain + odd + (b"" if late else b"".join(behind))
+        self.assertEqual(seen, came.replace(b"\r\n", b""))
 
     @given(st.lists(requests(), min_size=2, max_size=4), st.data())
     @settings(deadline=None, max_examples=100)

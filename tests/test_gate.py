@@ -11,18 +11,21 @@ from hypothesis import strategies as st
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from tests.shells import ShellCase, ended, received
-from txsticky.core.exchange import Exchange, Known, known
+from txsticky.core.exchange import Exchange
 from txsticky.core.head import Head, parse_head
 from txsticky.core.route import How
+from txsticky.core.steps import Known, known
 from txsticky.descriptor import adopt, begin
 from txsticky.gate import HALF_CLOSE_GRACE, Gate
 from txsticky.gated import GatedServer, GatedUNIXServer
+from txsticky.refusal import LINGER
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -97,6 +100,7 @@ class FakeHost:
     :ivar departed: (place, held bytes) when the connection was given away.
     :ivar buffered: how many bytes the kernel has not taken.
     :ivar taken: how many it has.
+    :ivar halved: whether the client was told that nothing follows.
     :ivar reset: whether the kernel knows that the client has gone.
     :ivar react: called with each piece that the protocol gets.
     """
@@ -116,6 +120,7 @@ class FakeHost:
         self.buffered = 0
         self.taken = 0
         self.reset = False
+        self.halved = False
         self.flushed: Callable[[], None] | None = None
         self.react: Callable[[bytes], object] = lambda data: None
 
@@ -201,6 +206,11 @@ class FakeHost:
         if not self.buffered:
             self.end()
 
+    def half_close(self) -> None:
+        """The client hears that nothing follows what is written."""
+        self._alive()
+        self.halved = True
+
     def gone(self) -> None:
         """The protocol hears that the client has left."""
         self._alive()
@@ -269,6 +279,168 @@ class GateCase(SynchronousTestCase):
     def got(self) -> bytes:
         """All that the protocol got."""
         return b"".join(self.host.delivered)
+
+
+class EndTests(GateCase):
+    """The last that a connection is sent."""
+
+    def ends(self) -> None:
+        """The client was told that nothing follows, and has time to read; then it is closed."""
+        self.turn()
+        self.assertEqual((self.host.halved, self.host.reading), (True, True))
+        self.arrive(to(1) + b"anything")
+        self.assertFalse(self.host.lost)
+        self.clock.advance(LINGER)
+        self.assertTrue(self.host.lost)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def refused(self, status: int, before: bytes = b"") -> None:
+        """The client got this and then a whole refusal, and nothing behind it."""
+        self.assertTrue(self.host.sent.startswith(before + b"HTTP/1.1 %d " % status))
+        head, _, body = self.host.sent[len(before) :].partition(b"\r\n\r\n")
+        self.assertIn(b"\r\nConnection: close", head)
+        self.assertIn(b"\r\nContent-Length: %d" % len(body), head)
+        self.write(OK)
+        self.assertEqual(self.host.sent, before + head + b"\r\n\r\n" + body)
+
+    def test_refusal(self) -> None:
+        """A head that is none is refused, and the protocol gets nothing of it."""
+        for before, status in ((b"", 400), (to(1), 400)):
+            self.make()
+            self.arrive(before)
+            if before:
+                self.answer()
+            self.arrive(b"GET / HTTP/1.1\r\nno colon\r\n")
+            self.refused(status, OK if before else b"")
+            self.assertEqual(self.got, before)
+            self.ends()
+
+    def test_refusal_of_a_large_head(self) -> None:
+        """A later head beyond the limit is refused with 431 before it is complete."""
+        self.make(hold_limit=100)
+        self.arrive(to(1))
+        self.answer()
+        self.arrive(b"GET / HTTP/1.1\r\nA: " + b"b" * 100)
+        self.refused(431, OK)
+        self.ends()
+
+    def test_refusal_in_a_request(self) -> None:
+        """A body that is none is refused though the protocol works on the request."""
+        head = b"POST /1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        self.arrive(head)
+        self.arrive(b"x\r\n")
+        self.refused(400)
+        self.assertEqual((self.got, self.desk.done), (head, 0))
+        self.ends()
+
+    def test_no_refusal_in_a_response(self) -> None:
+        """A response that has begun is cut off."""
+        self.arrive(b"POST /1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        self.write(OK[:-1])
+        self.arrive(b"x\r\n")
+        self.assertEqual(self.host.sent, OK[:-1])
+        self.ends()
+
+    def test_refusal_is_withheld(self) -> None:
+        """A refusal does not overtake the response before it."""
+        self.arrive(to(1) + b"\0")
+        self.desk.unconfirmed = 1
+        self.answer()
+        self.assertEqual((self.host.sent, self.host.reading), (b"", False))
+        self.desk.confirm()
+        self.refused(400, OK)
+        self.assertTrue(self.host.lost)
+
+    def test_head_only(self) -> None:
+        """The refusal of a HEAD has no body."""
+        self.arrive(b"HEAD / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n")
+        self.assertTrue(self.host.sent.endswith(b"\r\n\r\n"))
+        self.assertTrue(self.host.sent.startswith(b"HTTP/1.1 400 "))
+
+    def test_paused(self) -> None:
+        """A protocol that has paused its input does not keep the rest from being read."""
+        self.arrive(b"POST /1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        self.gate.pause()
+        self.gate.arrived(b"x\r\n")  # was read in the same turn
+        self.assertEqual(self.host.sent, b"")
+        self.gate.resume()
+        self.turn()
+        self.refused(400)
+        self.ends()
+
+    def test_odd(self) -> None:
+        """After the response to an odd request, which says so, the connection is closed."""
+        self.arrive(b"GET /1 HTTP/1.1\r\nA: \x01\r\n\r\n")
+        self.answer()
+        self.assertEqual(self.host.sent, OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"))
+        self.assertEqual(self.desk.done, 1)
+        self.ends()
+
+    def test_odd_and_the_protocol_closes(self) -> None:
+        """A protocol that was told to close may do it first."""
+        self.arrive(b"GET /1 HTTP/1.1\r\nA: \x01\r\n\r\n")
+        self.write(OK)
+        self.close()
+        self.assertTrue(self.host.lost)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_client_sends_no_more(self) -> None:
+        """A client that has closed its side is owed the response to an odd request, too."""
+        self.arrive(b"GET /1 HTTP/1.1\r\nA: \x01\r\n\r\n")
+        self.assertFalse(self.end())
+        self.answer()
+        self.assertIn(b"Connection: close", self.host.sent)
+        self.assertTrue(self.host.lost)
+
+    def test_client_leaves_meanwhile(self) -> None:
+        """A client that has read it and closes its side need not wait."""
+        self.arrive(b"\0")
+        self.assertTrue(self.end())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_closed_by_the_server(self) -> None:
+        """A protocol that says Connection: close and does not is helped."""
+        self.arrive(to(1) + to(3))
+        self.answer(OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"))
+        self.assertEqual((self.got, self.host.departed), (to(1), None))
+        self.ends()
+
+    def test_drain(self) -> None:
+        """A worker that leaves lets it end as it would."""
+        self.arrive(b"GET /1 HTTP/1.1\r\nA: \x01\r\n\r\n")
+        self.desk.draining = True
+        self.assertFalse(self.gate.drain())
+        self.answer()
+        self.ends()
+
+    def test_surplus(self) -> None:
+        """What is longer than its length is cut off and told once, with the request line."""
+        for pieces in ((OK + b"more", b"yet more"), (OK, b"more", b"yet more")):
+            self.make()
+            seen: list[Any] = []
+            globalLogPublisher.addObserver(seen.append)
+            self.addCleanup(globalLogPublisher.removeObserver, seen.append)
+            self.arrive(to(1, 7))
+            for piece in pieces:
+                self.write(piece)
+            globalLogPublisher.removeObserver(seen.append)
+            told = [formatEvent(event) for event in seen]
+            self.assertEqual((self.host.sent, len(told)), (OK, 1))
+            self.assertIn("'POST /7 HTTP/1.1'", told[0])
+            self.ends()
+
+    def test_surplus_of_a_known_request(self) -> None:
+        """The sentence names the request that was taken by the short cut, too."""
+        self.arrive(to(1, 7))
+        self.answer()
+        head = parse_head(GET, 65536)
+        assert isinstance(head, Head)
+        memo = known(head, How.NEW)
+        assert memo is not None
+        self.desk.known[GET] = memo
+        self.arrive(GET)
+        self.write(OK + b"more")
+        self.assertEqual(self.gate.exchange.request_line, b"GET / HTTP/1.1")
 
 
 class BoundaryTests(GateCase):
@@ -396,31 +568,41 @@ class BoundaryTests(GateCase):
         self.assertIsNone(self.host.departed)
 
     def test_written_while_it_leaves(self) -> None:
-        """If the protocol writes meanwhile, unasked, the connection stays, and goes on."""
+        """What the protocol writes meanwhile, unasked, is cut off, and the connection goes."""
         self.arrive(to(1))
         self.host.buffered = 1000
         self.answer()
         self.arrive(to(3))
         self.write(b"unasked")
+        self.host.drained()
+        self.turn()
+        self.assertEqual(self.host.departed, (3, to(3)))
+        self.assertEqual((self.got, self.host.sent), (to(1), OK))
+
+    def test_speaks_first_while_it_leaves(self) -> None:
+        """If it speaks first, before it was asked anything, the connection stays."""
+        self.desk.draining = True
+        self.host.buffered = 1000
+        self.gate.drain()
+        self.write(b"220 hello")
         self.host.drained()
         self.turn()
         self.assertIsNone(self.host.departed)
-        self.assertEqual((self.got, self.host.reading), (to(1) + to(3), True))
+        self.arrive(b"EHLO")
+        self.assertEqual((self.got, self.host.reading), (b"EHLO", True))
 
-    def test_written_and_paused_while_it_leaves(self) -> None:
+    def test_speaks_first_and_pauses_while_it_leaves(self) -> None:
         """If it has paused its input as well, it stays paused."""
-        self.arrive(to(1))
         self.host.buffered = 1000
-        self.answer()
-        self.arrive(to(3))
-        self.write(b"unasked")
+        self.gate.drain()
+        self.write(b"220 hello")
         self.gate.pause()
         self.host.drained()
         self.turn()
-        self.assertEqual((self.got, self.host.reading), (to(1), False))
+        self.assertEqual((self.host.departed, self.host.reading), (None, False))
         self.gate.resume()
-        self.turn()
-        self.assertEqual((self.got, self.host.reading), (to(1) + to(3), True))
+        self.arrive(b"EHLO")
+        self.assertEqual((self.got, self.host.reading), (b"EHLO", True))
 
     def test_upgrade(self) -> None:
         """Bytes behind an upgrade request are held until the 101, and nothing is asked then."""
@@ -1054,9 +1236,11 @@ class KnownTests(GateCase):
         self.remember(GET)
         self.arrive(to(1))
         self.answer()
-        self.arrive(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n" % len(GET))
+        half = b"POST /7 HTTP/1.1\r\nContent-Length: %d\r\nX: " % len(GET)
+        self.arrive(half)
         self.arrive(GET)
-        self.assertEqual(len(self.desk.asked), 1)
+        self.assertEqual(self.desk.asked, [b"/7"])
+        self.assertEqual(self.got, to(1) + half + GET)
 
     @settings(deadline=None, max_examples=150)
     @given(

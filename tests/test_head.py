@@ -118,8 +118,28 @@ class HeadTests(SynchronousTestCase):
 
     def test_lenient(self) -> None:
         """What does not matter for routing is left to the worker's server."""
-        for fields in (b"no colon", b" folded: first", b"Host : x", b"A: \x01\xff", b": empty"):
-            self.assertEqual(status(b"GET / HTTP/1.1\r\n" + fields + b"\r\n\r\n"), 0)
+        for fields in (
+            b"A: b\r\n folded",
+            b"A: b\r\n\t",
+            b"A: \x01\xff",
+            b"A:",
+            b"A: b: c",
+            b"Content-Length: x",
+            b"!#$%&'*+-.^_`|~09aZ: x",
+        ):
+            self.assertEqual(status(b"GET / HTTP/1.1\r\n" + fields + b"\r\n\r\n"), 0, fields)
+
+    def test_no_field(self) -> None:
+        """A header line that is not 'Name: value' is refused, wherever it stands."""
+        for line in (b"no colon", b"Host : x", b"Host\t: x", b": x", b":", b"A(b): x", b"\xe9: x"):
+            for before in (b"", b"A: b\r\n", b"A: b\r\n c\r\n"):
+                head = b"GET / HTTP/1.1\r\n" + before + line + b"\r\nC: d\r\n\r\n"
+                self.assertEqual(status(head), 400, head)
+
+    def test_blank_behind_the_request_line(self) -> None:
+        """The first header line continues none (RFC 9112, section 2.2)."""
+        for line in (b" A: b", b"\tA: b", b" "):
+            self.assertEqual(status(b"GET / HTTP/1.1\r\n" + line + b"\r\n\r\n"), 400, line)
 
     def test_versions(self) -> None:
         """HTTP/1.0 and 1.1 are served; any other version is refused by its request line alone."""
@@ -168,6 +188,13 @@ class MalformedTests(SynchronousTestCase):
             b"GET / HTTP/1.1\r\nA: b\rc",
             b"GET / HTTP/1.1\r\n\n",
             b"PROXY TCP4 1",
+            b"GET / HTTP/1.1\r\n ",
+            b"GET / HTTP/1.1\r\n:",
+            b"GET / HTTP/1.1\r\nHost ",
+            b"GET / HTTP/1.1\r\nHost\r",
+            b"GET / HTTP/1.1\r\nA: b\r\n c\r\nHost(",
+            b"GET / HTTP/1.1\r\nA: b\r\n:",
+            b"GET / HTTP/1.1\r\nA: b\r\nnocolon\r",
         ):
             self.assertEqual(status(data), 400, data)
             self.assertIs(parse_head(data[:-1], LIMIT), NEED_DATA, data)
@@ -223,6 +250,7 @@ PIECES = st.sampled_from(
         *(b"GET ", b"/", b"/a?b ", b" ", b"HTTP/1.1", b"HTTP/1.0\r\n", b"HTTP/1.1\r\n"),
         *(b"\r\n", b"\r\n\r\n", b"\r", b"\n", b"\0", b"A: b\r\n", b"Host: x", b"PRI * HTTP/2.0"),
         *(b"\x16\x03", b"\xff", b"G", b"aaaaaaaaaaaaaaaa"),
+        *(b":", b"\r\n ", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nA: b\r\n", b"Host :", b"(:"),
     ]
 )
 

@@ -26,7 +26,7 @@ FLOORS = (
     {"core"},
     {"config", "process", "sharedlog", "tls", "unixport"},
     {"ports"},
-    {"system", "logs", "relay", "reload", "turn", "ending"},
+    {"system", "logs", "refusal", "relay", "reload", "surplus", "turn", "ending"},
     {"descriptor", "gate", "mailbox", "channel", "deadlines"},
     {"peek", "gated", "connection", "api", "bus", "desk", "replica"},
     {"acceptor", "frontdesk", "room", "secure", "pipe", "provision", "upgrade", "stalls"},

@@ -17,10 +17,15 @@ SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
 COOKIE = b"Set-Cookie: a=b\r\n"
 
 
-def due(method: bytes = b"GET", lines: bytes = b"", limit: int = 65536) -> Response:
+LAST = b"Connection: close\r\n"
+
+
+def due(
+    method: bytes = b"GET", lines: bytes = b"", limit: int = 65536, last: bool = False
+) -> Response:
     """A follower for which a response is due."""
     response = Response(limit)
-    response.expect(method, lines)
+    response.expect(method, lines, last)
     return response
 
 
@@ -51,17 +56,33 @@ class FollowTests(SynchronousTestCase):
         self.assertIs(response.phase, SILENT)
 
     def test_body_of_a_head_response(self) -> None:
-        """A server that answers HEAD with a body is not understood, nor is its output changed."""
+        """The body of a server that answers HEAD with one is cut off."""
         response = due(b"HEAD")
-        self.assertEqual(response.follow(OK), OK)
-        self.assertIs(response.phase, PASSING)
+        self.assertEqual(response.follow(OK), OK[:-5])
+        self.assertEqual((response.phase, response.surplus), (SILENT, True))
 
     def test_late_body_of_a_head_response(self) -> None:
         """The same holds for a body that comes in a later write."""
         response = due(b"HEAD")
         response.follow(OK[:-5])
-        self.assertEqual(response.follow(OK[-5:]), OK[-5:])
-        self.assertIs(response.phase, PASSING)
+        self.assertFalse(response.surplus)
+        self.assertEqual(response.follow(OK[-5:]), b"")
+        self.assertEqual((response.phase, response.surplus), (SILENT, True))
+
+    def test_surplus(self) -> None:
+        """What is written beyond a response's end is cut off, whatever tells the end."""
+        for data in (
+            OK,
+            CHUNKED,
+            b"HTTP/1.1 204 No Content\r\n\r\n",
+            b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
+        ):
+            for surplus in (b"x", b"0\r\n\r\n", b"\r\n", OK):
+                for edge in (0, len(data) - 1, len(data), len(data) + 1):
+                    response = due()
+                    whole = data + surplus
+                    sent = response.follow(whole[:edge]) + response.follow(whole[edge:])
+                    self.assertEqual((sent, response.surplus), (data, True), whole)
 
     def test_until_close(self) -> None:
         """A response without a length lasts until the connection closes."""
@@ -98,16 +119,31 @@ class FollowTests(SynchronousTestCase):
         self.assertTrue(response.started)
 
     def test_output_that_is_not_due(self) -> None:
-        """Output that answers nothing is passed on, and nothing is followed any more."""
+        """What a server says first is passed on, and nothing is followed any more."""
         response = Response(65536)
         self.assertEqual(response.follow(b"220 mail.example\r\n"), b"220 mail.example\r\n")
         self.assertIs(response.phase, PASSING)
 
     def test_more_than_one_response(self) -> None:
-        """A second response to one request is output that is not due."""
+        """A second response to one request is cut off."""
         response = due()
-        self.assertEqual(response.follow(OK + OK), OK + OK)
-        self.assertIs(response.phase, PASSING)
+        self.assertEqual(response.follow(OK + OK), OK)
+        self.assertTrue(response.surplus)
+
+    def test_upgraded(self) -> None:
+        """HTTP ends with a 101, and with a 2xx to CONNECT; with nothing else."""
+        for method, data, ends in (
+            (b"GET", SWITCHING, True),
+            (b"CONNECT", OK, True),
+            (b"CONNECT", b"HTTP/1.1 204 No Content\r\n\r\n", True),
+            (b"CONNECT", b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nhello", False),
+            (b"GET", OK, False),
+            (b"GET", b"HTTP/1.1 200 OK\r\n\r\n", False),
+        ):
+            response = due(method)
+            response.follow(data)
+            self.assertEqual(response.upgraded, ends, data)
+            self.assertFalse(ends and (response.until_close or response.phase is not PASSING))
 
     def test_odd_responses(self) -> None:
         """Odd output passes unchanged, and nothing is followed any more."""
@@ -188,25 +224,63 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual(response.follow(b"HTTP/1.1 200"), b"")
         self.assertEqual(response.follow(b" OK\r\nX:"), b"HTTP/1.1 200 OK\r\n" + COOKIE + b"X:")
 
-    def test_release(self) -> None:
-        """In a tunnel a head is followed only as long as lines are to be added to it."""
-        response = due(lines=COOKIE)
-        response.release()
-        self.assertIs(response.phase, HEAD)
-        response.follow(OK[:-2])
-        response.release()
+    def test_last(self) -> None:
+        """The last response of a connection says so, behind the other lines."""
+        added = OK.replace(b"OK\r\n", b"OK\r\n" + COOKIE + LAST)
+        self.assertEqual(due(lines=COOKIE, last=True).follow(OK), added)
+        self.assertEqual(
+            due(last=True).follow(CONTINUE + OK), CONTINUE + added.replace(COOKIE, b"")
+        )
+
+    def test_last_says_so_itself(self) -> None:
+        """Nothing is added where the connection ends, or HTTP does."""
+        for method, data in (
+            (b"GET", OK.replace(b"OK\r\n", b"OK\r\nconnection: keep-alive, Close\r\n")),
+            (b"GET", OK.replace(b"1.1", b"1.0")),
+            (b"GET", b"HTTP/1.1 200 OK\r\n\r\nbody"),
+            (b"GET", SWITCHING),
+            (b"CONNECT", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        ):
+            self.assertEqual(due(method, last=True).follow(data), data)
+
+    def test_last_is_withheld_for_its_head(self) -> None:
+        """The head waits until it is whole, and nothing longer; the response has begun with it."""
+        response = due(last=True)
+        self.assertEqual(response.follow(OK[:30]), b"")
+        self.assertTrue(response.started)
+        self.assertEqual(response.follow(OK[30:-2]), OK[:-2].replace(b"OK\r\n", b"OK\r\n" + LAST))
+        self.assertEqual(response.follow(OK[-2:]), OK[-2:])
+
+    def test_last_is_odd(self) -> None:
+        """An odd response passes as it is, and so does a head without end."""
+        odd = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx"
+        self.assertEqual(due(last=True).follow(odd), odd)
+        response = due(last=True, limit=50)
+        head = b"HTTP/1.1 200 OK\r\nX: " + b"x" * 80
+        self.assertEqual(response.follow(head), head)
         self.assertIs(response.phase, PASSING)
 
     @given(
-        st.sampled_from([OK, CHUNKED, CONTINUE + OK, CONTINUE + SWITCHING + b"\x81\0", b"odd\n"]),
+        st.sampled_from(
+            [
+                OK,
+                CHUNKED,
+                CONTINUE + OK,
+                CONTINUE + SWITCHING + b"\x81\0",
+                b"odd\n",
+                OK + b"surplus",
+                CHUNKED + OK,
+            ]
+        ),
         st.lists(st.integers(1, 120), max_size=12),
         st.booleans(),
+        st.booleans(),
     )
-    @settings(deadline=None, max_examples=150)
-    def test_any_pieces(self, data: bytes, cuts: list[int], added: bool) -> None:
+    @settings(deadline=None, max_examples=250)
+    def test_any_pieces(self, data: bytes, cuts: list[int], added: bool, last: bool) -> None:
         """However the server cuts its output, the same is sent and the same is seen."""
         lines = COOKIE if added else b""
-        whole, cut = due(lines=lines), due(lines=lines)
+        whole, cut = due(lines=lines, last=last), due(lines=lines, last=last)
         edges = sorted({0, len(data), *(at for at in cuts if at < len(data))})
         sent = b"".join(cut.follow(data[begin:end]) for begin, end in pairwise(edges))
         self.assertEqual(sent, whole.follow(data))

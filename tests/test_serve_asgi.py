@@ -937,6 +937,7 @@ class LoadingTests(AsgiCase):
         """uvicorn's own variables choose its engines."""
         found = engine_settings(
             {
+                "UVICORN_H11_MAX_INCOMPLETE_EVENT_SIZE": "5",
                 "UVICORN_HTTP": "h11",
                 "UVICORN_WS": "wsproto",
                 "UVICORN_WS_MAX_SIZE": "1000",
@@ -954,8 +955,14 @@ class LoadingTests(AsgiCase):
                 "ws_ping_interval": 2.5,
                 "ws_per_message_deflate": False,
                 "lifespan": "off",
+                "h11_max_incomplete_event_size": 5,
             },
         )
+
+    def test_head_limit(self) -> None:
+        """h11 takes heads as large as the limit, and what is added to them."""
+        found = engine_settings({}, 200_000)["h11_max_incomplete_event_size"]
+        self.assertGreater(found, 200_000)
 
     def test_bad_environment(self) -> None:
         """A value that cannot be read is refused, and the variable is named."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 from twisted.web.http import HTTPFactory
 from twisted.web.resource import Resource
@@ -105,17 +107,119 @@ class ResourceTests(WebCase):
         self.assertIn("with --interface=web it has to be a twisted.web Resource", str(error))
 
 
+def measured(status: int, length: bytes, *pieces: bytes) -> Page:
+    """A page that names this length and writes these pieces."""
+
+    def answer(request: Request) -> int:
+        request.setResponseCode(status)
+        request.setHeader(b"content-length", length)
+        for piece in pieces:
+            request.write(piece)
+        request.finish()
+        return NOT_DONE_YET
+
+    return Page(answer)
+
+
+class LengthTests(WebCase):
+    """Responses that are not as long as they say, of our Site and of an application's own."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.told: list[str] = []
+        globalLogPublisher.addObserver(self.note)
+        self.addCleanup(globalLogPublisher.removeObserver, self.note)
+
+    def note(self, event: LogEvent) -> None:
+        """Keep what is said of lengths."""
+        text = formatEvent(event)
+        if "Content-Length" in text:
+            self.told.append(text)
+
+    def both(self, page: Page) -> Iterator[Connection]:
+        """Connections to it under either kind of Site."""
+        for app in (page, Site(page, reactor=self.clock)):
+            self.told.clear()
+            yield self.connect(app)
+
+    def test_longer(self) -> None:
+        """What is too much is cut off and told once; the connection stays usable."""
+        for pieces in ((b"0123456789",), (b"012", b"3456", b"789"), (b"01234", b"5", b"6")):
+            for connection in self.both(measured(200, b"5", *pieces)):
+                for _ in range(2):
+                    answer = connection.ask("/a?b")
+                    self.assertEqual(answer.partition(b"\r\n\r\n")[2], b"01234")
+                self.assertFalse(connection.closed)
+                self.assertEqual(len(self.told), 2)
+                self.assertIn("'GET /a?b HTTP/1.1'", self.told[0])
+
+    def test_shorter(self) -> None:
+        """What is missing is told, and the connection closes at once."""
+        for pieces in ((b"012",), (b"0", b"1", b"2"), ()):
+            for connection in self.both(measured(200, b"5", *pieces)):
+                answer = connection.ask("/a")
+                self.assertEqual(answer.partition(b"\r\n\r\n")[2], b"".join(pieces))
+                self.assertTrue(connection.closed)
+                self.assertEqual(len(self.told), 1)
+                self.assertIn(f"{5 - len(b''.join(pieces))} bytes shorter", self.told[0])
+
+    def test_exact(self) -> None:
+        """A response that is as long as it says is left alone."""
+        for length, pieces in ((b"3", (b"0", b"12")), (b"0", ()), (b"0", (b"",))):
+            for connection in self.both(measured(200, length, *pieces)):
+                answer = connection.ask()
+                self.assertEqual(answer.partition(b"\r\n\r\n")[2], b"".join(pieces))
+                self.assertEqual((connection.closed, self.told), (False, []))
+
+    def test_bodiless(self) -> None:
+        """A response to HEAD, a 204 and a 304 have no body, whatever length they name."""
+        for status, method in ((200, b"HEAD"), (204, b"GET"), (304, b"GET")):
+            for pieces in ((), (b"0123456789",), (b"0", b"1")):
+                for connection in self.both(measured(status, b"5", *pieces)):
+                    answer = connection.send(method + b" / HTTP/1.1\r\nHost: a\r\n\r\n")
+                    self.assertEqual(answer.partition(b"\r\n\r\n")[2], b"")
+                    self.assertEqual((connection.closed, self.told), (False, []))
+
+    def test_no_length(self) -> None:
+        """Without a length, or with one that is none, nothing is measured."""
+        for connection in self.both(Page(lambda request: request.write(b"x") or b"y")):
+            self.assertIn(b"\r\nx\r\n", connection.ask())
+        for connection in self.both(measured(200, b"x", b"abc")):
+            self.assertTrue(connection.ask().endswith(b"\r\n\r\nabc"))
+            self.assertEqual((connection.closed, self.told), (False, []))
+
+
+class HeadTests(WebCase):
+    """Heads up to --head-limit, and no other limit of twisted.web's."""
+
+    def test_large(self) -> None:
+        """A line, a target, and many short lines are taken up to the limit."""
+        for app in (Page(hello), Site(Page(hello), reactor=self.clock)):
+            connection = self.connect(app, head_limit=100_000)
+            for target, headers in (
+                ("/" + "a" * 99_000, []),
+                ("/", ["A: " + "b" * 99_000]),
+                ("/", [f"A{number}: {'b' * 6000}" for number in range(16)]),
+                ("/", ["A:"] * 20_000),
+            ):
+                self.assertTrue(connection.ask(target, *headers).startswith(b"HTTP/1.1 200 "))
+            self.assertFalse(connection.closed)
+
+
 class SiteTests(WebCase):
     """A Site that the application made."""
 
     def test_is_used_as_it_is(self) -> None:
-        """Without settings that concern it, nothing of a Site is touched."""
+        """Without settings that concern it, nothing of a Site is touched but how it reads heads
+        and measures responses.
+        """
         site = Site(Page(hello), reactor=self.clock)
         before = dict(vars(site))
         serving = serving_for(site, "auto", ServeSettings(), self.clock)
         self.assertIs(serving.factory, site)
         self.assertEqual((serving.interface, serving.http), ("protocol", True))
-        self.assertEqual(vars(site), before)
+        changed = {"requestFactory", "buildProtocol"}
+        self.assertEqual({k: v for k, v in vars(site).items() if k not in changed}, before)
 
     def test_starts_and_stops_once(self) -> None:
         """startFactory and stopFactory run once a worker."""

@@ -16,6 +16,7 @@ from tests.shells import ShellCase, ended, open_descriptors, received
 from txsticky import api, desk, drain, ending, worker
 from txsticky.channel import FULL, channel_pair
 from txsticky.config import Config
+from txsticky.core.inside import Inside
 from txsticky.core.pool import Pool
 from txsticky.core.route import How
 from txsticky.core.table import KEY_LIMIT
@@ -71,6 +72,7 @@ class FakeServing:
 
     interface = "protocol"
     http = True
+    inside = Inside()
     busy = False
 
     def __init__(self) -> None:

@@ -166,6 +166,7 @@ def load(config: Config, slot: int, handed_log: HandedLog | None = None) -> Any:
         stall_timeout=config.stall_timeout,
         threads=config.threads,
         slot=slot,
+        head_limit=config.head_limit,
     )
     return serving_for(app, config.interface, settings, target=config.app)
 

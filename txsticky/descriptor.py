@@ -15,7 +15,8 @@ has changed:
   `connectionLost` does too, so that every later callback on the transport is a no-op by Twisted's
   own guards;
 * ``PosixReactorBase._disconnectSelectable`` — how the reactor treats a failed read;
-* ``Port._shouldShutdown`` — whether a port that stops listening is shut down first.
+* ``Port._shouldShutdown`` — whether a port that stops listening is shut down first;
+* ``_GenericHTTPChannelProtocol._channel`` — the HTTPChannel that a factory of twisted.web has made.
 
 The rules: unregister before letting go (epoll keeps firing for a descriptor that lives on
 elsewhere, and cannot be told to stop), and neither ``shutdown(2)`` nor ``SO_LINGER`` on a socket
@@ -331,6 +332,26 @@ class MovableUNIXServer(MovableMixin, unix.Server):
         # unix.Server asks for a name only with getsockname(2), which is empty for one end of a
         # pair.
         return address.UNIXAddress(self.socket.getsockname() or None)
+
+
+#: What may be added to a head on its way to its protocol, in bytes.
+_ADDED = 1024
+
+
+def allow_heads(protocol: Any, size: int) -> Any:
+    """
+    Let a protocol of twisted.web take request heads of any form up to a size.
+
+    Its own limits are 16,384 bytes and 500 lines.
+
+    :param protocol: what an HTTPFactory has built: its HTTPChannel, or what that is wrapped in.
+    :param size: of a head, in bytes.
+    :returns: the protocol.
+    """
+    channel = getattr(protocol, "_channel", protocol)
+    if hasattr(channel, "totalHeadersSize"):
+        channel.MAX_LENGTH = channel.totalHeadersSize = channel.maxHeaders = size + _ADDED
+    return protocol
 
 
 def peer_address(host: str, port: int) -> address.IPv4Address | address.IPv6Address:

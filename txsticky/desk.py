@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from .core.balance import balancer
 from .core.cookies import cookie_line
-from .core.exchange import MEMORABLE, Known, known
 from .core.forwarded import client_secure
 from .core.head import Head
 from .core.keys import found, inserted, opens_session
 from .core.memo import entries
 from .core.pool import State
 from .core.route import How, Route
+from .core.steps import MEMORABLE, Known, known
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -117,7 +117,7 @@ class WorkerDesk:
     def _remember(self, head: Head | None, how: How) -> None:
         """This very request is served here, without anything added, until the cluster changes."""
         if head is not None and self._reusable and len(head.raw) <= MEMORABLE:
-            memo = known(head, how)
+            memo = known(head, how, self._worker.serving.inside)
             if memo is not None:
                 if len(self.known) >= MEMORY:
                     self.known.clear()

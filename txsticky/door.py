@@ -23,15 +23,16 @@ from OpenSSL import SSL
 from twisted.internet.protocol import Protocol
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 
-from .core.exchange import Exchange, Known
+from .core.exchange import Exchange
 from .core.head import Head
 from .core.route import How
+from .core.steps import Known
 from .core.timing import NEXT_REQUEST
 from .core.wire import Handoff
 from .deadlines import Deadlines
 from .desk import FRONT_DESK, WorkerDesk
-from .peek import refusal
 from .pipe import Relay
+from .refusal import refusal
 from .secure import SecureTransport
 from .system import System
 from .tls import Certificates, server_name
@@ -136,7 +137,7 @@ class SecureDoor:
 
     def exchange(self, first_is_ours: bool) -> Exchange:
         """Make a follower for a conversation."""
-        return Exchange(self._worker.config.head_limit, first_is_ours=first_is_ours)
+        return self._worker.exchange(first_is_ours)
 
     def give(self, sock: socket.socket, place: int, handoff: Handoff) -> None:
         """Hand one end of a pipe to the place."""

@@ -14,9 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from .core.exchange import MEMORABLE, Ask, Exchange, Known
+from .core.exchange import Exchange
 from .core.head import Head
 from .core.route import How
+from .core.steps import MEMORABLE, Ask, Known, Refuse
+from .refusal import LINGER, refusal
+from .surplus import tell_surplus
 
 #: Seconds for which nothing may be written after the client closed its sending side. A client that
 #: is wholly gone looks the same until something is written to it, and a long poll and an event
@@ -85,6 +88,9 @@ class Host(Protocol):
     def hang_up(self) -> None:
         """Close the connection after what is written."""
 
+    def half_close(self) -> None:
+        """Tell the client, after what is written, that nothing follows; go on reading."""
+
     def gone(self) -> None:
         """Tell the protocol that the client has left, and close at once."""
 
@@ -146,6 +152,7 @@ class Gate:
         "_quiet",
         "_soon",
         "_stopped",
+        "_told",
         "_withheld",
         "client",
         "desk",
@@ -179,6 +186,7 @@ class Gate:
         self._closing = False
         #: How many bytes have come, but for requests that came alone and whole.
         self._come = 0
+        self._told = False
 
     # ------------------------------------------------------------------ input
 
@@ -274,6 +282,8 @@ class Gate:
                     self.served = True
                     lines = self.desk.extra_headers(step.head, self.client, self.secure, host.how)
                     exchange.keep(lines)
+                elif isinstance(step, Refuse):
+                    self._refuse(step)
                 else:
                     host.deliver(step.data)
         finally:
@@ -288,6 +298,9 @@ class Gate:
             if not ((exchange.request_open and exchange.finished_request) or self.inner_paused):
                 self.finish()
             return
+        if exchange.over:
+            self._end()
+            return
         if self.desk.draining and exchange.idle:
             self.leave(0)
             return
@@ -295,6 +308,33 @@ class Gate:
             self._stopped = False
             if not self.inner_paused:
                 host.start_reading()
+
+    def _refuse(self, step: Refuse) -> None:
+        """Answer in the place of the protocol inside, which gets nothing more."""
+        fault = step.fault
+        if fault is not None:
+            data = refusal(fault.status, fault.reason, head_only=step.head_only)
+            if self._withheld:
+                self._withheld.append(data)
+            else:
+                self.host.send(data)
+
+    def _end(self) -> None:
+        """
+        Nothing more is served: close after what was written, once the client has had time to read
+        it. Closing at once could reset the connection (RFC 9112 section 9.6).
+        """
+        if not self.may_close():
+            return
+        self._stopped = False
+        self.host.half_close()
+        if self.host.live():
+            self.host.start_reading()
+            self._grace = self.host.later(LINGER, self._lingered)
+
+    def _lingered(self) -> None:
+        self._grace = None
+        self.host.hang_up()
 
     def pump_soon(self) -> None:
         """Pump from the reactor: never inside the protocol's own write."""
@@ -338,8 +378,13 @@ class Gate:
             if not exchange.request_open:
                 if was_open:
                     desk.request_done()
-                if self._eof or exchange.held or self._stopped or desk.draining:
+                # After what a client called its last request the protocol inside closes by itself.
+                over = exchange.over and not exchange.last
+                if self._eof or over or exchange.held or self._stopped or desk.draining:
                     self.pump_soon()
+            if exchange.surplus and not self._told:
+                self._told = True
+                tell_surplus(exchange.request_line)
         if desk.unconfirmed or self._withheld:
             return self._withhold(data)
         return data
@@ -419,7 +464,8 @@ class Gate:
         exchange, host = self.exchange, self.host
         if upgrades and exchange.upgraded:
             return None
-        owes = exchange.unfinished and not (self.inner_paused or self._stopped or self._closing)
+        held_back = self.inner_paused or self._stopped or self._closing
+        owes = exchange.request_unfinished and not held_back
         return self._come + host.passed() if owes or host.unsent() else None
 
     def stalled(self, answer: bytes) -> None:
@@ -430,7 +476,7 @@ class Gate:
             15.5.9).
         """
         exchange, host = self.exchange, self.host
-        told = not exchange.unfinished or exchange.response_started or self._withheld
+        told = not exchange.request_unfinished or exchange.response_started or self._withheld
         self._closing = self._stopped = True
         if told or not host.live():
             host.gone()

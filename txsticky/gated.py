@@ -79,6 +79,10 @@ class GatedMixin(MovableMixin):
         self.unregisterProducer()
         super().loseConnection()
 
+    def half_close(self) -> None:
+        self.unregisterProducer()  # for the same reason
+        self.loseWriteConnection()
+
     def gone(self) -> None:
         if self.connected:
             self.connectionLost(Failure(error.ConnectionDone()))

@@ -9,10 +9,8 @@ plain descriptor under one common deadline. To a client the primary speaks only 
 from __future__ import annotations
 
 import collections
-import email.utils
 import socket
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Literal, Protocol
 
 import attrs
@@ -24,14 +22,12 @@ from .core.head import NEED_DATA, Head, Malformed, NeedData, parse_head
 from .core.proxyproto import ProxyHeader
 from .core.proxyproto import parse as parse_proxy
 from .deadlines import Deadlines
+from .refusal import LINGER, refusal
 from .system import System
 
 log = Logger()
 
 READ_SIZE = 65536
-#: Seconds for which a refused client may go on sending: closing at once would reset the connection,
-#: and the refusal could be lost (RFC 9112 section 9.6).
-LINGER = 2.0
 
 
 @attrs.define(eq=False, slots=True)
@@ -261,23 +257,6 @@ class Reception:
     def _peeks(self) -> list[Peek]:
         waiters = [*self.fresh.all(), *self._idle.all()]
         return [waiter for waiter in waiters if isinstance(waiter, Peek)]
-
-
-def refusal(
-    status: int, reason: str, retry_after: int | None = None, head_only: bool = False
-) -> bytes:
-    """A complete HTTP/1.1 response that ends the connection (RFC 9110 section 15)."""
-    body = reason.encode() + b"\n"
-    lines = [
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
-        f"Date: {email.utils.formatdate(usegmt=True)}",
-        "Content-Type: text/plain; charset=utf-8",
-        f"Content-Length: {len(body)}",
-        "Connection: close",
-    ]
-    if retry_after is not None:
-        lines.append(f"Retry-After: {retry_after}")
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if head_only else body)
 
 
 class _Readable:

@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from .descriptor import MovableUNIXServer, begin, peer_address
 from .gated import GatedUNIXServer
-from .peek import refusal
+from .refusal import refusal
 
 log = Logger()
 

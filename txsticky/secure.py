@@ -126,8 +126,7 @@ class SecureTransport:
 
     def unfinished(self) -> bool:
         """Whether a response is under way that has a known end."""
-        exchange = self.gate.exchange
-        return exchange.request_open and not exchange.tunnel
+        return self.gate.exchange.unfinished
 
     # ------------------------------------------------------ what the gate asks: Host
 
@@ -197,6 +196,10 @@ class SecureTransport:
             # Nothing more is to come from it, and TLS would wait for it.
             self.unregisterProducer()
         self._connection.hang_up()
+
+    def half_close(self) -> None:
+        """Close: TLS is closed as a whole, and the client has time to do the same."""
+        self.hang_up()
 
     def gone(self) -> None:
         """Close at once, also if the protocol has left already."""

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from .core.stall import Pauses
 from .gate import Gate
-from .peek import refusal
+from .refusal import refusal
 
 log = Logger()
 

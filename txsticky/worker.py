@@ -234,9 +234,10 @@ class Worker:
         begin(transport, handoff.prefix)
         return True
 
-    def exchange(self) -> Exchange:
+    def exchange(self, first_is_ours: bool = True) -> Exchange:
         """A follower for a new conversation."""
-        return Exchange(self.config.head_limit)
+        limit = self.config.head_limit
+        return Exchange(limit, first_is_ours=first_is_ours, inside=self.serving.inside)
 
     def _make_room(self) -> None:
         """Descriptors are short: close some idle connections, for others have something to ask."""

@@ -18,8 +18,11 @@ REFUSED = "refused"
 BODY = "body"
 #: Two requests, plainly framed; each is answered by its own worker.
 TWO = "two"
-#: Two requests to the server, but not plain RFC 9112: worker 1 keeps the connection for both.
-KEPT = "kept"
+#: One answer to a request that is not plain RFC 9112: it says that the connection closes, and that
+#: does, whatever else the server takes for a request.
+LAST = "last"
+#: The same, and the hidden request is its body.
+LAST_BODY = "last body"
 #: Two requests, of which the first asks for another protocol: worker 1 may keep the connection.
 EITHER = "either"
 #: No answer: the server waits for the rest of a body that is longer than what came.
@@ -57,12 +60,33 @@ POSTS: dict[str, tuple[str, str, str]] = {
     "length and NUL": (REFUSED, "Content-Length: {size}\0\r\n", "{hidden}"),
     "space before the colon": (REFUSED, "Content-Length : {size}\r\n", "{hidden}"),
     "tab before the colon": (REFUSED, "Transfer-Encoding\t: chunked\r\n", "0\r\n\r\n{hidden}"),
-    "field behind a space": (KEPT, " Content-Length: {size}\r\n", "{hidden}"),
-    "folded length": (BODY, "Content-Length:\r\n {size}\r\n", "{hidden}"),
-    "length in a folded field": (KEPT, "X: y\r\n Content-Length: {size}\r\n", "{hidden}"),
-    "folded coding": (KEPT, "Transfer-Encoding:\r\n chunked\r\n", "0\r\n\r\n{hidden}"),
+    "field behind a space": (LAST, " Content-Length: {size}\r\n", "{hidden}"),
+    "folded length": (LAST_BODY, "Content-Length:\r\n {size}\r\n", "{hidden}"),
+    "length in a folded field": (LAST, "X: y\r\n Content-Length: {size}\r\n", "{hidden}"),
+    "folded coding": (LAST, "Transfer-Encoding:\r\n chunked\r\n", "0\r\n\r\n{hidden}"),
     "unknown coding": (REFUSED, "Transfer-Encoding: xchunked\r\n", "0\r\n\r\n{hidden}"),
-    "identity": (BODY, "Transfer-Encoding: identity\r\nContent-Length: {size}\r\n", "{hidden}"),
+    "control in a value": (LAST, "X: a\x01b\r\n", "{hidden}"),
+    "delete in a value": (LAST, "X: a\x7fb\r\n", "{hidden}"),
+    "control in a value, kept alive": (
+        LAST,
+        "Connection: keep-alive\r\nX: a\x01b\r\n",
+        "{hidden}",
+    ),
+    "control in a value, with a length": (
+        LAST_BODY,
+        "X: a\x01b\r\nContent-Length: {size}\r\n",
+        "{hidden}{hidden}",
+    ),
+    "control in a value, chunked": (
+        LAST_BODY,
+        "X: a\x01b\r\n" + _CHUNKED,
+        "{hex}\r\n{hidden}\r\n0\r\n\r\n{hidden}",
+    ),
+    "identity": (
+        LAST_BODY,
+        "Transfer-Encoding: identity\r\nContent-Length: {size}\r\n",
+        "{hidden}",
+    ),
     "chunked, identity": (REFUSED, "Transfer-Encoding: chunked, identity\r\n", "0\r\n\r\n{hidden}"),
     "gzip, chunked": (REFUSED, "Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n{hidden}"),
     "chunked twice": (REFUSED, _CHUNKED + _CHUNKED, "0\r\n\r\n{hidden}"),
@@ -90,10 +114,14 @@ POSTS: dict[str, tuple[str, str, str]] = {
     "no chunk size": (REFUSED, _CHUNKED, "\r\n{hidden}\r\n0\r\n\r\n"),
     "chunk size with an underscore": (REFUSED, _CHUNKED, "2_d\r\n{hidden}\r\n0\r\n\r\n"),
     "chunk size with zeros": (BODY, _CHUNKED, "000{hex}\r\n{hidden}\r\n0\r\n\r\n"),
-    "huge chunk size": (WAITS, _CHUNKED, "ffffffffffffffffffff\r\n{hidden}\r\n0\r\n\r\n"),
+    "huge chunk size": (REFUSED, _CHUNKED, "ffffffffffffffffffff\r\n{hidden}\r\n0\r\n\r\n"),
     "chunk longer than its size": (REFUSED, _CHUNKED, "3\r\nabcde\r\n0\r\n\r\n{hidden}"),
     "chunk data ends with LF": (REFUSED, _CHUNKED, "3\r\nabc\n0\r\n\r\n{hidden}"),
     "last chunk ends with LF": (REFUSED, _CHUNKED, "3\r\nabc\r\n0\n\n{hidden}"),
+    "trailer without a colon": (REFUSED, _CHUNKED, "0\r\nhello\r\n\r\n{hidden}"),
+    "trailer with a space before the colon": (REFUSED, _CHUNKED, "0\r\nA : b\r\n\r\n{hidden}"),
+    "folded trailer": (REFUSED, _CHUNKED, "0\r\nA: b\r\n c\r\n\r\n{hidden}"),
+    "name of other characters": (REFUSED, "Content(Length: {size}\r\n", "{hidden}"),
     "trailer": (TWO, _CHUNKED, "0\r\nContent-Length: {size}\r\n\r\n{hidden}"),
     "huge length": (WAITS, "Content-Length: 99999999999999999999\r\n", "{hidden}"),
     "length as a connection option": (
@@ -129,6 +157,16 @@ WHOLE: dict[str, tuple[str, str]] = {
         "Upgrade: x\r\nConnection: Upgrade\r\n\r\n{hidden}",
     ),
     "CONNECT": (EITHER, "CONNECT a:1?n=1&sid={sid} HTTP/1.1\r\nHost: a\r\n\r\n{hidden}"),
+    "upgrade of an odd request": (
+        LAST,
+        "GET /?n=1&sid={sid} HTTP/1.1\r\nHost: a\r\nX: \x01\r\n"
+        "Upgrade: h2c\r\nConnection: Upgrade\r\n\r\n{hidden}",
+    ),
+    "absolute form": (TWO, "GET http://a/?n=1&sid={sid} HTTP/1.1\r\nHost: a\r\n\r\n{hidden}"),
+    "space behind the request line": (
+        REFUSED,
+        "GET /?n=1&sid={sid} HTTP/1.1\r\n Host: a\r\n\r\n{hidden}",
+    ),
     "space in the target": (REFUSED, "GET /?n=1&sid={sid} x HTTP/1.1\r\nHost: a\r\n\r\n{hidden}"),
     "two spaces": (REFUSED, "GET  /?n=1&sid={sid} HTTP/1.1\r\nHost: a\r\n\r\n{hidden}"),
     "HTTP/0.9": (REFUSED, "GET /?n=1&sid={sid}\r\n{hidden}"),
@@ -212,13 +250,15 @@ class Shapes(ClusterTestCase):
             self.assertIn(outcome.end, ("closed", "reset"), seen)
         elif what == WAITS:
             self.assertEqual(seen, [])
-        elif what == BODY:
+        elif what in (BODY, LAST, LAST_BODY):
             self.assertEqual(seen, [(200, "1", "1")])
-            self.assertEqual(
-                found[0].header("x-length"), str(len(_HIDDEN.format(other=self.cluster.tag(2))))
-            )
+            hidden = len(_HIDDEN.format(other=self.cluster.tag(2)))
+            self.assertEqual(found[0].header("x-length"), str(0 if what == LAST else hidden))
+            if what != BODY:
+                self.assertEqual(found[0].header("connection"), "close")
+                self.assertIn(outcome.end, ("closed", "reset"), seen)
         else:
-            second = {KEPT: ("1",), TWO: ("2",), EITHER: ("1", "2")}[what]
+            second = {TWO: ("2",), EITHER: ("1", "2")}[what]
             self.assertEqual([(s, n) for s, n, _ in seen], [(200, "1"), (200, "2")], seen)
             self.assertEqual(seen[0][2], "1")
             self.assertIn(seen[1][2], second)

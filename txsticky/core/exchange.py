@@ -5,74 +5,25 @@ protocol writes to `Exchange.wrote`. In return the exchange releases the input o
 time and says when the connection stands between two requests, with the next head complete and
 not a byte of it seen by the inner protocol: only there can a connection move.
 
-Nothing is ever changed but for header lines added on demand, and nothing is guessed: whatever is
-not plain RFC 9112, in either direction, makes the connection a tunnel that never moves again.
-Because the inner protocol gets request N+1 only after it has answered request N, a difference of
-opinion about framing can cost a move but cannot smuggle a request past the routing.
+Nothing is ever changed but for header lines added on demand and what `inside` changes in a request,
+and nothing is guessed. A request whose end is not certain is the last of its connection: the inner
+protocol gets what comes as it is, is told to close, and nothing behind it is served. What can be no
+request is refused. Because the inner protocol gets request N+1 only after it has answered request
+N, a difference of opinion about framing can cost a connection but cannot smuggle a request past the
+routing. A tunnel is what HTTP has ended on: after an upgrade, or where the server speaks first.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from attrs import define
-
-from .framing import Decoder, Kind, Odd, body, request
-from .head import NEED_DATA, Head, Malformed, parse_head
-from .response import PASSING, SILENT, Response
-
-if TYPE_CHECKING:
-    from .route import How
-
-
-@define
-class Deliver:
-    """Give `data` to the inner protocol now."""
-
-    data: bytes
-
-
-@define
-class Ask:
-    """A request head is complete, and the inner protocol has seen nothing of it: whose is it?
-
-    Args:
-        head: the head.
-        first: this is the first request of a connection that was routed by it already: keep it.
-    """
-
-    head: Head
-    first: bool
-
-
-@define
-class Known:
-    """A request whose head was seen before, to the letter (`Exchange.begin`).
-
-    Args:
-        method: its method.
-        last: nothing may follow it.
-        how: how it is routed.
-        size: of head and body, in bytes.
-    """
-
-    method: bytes
-    last: bool
-    how: How
-    size: int
-
-
-def known(head: Head, how: How) -> Known | None:
-    """What to remember of a request of plain HTTP/1.1; None if its length is not told."""
-    try:
-        framing = request(head)
-    except Odd:
-        return None
-    if framing.kind is _CHUNKED or head.size != len(head.raw) or head.version != _INTERIM_SINCE:
-        return None
-    return Known(head.method, framing.last, how, head.size + framing.length)
+from .framing import Decoder, Kind, Odd, RequestFraming, TooLarge, body, content, request
+from .head import NEED_DATA, TOO_LARGE, Head, Malformed, parse_head
+from .inside import AS_IT_CAME, Inside
+from .response import PASSING, SILENT, Phase, Response
+from .steps import INTERIM_SINCE, Ask, Deliver, Known, Refuse, line_of
 
 
 class _Input(enum.Enum):
@@ -82,6 +33,8 @@ class _Input(enum.Enum):
     ASKED = "a request that nobody has decided about yet"
     REQUEST = "the body of the open request"
     ANSWERING = "a later request; the open one is delivered and not answered"
+    ODD = "a request whose end is not certain"
+    DROP = "nothing that is served: the last request was before"
     TUNNEL = "not our business"
     GONE = "another worker"
 
@@ -91,17 +44,18 @@ _BOUNDARY: Final = _Input.BOUNDARY
 _ASKED: Final = _Input.ASKED
 _REQUEST: Final = _Input.REQUEST
 _ANSWERING: Final = _Input.ANSWERING
+_ODD: Final = _Input.ODD
+_DROP: Final = _Input.DROP
 _TUNNEL: Final = _Input.TUNNEL
 _GONE: Final = _Input.GONE
 _NONE: Final = Kind.NONE
 _CHUNKED: Final = Kind.CHUNKED
 
-#: The longest request that is worth recognizing by the letters of its head, in bytes.
-MEMORABLE: Final = 2048
-#: The version whose clients have to understand interim responses (RFC 9110, section 15.2).
-_INTERIM_SINCE: Final = b"1.1"
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 _CR: Final = 13
+_BAD_BODY: Final = Malformed(
+    400, "The request's chunked body or its trailers are not of the form of RFC 9112, section 7.1."
+)
 
 
 class Exchange:
@@ -114,13 +68,15 @@ class Exchange:
         head_limit: the largest request head that is looked at, in bytes.
         hold_limit: how many bytes may be held back before `over_hold` asks for a pause.
         first_is_ours: the first request has been routed here.
+        inside: what the inner protocol is to see of a head.
 
     Attributes:
+        request_line: of the last request that was kept.
+        over: nothing more is served and nothing is to be sent: the connection is to be closed.
         request_open: a request was begun, and its response has not come to its end.
         finished_request: the open request was delivered in full. Together with `request_open`: a
             client that sends no more is still owed a response.
         last: the client said that no request follows: ``Connection: close``, or HTTP/1.0.
-        upgrading: a request that is not followed to its end asked for another protocol.
     """
 
     __slots__ = (
@@ -132,16 +88,24 @@ class Exchange:
         "_hold_limit",
         "_input",
         "_interim",
+        "_last",
+        "_refused",
         "_response",
         "_seen",
         "finished_request",
+        "inside",
         "last",
+        "over",
+        "request_line",
         "request_open",
-        "upgrading",
     )
 
     def __init__(
-        self, head_limit: int = 65536, hold_limit: int = 65536, first_is_ours: bool = True
+        self,
+        head_limit: int = 65536,
+        hold_limit: int = 65536,
+        first_is_ours: bool = True,
+        inside: Inside = AS_IT_CAME,
     ) -> None:
         self._head_limit = head_limit
         # A head has to fit, or the client would be paused for ever in the middle of it.
@@ -155,25 +119,39 @@ class Exchange:
         self._asked: Head | None = None
         self._body: Decoder | None = None
         self._interim = True  # as for what is `Known`
+        self._last = False  # the open request is odd
+        self._refused = False
+        self.inside = inside
+        self.request_line = b""
+        self.over = False
         self.request_open = False
         self.finished_request = False
         self.last = False
-        self.upgrading = False
 
     @property
-    def unfinished(self) -> bool:
+    def request_unfinished(self) -> bool:
         """The client owes the rest of a request whose head has come."""
         return self._input is _REQUEST
-
-    @property
-    def upgraded(self) -> bool:
-        """The connection speaks another protocol, or may do so."""
-        return self._response.upgraded or self.upgrading
 
     @property
     def tunnel(self) -> bool:
         """The connection never moves again, and no byte of either direction need pass here."""
         return self._input is _TUNNEL and self._response.phase is PASSING
+
+    @property
+    def upgraded(self) -> bool:
+        """HTTP has ended: a 101 was written, or a 2xx to CONNECT."""
+        return self._response.upgraded
+
+    @property
+    def surplus(self) -> bool:
+        """The inner protocol wrote more than its response has, which was cut off."""
+        return self._response.surplus
+
+    @property
+    def unfinished(self) -> bool:
+        """A response is due or under way that has an end other than the connection's."""
+        return self.request_open and self._response.phase is not PASSING
 
     @property
     def idle(self) -> bool:
@@ -211,9 +189,11 @@ class Exchange:
         """
         if self._input is _GONE:
             raise RuntimeError("Bytes were read from a connection after its hand-off.")
+        if self._input is _DROP:
+            return
         self._held = self._held + data if self._held else data
 
-    def next(self) -> Deliver | Ask | None:
+    def next(self) -> Deliver | Ask | Refuse | None:
         """What to do now; None is to wait for more input, for output, or for `keep`."""
         if not self._held:
             return None
@@ -222,7 +202,7 @@ class Exchange:
             return self._at_boundary()
         if state is _REQUEST:
             return self._in_request()
-        if state is _TUNNEL:
+        if state is _TUNNEL or state is _ODD:
             return self._release(len(self._held))
         return None
 
@@ -230,7 +210,7 @@ class Exchange:
         """The request asked about is served here.
 
         If the inner protocol has written without being asked since, the connection is a tunnel
-        already and stays one.
+        already and stays one, or is over.
 
         Args:
             inject: header lines, each with its CR LF, to add behind the status line of the final
@@ -244,20 +224,53 @@ class Exchange:
         head = self._asked
         if head is None:
             raise RuntimeError("A request was kept that nobody asked about.")
+        if self.surplus:
+            self._end()
+            return
         self._asked = None
-        self._response.expect(head.method, inject)
+        self.request_open = True
+        self.request_line = line_of(head)
         try:
             framing = request(head)
         except Odd:
-            self.upgrading = head.method == b"CONNECT" or head.header(b"upgrade") is not None
-            self._let_go()
+            self._keep_odd(head, inject)
             return
-        self._body = None if framing.kind is _NONE else body(framing.kind, framing.length)
-        self._seen = head.size
-        self._input = _REQUEST
-        self.request_open = True
-        self._interim = head.version == _INTERIM_SINCE
+        self._response.expect(head.method, inject)
+        self._show(head, self.inside.head(head))
+        self._take(framing)
+        self._interim = head.version == INTERIM_SINCE
         self.last = framing.last
+
+    def _take(self, framing: RequestFraming) -> None:
+        """The body of the open request comes, if it has one."""
+        self._body = None
+        if framing.kind is not _NONE:
+            self._body = body(framing.kind, framing.length, self._head_limit)
+        self._input = _REQUEST
+
+    def _keep_odd(self, head: Head, inject: bytes) -> None:
+        """The end of the request is not certain: nothing behind it is served."""
+        self._response.expect(head.method, inject, last=True)
+        self._last = True
+        self._interim = False
+        if head.method == b"CONNECT":
+            try:
+                self._take(content(head))
+            except Odd:
+                pass
+            else:  # what follows it is held until the response
+                self._show(head, self.inside.head(head))
+                return
+        self._show(head, self.inside.head(head, last=True))
+        self._input = _ODD
+        # Perhaps, and the client that sends no more is to get its response.
+        self.finished_request = True
+
+    def _show(self, head: Head, shown: bytes) -> None:
+        """Let the inner protocol see this head in the place of the one that came."""
+        if shown is not head.raw:
+            self._held = shown + self._held[head.size :]
+        self._seen = len(shown) if shown is not head.raw else head.size
 
     def begin(self, known: Known) -> bool:
         """Take a request that came alone and whole, and whose answer to `Ask` is known to be keep.
@@ -271,6 +284,7 @@ class Exchange:
         if self._input is not _BOUNDARY or self._held or self._first:
             return False
         self._response.expect(known.method, b"")
+        self.request_line = known.line
         self._input = _ANSWERING
         self.request_open = self.finished_request = True
         self.last = known.last
@@ -293,21 +307,29 @@ class Exchange:
         """Follow what the inner protocol writes; only the state changes, so any caller is safe.
 
         Returns:
-            The bytes to send. They differ from `data` only around a status line to which `keep`
-            wanted lines added: those are added, and an incomplete status line is kept until the
-            rest of it comes.
+            The bytes to send. They differ from `data` around a head to which lines are added (an
+            incomplete one is kept until the rest of it comes), and where the inner protocol wrote
+            more than its response has: that is cut off.
         """
         response = self._response
         phase = response.phase
         if phase is PASSING or self._input is _GONE:
             return data
+        if self.over:
+            response.surplus = not self._refused
+            return b""
         data = response.follow(data)
         phase = response.phase
-        if self._input is _TUNNEL:
-            response.release()
-        elif phase is PASSING:
-            self._let_go()
-            self.request_open = response.until_close
+        if phase is PASSING:
+            if response.upgraded or not self.request_open:
+                self._let_go()
+            elif self._input is _ANSWERING:
+                self._drop()  # the response ends with the connection
+        elif response.surplus:
+            # More of it may come, and would be taken for a part of the next response. A request
+            # that nobody has decided about is on its way to another worker, where none can come.
+            if self._input is not _ASKED:
+                self._end()
         elif phase is SILENT and self.finished_request:
             self._settle()
         return data
@@ -320,7 +342,7 @@ class Exchange:
         self._held = held[size:]
         return Deliver(held[:size])
 
-    def _at_boundary(self) -> Deliver | Ask | None:
+    def _at_boundary(self) -> Ask | Refuse | None:
         held = self._held
         if held[0] == _CR:
             empty = _EMPTY_LINES.match(held)
@@ -332,38 +354,61 @@ class Exchange:
             self._seen = len(held)
             return None
         if isinstance(head, Malformed):
-            self._let_go()
-            return self._release(len(held))
+            return self._refuse(head, head_only=False)
         self._asked = head
         self._input = _ASKED
         first, self._first = self._first, False
         return Ask(head, first)
 
-    def _in_request(self) -> Deliver:
+    def _in_request(self) -> Deliver | Refuse:
         at, self._seen = self._seen, 0
         done = True
         if self._body is not None:
             try:
                 at, done = self._body.feed(self._held, at)
-            except Odd:
-                self._let_go()
-                return self._release(len(self._held))
+            except Odd as odd:
+                fault = TOO_LARGE if isinstance(odd, TooLarge) else _BAD_BODY
+                return self._refuse(fault, self.request_line.startswith(b"HEAD "))
+        step = self._release(at)
         if done:
             self.finished_request = True
             self._input = _ANSWERING
-            if self._response.phase is SILENT:
-                self._settle()
-        return self._release(at)
+            self._request_ended(self._response.phase)
+        return step
+
+    def _request_ended(self, phase: Phase) -> None:
+        if phase is SILENT:
+            self._settle()
+        elif phase is PASSING:
+            self._drop()
 
     def _settle(self) -> None:
         """Request and response are complete: a boundary, unless nothing may follow."""
+        if self.last or self._last or self._response.closes:
+            self._end()
+            return
         self.request_open = self.finished_request = False
         self._input = _BOUNDARY
-        if self.last or self._response.closes:
-            self._let_go()
+
+    def _refuse(self, fault: Malformed, head_only: bool) -> Refuse:
+        begun = self._response.started and self.request_open
+        self._end()
+        self._refused = True
+        return Refuse(None if begun else fault, head_only)
+
+    def _end(self) -> None:
+        """Nothing more is served, and all has been sent."""
+        self.request_open = self.finished_request = False
+        self.over = True
+        self._drop()
+
+    def _drop(self) -> None:
+        """What comes from now on is no request that is served."""
+        self._input = _DROP
+        self._held = b""
+        self._asked = None
 
     def _let_go(self) -> None:
         """Become a tunnel."""
         self.request_open = False
         self._input = _TUNNEL
-        self._response.release()

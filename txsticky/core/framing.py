@@ -1,8 +1,8 @@
 """Where HTTP/1.1 messages end: RFC 9112 read strictly, for the gate.
 
 The gate moves a connection between two requests, so it has to know for certain where one ends.
-Whatever has more than one reading, or only a lenient one, is `Odd`: the caller stops moving the
-connection and lets every byte through as it came. Nothing here answers, decodes or repairs.
+Whatever has more than one reading, or only a lenient one, is `Odd`: what to do about that is the
+caller's to say. Nothing here answers, decodes or repairs.
 
 Header blocks repeat literally (a client's requests on one connection, a server's responses within
 one second), so what short ones say is remembered.
@@ -23,6 +23,10 @@ from .memo import entries
 
 class Odd(Exception):
     """This is not the plain RFC 9112 that has exactly one reading; the argument says why."""
+
+
+class TooLarge(Odd):
+    """A line or the trailers of a chunked body are larger than the limit on heads."""
 
 
 class Kind(enum.Enum):
@@ -86,8 +90,8 @@ _CACHED_BLOCKS: Final = entries(1024, _CACHED_BLOCK)
 # 18 digits are beyond any message; the chunk size of as many bytes has 15.
 _MAX_LENGTH_DIGITS: Final = 18
 _MAX_SIZE_DIGITS: Final = 15
-_MAX_CHUNK_LINE: Final = 1024
-_MAX_TRAILERS: Final = 16384
+#: What a chunk's line and the trailers may take, in bytes, if a caller names no other limit.
+_LIMIT: Final = 65536
 #: The last chunk and no trailers, as everybody writes them.
 _END: Final = b"0\r\n\r\n"
 
@@ -102,8 +106,10 @@ _FRAMING_FIELD: Final = re.compile(
     rb"\r\n(content-length|transfer-encoding|connection):[ \t]*([^\r]*)"
 )
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: %s)?\r\n" % _TEXT)
-# RFC 9112, section 7.1, without the blanks that it calls bad.
-_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,%d})(?:;%s)?\r\n" % (_MAX_SIZE_DIGITS, _TEXT))
+# RFC 9112, section 7.1; section 7.1.1 has recipients put up with blanks before an extension.
+_CHUNK_LINE: Final = re.compile(
+    rb"(0*[0-9A-Fa-f]{1,%d})(?:[ \t]*;%s)?\r\n" % (_MAX_SIZE_DIGITS, _TEXT)
+)
 
 
 def request(head: Head) -> RequestFraming:
@@ -114,6 +120,15 @@ def request(head: Head) -> RequestFraming:
     """
     if head.method == b"CONNECT":
         raise Odd("what follows a CONNECT is not HTTP")
+    return content(head)
+
+
+def content(head: Head) -> RequestFraming:
+    """Where the content ends that the header lines tell of, which a CONNECT should not have.
+
+    Raises:
+        Odd: it has no end that everybody agrees on.
+    """
     block = head.raw[head.fields_at - 2 :]
     read = _request if len(block) <= _CACHED_BLOCK else _request.__wrapped__
     return read(block, head.version)
@@ -133,9 +148,14 @@ def response(head: bytes, method: bytes) -> ResponseFraming:
     return read(head, method == b"HEAD")
 
 
-def body(kind: Kind, length: int) -> Decoder:
-    """A follower of a body of `Kind.LENGTH` (`length` bytes, more than none) or `Kind.CHUNKED`."""
-    return _Length(length) if kind is Kind.LENGTH else _Chunks()
+def body(kind: Kind, length: int, limit: int = _LIMIT) -> Decoder:
+    """A follower of a body of `Kind.LENGTH` (`length` bytes, more than none) or `Kind.CHUNKED`.
+
+    Args:
+        limit: the longest line of a chunk, and the largest trailers, in bytes; the follower raises
+            `TooLarge` beyond.
+    """
+    return _Length(length) if kind is Kind.LENGTH else _Chunks(limit)
 
 
 @functools.lru_cache(_CACHED_BLOCKS)
@@ -209,9 +229,9 @@ class _Length:
         return at + taken, not self._left
 
 
-def _whole_chunk(data: bytes, at: int) -> int:
+def _whole_chunk(data: bytes, at: int, limit: int) -> int:
     """The index behind the chunk at ``data[at:]``; 0 if it is not there whole, or is the last."""
-    line = _CHUNK_LINE.match(data, at, at + _MAX_CHUNK_LINE)
+    line = _CHUNK_LINE.match(data, at, at + limit)
     if line is None:
         return 0
     size = int(line[1], 16)
@@ -222,15 +242,16 @@ def _whole_chunk(data: bytes, at: int) -> int:
 class _Chunks:
     """A body in the chunked coding (RFC 9112, section 7.1)."""
 
-    __slots__ = ("_left", "_line", "_trailers")
+    __slots__ = ("_left", "_limit", "_line", "_trailers")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._left = 0  # of the current chunk: its data and the CR LF behind it
         self._line = b""  # the beginning of a line that came in pieces
         self._trailers = -1  # bytes of trailer lines so far; -1: the last chunk has not come
 
     def feed(self, data: bytes, at: int) -> tuple[int, bool]:
-        end = len(data)
+        end, limit = len(data), self._limit
         while at < end:
             if self._left:
                 at = self._chunk_data(data, at)
@@ -238,14 +259,14 @@ class _Chunks:
             if self._trailers < 0 and not self._line:
                 if data.startswith(_END, at):
                     return at + len(_END), True
-                behind = _whole_chunk(data, at)
+                behind = _whole_chunk(data, at, limit)
                 if behind:
                     at = behind
                     continue
-            line_end = data.find(b"\n", at, at + _MAX_CHUNK_LINE) + 1
+            line_end = data.find(b"\n", at, at + limit) + 1
             line = self._line + data[at : line_end or end]
-            if len(line) > _MAX_CHUNK_LINE:
-                raise Odd("a line of a chunked body is too long")
+            if len(line) > limit:
+                raise TooLarge("a line of a chunked body is too long")
             if not line_end:
                 self._line = line
                 return end, False
@@ -285,5 +306,7 @@ class _Chunks:
 
     def _trailer_line(self, line: bytes) -> None:
         self._trailers += len(line)
-        if self._trailers > _MAX_TRAILERS or not _TRAILER.fullmatch(line):
-            raise Odd("a trailer is not 'Name: value', or there are too many")
+        if self._trailers > self._limit:
+            raise TooLarge("the trailers are too large")
+        if not _TRAILER.fullmatch(line):
+            raise Odd("a trailer is not 'Name: value'")

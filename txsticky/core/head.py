@@ -1,9 +1,9 @@
 """The head of a request as far as routing needs it: bytes -> `Head` | `NEED_DATA` | `Malformed`.
 
 This is the routing view of HTTP/1.x, not a server's parser. It is lenient about what does not
-matter for finding a worker (a missing Host, a header line without a colon): that worker's server
-answers in its own words. It says no as soon as the bytes do: a request line that can no longer
-become one, stray control bytes, a TLS handshake, a head beyond the limit.
+matter for finding a worker (a missing Host, a folded line, a length that is none): that worker's
+server answers in its own words. It says no as soon as the bytes do: a request line or a header line
+that can no longer become one, stray control bytes, a TLS handshake, a head beyond the limit.
 
 The verdict depends on the bytes alone, never on how they were cut into pieces: it is the verdict
 of the shortest prefix that has one.
@@ -53,6 +53,10 @@ _VERSION_BEGUN: Final = re.compile(rb"(?:H(?:T(?:T(?:P(?:/(?:\d(?:\.(?:\d\r?)?)?
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 _AUTHORITY: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
+# RFC 9112, section 5: a name is a token, and no blank stands before the colon. Folded lines are the
+# server's to refuse or to unfold (section 5.2).
+_NO_FIELD: Final = re.compile(rb"\r\n(?![%s]++:|[ \t]|\r\n|\Z)" % re.escape(TCHAR))
+
 # RFC 9112, section 2.2: at least one empty line before the request line is skipped. A bound keeps
 # a client that sends nothing else from being read for ever.
 _MAX_EMPTY_LINES: Final = 8
@@ -63,11 +67,16 @@ _BAD_LINE: Final = Malformed(
 _TLS: Final = Malformed(
     400, "This port speaks plain HTTP, and the client began a TLS handshake; use http:// here."
 )
-_STRAY: Final = Malformed(400, "The request head contains a NUL, a bare CR or a bare LF.")
+#: One verdict for all of them, because the first of several faults is the one that counts.
+_BAD_FIELD: Final = Malformed(
+    400,
+    "The request head contains a line that is not of the form 'Name: value', or a NUL, a bare CR or"
+    " a bare LF.",
+)
 _VERSION: Final = Malformed(
     505, "This port speaks HTTP/1.1 and HTTP/1.0, and the client began with another version."
 )
-_TOO_LARGE: Final = Malformed(431, "The request head is larger than this server allows.")
+TOO_LARGE: Final = Malformed(431, "The request head is larger than this server allows.")
 
 
 @define
@@ -174,9 +183,12 @@ def parse_head(
     raw = data[skip:end]
     lines = raw.count(b"\n")
     if lines != raw.count(b"\r\n") or lines != raw.count(b"\r") or b"\0" in raw:
-        return _STRAY
+        return _BAD_FIELD
+    begin = line.end() - skip
+    if raw[begin] in b" \t" or _NO_FIELD.search(raw, begin - 2):
+        return _BAD_FIELD
     method, target, version = line.groups()
-    return Head(raw, end, method, target, version, line.end() - skip)
+    return Head(raw, end, method, target, version, begin)
 
 
 def _skip_empty_lines(data: bytes, limit: int) -> int:
@@ -196,8 +208,10 @@ def _unfinished(
     elif line_end >= start and not _LINE.match(data, skip):
         fault = _bad_line(data, skip)
     else:
-        fault = _stray(data, max(line_end + 1, start), end)
-    return fault or (_TOO_LARGE if len(data) > limit else NEED_DATA)
+        fault = _stray(data, max(line_end + 1, start), end) or _bad_field(
+            data, line_end + 1, start, end
+        )
+    return fault or (TOO_LARGE if len(data) > limit else NEED_DATA)
 
 
 def _unfinished_line(data: bytes, skip: int, seen: int, end: int) -> Malformed | None:
@@ -233,8 +247,26 @@ def _stray(data: bytes, begin: int, end: int) -> Malformed | None:
     if data[end - 1 : end] == b"\r":
         returns -= 1
     if data.count(b"\n", begin, end) != pairs or returns != pairs:
-        return _STRAY
-    return _STRAY if data.find(b"\0", begin, end) >= 0 else None
+        return _BAD_FIELD
+    return _BAD_FIELD if data.find(b"\0", begin, end) >= 0 else None
+
+
+def _bad_field(data: bytes, begin: int, seen: int, end: int) -> Malformed | None:
+    """Header lines that are none, the last of them without its end; bytes before `seen` are good.
+
+    RFC 9112, section 2.2, has no blank behind the request line; later ones fold a line.
+    """
+    if begin == end:
+        return None
+    line = data.rfind(b"\n", begin - 1, max(seen, begin)) + 1  # in which the first new byte is
+    last = data.rfind(b"\n", line - 1, end) + 1  # which has not ended
+    if data[begin] in b" \t" or (last > line and _NO_FIELD.search(data, line - 2, last)):
+        return _BAD_FIELD
+    if last == end or data[last] in b" \t\r":
+        return None
+    colon = data.find(b":", last, end)
+    name = data[max(last, seen) : end if colon < 0 else colon]
+    return _BAD_FIELD if colon == last or name.translate(None, TCHAR) else None
 
 
 def _bad_line(data: bytes, skip: int) -> Malformed:

@@ -27,6 +27,7 @@ _NONE: Final = Kind.NONE
 _LENGTH: Final = Kind.LENGTH
 _UNTIL_CLOSE: Final = Kind.UNTIL_CLOSE
 
+_LAST: Final = b"Connection: close\r\n"
 _FINAL: Final = re.compile(rb"HTTP/1\.[01] (?:101|[2-5][0-9][0-9])[ \r]")
 
 
@@ -42,19 +43,23 @@ class Response:
         started: bytes of the final response were written.
         closes: the final response said that the connection closes behind it.
         until_close: the response lasts until the connection closes.
-        upgraded: the response was a 101: what follows is another protocol.
+        surplus: more was written than the response has; it was cut off.
+        upgraded: HTTP has ended: a 101, or a 2xx to CONNECT.
     """
 
     __slots__ = (
         "_begun",
         "_decoder",
+        "_due",
         "_head_limit",
+        "_last",
         "_lines",
         "_method",
         "_withheld",
         "closes",
         "phase",
         "started",
+        "surplus",
         "until_close",
         "upgraded",
     )
@@ -63,31 +68,34 @@ class Response:
         self._head_limit = head_limit
         self._method = b""
         self._lines = b""
-        self._withheld = b""  # a status line that came in pieces, to which lines are to be added
+        self._last = False
+        self._due = False  # whether a request ever was
+        # What came of a status line, or a head, to which lines are to be added.
+        self._withheld = b""
         self._begun = b""  # the beginning of a head that came in pieces
         self._decoder: Decoder | None = None
         self.phase: Phase = SILENT
         self.started = False
         self.closes = False
         self.until_close = False
+        self.surplus = False
         self.upgraded = False
 
-    def expect(self, method: bytes, lines: bytes) -> None:
+    def expect(self, method: bytes, lines: bytes, last: bool = False) -> None:
         """A request was delivered: its response is due.
 
         Args:
             method: of the request.
             lines: header lines to add behind the status line of the final response.
+            last: the connection closes behind the response: ``Connection: close`` is added to it,
+                unless it says so, or ends with the connection, or HTTP ends with it.
         """
         self.phase = HEAD
         self.started = False
+        self._due = True
         self._method = method
         self._lines = lines
-
-    def release(self) -> None:
-        """The connection is a tunnel: follow nothing but a head that lines are to be added to."""
-        if not self._lines:
-            self.phase = PASSING
+        self._last = last
 
     def follow(self, data: bytes) -> bytes:
         """Take what the inner protocol writes; returns what to send, as `Exchange.wrote` does."""
@@ -98,12 +106,13 @@ class Response:
         try:
             while at < len(data):
                 if self.phase is HEAD:
-                    if self._lines and not self._begun:
-                        line_end = data.find(b"\n", at) + 1
-                        if not line_end and len(data) - at <= self._head_limit:
+                    if (self._lines or self._last) and not self._begun:
+                        told = data.find(b"\r\n\r\n" if self._last else b"\n", at) >= 0
+                        if not told and len(data) - at <= self._head_limit:
                             self._withheld = data[at:]
+                            self.started = self.started or self._last
                             return data[:at]
-                        data = self._with_lines(data, at, line_end)
+                        data = self._with_lines(data, at)
                     at = self._in_head(data, at)
                 elif self._decoder is not None:
                     at, done = self._decoder.feed(data, at)
@@ -111,7 +120,10 @@ class Response:
                         self._decoder = None
                         self.phase = SILENT
                 elif self.phase is SILENT:
-                    raise Odd("output without a request")
+                    if not self._due:
+                        raise Odd("output without a request")
+                    self.surplus = True
+                    return data[:at]
                 else:
                     break
         except Odd:
@@ -119,12 +131,22 @@ class Response:
             self.phase = PASSING
         return data
 
-    def _with_lines(self, data: bytes, at: int, line_end: int) -> bytes:
-        """Add the lines if ``data[at:line_end]`` is the status line of a final response."""
+    def _with_lines(self, data: bytes, at: int) -> bytes:
+        """Add the lines if a final response begins at ``data[at:]``."""
+        line_end = data.find(b"\n", at) + 1
         if not _FINAL.match(data, at, line_end):
             return data
         lines, self._lines = self._lines, b""
+        if self._last:
+            self._last = False
+            framing = response(data[at : data.find(b"\r\n\r\n", at) + 4], self._method)
+            if not (framing.closes or self._ends_http(framing.status)):
+                lines += _LAST
         return b"".join((data[:line_end], lines, data[line_end:]))
+
+    def _ends_http(self, status: int) -> bool:
+        """RFC 9110, sections 7.8 and 9.3.6."""
+        return status == 101 or (self._method == b"CONNECT" and 200 <= status < 300)
 
     def _in_head(self, data: bytes, at: int) -> int:
         """Pass over the part of a head in ``data[at:]``; returns the index behind it."""
@@ -147,8 +169,10 @@ class Response:
         self.started = True
         self.closes = framing.closes
         self.until_close = kind is _UNTIL_CLOSE
-        self.upgraded = status == 101
-        if status == 101 or self.until_close:
+        if self._ends_http(status):
+            self.until_close, self.upgraded = False, True
+            self.phase = PASSING
+        elif self.until_close:
             self.phase = PASSING
         elif kind is _NONE:
             self.phase = SILENT
@@ -157,5 +181,5 @@ class Response:
             at += framing.length
         else:
             self.phase = BODY
-            self._decoder = body(kind, framing.length)
+            self._decoder = body(kind, framing.length, self._head_limit)
         return at

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory
 
 from ..core.forwarded import Trusted
+from ..core.inside import Inside
 from ..sharedlog import HandedLog
 
 
@@ -35,6 +36,8 @@ class ServeSettings:
     :ivar threads: how many WSGI requests run at a time.
     :ivar root_path: the path under which a proxy mounts the application, which it takes off the
         requests' paths (ASGI and WSGI).
+    :ivar head_limit: the largest head of a request, in bytes: what is larger does not come here,
+        so that no limit of a server's own should be lower.
     """
 
     slot: int = 1
@@ -45,6 +48,7 @@ class ServeSettings:
     stall_timeout: float = 300.0
     threads: int = 64
     root_path: str = ""
+    head_limit: int = 65536
 
 
 class Serving(Protocol):
@@ -53,11 +57,13 @@ class Serving(Protocol):
 
     :ivar interface: `web`, `wsgi`, `protocol` or `asgi`.
     :ivar http: whether its protocols speak HTTP/1.1, so that a gate may watch request boundaries.
+    :ivar inside: what of a request's head its protocols do not understand.
     :ivar factory: makes the protocol for each connection.
     """
 
     interface: str
     http: bool
+    inside: Inside
     factory: IProtocolFactory
 
     @property

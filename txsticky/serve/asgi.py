@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 
 from ..core.exchange import Exchange
+from ..core.inside import Inside
 from ..core.route import How
 from ..core.timing import last_call
 from ..core.wire import Handoff
@@ -48,6 +49,8 @@ class AsgiServing:
 
     interface = "asgi"
     http = True
+    #: uvicorn with h11 takes a target in absolute form for a path.
+    inside = Inside(websocket_only=True, absolute=False)
 
     def __init__(self, app: Any, settings: ServeSettings, reactor: IReactorCore) -> None:
         try:
@@ -74,7 +77,7 @@ class AsgiServing:
             proxy_headers=False,
             timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]
             root_path=settings.root_path,
-            **engine_settings(os.environ),
+            **engine_settings(os.environ, settings.head_limit),
         )
         try:
             self._config.load()

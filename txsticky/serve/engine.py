@@ -18,6 +18,8 @@ from ..core.timing import CLOSE_HANDSHAKE
 from ..errors import AppLoadError
 
 GOING_AWAY = 1001
+#: What may be added to a head on its way, in bytes.
+ADDED = 1024
 #: Tasks that the loop alone would forget.
 _closing: set[asyncio.Task[None]] = set()
 
@@ -78,13 +80,15 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
-def engine_settings(environ: Mapping[str, str]) -> dict[str, Any]:
+def engine_settings(environ: Mapping[str, str], head_limit: int = 65536) -> dict[str, Any]:
     """
     The arguments of `uvicorn.Config` that the environment sets.
 
+    :param head_limit: the largest head that h11 is to take, in bytes, unless the environment says.
     :raises AppLoadError: a value cannot be read.
     """
     settings: dict[str, Any] = {"ws": "auto", "lifespan": "auto"}
+    settings["h11_max_incomplete_event_size"] = head_limit + ADDED
     for name, read in SETTINGS.items():
         variable = f"UVICORN_{name.upper()}"
         if variable in environ:

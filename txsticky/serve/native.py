@@ -371,6 +371,10 @@ class NativeHost(asyncio.Protocol):
         self._closing = True
         self.native.close()
 
+    def half_close(self) -> None:
+        """Tell the client that nothing follows what is written."""
+        self.native.write_eof()
+
     def gone(self) -> None:
         """Tell the protocol that the client has left, and close."""
         if self._open:

@@ -17,7 +17,9 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.http import HTTPFactory
+from twisted.web.server import Site
 
+from ..core.inside import Inside
 from ..errors import AppLoadError
 from . import ServeSettings
 from .accesslog import AccessLog, access_log_for
@@ -35,11 +37,13 @@ class FactoryServing:
 
     :ivar interface: `web`, `wsgi` or `protocol`.
     :ivar http: whether its protocols speak HTTP/1.1.
+    :ivar inside: what of a request's head they do not understand.
     """
 
     interface: str
     factory: IProtocolFactory
     http: bool = attrs.field(kw_only=True)
+    inside: Inside = attrs.field(default=Inside(), kw_only=True)
     _access_log: AccessLog | None = attrs.field(default=None, kw_only=True)
     _started: bool = attrs.field(default=False, init=False)
 
@@ -101,7 +105,9 @@ def serving(app: object, settings: ServeSettings, reactor: Any) -> FactoryServin
     if isinstance(inner, HTTPFactory):
         log = access_log_for(settings, reactor)
         adapt_site(inner, settings, log)
-    return FactoryServing("protocol", app, http=speaks_http(app), access_log=log)
+    # A bare HTTPFactory may be a proxy, which is given its targets in absolute form.
+    inside = Inside(absolute=not isinstance(inner, Site))
+    return FactoryServing("protocol", app, http=speaks_http(app), inside=inside, access_log=log)
 
 
 def speaks_http(factory: object) -> bool:

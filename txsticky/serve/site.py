@@ -11,9 +11,11 @@ from typing import Any
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
+from ..descriptor import allow_heads
 from . import ServeSettings
 from .accesslog import AccessLog, entry_of
 from .forwarded import ForwardedRequest
+from .measured import MeasuredRequest
 
 #: Seconds for the first request of a connection to begin, unless connections may idle for longer.
 _FIRST_TIMEOUT = 60.0
@@ -92,6 +94,10 @@ class StickySite(server.Site):
             reactor=reactor,
         )
         self._access_log = access_log
+        self._head_limit = settings.head_limit
+
+    def buildProtocol(self, addr: Any) -> Any:
+        return allow_heads(super().buildProtocol(addr), self._head_limit)
 
     def log(self, request: http.Request) -> None:
         if self._access_log is not None:
@@ -102,11 +108,12 @@ def _mixer(
     settings: ServeSettings, *mixins: type[http.Request]
 ) -> Callable[[type[http.Request]], type[http.Request]]:
     """Make what turns a class of requests into one that does what the settings ask for."""
+    mixins = (MeasuredRequest, *mixins)
     if settings.trusted:
         mixins = (ForwardedRequest, *mixins)
 
     def mix(base: type[http.Request]) -> type[http.Request]:
-        return type(base.__name__, (*mixins, base), {"txsticky": settings}) if mixins else base
+        return type(base.__name__, (*mixins, base), {"txsticky": settings})
 
     return mix
 
@@ -114,9 +121,11 @@ def _mixer(
 def adapt_site(site: http.HTTPFactory, settings: ServeSettings, log: AccessLog | None) -> None:
     """
     Give an application's own Site what the settings ask for; its own log and timeouts stay.
-
-    Its `requestFactory` is replaced only if its requests have to do more than they do.
     """
+    build = site.buildProtocol
+    site.buildProtocol = (  # type: ignore[method-assign]
+        lambda addr: allow_heads(build(addr), settings.head_limit)
+    )
     if log is not None:
         own_log = site.log
 
@@ -125,7 +134,7 @@ def adapt_site(site: http.HTTPFactory, settings: ServeSettings, log: AccessLog |
             log.write(entry_of(request))
 
         site.log = both  # type: ignore[method-assign]
-    if isinstance(site, server.Site) and settings.trusted:
+    if isinstance(site, server.Site):
         site.requestFactory = _adapted(site.requestFactory, _mixer(settings))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.web.resource import IResource
 
+from ..core.inside import Inside
 from ..errors import AppLoadError
 from . import ServeSettings
 from .accesslog import access_log_for
@@ -25,4 +26,5 @@ def serving(app: object, settings: ServeSettings, reactor: Any) -> FactoryServin
             target=describe(app), reason="with --interface=web it has to be a twisted.web Resource"
         )
     log = access_log_for(settings, reactor)
-    return FactoryServing("web", StickySite(app, settings, log, reactor), http=True, access_log=log)
+    site = StickySite(app, settings, log, reactor)
+    return FactoryServing("web", site, http=True, inside=Inside(absolute=False), access_log=log)

@@ -27,6 +27,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
+from ..core.inside import Inside
 from ..core.timing import last_call
 from ..errors import AppLoadError
 from . import ServeSettings
@@ -132,7 +133,8 @@ class WSGIServing(FactoryServing):
         root = WSGIRoot(reactor, self._threads, app, settings)
         # A form is the application's to read: twisted.web would take the whole of it into memory.
         site = StickySite(root, settings, log, reactor, request=WSGIRequest, parse_forms=False)
-        super().__init__("wsgi", site, http=True, access_log=log)
+        inside = Inside(websocket_only=True, absolute=False)
+        super().__init__("wsgi", site, http=True, inside=inside, access_log=log)
 
     @property
     def busy(self) -> bool:

@@ -1,0 +1,93 @@
+"""What an `Exchange` has its caller do next, and what it can be told of a request in advance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from attrs import define
+
+from .framing import Kind, Odd, request
+from .inside import AS_IT_CAME, Inside
+
+if TYPE_CHECKING:
+    from .head import Head, Malformed
+    from .route import How
+
+#: The longest request that is worth recognizing by the letters of its head, in bytes.
+MEMORABLE: Final = 2048
+#: The version whose clients have to understand interim responses (RFC 9110, section 15.2).
+INTERIM_SINCE: Final = b"1.1"
+
+
+@define
+class Deliver:
+    """Give `data` to the inner protocol now."""
+
+    data: bytes
+
+
+@define
+class Ask:
+    """A request head is complete, and the inner protocol has seen nothing of it: whose is it?
+
+    Args:
+        head: the head.
+        first: this is the first request of a connection that was routed by it already: keep it.
+    """
+
+    head: Head
+    first: bool
+
+
+@define
+class Refuse:
+    """Answer in the inner protocol's place, and close the connection.
+
+    Args:
+        fault: what to answer with; None where a response has begun already, which cannot be ended.
+        head_only: the request's method is HEAD.
+    """
+
+    fault: Malformed | None
+    head_only: bool = False
+
+
+@define
+class Known:
+    """A request whose head was seen before, to the letter (`Exchange.begin`).
+
+    Args:
+        method: its method.
+        line: its request line, without the CR LF.
+        last: nothing may follow it.
+        how: how it is routed.
+        size: of head and body, in bytes.
+    """
+
+    method: bytes
+    last: bool
+    how: How
+    size: int
+    line: bytes = b""
+
+
+def known(head: Head, how: How, inside: Inside = AS_IT_CAME) -> Known | None:
+    """What to remember of a request of plain HTTP/1.1 that the server inside is to see as it came.
+
+    Returns:
+        None if its length is not told, or its head is changed.
+    """
+    try:
+        framing = request(head)
+    except Odd:
+        return None
+    if framing.kind is Kind.CHUNKED or head.size != len(head.raw) or head.version != INTERIM_SINCE:
+        return None
+    if inside.head(head) is not head.raw:
+        return None
+    return Known(head.method, framing.last, how, head.size + framing.length, line_of(head))
+
+
+def line_of(head: Head) -> bytes:
+    """The request line, without its CR LF."""
+    return head.raw[: head.fields_at - 2]
