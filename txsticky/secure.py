@@ -40,7 +40,7 @@ class SecureTransport:
         self._connection = connection
         self._layer = connection.layer
         self._outer = connection.outer
-        self._producing = False
+        self._producing = self._paces = self._given = False
         exchange = connection.door.exchange(first_is_ours)
         self.gate = Gate(self, connection, exchange, handoff.peer[0], secure=True)
 
@@ -87,6 +87,8 @@ class SecureTransport:
             return
         self._layer.registerProducer(producer, streaming)
         self._producing = True
+        # One that is there before the first byte is not the body of a response.
+        self._paces = streaming and not self._given
 
     def unregisterProducer(self) -> None:
         """The producer has come to its end."""
@@ -142,6 +144,7 @@ class SecureTransport:
                 return
             self.protocol.makeConnection(self)
         if self.connected:
+            self._given = True
             self.protocol.dataReceived(data)
 
     def live(self) -> bool:
@@ -187,12 +190,19 @@ class SecureTransport:
         self._connection.change(place, held)
 
     def hang_up(self) -> None:
-        """Close the connection after what is written."""
+        """
+        Close the connection after what is written.
+
+        TLS waits for a producer until it is unregistered. One that only keeps the protocol to the
+        client's pace may never be: asyncio's protocols know no such call, and the channel that a
+        WebSocket has taken the place of does not get to it.
+        """
         exchange = self.gate.exchange
         if self._connection.last or not (exchange.request_open or exchange.tunnel):
-            # Nothing more is to come from it, and TLS would wait for it.
-            self.unregisterProducer()
+            self.unregisterProducer()  # nothing more is to come from it
         self._connection.hang_up()
+        if self._producing and self._paces:
+            self._outer.when_sent(self.unregisterProducer)
 
     def gone(self) -> None:
         """Close at once."""

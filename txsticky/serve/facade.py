@@ -112,8 +112,9 @@ class FacadeHost(Protocol):
         return self.outside.live()
 
     def write(self, data: bytes) -> None:
-        """The protocol sends."""
-        self.outside.write(data)
+        """The protocol sends, unless it has closed (`asyncio.Transport`)."""
+        if self.outside.live():
+            self.outside.write(data)
 
     def close(self) -> None:
         """The protocol closes."""
