@@ -637,6 +637,24 @@ class Elsewhere(DoorCase):
         self.until(lambda: self.forgotten)
         self.assertFalse(client.closed)
 
+    def test_cut(self) -> None:
+        """What has come of such a response reaches the client before that, however much it is."""
+        client = self.client()
+        far = self.relayed(client, ask("/2/"))
+        part = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n" + b"x" * 3_000_000
+        far.setblocking(False)
+        while part:
+            try:
+                part = part[far.send(part) :]
+            except BlockingIOError:
+                self.reactor.turn()
+                client.turn()
+        far.close()
+        self.until(lambda: client.turn() or self.forgotten)
+        client.turn()
+        self.assertEqual(client.got.count(b"x"), 3_000_000)
+        self.assertFalse(client.closed)
+
     def test_client_that_does_not_read(self) -> None:
         """What the client does not take stays in the other worker."""
         client = self.client()

@@ -126,10 +126,27 @@ class SecureTransport:
     def setTcpNoDelay(self, enabled: bool) -> None:
         """It is on for every connection over TLS."""
 
-    def unfinished(self) -> bool:
-        """Whether a response is under way that has a known end."""
+    def unfinished(self, cleanly: bool) -> bool:
+        """
+        Whether a response is under way that has not come to its end.
+
+        :param cleanly: whether its sender has closed; that is the end of one that has no other.
+        """
         exchange = self.gate.exchange
-        return exchange.request_open and not exchange.tunnel
+        return exchange.request_open and not (cleanly and exchange.tunnel)
+
+    def cut(self) -> None:
+        """
+        Close after what was written, but without the close of TLS: what has come is not all there
+        is (RFC 9112, section 9.8).
+        """
+        if self.connected and not self._connection.over:
+            self._connection.over = True
+            # TLS keeps what is written until the next turn of the reactor; this is the turn after.
+            self.later(0, self._cut_soon)
+
+    def _cut_soon(self) -> None:
+        self.later(0, self._outer.loseConnection)
 
     # ------------------------------------------------------ what the gate asks: Host
 
