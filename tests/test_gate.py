@@ -1140,8 +1140,8 @@ class Kept:
         self.moves.append((sock, place, held))
 
 
-class TransportTests(ShellCase):
-    """A real connection under a gate, with twisted.web in it."""
+class TransportCase(ShellCase):
+    """A real connection under a gate."""
 
     make: Any = GatedServer
 
@@ -1187,6 +1187,10 @@ class TransportTests(ShellCase):
 
         self.until(more)
         return bytes(got)
+
+
+class TransportTests(TransportCase):
+    """A real connection under a gate, with twisted.web in it."""
 
     def test_request_by_request(self) -> None:
         """Requests are answered one after the other, until a foreign one takes the socket along."""

@@ -24,7 +24,7 @@ FLOORS = (
     {"errors"},
     {"core"},
     {"config", "ports", "process", "tls"},
-    {"system", "logs", "relay", "reload", "turn"},
+    {"nowhere", "system", "logs", "relay", "reload", "turn"},
     {"descriptor", "gate", "mailbox", "channel", "deadlines"},
     {"peek", "gated", "connection", "api", "bus", "desk"},
     {"acceptor", "frontdesk", "secure", "pipe", "upgrade"},

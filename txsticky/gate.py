@@ -17,6 +17,7 @@ from typing import Protocol
 from .core.exchange import MEMORABLE, Ask, Exchange, Known
 from .core.head import Head
 from .core.route import How
+from .nowhere import NOWHERE
 
 #: Seconds for which nothing may be written after the client closed its sending side. A client that
 #: is wholly gone looks the same until something is written to it, and a long poll and an event
@@ -150,8 +151,8 @@ class Gate:
     def __init__(
         self, host: Host, desk: Desk, exchange: Exchange, client: str, secure: bool
     ) -> None:
-        self.host = host
-        self.desk = desk
+        self.host: Host = host
+        self.desk: Desk = desk
         self.exchange = exchange
         self.client = client
         self.secure = secure
@@ -391,12 +392,14 @@ class Gate:
             self._leaving = False
             self._read_on()
             return
+        host = self.host
         self.closed()
-        self.host.depart(place, self.exchange.remainder())
+        host.depart(place, self.exchange.remainder())
 
     def closed(self) -> None:
-        """The connection is over here: no call of ours may come any more."""
+        """The connection is over here: no call of ours may come any more. All is let go."""
         for call in (self._soon, self._grace):
             if call is not None:
                 call.cancel()
         self._soon = self._grace = None
+        self.host = self.desk = NOWHERE

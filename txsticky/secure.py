@@ -37,7 +37,8 @@ class SecureTransport:
         handoff = connection.handoff
         self.connected = True
         self.how: How = connection.how
-        self._connection = connection
+        #: None when it is lost.
+        self._connection: Any = connection
         self._layer = connection.layer
         self._outer = connection.outer
         self._producing = self._paces = self._given = False
@@ -152,7 +153,7 @@ class SecureTransport:
 
     def deliver(self, data: bytes) -> None:
         """Give bytes to the protocol, which is made when there are the first for it."""
-        if self._connection.last:
+        if not self.connected or self._connection.last:
             return
         if self.protocol is None:
             self.protocol = self._connection.make_protocol()
@@ -235,16 +236,19 @@ class SecureTransport:
             self._connection.hang_up()
 
     def lost(self, reason: Any) -> None:
-        """The connection is lost."""
-        if self.connected:
-            self.gate.closed()
-            self._producing = False
-            self._leave(reason)
+        """The connection is lost, and let go of (see `nowhere.Nowhere`)."""
+        try:
+            if self.connected:
+                self.gate.closed()
+                self._leave(reason)
+        finally:
+            self._connection = None
 
     def _leave(self, reason: Any) -> None:
         self.connected = False
         if self._producing:
             self._producing = False
             self._layer.unregisterProducer()
-        if self.protocol is not None:
-            self.protocol.connectionLost(reason)
+        protocol, self.protocol = self.protocol, None
+        if protocol is not None:
+            protocol.connectionLost(reason)
