@@ -1298,6 +1298,30 @@ class TransportTests(TransportCase):
         self.assertEqual(self.get().count(b"#"), 5_000_000)
         self.until(lambda: self.kept.closings)
 
+    def test_left_registered(self) -> None:
+        """A WebSocket's connection is closed, though the HTTP channel was paused as a producer."""
+
+        class Upgraded(Protocol):
+            def connectionMade(self) -> None:
+                self.calls: list[str] = []
+                self.transport.registerProducer(self, True)
+
+            def dataReceived(self, data: bytes) -> None:
+                self.transport.write(SWITCHING + b"#" * 5_000_000)
+                self.transport.loseConnection()
+
+            def pauseProducing(self) -> None:
+                self.calls.append("pause")
+
+            def resumeProducing(self) -> None:
+                self.calls.append("resume")
+
+        transport = self.serve(Factory.forProtocol(Upgraded), UPGRADE)
+        inner = transport.protocol
+        self.assertEqual(self.get().count(b"#"), 5_000_000)
+        self.until(lambda: self.kept.closings)
+        self.assertEqual(inner.calls, ["pause", "resume"])
+
     def test_client_closes(self) -> None:
         """A client that closes between two requests ends the connection."""
         self.serve(lambda request: b"answer", GET)

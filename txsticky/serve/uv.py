@@ -37,7 +37,7 @@ class Loop(uvloop.Loop):
         super().add_reader(fd, self._happened, number, callback, args)
 
     def remove_reader(self, fd: Any) -> Any:
-        """Call back no more; whether it would have been (`asyncio.loop.remove_reader`)."""
+        """Call back no more (`asyncio.loop.remove_reader`)."""
         self._to_read.pop(_number(fd), None)
         return super().remove_reader(fd)
 
@@ -50,7 +50,7 @@ class Loop(uvloop.Loop):
         super().add_writer(fd, self._happened, number, callback, args)
 
     def remove_writer(self, fd: Any) -> Any:
-        """Call back no more; whether it would have been (`asyncio.loop.remove_writer`)."""
+        """Call back no more (`asyncio.loop.remove_writer`)."""
         self._to_write.pop(_number(fd), None)
         return super().remove_writer(fd)
 
