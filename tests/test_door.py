@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Factory, Protocol
 
@@ -389,6 +389,14 @@ class Local(DoorCase):
         client.close()
         self.turns(client, lambda: self.forgotten)
         self.assertTrue(self.apps.made[0].lost.check(ConnectionDone))
+
+    def test_client_leaves_without_a_word(self) -> None:
+        """And it is told of an error if TCP ends without that: something may be missing."""
+        client = self.client()
+        self.exchange(client, ask("/1/"))
+        client.sock.close()
+        self.until(lambda: self.forgotten)
+        self.assertTrue(self.apps.made[0].lost.check(ConnectionLost))
 
     def test_client_leaves_in_a_response(self) -> None:
         """A client that closes TLS and reads no more is not waited for, whatever is unsent."""

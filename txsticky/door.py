@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 from OpenSSL import SSL
-from twisted.internet.protocol import Protocol
+from twisted.internet import error
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 
 from .core.exchange import Exchange, Known
 from .core.head import Head
@@ -78,12 +80,16 @@ class TlsLayer(BufferingTLSTransport):
             # still to be sent, and a producer that was paused for it would keep it from ending.
             inside.left()
 
-    def connectionLost(self, reason: Any = None) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The TCP connection is lost (`IProtocol`)."""
         self.deadlines.discard(self)
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
+        closed = self.getHandle().get_shutdown() & SSL.RECEIVED_SHUTDOWN
+        if not closed and reason.check(error.ConnectionDone):
+            # The client has closed TCP alone: what it has sent need not be all (RFC 8446, 6.1).
+            reason = Failure(error.ConnectionLost())
         super().connectionLost(reason)
 
     # ------------------------------------------------------------------------ the end

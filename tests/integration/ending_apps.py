@@ -7,12 +7,14 @@ is a WebSocket that echoes; "close" has it close with 4000, "big" send :data:`BI
 close.
 
 `python -m tests.integration.ending_apps NAME PORT [CERTIFICATE KEY]` serves one of those that are
-Twisted's from a bare twisted.web server.
+Twisted's from a bare twisted.web server. With `ENDINGS_KEEP` in the environment, Python's collector
+is off.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -29,6 +31,9 @@ import txsticky
 
 BIG = 3_000_000
 HALF = b"0123456789"
+
+if "ENDINGS_KEEP" in os.environ:
+    gc.disable()
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]

@@ -96,7 +96,12 @@ class Clustered(Cluster):
     """A cluster of two, with TLS or without."""
 
     def __init__(
-        self, interface: Interface, papers: Papers | None, *options: str, workers: int = 2
+        self,
+        interface: Interface,
+        papers: Papers | None,
+        *options: str,
+        workers: int = 2,
+        environment: dict[str, str] | None = None,
     ) -> None:
         self._papers = papers
         tls: tuple[str, ...] = ()
@@ -109,7 +114,7 @@ class Clustered(Cluster):
             *options,
             workers=workers,
             probe="/",
-            environment=dict(interface.environment),
+            environment={**dict(interface.environment), **(environment or {})},
         )
 
     def start(self) -> None:
@@ -133,7 +138,12 @@ class Clustered(Cluster):
 class Alone(Server):
     """The same application under its own server."""
 
-    def __init__(self, interface: Interface, papers: Papers | None) -> None:
+    def __init__(
+        self,
+        interface: Interface,
+        papers: Papers | None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         port = free_port()
         self._papers = papers
         pair = papers.pair if papers is not None else None
@@ -145,7 +155,7 @@ class Alone(Server):
             arguments += [*interface.uvicorn, f"{APPS}:{interface.app}"]
             if pair:
                 arguments += ["--ssl-certfile", pair.certificate, "--ssl-keyfile", pair.key]
-        super().__init__(arguments, port)
+        super().__init__(arguments, port, environment)
 
     def connect(self, **options: Any) -> Connection:
         options.setdefault("timeout", SOON)
