@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Factory, Protocol
 
@@ -395,6 +395,14 @@ class Local(DoorCase):
         self.turns(client, lambda: self.forgotten)
         self.assertTrue(self.apps.made[0].lost.check(ConnectionDone))
 
+    def test_client_leaves_without_a_word(self) -> None:
+        """And it is told of an error if TCP ends without that: something may be missing."""
+        client = self.client()
+        self.exchange(client, ask("/1/"))
+        client.sock.close()
+        self.until(lambda: self.forgotten)
+        self.assertTrue(self.apps.made[0].lost.check(ConnectionLost))
+
     def test_client_leaves_in_a_response(self) -> None:
         """A client that closes TLS and reads no more is not waited for, whatever is unsent."""
         client = self.client()
@@ -477,6 +485,107 @@ class Local(DoorCase):
         self.reactor.advance(LINGER)
         self.reactor.settle()
         self.assertEqual(self.forgotten, 1)
+
+
+class Closing(DoorCase):
+    """Whatever is registered as a producer, what is over is closed."""
+
+    last = ask("/1/", "Connection: close")
+
+    def pacing(self) -> None:
+        """The protocol registers itself when it is connected, as twisted.web's and asyncio's do."""
+        self.producers: list[Producer] = []
+
+        def build(address: Any) -> App:
+            app = App(self.apps.made, b"")
+            self.producers.append(Producer())
+            connected = app.makeConnection
+
+            def connect(transport: Any) -> None:
+                connected(transport)
+                transport.registerProducer(self.producers[-1], True)
+
+            app.makeConnection = connect  # type: ignore[method-assign]
+            return app
+
+        self.apps.buildProtocol = build  # type: ignore[method-assign]
+
+    def closed(self) -> None:
+        super().closed()
+        self.transport = None
+
+    def test_last_response(self) -> None:
+        """Behind the last response TLS is closed, and TCP with it, though the client does not."""
+        self.pacing()
+        client = self.client()
+        self.exchange(client, self.last)
+        transport: Any = self.apps.made[0].transport
+        transport.write(OK)
+        transport.loseConnection()
+        self.turns(client, lambda: client.closed)
+        self.assertEqual(client.got, OK)
+        self.until(lambda: ended(client.sock))
+        self.assertEqual(self.forgotten, 0, "the client has not said that it is gone")
+        client.sock.close()
+        self.until(lambda: self.forgotten)
+
+    def test_upgraded(self) -> None:
+        """So it is behind a WebSocket, in whose place the HTTP channel is still registered."""
+        self.pacing()
+        client = self.client()
+        self.exchange(client, ask("/1/", "Upgrade: websocket", "Connection: Upgrade"))
+        transport: Any = self.apps.made[0].transport
+        transport.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n")
+        transport.loseConnection()
+        self.turns(client, lambda: client.closed)
+
+    def test_client_is_behind(self) -> None:
+        """What is still to be sent comes first, and the producer may go on when it is."""
+        self.pacing()
+        client = self.client()
+        self.exchange(client, self.last)
+        transport: Any = self.apps.made[0].transport
+        body = b"x" * (8 << 20)
+        transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        self.until(lambda: self.producers[0].paused)
+        transport.loseConnection()
+        self.reactor.settle()
+        self.assertTrue(self.producers[0].paused)
+        self.turns(client, lambda: client.closed)
+        self.assertEqual(client.got.count(b"x"), len(body))
+        self.assertFalse(self.producers[0].paused)
+
+    def test_producer_of_a_response(self) -> None:
+        """A producer that came with a response is waited for until it is unregistered."""
+        client = self.client()
+        self.exchange(client, self.last)
+        transport: Any = self.apps.made[0].transport
+        transport.registerProducer(Producer(), True)
+        transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        transport.loseConnection()
+        self.reactor.settle()
+        transport.write(b"late")
+        self.turns(client, lambda: client.got.endswith(b"late"))
+        self.assertFalse(client.closed)
+        transport.unregisterProducer()
+        self.turns(client, lambda: client.closed)
+        self.until(lambda: ended(client.sock))
+
+    def test_read_on(self) -> None:
+        """What the client still sends is read, so that it does not reset what it gets."""
+        self.pacing()
+        client = self.client()
+        self.exchange(client, self.last)
+        transport: Any = self.apps.made[0].transport
+        transport.pauseProducing()
+        transport.write(OK)
+        transport.loseConnection()
+        client.send(*[b"more" * 10_000] * 4)
+        self.turns(client, lambda: client.closed)
+        self.reactor.advance(LINGER)
+        self.until(lambda: self.forgotten)
+        client.turn()
+        self.assertFalse(client.aborted)
 
 
 class Elsewhere(DoorCase):
@@ -640,6 +749,24 @@ class Elsewhere(DoorCase):
         self.turns(client, lambda: client.got)
         far.close()
         self.until(lambda: self.forgotten)
+        self.assertFalse(client.closed)
+
+    def test_cut(self) -> None:
+        """What has come of such a response reaches the client before that, however much it is."""
+        client = self.client()
+        far = self.relayed(client, ask("/2/"))
+        part = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n" + b"x" * 3_000_000
+        far.setblocking(False)
+        while part:
+            try:
+                part = part[far.send(part) :]
+            except BlockingIOError:
+                self.reactor.turn()
+                client.turn()
+        far.close()
+        self.until(lambda: client.turn() or self.forgotten)
+        client.turn()
+        self.assertEqual(client.got.count(b"x"), 3_000_000)
         self.assertFalse(client.closed)
 
     def test_client_that_does_not_read(self) -> None:
@@ -893,6 +1020,17 @@ class NotHttp(DoorCase):
         self.turns(client, lambda: client.got == b"answer")
         self.transport.loseConnection()
         self.turns(client, lambda: client.closed)
+
+    def test_client_that_does_not_close(self) -> None:
+        """A client that leaves the close of TLS unanswered is not waited for."""
+        client = self.client()
+        client.send(b"anything")
+        self.turns(client, lambda: self.apps.made[0].got)
+        self.apps.made[0].transport.loseConnection()  # type: ignore[union-attr]
+        self.until(lambda: client.turn() or client.closed)
+        self.until(lambda: ended(client.sock))
+        self.reactor.advance(LINGER)
+        self.until(lambda: self.forgotten)
 
     def test_refused_by_the_factory(self) -> None:
         """If its factory wants no protocol, the connection is not taken."""

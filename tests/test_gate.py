@@ -1332,8 +1332,8 @@ class Kept:
         self.moves.append((sock, place, held))
 
 
-class TransportTests(ShellCase):
-    """A real connection under a gate, with twisted.web in it."""
+class TransportCase(ShellCase):
+    """A real connection under a gate."""
 
     make: Any = GatedServer
 
@@ -1379,6 +1379,10 @@ class TransportTests(ShellCase):
 
         self.until(more)
         return bytes(got)
+
+
+class TransportTests(TransportCase):
+    """A real connection under a gate, with twisted.web in it."""
 
     def test_request_by_request(self) -> None:
         """Requests are answered one after the other, until a foreign one takes the socket along."""
@@ -1485,6 +1489,30 @@ class TransportTests(ShellCase):
         self.client.shutdown(socket.SHUT_WR)
         self.assertEqual(self.get().count(b"#"), 5_000_000)
         self.until(lambda: self.kept.closings)
+
+    def test_left_registered(self) -> None:
+        """A WebSocket's connection is closed, though the HTTP channel was paused as a producer."""
+
+        class Upgraded(Protocol):
+            def connectionMade(self) -> None:
+                self.calls: list[str] = []
+                self.transport.registerProducer(self, True)
+
+            def dataReceived(self, data: bytes) -> None:
+                self.transport.write(SWITCHING + b"#" * 5_000_000)
+                self.transport.loseConnection()
+
+            def pauseProducing(self) -> None:
+                self.calls.append("pause")
+
+            def resumeProducing(self) -> None:
+                self.calls.append("resume")
+
+        transport = self.serve(Factory.forProtocol(Upgraded), UPGRADE)
+        inner = transport.protocol
+        self.assertEqual(self.get().count(b"#"), 5_000_000)
+        self.until(lambda: self.kept.closings)
+        self.assertEqual(inner.calls, ["pause", "resume"])
 
     def test_client_closes(self) -> None:
         """A client that closes between two requests ends the connection."""

@@ -24,13 +24,13 @@ class Near:
         self.written = b""
         self.calls: list[str] = []
         self.producer: Any = None
-        self.open_response = False
+        self.open_response = self.to_the_end = False
 
     def write(self, data: bytes) -> None:
         self.written += data
 
-    def unfinished(self) -> bool:
-        return self.open_response
+    def unfinished(self, cleanly: bool) -> bool:
+        return self.open_response and not (cleanly and self.to_the_end)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         assert streaming
@@ -142,22 +142,41 @@ class RelayTests(ShellCase):
         self.assertIsNone(self.near.producer)
 
     def test_the_other_worker_closes_early(self) -> None:
-        """After part of a response, the client must not take it for all: it is aborted."""
+        """After part of a response, the client must not take it for all: the close of TLS lacks."""
         far = self.opened()
         far.send(b"part")
         self.near.open_response = True
         far.close()
         self.reactor.settle()
-        self.assertEqual((self.near.written, self.near.calls), (b"part", ["abortConnection"]))
+        self.assertEqual((self.near.written, self.near.calls), (b"part", ["cut"]))
 
-    def test_the_other_worker_aborts(self) -> None:
-        """So it is if the other end is closed with bytes unread, which is an error to ours."""
+    def reset(self) -> None:
+        """The other end is closed with bytes unread, which is an error to ours."""
         far = self.opened()
         self.relay.dataReceived(b"unread")
         self.reactor.settle()
+        far.send(b"answer")
         far.close()
         self.reactor.settle()
-        self.assertEqual(self.near.calls, ["abortConnection"])
+        self.assertEqual(self.near.written, b"answer")
+
+    def test_the_other_worker_does_not_read(self) -> None:
+        """A whole response is the end of it, also if what the client has sent was not wanted."""
+        self.reset()
+        self.assertEqual(self.near.calls, ["loseConnection"])
+
+    def test_the_end_is_the_close(self) -> None:
+        """A response that lasts until the close is whole if that is a clean one."""
+        self.near.open_response = self.near.to_the_end = True
+        self.opened().close()
+        self.reactor.settle()
+        self.assertEqual(self.near.calls, ["loseConnection"])
+
+    def test_the_other_worker_aborts(self) -> None:
+        """And it is not if the pipe breaks."""
+        self.near.open_response = self.near.to_the_end = True
+        self.reset()
+        self.assertEqual(self.near.calls, ["cut"])
 
     def test_no_descriptors(self) -> None:
         """Out of descriptors, the request is answered with 503 and the connection closed."""

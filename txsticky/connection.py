@@ -23,13 +23,14 @@ class Connection:
         self.transport: Any = None
 
     def closed(self) -> None:
-        """The connection is over."""
+        """The connection is over, and its transport is let go."""
         self._worker.forget(self)
+        self.transport = None
 
     def departed(self, sock: socket.socket, place: int, held: bytes) -> None:
         """The connection has been taken away from its transport, to go to `place`."""
         self._worker.forget(self)
-        transport = self.transport
+        transport, self.transport = self.transport, None
         handoff = self.handoff.moved(held, transport.gate.served, transport.how)
         self._worker.give(sock, place, handoff)
 

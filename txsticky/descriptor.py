@@ -226,7 +226,24 @@ class MovableMixin(_Base):
             callback()
         return why
 
+    def half_close(self) -> None:
+        """
+        End what is sent once all output is in the kernel; what comes is read on.
+
+        Nothing may be written after this. It is not `loseWriteConnection`, behind which
+        `loseConnection` calls `connectionLost` before it returns, which TLS does not survive.
+        """
+        self.when_sent(self._shut)
+
+    def _shut(self) -> None:
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the client has reset the connection, which the next read tells
+
     def writeSomeData(self, data: Any) -> Any:
+        if not data:
+            return 0  # a close finds nothing left; behind a half-close send(2) would fail
         # The last bytes before the close travel with the FIN (send(2), MSG_MORE): on a short
         # connection that is one packet, and one waking of the client, less.
         if self.disconnecting and self.producer is None and len(data) <= self.SEND_LIMIT:
@@ -250,8 +267,14 @@ class MovableMixin(_Base):
             if why is not None:
                 self.reactor._disconnectSelectable(self, why, False)
                 return
-        if not self.connected:
-            return
+        if self.connected:
+            self.when_sent(callback)
+
+    def when_sent(self, callback: Callable[[], None]) -> None:
+        """
+        Call back once all output is in the kernel, at whatever time that is sent. Never if the
+        connection is lost.
+        """
         if self.unsent():
             self._when_flushed = callback
         else:

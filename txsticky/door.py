@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 from OpenSSL import SSL
-from twisted.internet.protocol import Protocol
+from twisted.internet import error
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 
 from .core.exchange import Exchange
 from .core.head import Head
@@ -49,7 +51,8 @@ _LAST = b"Connection: close\r\n"
 
 class TlsLayer(BufferingTLSTransport):
     """
-    TLS on one connection. The handshake has to come in time, and for HTTP the first head with it.
+    TLS on one connection. The handshake has to come in time, and for HTTP the first head with it;
+    and the end comes whatever the client does.
 
     :ivar deadlines: where it waits.
     :ivar connection: what the worker keeps of the connection.
@@ -57,6 +60,7 @@ class TlsLayer(BufferingTLSTransport):
 
     deadlines: Deadlines
     connection: Any
+    _linger: Any = None
 
     def makeConnection(self, transport: Any) -> None:
         """The TCP connection is there (`IProtocol`)."""
@@ -75,10 +79,70 @@ class TlsLayer(BufferingTLSTransport):
             # still to be sent, and a producer that was paused for it would keep it from ending.
             inside.left()
 
-    def connectionLost(self, reason: Any = None) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The TCP connection is lost (`IProtocol`)."""
         self.deadlines.discard(self)
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        closed = self.getHandle().get_shutdown() & SSL.RECEIVED_SHUTDOWN
+        if not closed and reason.check(error.ConnectionDone):
+            # The client has closed TCP alone: what it has sent need not be all (RFC 8446, 6.1).
+            reason = Failure(error.ConnectionLost())
         super().connectionLost(reason)
+
+    # ------------------------------------------------------------------------ the end
+
+    def loseConnection(self) -> None:
+        """
+        Close after what is written, and once no producer is registered any more (`ITransport`).
+
+        TLS is closed first. The client may leave that unanswered (RFC 8446, section 6.1).
+        """
+        super().loseConnection()
+        self._half_close()
+        self.linger()
+
+    def unregisterProducer(self) -> None:
+        """The producer has come to its end (`IConsumer`): what waited for it is closed."""
+        super().unregisterProducer()
+        self._half_close()
+
+    def _half_close(self) -> None:
+        """
+        End what is sent over TCP right behind the close of TLS: there are clients that look for
+        nothing else.
+        """
+        outer: Any = self.transport
+        if self.disconnecting and outer.live() and self._closed_tls():
+            outer.half_close()
+
+    def _closed_tls(self) -> bool:
+        return bool(self.getHandle().get_shutdown() & SSL.SENT_SHUTDOWN)
+
+    def linger(self) -> None:
+        """Close TCP before long, though the client may not have closed its side of TLS."""
+        outer: Any = self.transport
+        if self._linger is None and outer.connected:
+            reactor = outer.reactor
+            self._linger = reactor.callLater(LINGER, self._linger_ends, outer.unsent())
+
+    def _linger_ends(self, unsent: int) -> None:
+        """
+        The client has had its time.
+
+        :param unsent: what was unsent when the wait began.
+        """
+        self._linger = None
+        outer: Any = self.transport
+        if outer.disconnecting and outer.unsent() == unsent:
+            outer.abortConnection()  # the client has closed TLS, and takes no more
+        elif outer.disconnecting or not self._closed_tls():
+            self.linger()
+        else:
+            outer.loseConnection()
+
+    # ------------------------------------------------------------------- the deadline
 
     def expired(self) -> None:
         """The time is over."""
@@ -166,7 +230,6 @@ class SecureConnection(Protocol):
         #: The gate is to leave as soon as nothing is under way: for good.
         self.draining = False
         self._announced = False
-        self._linger: Any = None
         self._inside: SecureTransport
 
     # ---------------------------------------------------------------- what TLS says
@@ -186,8 +249,6 @@ class SecureConnection(Protocol):
     def connectionLost(self, reason: Any = None) -> None:
         """The connection is over."""
         self.connected = 0
-        if self._linger is not None:
-            self._linger.cancel()
         self._inside.lost(reason)
 
     @property
@@ -285,30 +346,14 @@ class SecureConnection(Protocol):
 
     def hang_up(self) -> None:
         """Close after what is written."""
-        if self._linger is None:
-            self.over = True
-            if not self.outer.disconnecting:  # else an alert is on its way, which this would undo
-                self.outer.resumeProducing()  # so that the client's own close is seen
-                self.layer.loseConnection()
-            self._linger_on()
-
-    def _linger_on(self) -> None:
-        self._linger = self.door.reactor.callLater(LINGER, self._close, self.outer.unsent())
-
-    def _close(self, unsent: int) -> None:
-        """
-        Close TCP, though the client may not have closed TLS.
-
-        :param unsent: what was unsent when the wait began.
-        """
-        self._linger = None
-        outer = self.outer
-        if outer.disconnecting and outer.unsent() == unsent:
-            outer.abortConnection()  # the client has closed TLS, and takes no more
-        elif outer.disconnecting or not self.layer.getHandle().get_shutdown() & SSL.SENT_SHUTDOWN:
-            self._linger_on()
+        if self.over:
+            return
+        self.over = True
+        if self.outer.disconnecting:  # an alert is on its way, which a close would undo
+            self.layer.linger()
         else:
-            outer.loseConnection()
+            self.outer.resumeProducing()  # so that the client's own close is seen
+            self.layer.loseConnection()
 
     # ---------------------------------------------------- what the worker says
 

@@ -18,6 +18,7 @@ from .core.exchange import Exchange
 from .core.head import Head
 from .core.route import How
 from .core.steps import MEMORABLE, Ask, Known, Refuse
+from .nowhere import NOWHERE
 from .refusal import LINGER, refusal
 from .surplus import tell_surplus
 
@@ -166,8 +167,8 @@ class Gate:
     def __init__(
         self, host: Host, desk: Desk, exchange: Exchange, client: str, secure: bool
     ) -> None:
-        self.host = host
-        self.desk = desk
+        self.host: Host = host
+        self.desk: Desk = desk
         self.exchange = exchange
         self.client = client
         self.secure = secure
@@ -448,8 +449,9 @@ class Gate:
             self._leaving = False
             self._read_on()
             return
+        host = self.host
         self.closed()
-        self.host.depart(place, self.exchange.remainder())
+        host.depart(place, self.exchange.remainder())
 
     # ----------------------------------------------------------------- pauses
 
@@ -492,8 +494,9 @@ class Gate:
         self.host.dismiss()
 
     def closed(self) -> None:
-        """The connection is over here: no call of ours may come any more."""
+        """The connection is over here: no call of ours may come any more. All is let go."""
         for call in (self._soon, self._grace):
             if call is not None:
                 call.cancel()
         self._soon = self._grace = None
+        self.host = self.desk = NOWHERE

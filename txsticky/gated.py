@@ -23,6 +23,9 @@ class GatedMixin(MovableMixin):
     how: How
     #: What the worker keeps of a connection: gets `departed(socket, place, held)` and `closed()`.
     connection: Any
+    #: Whether the producer only keeps the protocol to the client's pace: it was there before the
+    #: first request, so it is not the body of a response.
+    _paces = False
 
     def arrived(self, data: bytes) -> None:
         self.gate.arrived(data)
@@ -51,9 +54,17 @@ class GatedMixin(MovableMixin):
     def writeSequence(self, iovec: Any) -> None:
         self.write(b"".join(iovec))
 
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self._paces = streaming and not self.gate.served
+        super().registerProducer(producer, streaming)
+
     def loseConnection(self) -> None:
         if self.gate.may_close():
             super().loseConnection()
+            if self._paces and self.producer is not None:
+                # A WebSocket leaves the HTTP channel, whose place it has taken, registered; and
+                # Twisted does not close for as long as it has paused a producer.
+                self.when_sent(self.unregisterProducer)
 
     # The gate's side of it: `Host`.
 

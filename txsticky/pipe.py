@@ -31,7 +31,7 @@ class Relay(Protocol):
     """
     Serves a client by passing its bytes on, both ways, each way only as fast as they are taken.
 
-    Its transport has `unfinished`: whether a response is under way that has a known end.
+    Its transport has `unfinished` and `cut`, as `secure.SecureTransport`.
 
     :param reactor: the reactor.
     :param give: takes one end of the pair and the first bytes; called with the first bytes.
@@ -89,8 +89,10 @@ class Relay(Protocol):
         self._far = None
         transport: Any = self.transport
         transport.unregisterProducer()
-        if transport.unfinished() or not reason.check(ConnectionDone):
-            transport.abortConnection()
+        # A worker that closes with bytes of the client unread resets the pipe, also if its response
+        # is whole.
+        if transport.unfinished(cleanly=bool(reason.check(ConnectionDone))):
+            transport.cut()
         else:
             transport.loseConnection()
 

@@ -37,10 +37,11 @@ class SecureTransport:
         handoff = connection.handoff
         self.connected = True
         self.how: How = connection.how
-        self._connection = connection
+        #: None when it is lost.
+        self._connection: Any = connection
         self._layer = connection.layer
         self._outer = connection.outer
-        self._producing = False
+        self._producing = self._paces = self._given = False
         exchange = connection.door.exchange(first_is_ours)
         self.gate = Gate(self, connection, exchange, handoff.peer[0], secure=True)
 
@@ -87,6 +88,8 @@ class SecureTransport:
             return
         self._layer.registerProducer(producer, streaming)
         self._producing = True
+        # One that is there before the first byte is not the body of a response.
+        self._paces = streaming and not self._given
 
     def unregisterProducer(self) -> None:
         """The producer has come to its end."""
@@ -124,15 +127,33 @@ class SecureTransport:
     def setTcpNoDelay(self, enabled: bool) -> None:
         """It is on for every connection over TLS."""
 
-    def unfinished(self) -> bool:
-        """Whether a response is under way that has a known end."""
-        return self.gate.exchange.unfinished
+    def unfinished(self, cleanly: bool) -> bool:
+        """
+        Whether a response is under way that has not come to its end.
+
+        :param cleanly: whether its sender has closed; that is the end of one that has no other.
+        """
+        exchange = self.gate.exchange
+        return exchange.unfinished if cleanly else exchange.request_open
+
+    def cut(self) -> None:
+        """
+        Close after what was written, but without the close of TLS: what has come is not all there
+        is (RFC 9112, section 9.8).
+        """
+        if self.connected and not self._connection.over:
+            self._connection.over = True
+            # TLS keeps what is written until the next turn of the reactor; this is the turn after.
+            self.later(0, self._cut_soon)
+
+    def _cut_soon(self) -> None:
+        self.later(0, self._outer.loseConnection)
 
     # ------------------------------------------------------ what the gate asks: Host
 
     def deliver(self, data: bytes) -> None:
         """Give bytes to the protocol, which is made when there are the first for it."""
-        if self._connection.last:
+        if not self.connected or self._connection.last:
             return
         if self.protocol is None:
             self.protocol = self._connection.make_protocol()
@@ -141,6 +162,7 @@ class SecureTransport:
                 return
             self.protocol.makeConnection(self)
         if self.connected:
+            self._given = True
             self.protocol.dataReceived(data)
 
     def live(self) -> bool:
@@ -190,12 +212,20 @@ class SecureTransport:
         self._connection.change(place, held)
 
     def hang_up(self) -> None:
-        """Close the connection after what is written."""
+        """
+        Close the connection after what is written.
+
+        TLS waits for a producer until it is unregistered. One that only keeps the protocol to the
+        client's pace may never be: asyncio's protocols know no such call, and the channel that a
+        WebSocket has taken the place of does not get to it.
+        """
         exchange = self.gate.exchange
-        if self._connection.last or not (exchange.request_open or exchange.tunnel):
-            # Nothing more is to come from it, and TLS would wait for it.
-            self.unregisterProducer()
+        over = self._connection.last or not (exchange.request_open or exchange.tunnel)
+        if over and not self._paces:
+            self.unregisterProducer()  # nothing more is to come from it
         self._connection.hang_up()
+        if self._producing and self._paces:
+            self._outer.when_sent(self.unregisterProducer)
 
     def half_close(self) -> None:
         """Close: TLS is closed as a whole, and the client has time to do the same."""
@@ -218,16 +248,19 @@ class SecureTransport:
     dismiss = end  # TLS is closed in its own way (`gate.Host`)
 
     def lost(self, reason: Any) -> None:
-        """The connection is lost."""
-        if self.connected:
-            self.gate.closed()
-            self._producing = False
-            self._leave(reason)
+        """The connection is lost, and let go of (see `nowhere.Nowhere`)."""
+        try:
+            if self.connected:
+                self.gate.closed()
+                self._leave(reason)
+        finally:
+            self._connection = None
 
     def _leave(self, reason: Any) -> None:
         self.connected = False
         if self._producing:
             self._producing = False
             self._layer.unregisterProducer()
-        if self.protocol is not None:
-            self.protocol.connectionLost(reason)
+        protocol, self.protocol = self.protocol, None
+        if protocol is not None:
+            protocol.connectionLost(reason)

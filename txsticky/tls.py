@@ -7,6 +7,7 @@ and cryptography bring is imported only when there are certificates.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -49,9 +50,7 @@ class Certificates:
 
     def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
         """Make the state of one connection (`IOpenSSLServerConnectionCreator`)."""
-        from OpenSSL import SSL
-
-        return SSL.Connection(self._default, None)
+        return _connection_type()(self._default, None)
 
     def _named(self, connection: SSL.Connection) -> None:
         context = self.find(server_name(connection))
@@ -65,6 +64,25 @@ class Certificates:
         A wildcard stands for one whole label, the leftmost (RFC 9525, section 6.3).
         """
         return self._by_name.get(name) or self._by_name.get("*." + name.partition(".")[2])
+
+
+@functools.cache
+def _connection_type() -> type[SSL.Connection]:
+    from OpenSSL import SSL
+
+    class Connection(SSL.Connection):
+        """The state of one connection."""
+
+        def bio_shutdown(self) -> None:
+            """
+            Say nothing of the end of TCP to OpenSSL.
+
+            Twisted asks for it when TCP is lost, and reads once more for nothing but an error. That
+            is kept in the frame that it came to, and so is all of this, until Python's collector
+            comes. `door.TlsLayer` tells what the error would have told.
+            """
+
+    return Connection
 
 
 def server_name(connection: SSL.Connection) -> str:

@@ -227,6 +227,7 @@ class AsgiServing:
         except Exception as error:
             log.debug("A connection was not taken: {error}", error=error)
             sock.close()
+            host.gate.closed()
             connection.closed()
 
     def close_politely(self, protocol: Any) -> bool:

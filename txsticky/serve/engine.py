@@ -72,11 +72,11 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
     """
     if name != "asyncio":
         try:
-            import uvloop
+            from .uv import Loop
         except ImportError:
             pass
         else:
-            return uvloop.new_event_loop()
+            return Loop()
     return asyncio.new_event_loop()
 
 

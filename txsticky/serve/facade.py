@@ -53,7 +53,8 @@ class FacadeHost(Protocol):
                 self.extra[name] = (address.host, address.port)
         outside.registerProducer(self, True)
         # It asks of its host what this one has as well.
-        self.protocol.connection_made(GatedTransport(cast(NativeHost, self)))
+        self._inner = GatedTransport(cast(NativeHost, self))
+        self.protocol.connection_made(self._inner)
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes have come from the client."""
@@ -63,14 +64,17 @@ class FacadeHost(Protocol):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """The client has left."""
-        lost = reason.value
-        if isinstance(lost, Exception) and not isinstance(lost, ConnectionDone):
-            self.protocol.connection_lost(lost)
-            return
+        protocol, lost = self.protocol, reason.value
         try:
-            self.protocol.eof_received()
+            if isinstance(lost, Exception) and not isinstance(lost, ConnectionDone):
+                protocol.connection_lost(lost)
+                return
+            try:
+                protocol.eof_received()
+            finally:
+                protocol.connection_lost(None)
         finally:
-            self.protocol.connection_lost(None)
+            self._inner.over()
 
     def pauseProducing(self) -> None:
         """The client is behind."""
@@ -112,8 +116,9 @@ class FacadeHost(Protocol):
         return self.outside.live()
 
     def write(self, data: bytes) -> None:
-        """The protocol sends."""
-        self.outside.write(data)
+        """The protocol sends, unless it has closed (`asyncio.Transport`)."""
+        if self.outside.live():
+            self.outside.write(data)
 
     def close(self) -> None:
         """The protocol closes."""

@@ -44,36 +44,49 @@ class GatedTransport(asyncio.Transport):
     """
     What the protocol inside takes for its transport.
 
-    :param host: where its calls go.
+    :param host: where its calls go, until it is `over`.
     """
 
     def __init__(self, host: NativeHost) -> None:
         super().__init__()
-        self._host = host
+        self._host: NativeHost | None = host
+        self._extra: dict[str, Any] = host.extra
+
+    def over(self) -> None:
+        """
+        The connection is over: let the host go.
+
+        A protocol keeps its transport, and may be part of a circle of its own for long: an upgrade
+        leaves uvicorn's httptools behind so.
+        """
+        self._host = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """The addresses are those of the hand-off: a proxy may have named them."""
-        return self._host.extra.get(name, default)
+        return self._extra.get(name, default)
 
     def is_closing(self) -> bool:
         """Whether nothing more will be sent."""
-        return not self._host.live()
+        return self._host is None or not self._host.live()
 
     def close(self) -> None:
         """Close after what was written."""
-        self._host.close()
+        if self._host is not None:
+            self._host.close()
 
     def abort(self) -> None:
         """Close at once."""
-        self._host.abort()
+        if self._host is not None:
+            self._host.abort()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send to the client."""
-        self._host.write(data if isinstance(data, bytes) else bytes(data))
+        if self._host is not None:
+            self._host.write(data if isinstance(data, bytes) else bytes(data))
 
     def writelines(self, list_of_data: Any) -> None:
         """Send the pieces."""
-        self._host.write(b"".join(list_of_data))
+        self.write(b"".join(list_of_data))
 
     def can_write_eof(self) -> bool:
         """A half-close is not offered: the connection may have to move."""
@@ -81,37 +94,39 @@ class GatedTransport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Bytes that are not in the kernel."""
-        return self._host.unsent()
+        return 0 if self._host is None else self._host.unsent()
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        """When the protocol is told to pause, and to resume."""
-        return self._host.native.get_write_buffer_limits()
+        """When the protocol is told to resume, and to pause."""
+        return (0, 0) if self._host is None else self._host.native.get_write_buffer_limits()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Set when the protocol is told to pause, and to resume."""
-        if self._host.live():
+        if self._host is not None and self._host.live():
             self._host.native.set_write_buffer_limits(high, low)
 
     def pause_reading(self) -> None:
         """The protocol wants no more."""
-        self._host.gate.pause()
+        if self._host is not None:
+            self._host.gate.pause()
 
     def resume_reading(self) -> None:
         """The protocol wants more again."""
-        if self._host.live():
+        if self._host is not None and self._host.live():
             self._host.gate.resume()
 
     def is_reading(self) -> bool:
         """Whether the protocol wants more."""
-        return not self._host.gate.inner_paused
+        return self._host is not None and not self._host.gate.inner_paused
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Go on with another protocol (an upgrade)."""
-        self._host.protocol = protocol
+        if self._host is not None:
+            self._host.protocol = protocol
 
     def get_protocol(self) -> Any:
-        """The protocol inside."""
-        return self._host.protocol
+        """The protocol inside; None if it is over."""
+        return None if self._host is None else self._host.protocol
 
 
 class NativeHost(asyncio.Protocol):
@@ -130,6 +145,7 @@ class NativeHost(asyncio.Protocol):
 
     native: asyncio.Transport
     gate: Gate
+    _inner: GatedTransport
 
     def __init__(
         self,
@@ -170,10 +186,11 @@ class NativeHost(asyncio.Protocol):
         uvloop start reading behind this call even if the protocol paused in it.
         """
         self.native = transport
+        self._inner = GatedTransport(self)
         self._open = True
         self._loop.call_soon(self._begin)
         try:
-            self.protocol.connection_made(GatedTransport(self))
+            self.protocol.connection_made(self._inner)
         except Exception:
             log.failure("A protocol failed to take its connection.")
             self.abort()
@@ -364,6 +381,7 @@ class NativeHost(asyncio.Protocol):
         try:
             self._say_goodbye()
         finally:
+            self._inner.over()
             self._connection.departed(sock, place, held)
 
     def hang_up(self) -> None:
@@ -389,6 +407,7 @@ class NativeHost(asyncio.Protocol):
         try:
             tell()
         finally:
+            self._inner.over()
             self._connection.closed()
 
     def _say_goodbye(self) -> None:

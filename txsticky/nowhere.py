@@ -1,0 +1,65 @@
+"""What a gate has for its host and its desk when its connection is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .core.head import Head
+from .core.route import How
+from .core.steps import Known
+
+
+class Nowhere:
+    """
+    A host that has no connection, and a desk that nobody asks (`gate.Host`, `gate.Desk`): nothing
+    is live in it, and nothing happens.
+
+    A gate and its host know each other, and so do host and protocol.  What is over has to be let go
+    of, or Python frees none of them before its collector looks for circles, which under load is
+    after many thousands of connections.
+    """
+
+    how = How.NEW
+    draining = False
+    unconfirmed = 0
+    known: dict[bytes, Known] = {}
+
+    def live(self) -> bool:
+        """It is over."""
+        return False
+
+    def severed(self) -> bool:
+        """Nobody is at the other end."""
+        return True
+
+    def unsent(self) -> int:
+        """Nothing is left to send."""
+        return 0
+
+    passed = unsent
+
+    def later(self, seconds: float, action: Callable[[], None]) -> Nowhere:
+        """Call never; what is returned can be cancelled all the same."""
+        return self
+
+    def cancel(self) -> None:
+        """Nothing is under way."""
+
+    def _nothing(self, *ignored: Any) -> None:
+        """Do nothing."""
+
+    deliver = send = stop_reading = start_reading = half_close = dismiss = _nothing
+    flush = depart = hang_up = gone = guarded = when_confirmed = request_done = _nothing
+
+    def whose(self, head: Head, host: str) -> tuple[int | None, How]:
+        """Nobody else's."""
+        return None, How.NEW
+
+    def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
+        """None."""
+        return b""
+
+
+#: It has no state, and serves all.
+NOWHERE = Nowhere()
