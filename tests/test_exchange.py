@@ -271,6 +271,78 @@ class TunnelTests(SynchronousTestCase):
         talk.client(data + GET)
         self.assert_tunnel(talk, data + GET)
 
+    def of_tunnel(self, data: bytes) -> Conversation:
+        """A conversation that this makes a tunnel."""
+        talk = Conversation()
+        talk.client(data)
+        self.assertTrue(talk.exchange.tunnel)
+        return talk
+
+    def told(self, talk: Conversation) -> tuple[bool, bool, bool]:
+        """Whether a response is due, whether the tunnel may last, whether it is spent."""
+        exchange = talk.exchange
+        return exchange.due, exchange.lasting, exchange.spent
+
+    def test_due(self) -> None:
+        """Until the response to an odd request has come to its end, it is due, however it comes."""
+        odd = (ODD, b"GET / HTTP/1.1\nHost: x\n\n", b"GET / HTTP/1.1\r\nX: a\x01b\r\n\r\n")
+        for data in (*odd, CHUNKED.replace(b"\r\nabc", b"\nabc")):
+            for cut in range(1, len(OK)):
+                talk = self.of_tunnel(data)
+                self.assertEqual(self.told(talk), (True, False, False))
+                self.assertEqual(talk.server(OK[:cut]), OK[:cut])
+                self.assertEqual(self.told(talk), (True, False, False))
+                talk.server(OK[cut:])
+                self.assertEqual(self.told(talk), (False, True, True))
+
+    def test_due_again(self) -> None:
+        """What the client sends then makes another response due."""
+        talk = self.of_tunnel(ODD)
+        talk.server(OK)
+        talk.exchange.went_on(GET)
+        self.assertEqual(self.told(talk), (True, False, False))
+        talk.server(OK)
+        self.assertEqual(self.told(talk), (False, True, True))
+
+    def test_due_head(self) -> None:
+        """The response to an odd HEAD ends with its head."""
+        talk = self.of_tunnel(ODD.replace(b"POST", b"HEAD").replace(b"GET", b"HEAD"))
+        talk.server(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+        self.assertEqual(self.told(talk), (False, True, True))
+
+    def test_due_to_the_end(self) -> None:
+        """A response whose end cannot be known is due until the connection closes."""
+        for head in (b"HTTP/1.1 200 OK\r\n\r\n", b"nonsense\r\n\r\n"):
+            talk = self.of_tunnel(ODD)
+            talk.server(head)
+            talk.server(b"and so on")
+            self.assertEqual(self.told(talk), (True, False, False))
+        talk = Conversation()
+        talk.client(GET)
+        talk.server(b"HTTP/1.0 200 OK\r\n\r\nand so on")
+        self.assertEqual(self.told(talk), (True, False, False))
+
+    def test_another_protocol(self) -> None:
+        """After a 101 or a CONNECT that succeeds no response is due: both may last."""
+        upgraded = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: any\r\n\r\n"
+        talk = self.of_tunnel(ODD.replace(b"\r\n\r\n", b"\r\nUpgrade: any\r\n\r\n", 1))
+        talk.server(upgraded)
+        self.assertEqual(self.told(talk), (False, True, False))
+        talk = Conversation()
+        talk.client(GET)
+        talk.server(upgraded)
+        self.assertEqual(self.told(talk), (False, True, False))
+        talk = self.of_tunnel(b"CONNECT a:1 HTTP/1.1\r\n\r\n")
+        self.assertEqual(self.told(talk), (True, False, False))
+        talk.server(b"HTTP/1.1 200 OK\r\n\r\n")
+        self.assertEqual(self.told(talk), (False, True, False))
+
+    def test_connect_is_refused(self) -> None:
+        """A CONNECT that is refused has its response like any other."""
+        talk = self.of_tunnel(b"CONNECT a:1 HTTP/1.1\r\n\r\n")
+        talk.server(OK.replace(b"200 OK", b"405 No"))
+        self.assertEqual(self.told(talk), (False, True, True))
+
     def test_http10(self) -> None:
         """An HTTP/1.0 request is asked about, answered, and followed by nothing."""
         talk = Conversation()

@@ -120,10 +120,15 @@ class Exchange:
         finished_request: the open request was delivered in full. Together with `request_open`: a
             client that sends no more is still owed a response.
         last: the client said that no request follows: ``Connection: close``, or HTTP/1.0.
+        due: the connection is a tunnel in which a response is due or under way, as far as can be
+            known: it is not to be cut off.
+        spent: the connection is a tunnel, not for another protocol, in which every response has
+            come to its end.
     """
 
     __slots__ = (
         "_asked",
+        "_beside",
         "_body",
         "_first",
         "_head_limit",
@@ -133,9 +138,11 @@ class Exchange:
         "_interim",
         "_response",
         "_seen",
+        "due",
         "finished_request",
         "last",
         "request_open",
+        "spent",
     )
 
     def __init__(
@@ -153,6 +160,9 @@ class Exchange:
         self._asked: Head | None = None
         self._body: Decoder | None = None
         self._interim = True  # as for what is `Known`
+        # Follows the responses in a tunnel that an odd request has made.
+        self._beside: Response | None = None
+        self.due = self.spent = False
         self.request_open = False
         self.finished_request = False
         self.last = False
@@ -161,6 +171,13 @@ class Exchange:
     def tunnel(self) -> bool:
         """The connection never moves again, and no byte of either direction need pass here."""
         return self._input is _TUNNEL and self._response.phase is PASSING
+
+    @property
+    def lasting(self) -> bool:
+        """The connection is a tunnel in which no response is due, such as a WebSocket: it may last
+        for as long as its ends like.
+        """
+        return self.tunnel and not self.due
 
     @property
     def idle(self) -> bool:
@@ -236,6 +253,7 @@ class Exchange:
         try:
             framing = request(head)
         except Odd:
+            self._overhear()
             self._let_go()
             return
         self._body = None if framing.kind is _NONE else body(framing.kind, framing.length)
@@ -285,6 +303,8 @@ class Exchange:
         """
         response = self._response
         phase = response.phase
+        if self._beside is not None:
+            self._overheard(self._beside, data)
         if phase is PASSING or self._input is _GONE:
             return data
         data = response.follow(data)
@@ -293,7 +313,7 @@ class Exchange:
             response.release()
         elif phase is PASSING:
             self._let_go()
-            self.request_open = response.until_close
+            self.request_open = self.due = response.until_close
         elif phase is SILENT and self.finished_request:
             self._settle()
         return data
@@ -318,6 +338,9 @@ class Exchange:
             self._seen = len(held)
             return None
         if isinstance(head, Malformed):
+            # It may make more sense to the inner protocol.
+            self._response.expect(_method(held), b"")
+            self._overhear()
             self._let_go()
             return self._release(len(held))
         self._asked = head
@@ -332,6 +355,7 @@ class Exchange:
             try:
                 at, done = self._body.feed(self._held, at)
             except Odd:
+                self._overhear()
                 self._let_go()
                 return self._release(len(self._held))
         if done:
@@ -348,8 +372,34 @@ class Exchange:
         if self.last or self._response.closes:
             self._let_go()
 
+    def went_on(self, data: bytes) -> None:
+        """The client has sent more, in a tunnel that was `spent`: another response is due."""
+        self.due, self.spent = True, False
+        if self._beside is not None:
+            self._beside.expect(_method(data), b"")
+
+    def _overhear(self) -> None:
+        """The connection becomes a tunnel while a response is due: follow that, to know its end."""
+        self._beside = self._response.alike()
+        self.due = True
+
+    def _overheard(self, beside: Response, data: bytes) -> None:
+        if beside.phase is SILENT:
+            beside.expect(b"", b"")  # the client sent several requests at once
+        beside.follow(data)
+        self.spent = beside.phase is SILENT
+        # Where the end cannot be known, the response lasts until the connection closes.
+        self.due = not (self.spent or beside.switched)
+        if beside.phase is PASSING:
+            self._beside = None
+
     def _let_go(self) -> None:
         """Become a tunnel."""
         self.request_open = False
         self._input = _TUNNEL
         self._response.release()
+
+
+def _method(data: bytes) -> bytes:
+    """What looks like the method of an odd request."""
+    return data[: max(data.find(b" "), 0)]

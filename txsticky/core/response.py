@@ -40,6 +40,7 @@ class Response:
         phase: where the output stands; `SILENT` again when the response is complete, `PASSING`
             for good when its end cannot be known or HTTP has ended.
         started: bytes of the final response were written.
+        switched: what follows the response is no HTTP: it was a 101, or a CONNECT has succeeded.
         closes: the final response said that the connection closes behind it.
         until_close: the response lasts until the connection closes.
     """
@@ -54,6 +55,7 @@ class Response:
         "closes",
         "phase",
         "started",
+        "switched",
         "until_close",
     )
 
@@ -66,8 +68,17 @@ class Response:
         self._decoder: Decoder | None = None
         self.phase: Phase = SILENT
         self.started = False
+        self.switched = False
         self.closes = False
         self.until_close = False
+
+    def alike(self) -> Response:
+        """Another follower that stands where this one does and changes nothing."""
+        other = Response(self._head_limit)
+        for name in self.__slots__:
+            setattr(other, name, getattr(self, name))
+        other._lines = other._withheld = b""
+        return other
 
     def expect(self, method: bytes, lines: bytes) -> None:
         """A request was delivered: its response is due.
@@ -143,8 +154,10 @@ class Response:
             return at
         self.started = True
         self.closes = framing.closes
-        self.until_close = kind is _UNTIL_CLOSE
-        if status == 101 or self.until_close:
+        # RFC 9110, section 9.3.6: any 2xx to CONNECT.
+        self.switched = status == 101 or (self._method == b"CONNECT" and status < 300)
+        self.until_close = kind is _UNTIL_CLOSE and not self.switched
+        if self.switched or self.until_close:
             self.phase = PASSING
         elif kind is _NONE:
             self.phase = SILENT
