@@ -206,13 +206,43 @@ class WorkerHandle:
             self.owner.crowded(self, False)
 
     def introduce(self, other: WorkerHandle) -> None:
-        """Give the worker the sending end of another one's mailbox."""
-        descriptor = os.dup(other.box.fileno())
+        """
+        Give the worker the sending end of another one's mailbox. Without it, it gives that one's
+        connections to the front desk.
+        """
+        try:
+            descriptor = os.dup(other.box.fileno())
+        except OSError as error:
+            log.warn(
+                "{worker} is not told of {other} ({reason}): what it gives goes by the primary.",
+                worker=self.name,
+                other=other.name,
+                reason=error.strerror,
+            )
+            return
         try:
             self.box.sendFileDescriptor(descriptor)
             self.box.write(pack_peer(other.id))
         except MailboxFull:
-            os.close(descriptor)  # it then gives that one's connections to the front desk
+            os.close(descriptor)
+
+    def share_mailbox(self, leftovers: Callable[[MailboxTransport], None]) -> None:
+        """
+        The worker reads its mailbox no more, and lives: have what is in it read here.
+
+        :param leftovers: gets a copy of the reading end; none where there is no descriptor for it,
+            and then what is in the mailbox waits until the worker has ended (`close`).
+        """
+        try:
+            sock = self.reading_end.dup()
+        except OSError as error:
+            log.warn(
+                "The mailbox of {worker} is read only when that has ended: {reason}.",
+                worker=self.name,
+                reason=error.strerror,
+            )
+            return
+        leftovers(MailboxTransport(sock, self.system.reactor))
 
     def at_entrance(self, counter: str) -> int:
         """What it counted, by its last report, where it accepts itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import grp
 import os
 import pwd
@@ -33,6 +34,10 @@ _FOR_THE_PRIMARY = frozenset(
     }
 )
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+#: What a system call fails with where this process, or the system, has no descriptor left.
+OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+#: Seconds until the next attempt then.
+RESPITE = 0.1
 
 
 def working_folder(environ: Mapping[str, str]) -> str | None:
