@@ -28,6 +28,7 @@ from .handle import WorkerHandle
 from .listeners import Listeners
 from .mailbox import MailboxTransport, mailbox_pair
 from .peek import Arrival, Reception, manners_for
+from .suspicion import CROWDED, SHORT, SILENT, STUCK, STUCK_AFTER, Suspicions
 from .system import System
 
 log = Logger()
@@ -46,7 +47,7 @@ RETRY_AFTER = 1
 #: well.
 SILENT_GRACE = 2.0
 #: What an entrance has done that has not yet reported.
-_NOTHING = {"accepted": 0, "routes": [0] * len(How), "refusals": [], "short": False}
+_NOTHING = {"accepted": 0, "routes": [0] * len(How), "refusals": []}
 
 
 class Primary:
@@ -95,12 +96,14 @@ class Primary:
         self.beginning = True
         self._parked: dict[Arrival, float] = {}
         self._patience: Any = None
-        self._suspects: dict[int, set[str]] = {}
+        self.suspicions = Suspicions(self.pool)
         self._view_due: Any = None
         self.bus = bus_of(config.bus, system.reactor, system.random_bytes(8))
         self.desk = FrontDesk(self.reception.receive)
         self.front_desk, reading = front_desk or mailbox_pair()
-        self.desk_box = MailboxTransport(reading, system.reactor, self.desk)
+        self.desk_box = MailboxTransport(
+            reading, system.reactor, self.desk, short=self.reception.free_descriptors
+        )
         self.leftovers: set[MailboxTransport] = set()
         self._set_manners()
 
@@ -206,7 +209,7 @@ class Primary:
     def _unpark(self) -> None:
         parked, self._parked = self._parked, {}
         for arrival in parked:
-            self.reception.receive(arrival)
+            self.reception.admit(arrival)
 
     # --------------------------------------------------- hands of the supervisor
 
@@ -247,12 +250,10 @@ class Primary:
         if handle is not None:
             handle.send_signal(signal.SIGKILL if hard else signal.SIGQUIT)
 
-    def suspect(self, id: int, flag: bool, why: str = "silent") -> None:
+    def suspect(self, id: int, flag: bool, why: str = SILENT) -> None:
         """New connections avoid the worker, or no longer."""
-        reasons = self._suspects.setdefault(id, set())
-        (reasons.add if flag else reasons.discard)(why)
-        self.pool.suspect(id, bool(reasons))
-        self.attend()
+        if self.suspicions.set(id, flag, why):
+            self.attend()
 
     def ended(self, code: int, reason: str) -> None:
         """Everything is over."""
@@ -284,6 +285,8 @@ class Primary:
             self.supervisor.load_failed(handle.id, decode_json(body)["reason"])
         elif kind is Kind.RETIRE:
             self.supervisor.retire_request(handle.id)
+        elif kind is Kind.DEAF:
+            self._deaf(handle)
         elif kind is Kind.DONE:
             self._withdraw(handle)
             handle.channel.send(Kind.GO)
@@ -320,12 +323,16 @@ class Primary:
                 self._parked[arrival] = 0.0
 
     def _load(self, handle: WorkerHandle, fields: dict[str, Any]) -> None:
-        self.pool.report(handle.id, fields["live"], fields["taken"], fields["lag"])
+        id, now, short = handle.id, self.system.clock(), fields.get("short", False)
+        self.pool.report(id, fields["live"], fields["taken"], fields["lag"], now)
+        stuck = self.pool.stuck(id, now) >= STUCK_AFTER
+        self.suspect(id, short, SHORT)
+        self.suspect(id, stuck and not short, STUCK)
         if "entrance" in fields:
             self._entrance(handle, fields["entrance"], handle.counters.get("entrance", _NOTHING))
-        handle.counters, handle.reported = fields, self.system.clock()
-        self.bus.settle(handle.id)
-        self.supervisor.heartbeat(handle.id)
+        handle.counters, handle.reported = fields, now
+        self.bus.settle(id)
+        self.supervisor.heartbeat(id, takes=not stuck or short or not self.pool.is_ready(id))
         if self._view_due is None:
             self._view_due = self.system.reactor.callLater(VIEW_INTERVAL, self._send_view)
 
@@ -336,8 +343,6 @@ class Primary:
             self.routes[how] += count - counted
         self.reception.refusals.update(dict(now["refusals"]))
         self.reception.refusals.subtract(dict(before["refusals"]))
-        if now["short"] != before["short"]:
-            self.suspect(handle.id, now["short"], "short of descriptors")
 
     def _bind(self, handle: WorkerHandle, key: bytes) -> None:
         """Every worker is told before the one that binds hears that they were."""
@@ -368,7 +373,7 @@ class Primary:
 
     def crowded(self, handle: WorkerHandle, flag: bool) -> None:
         """A worker's mailbox is full, or has room again."""
-        self.suspect(handle.id, flag, "crowded")
+        self.suspect(handle.id, flag, CROWDED)
 
     def fell_silent(self, handle: WorkerHandle) -> None:
         """A worker's channel has ended: without it, it is no use. Its process ends or is ended."""
@@ -382,12 +387,18 @@ class Primary:
             SILENT_GRACE, self.kill, handle.id, hard=True
         )
 
+    def _deaf(self, handle: WorkerHandle) -> None:
+        """A worker's mailbox has ended: what is in it is for others now, and so is its place."""
+        self._withdraw(handle)
+        handle.share_mailbox(self.adopt_leftovers)
+        self.supervisor.retire_request(handle.id)
+
     def _withdraw(self, handle: WorkerHandle) -> None:
         """Route nothing to a worker any more, and tell it nothing."""
         handle.ready = False
         self.pool.set_gone(handle.id)
         self.table.forget(handle.id)
-        self._suspects.pop(handle.id, None)
+        self.suspicions.forget(handle.id)
         self.bus.forget(handle.id)
         self._tell_pool()
         self.attend()
@@ -399,9 +410,7 @@ class Primary:
         del self.handles[handle.id]
         waiting = handle.close(self.adopt_leftovers)
         self.supervisor.exited(handle.id, status)
-        for descriptor, message in waiting:
-            self.desk.fileDescriptorReceived(descriptor)
-            self.desk.dataReceived(message)
+        self.desk.take(waiting)
 
     def adopt_leftovers(self, box: MailboxTransport) -> None:
         """Read what a worker that is gone had not taken out of its mailbox."""
