@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from tests.shells import ShellCase, ended, received
+from tests.shells import ShellCase, Stages, ended, received
 from txsticky.core.exchange import Exchange, Known, known
 from txsticky.core.head import Head, parse_head
 from txsticky.core.route import How
@@ -153,6 +153,10 @@ class FakeHost:
             action()
 
         return self.clock.callLater(seconds, act)
+
+    def guarded(self, action: Callable[[], None]) -> None:
+        """A call that may fail."""
+        action()
 
     def unsent(self) -> int:
         """Bytes that the kernel has not taken."""
@@ -468,6 +472,35 @@ class DrainTests(GateCase):
         """The worker begins to leave; whether this connection left at once."""
         self.desk.draining = True
         return self.gate.drain()
+
+    def test_odd_request(self) -> None:
+        """What is odd is answered first; then, as it cannot move, it is closed."""
+        odd = b"GET / HTTP/1.1\r\nX: a\x01b\r\n\r\n"
+        self.arrive(odd)
+        self.assertFalse(self.drain())
+        self.answer(OK[:20])
+        self.assertFalse(self.host.closing)
+        self.answer(OK[20:])
+        self.assertEqual((self.host.sent, self.host.closing), (OK, True))
+        self.assertIsNone(self.host.departed)
+
+    def test_odd_request_that_is_over(self) -> None:
+        """What was odd, and is answered, is closed at once, but not if it has gone on."""
+        odd = b"GET / HTTP/1.1\r\nX: a\x01b\r\n\r\n"
+        self.arrive(odd)
+        self.answer()
+        self.arrive(odd)
+        self.assertFalse(self.drain())
+        self.assertFalse(self.host.closing)
+        self.answer()
+        self.assertEqual((self.host.sent, self.host.closing), (OK + OK, True))
+
+    def test_odd_request_before(self) -> None:
+        """So it is if the worker leaves only then."""
+        self.arrive(b"GET / HTTP/1.1\r\nX: a\x01b\r\n\r\n")
+        self.answer()
+        self.assertTrue(self.drain())
+        self.assertTrue(self.host.closing)
 
     def test_fresh(self) -> None:
         """A connection that has sent nothing yet is given away."""
@@ -1124,7 +1157,7 @@ class Page(Resource):
         return self._answer(request)
 
 
-class Kept:
+class Kept(Stages):
     """What a worker keeps of a connection."""
 
     def __init__(self) -> None:

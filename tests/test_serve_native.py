@@ -527,13 +527,33 @@ class AsyncioTests(NativeCase):
         self.assertEqual((self.kept.left, self.kept.ends), (None, 1))
 
     def test_no_descriptor_left(self) -> None:
-        """When there is no descriptor to move with, the connection ends, and is counted once."""
+        """When there is no descriptor to move with, the connection waits until there is one."""
+        self.connect(GET)
+        self.inner.transport.write(OK)
+        self.received(len(SEEN))
+        failures = iter((errno.EMFILE, errno.ENFILE))
+        real = os.dup
+
+        def dup(descriptor: int) -> int:
+            for failure in failures:
+                raise OSError(failure, "Too many open files")
+            return real(descriptor)
+
+        self.patch(os, "dup", dup)
+        self.client.send(ELSEWHERE)
+        self.until(lambda: self.kept.left)
+        self.assertEqual(self.kept.left[1:], (3, ELSEWHERE))
+        self.kept.left[0].close()
+        self.assertEqual(self.kept.ends, 1)
+
+    def test_cannot_move(self) -> None:
+        """When it can never move, the connection ends, and is counted once."""
         self.connect(GET)
         self.inner.transport.write(OK)
         self.received(len(SEEN))
 
         def dup(descriptor: int) -> int:
-            raise OSError(errno.EMFILE, "Too many open files")
+            raise OSError(errno.EBADF, "Bad file descriptor")
 
         self.patch(os, "dup", dup)
         self.client.send(ELSEWHERE)
@@ -543,10 +563,11 @@ class AsyncioTests(NativeCase):
         self.assertEqual(self.kept.ends, 1)
 
     def test_drain_before_the_transport(self) -> None:
-        """An idle connection that comes to a draining worker goes on, and is not lost."""
+        """An idle connection can go on as soon as it has begun, and is not lost."""
         host = self.adopt()
         self.desk.draining = True
         self.assertFalse(host.gate.drain())
+        self.patch(self.kept, "delivered", host.gate.drain)
         ours, self.ours = self.ours, None
         ours.setblocking(False)
         self.wait(self.loop.connect_accepted_socket(lambda: host, ours))

@@ -29,6 +29,7 @@ from .core.route import How
 from .core.wire import Handoff
 from .deadlines import Deadlines
 from .desk import FRONT_DESK, WorkerDesk
+from .gate import Gate
 from .peek import refusal
 from .pipe import Relay
 from .secure import SecureTransport
@@ -62,7 +63,7 @@ class TlsLayer(BufferingTLSTransport):
     def makeConnection(self, transport: Any) -> None:
         """The TCP connection is there (`IProtocol`)."""
         inside = self.wrappedProtocol
-        self.connection.transport = inside if isinstance(inside, SecureConnection) else self
+        self.connection.made(inside if isinstance(inside, SecureConnection) else self)
         self.deadlines.add(self)
         super().makeConnection(transport)
 
@@ -80,6 +81,10 @@ class TlsLayer(BufferingTLSTransport):
         """The TCP connection is lost (`IProtocol`)."""
         self.deadlines.discard(self)
         super().connectionLost(reason)
+
+    def closed(self) -> None:
+        """It is to wait no more, and ends (`deadlines.Waiter`)."""
+        self.abortConnection()
 
     def expired(self) -> None:
         """The time is over."""
@@ -318,9 +323,23 @@ class SecureConnection(Protocol):
         """What serves it."""
         return self._inside.protocol
 
+    @property
+    def gate(self) -> Gate:
+        """The gate in what serves it."""
+        return self._inside.gate
+
+    def live(self) -> bool:
+        """Whether it is open and not being closed."""
+        return self._inside.live()
+
     def loseConnection(self) -> None:
         """Close after what is written."""
         self._inside.loseConnection()
+
+    def abortConnection(self) -> None:
+        """Close at once."""
+        self.over = True
+        self.layer.abortConnection()
 
     def let_go(self, final: bool) -> bool:
         """
@@ -329,9 +348,10 @@ class SecureConnection(Protocol):
 
         :param final: the whole cluster stops.
         """
-        if self._inside.gate.exchange.tunnel:
+        if self._inside.gate.exchange.lasting:
             return self.place != self.door.here
-        if final:
+        # A client that is still in its handshake, or has just come out of it, is about to ask.
+        if final and self._inside.protocol is not None:
             self._leave_when_idle()
         else:
             self._inside.later(LAST_CALL, self._leave_when_idle)

@@ -21,7 +21,8 @@ class GatedMixin(MovableMixin):
 
     gate: Gate
     how: How
-    #: What the worker keeps of a connection: gets `departed(socket, place, held)` and `closed()`.
+    #: What the worker keeps of a connection: gets `delivered()`, `departed(socket, place, held)`
+    #: and `closed()`.
     connection: Any
 
     def arrived(self, data: bytes) -> None:
@@ -29,6 +30,9 @@ class GatedMixin(MovableMixin):
 
     def ended(self) -> bool:
         return self.gate.ended()
+
+    def caught_up(self) -> None:
+        self.connection.delivered()
 
     def closed(self) -> None:
         self.gate.closed()

@@ -24,19 +24,20 @@ from twisted.python.failure import Failure
 from .api import Here, install
 from .channel import Channel
 from .config import Config
-from .connection import Connection, PlainServer, PlainUNIXServer
+from .connection import Connection, PlainServer, PlainUNIXServer, make_room
 from .core.exchange import Exchange
 from .core.pool import Pool
 from .core.route import How
 from .core.table import Table
-from .core.wire import Handoff, Kind, Peer, decode_json, pack_handoff, unpack
-from .descriptor import adopt, begin, open_socket
+from .core.wire import Handoff, Kind, decode_json, pack_handoff
+from .descriptor import adopt, begin
 from .desk import WorkerDesk
 from .drain import Drain
 from .entrance import Entrance
-from .errors import MailboxFull, TxstickyError, WireError
+from .errors import MailboxFull, TxstickyError
 from .gate import Gate
 from .gated import GatedServer, GatedUNIXServer
+from .intake import Intake
 from .mailbox import MailboxTransport
 from .pipe import RelayedServer
 from .reload import loaded_sources
@@ -74,7 +75,6 @@ class Worker:
         self.table = Table(boot["table_limit"], boot["table_ttl"])
         self.router = config.router(bytes.fromhex(boot["secret"]))
         self.live: set[Connection] = set()
-        self.taken = 0
         self.adopted = 0
         self.given = 0
         self.requests = 0
@@ -83,7 +83,6 @@ class Worker:
         self.door: Any = None
         self._reactor = reactor
         self._turn = Turn(lambda end: reactor.callLater(0, end))
-        self._descriptor = -1
         self._report: Any = None
         self._beat_due = 0.0
         self._lag = 0.0
@@ -91,17 +90,15 @@ class Worker:
         self._exiting = False
         self._waiting: collections.deque[Callable[[], None]] = collections.deque()
         self._retire_after = _limit(config)
-        # One message at a time: what it has taken dies with it, and what it has not goes to others.
-        self.mailbox = MailboxTransport(
-            socket.socket(fileno=boot["mailbox"]), reactor, self, short=self._make_room, batch=1
-        )
-        self.entrance = Entrance(self, reactor, boot["listeners"], self._make_room)
+        self.intake = Intake(self, reactor, boot["mailbox"])
+        self.entrance = Entrance(self, reactor, boot["listeners"], self.make_room)
         self.places: dict[int, MailboxTransport] = {}
-        self._add_place(FRONT_DESK, boot["front_desk"])
+        self.add_place(FRONT_DESK, boot["front_desk"])
         self.channel: Channel
         self.here = Here(self)
 
-    def _add_place(self, place: int, descriptor: int) -> None:
+    def add_place(self, place: int, descriptor: int) -> None:
+        """Take the sending end of another mailbox."""
         old = self.places.pop(place, None)
         if old is not None:
             old.loseConnection()
@@ -126,7 +123,7 @@ class Worker:
         serving = self.serving
         more = {"sources": loaded_sources()} if self.config.reload else {}
         self.channel.send_json(Kind.READY, interface=serving.interface, http=serving.http, **more)
-        self.mailbox.startReading()
+        self.intake.box.startReading()
         self._beat_due = time.monotonic() + HEARTBEAT
         self._beat()
 
@@ -140,39 +137,35 @@ class Worker:
 
     # ---------------------------------------------------------------- mailbox
 
-    def fileDescriptorReceived(self, descriptor: int) -> None:
-        """A descriptor has come; its message follows at once."""
-        self._descriptor = descriptor
-
-    def dataReceived(self, data: bytes) -> None:
-        """A message has come: a connection, or the mailbox of another worker."""
-        descriptor, self._descriptor = self._descriptor, -1
-        try:
-            message = unpack(data)
-        except WireError:
-            if descriptor >= 0:
-                os.close(descriptor)
-            raise
-        if isinstance(message, Peer):
-            self._add_place(message.worker_id, descriptor)
+    def deaf(self) -> None:
+        """
+        The mailbox has ended, though nobody has told this worker to leave: it can take nothing any
+        more. What it holds is served to its end, and another takes its place.
+        """
+        if self._exiting or not self._reactor.running:
             return
-        if message.reserved:
-            self.taken += 1
-        self.adopt(open_socket(descriptor, message.family), message)
+        self.channel.read_now()
+        if not self.channel.connected:
+            return  # the primary has gone: that is why, and `_primary_gone` was told
+        log.error("This worker's mailbox has ended: it takes no more connections, and leaves.")
+        exit_status.value = max(exit_status.value, 1)
+        self.channel.send(Kind.DEAF)
+        self.drain(self.config.graceful_timeout, final=False)
 
     def adopt(self, sock: socket.socket, handoff: Handoff) -> None:
-        """Serve a connection that was handed here."""
+        """Serve a connection that was handed here; one that fails is closed."""
         connection = Connection(self, handoff)
         self.adopted += 1
         self.live.add(connection)
         self.changed()
         try:
             adopted = self._serve(sock, connection)
-        except BaseException:
-            self.live.discard(connection)
-            raise
+        except Exception:
+            log.failure("A connection could not be served, and is closed.")
+            sock.close()
+            adopted = False
         if not adopted:
-            self.live.discard(connection)
+            connection.closed()
         handoff.prefix = b""  # its transport has it by now, and the connection may last for days
 
     def _serve(self, sock: socket.socket, connection: Connection) -> bool:
@@ -195,7 +188,7 @@ class Worker:
         transport = adopt(self._reactor, sock, handoff.peer, factory, make, self.adopted)
         if transport is None:
             return False
-        connection.transport = transport
+        connection.made(transport)
         transport.turn = self._turn
         transport.connection = connection
         transport.how = how
@@ -203,6 +196,7 @@ class Worker:
             transport.gate = Gate(
                 transport, self.desk, self.exchange(), handoff.peer[0], handoff.secure
             )
+        connection.begun()
         begin(transport, handoff.prefix)
         return True
 
@@ -210,12 +204,8 @@ class Worker:
         """A follower for a new conversation."""
         return Exchange(self.config.head_limit)
 
-    def _make_room(self) -> None:
-        """Descriptors are short: close some idle connections, for others have something to ask."""
-        gates = (getattr(connection.transport, "gate", None) for connection in self.live)
-        idle = [gate for gate in gates if gate is not None and gate.exchange.idle]
-        for gate in idle[: 1 + len(idle) // 16]:
-            gate.finish()
+    def make_room(self) -> None:
+        make_room(self.live)
 
     def forget(self, connection: Connection) -> None:
         """The connection is no longer here."""
@@ -348,11 +338,12 @@ class Worker:
         self.channel.send_json(
             Kind.LOAD,
             live=len(self.live),
-            taken=self.taken,
+            taken=self.intake.taken,
             lag=round(self._lag, 4),
             requests=self.requests,
             adopted=self.adopted,
             given=self.given,
+            short=self.intake.box.resting or self.entrance.short,
             **self.entrance.report(),
         )
 
@@ -387,7 +378,7 @@ class Worker:
 
     def take_all(self) -> None:
         """Take everything out of the mailbox; what comes once this worker ends is for others."""
-        while not self._exiting and self.mailbox.read_one():
+        while not self._exiting and self.intake.box.read_one():
             pass
 
     def leave(self, status: int) -> None:
@@ -395,7 +386,7 @@ class Worker:
         if self._exiting:
             return
         self._exiting = True
-        self.mailbox.stopReading()
+        self.intake.box.stopReading()
         self.entrance.leave()
         stopping = maybeDeferred(self.serving.stop)
         stopping.addErrback(
