@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.rawhttp import Connection
+from tests.shells import Stages
 from txsticky.core.exchange import Exchange
 from txsticky.core.head import Head
 from txsticky.core.route import How
@@ -58,7 +59,7 @@ class FakeDesk:
         self.done += 1
 
 
-class Kept:
+class Kept(Stages):
     """
     What the worker keeps of a connection.
 

@@ -106,6 +106,25 @@ def frames(sock: socket.socket) -> list[tuple[Kind, bytes]]:
     return FrameReader(1 << 22).feed(received(sock) or b"")
 
 
+class Stages:
+    """What a host tells of a connection's way to its first bytes, for fakes that do not mind it."""
+
+    transport: Any = None
+
+    def made(self, transport: Any) -> None:
+        """Its host is made."""
+        self.transport = transport
+
+    def begun(self) -> None:
+        """Its protocol is connected."""
+
+    def delivered(self) -> None:
+        """All that it brought is delivered."""
+
+    def departing(self) -> None:
+        """It is being taken away."""
+
+
 class ShellCase(SynchronousTestCase):
     """
     A test with a reactor of its own, which leaves no descriptor open and none watched.

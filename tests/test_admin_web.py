@@ -19,6 +19,7 @@ from txsticky.admin.history import SERIES
 from txsticky.admin.metrics import expose
 from txsticky.admin.web import NOT_ALLOWED, Viewers, make_site, status_endpoint
 from txsticky.errors import ConfigError
+from txsticky.suspicion import CROWDED, SHORT, SILENT, STUCK
 
 
 class Client:
@@ -150,6 +151,25 @@ class PagesTests(SiteCase):
         self.assertEqual(self.ask("GET /healthz")[::2], (503, b"No worker is ready.\n"))
         self.start(1)
         self.assertEqual(self.ask("GET /healthz")[::2], (200, b"ok\n"))
+
+    def test_health_of_the_stuck(self) -> None:
+        """It is 503 when every worker that is ready is silent or takes nothing."""
+        self.start()
+        for id, why in ((1, STUCK), (2, SILENT)):
+            self.primary.suspect(id, True, why)
+        why = b"The workers that are ready take no connections.\n"
+        self.assertEqual(self.ask("GET /healthz")[::2], (503, why))
+        self.primary.suspect(1, False, STUCK)
+        self.assertEqual(self.ask("GET /healthz")[0], 200)
+
+    def test_health_of_the_busy(self) -> None:
+        """Workers that have too much to do live, but should get nothing more."""
+        self.start()
+        for id, why in ((1, CROWDED), (2, SHORT)):
+            self.primary.suspect(id, True, why)
+        self.assertEqual((self.ask("GET /healthz")[0], self.ask("GET /readyz")[0]), (200, 503))
+        self.primary.suspect(1, False, CROWDED)
+        self.assertEqual(self.ask("GET /readyz")[0], 200)
 
     def test_readiness(self) -> None:
         """`/readyz` is 503 before the first start is over, and from the moment of the stop."""

@@ -417,6 +417,16 @@ class ConfirmTests(DeskCase):
         self.confirm()
         self.assertEqual(order, [0, 1, 2])
 
+    def test_one_that_fails(self) -> None:
+        """One that fails keeps no other waiting."""
+        self.desk.unconfirmed = 1
+        after = mock.Mock()
+        self.desk.when_confirmed(mock.Mock(side_effect=ZeroDivisionError))
+        self.desk.when_confirmed(after)
+        self.confirm()
+        self.assertEqual(after.call_count, 1)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_more_meanwhile(self) -> None:
         """What waits for a binding that is made meanwhile waits for that one."""
         order = []

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Factory, Protocol
 
 from tests.certificates import pair
-from tests.shells import ShellCase, ended, received
+from tests.shells import ShellCase, Stages, ended, received
 from txsticky.connection import PlainServer
 from txsticky.core.exchange import Exchange
 from txsticky.core.head import Head
@@ -186,7 +186,7 @@ class Client:
         self._flush()
 
 
-class DoorCase(ShellCase):
+class DoorCase(Stages, ShellCase):
     """A worker with a door."""
 
     http = True

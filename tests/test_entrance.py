@@ -414,10 +414,10 @@ class PressureTests(EntranceCase):
         with no_descriptors_left():
             self.reactor.turn()
             self.until(lambda: any(ended(client) for client in clients))
-            self.assertTrue(self.count()["short"])
+            self.assertTrue(self.worker.entrance.short)
         self.reactor.advance(RESPITE)
         self.assertEqual(self.answer(late), OK)
-        self.assertFalse(self.count()["short"])
+        self.assertFalse(self.worker.entrance.short)
 
 
 class NoneTests(WorkerCase):

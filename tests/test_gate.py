@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from tests.shells import ShellCase, ended, received
+from tests.shells import ShellCase, Stages, ended, received
 from txsticky.core.exchange import Exchange
 from txsticky.core.head import Head, parse_head
 from txsticky.core.route import How
@@ -160,6 +160,10 @@ class FakeHost:
             action()
 
         return self.clock.callLater(seconds, act)
+
+    def guarded(self, action: Callable[[], None]) -> None:
+        """A call that may fail."""
+        action()
 
     def unsent(self) -> int:
         """Bytes that the kernel has not taken."""
@@ -658,6 +662,18 @@ class DrainTests(GateCase):
         """The worker begins to leave; whether this connection left at once."""
         self.desk.draining = True
         return self.gate.drain()
+
+    def test_odd_request(self) -> None:
+        """What is odd is answered first; then, as it cannot move, it is closed."""
+        odd = b"GET / HTTP/1.1\r\nX: a\x01b\r\n\r\n"
+        self.arrive(odd)
+        self.assertFalse(self.drain())
+        self.answer(OK[:20])
+        self.assertFalse(self.host.closing)
+        self.answer(OK[20:])
+        self.assertTrue(self.host.halved)
+        self.assertIn(b"Connection: close", self.host.sent)
+        self.assertIsNone(self.host.departed)
 
     def test_fresh(self) -> None:
         """A connection that has sent nothing yet is given away."""
@@ -1316,7 +1332,7 @@ class Page(Resource):
         return self._answer(request)
 
 
-class Kept:
+class Kept(Stages):
     """What a worker keeps of a connection."""
 
     def __init__(self) -> None:

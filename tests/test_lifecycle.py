@@ -266,6 +266,14 @@ class DeathTests(SynchronousTestCase):
         self.assertEqual(story.silent(1), [Kill(1, hard=True), Spawn(3, 1, 1)])
         self.assertEqual(story.exited(1, -9), [])
 
+    def test_takes_nothing(self) -> None:
+        """A worker that lives and takes nothing is replaced in the same way."""
+        effects = Story(2).serving().fleet.silent(1, 100.0, takes=False)
+        done = [effect for effect in effects if not isinstance(effect, Say)]
+        self.assertEqual(done, [Kill(1, hard=True), Spawn(3, 1, 1)])
+        (said,) = [e for e in effects if isinstance(e, Say)]
+        self.assertIn("takes no connections", said.text.format(**said.fields))
+
     def test_silent_with_a_successor(self) -> None:
         """If its successor is starting already, no other one starts."""
         story = Story(1).serving()

@@ -417,6 +417,62 @@ class CommonTests:
         self.reactor.settle()
         self.assertEqual(self.reader.messages, [b"0", b"1", b"2", b"3", b"4"])
 
+    def test_lost_is_told(self: Any) -> None:
+        """What a message said whose descriptor is lost can still be taken in."""
+        told: list[bytes] = []
+        self.receiver._lost = told.append
+        self.send(b"lost")
+        with no_descriptors_left():
+            self.receiver.read_one()
+        self.assertEqual((told, self.reader.got), ([b"lost"], []))
+
+    def test_whoever_makes_room_fails(self: Any) -> None:
+        """If making room fails, the mailbox is read on all the same when there is room."""
+        self.receiver._ceiling = 0
+        self.receiver._short = mock.Mock(side_effect=ZeroDivisionError)
+        self.receiver.startReading()
+        for number in range(3):
+            self.send(b"%d" % number)
+        self.reactor.settle()
+        self.assertEqual((self.receiver.resting, self.receiver.is_closed()), (True, False))
+        self.receiver._ceiling = 1 << 30
+        self.reactor.advance(_RESPITE)
+        self.reactor.settle()
+        self.assertEqual((self.reader.messages, self.receiver.resting), ([b"0", b"1", b"2"], False))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_the_lost_are_mourned_in_vain(self: Any) -> None:
+        """If what is told of a lost descriptor fails, the next message is taken."""
+        self.receiver._lost = mock.Mock(side_effect=ZeroDivisionError)
+        self.send(b"lost")
+        with no_descriptors_left():
+            self.receiver.read_one()
+        self.sender.write(b"next")
+        self.receiver.startReading()
+        self.reactor.settle()
+        self.assertEqual(self.reader.messages, [b"next"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_relief_fails(self: Any) -> None:
+        """If what is told of new room fails, the mailbox is written to as before."""
+        self.sender._relieved = mock.Mock(side_effect=ZeroDivisionError)
+        sent = self.fill()
+        self.receiver.startReading()
+        self.reactor.settle()
+        sent.append((self.send(b"next")[1], b"next"))
+        self.reactor.settle()
+        self.assertEqual((self.pairs(), self.sender.queued), (sent, 0))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_the_end_is_told_in_vain(self: Any) -> None:
+        """If whoever is told of the end fails, the mailbox has ended all the same."""
+        self.receiver.finished = mock.Mock(side_effect=ZeroDivisionError)
+        self.receiver._lose()
+        self.assertTrue(self.receiver.is_closed())
+        self.assertFalse(self.receiver.read_one())
+        self.assertEqual(self.receiver.finished.call_count, 1)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_stopped_while_it_rests(self: Any) -> None:
         """Stopped while it rests, it does not come back by itself."""
         self.receiver._ceiling = 0

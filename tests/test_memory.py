@@ -20,7 +20,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from tests import test_door, test_gate
-from tests.asgi import AsgiCase, Receive, Scope, Send, answer, pair
+from tests.asgi import AsgiCase, FakeDesk, Receive, Scope, Send, answer, pair
 from tests.integration import rawws
 from tests.integration.rawhttp import Connection as Client
 from tests.integration.rawhttp import request
@@ -61,6 +61,8 @@ class FakeWorker:
     def __init__(self) -> None:
         self.live: set[Any] = set()
         self.given: list[socket.socket] = []
+        self.desk = FakeDesk()
+        self.final = False
 
     def forget(self, connection: Any) -> None:
         """It is over here."""

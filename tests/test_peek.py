@@ -560,6 +560,18 @@ class DeadlineTests(PeekCase):
         self.reactor.advance(1)
         self.assertEqual(self.status(client), 408)
 
+    def test_one_that_fails(self) -> None:
+        """One that cannot be ended in its way is closed, and the others have theirs in time."""
+        clients = [self.arrive(GET[:20]) for _ in range(3)]
+        with mock.patch.object(
+            self.reception, "refuse", side_effect=[ZeroDivisionError, mock.DEFAULT, mock.DEFAULT],
+            wraps=self.reception.refuse,
+        ):  # fmt: skip
+            self.reactor.advance(10)
+        self.assertEqual(received(clients[0]), b"")
+        self.assertEqual([self.status(client) for client in clients[1:]], [408, 408])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_each_its_own(self) -> None:
         """Each connection has its own time, although one call serves all."""
         first = self.arrive()
@@ -872,6 +884,18 @@ class ExhaustionTests(AcceptCase):
         self.rest()
         self.place_all(1)
         self.assertEqual(self.reactor.getReaders(), [self.acceptor])
+
+    def test_room_cannot_be_made(self) -> None:
+        """If making room fails, it goes on accepting all the same when there is a descriptor."""
+        self.client(GET)
+        with mock.patch.object(self.reception, "free_descriptors", side_effect=ZeroDivisionError):
+            with no_descriptors_left():
+                self.until(lambda: self.acceptor not in self.reactor.getReaders())
+                self.rest()
+            self.rest()
+        self.place_all(1)
+        self.assertEqual(self.reactor.getReaders(), [self.acceptor])
+        self.assertGreater(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_a_silent_one_goes(self) -> None:
         """Who waits in silence for longest makes room for who has a request."""

@@ -170,6 +170,53 @@ class LoadTests(SynchronousTestCase):
         self.assertAlmostEqual(member(pool, 1).load, 23)
 
 
+class StuckTests(SynchronousTestCase):
+    """A worker that takes nothing."""
+
+    def pool(self) -> Pool:
+        """One worker is ready, and two hand-offs are on their way to it."""
+        pool = Pool()
+        pool.add(1, 1)
+        pool.set_ready(1)
+        pool.reserve(1)
+        pool.reserve(1)
+        return pool
+
+    def test_since(self) -> None:
+        """It is stuck for as long as its reports say the same, while something waits."""
+        pool = self.pool()
+        self.assertEqual(pool.stuck(1, 100.0), 0.0)
+        for now in (10.0, 11.0, 13.0):
+            pool.report(1, 5, 0, 0.0, now)
+        self.assertEqual(pool.stuck(1, 13.0), 3.0)
+
+    def test_takes_one(self) -> None:
+        """What it takes begins the time anew."""
+        pool = self.pool()
+        pool.report(1, 5, 0, 0.0, 10.0)
+        pool.report(1, 5, 1, 0.0, 12.0)
+        self.assertEqual(pool.stuck(1, 13.0), 1.0)
+
+    def test_nothing_waits(self) -> None:
+        """When all is taken it is not stuck, however long nothing changes."""
+        pool = self.pool()
+        pool.report(1, 5, 0, 0.0, 10.0)
+        pool.report(1, 5, 2, 0.0, 12.0)
+        pool.report(1, 5, 2, 0.0, 50.0)
+        self.assertEqual(pool.stuck(1, 60.0), 0.0)
+
+    def test_unknown(self) -> None:
+        """Who is gone is not stuck."""
+        self.assertEqual(self.pool().stuck(7, 10.0), 0.0)
+
+    def test_ready(self) -> None:
+        """Only who takes anything is ready."""
+        pool = self.pool()
+        self.assertEqual((pool.is_ready(1), pool.is_ready(7)), (True, False))
+        pool.set_draining(1)
+        self.assertFalse(pool.is_ready(1))
+
+
 class CopyTests(SynchronousTestCase):
     """The pool in another process."""
 

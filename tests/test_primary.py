@@ -10,7 +10,14 @@ from unittest import mock
 
 import attrs
 
-from tests.shells import PlayedWorker, ShellCase, ended, open_descriptors, received
+from tests.shells import (
+    PlayedWorker,
+    ShellCase,
+    ended,
+    no_descriptors_left,
+    open_descriptors,
+    received,
+)
 from txsticky.channel import FULL
 from txsticky.config import Config
 from txsticky.core.pool import State
@@ -18,11 +25,13 @@ from txsticky.core.route import How
 from txsticky.core.timing import SILENT
 from txsticky.core.wire import Handoff, Kind, decode_json, encode, pack_handoff, pack_message
 from txsticky.errors import MailboxFull
+from txsticky.frontdesk import FrontDesk
 from txsticky.handle import WorkerHandle
 from txsticky.mailbox import MailboxTransport
 from txsticky.peek import Arrival
 from txsticky.primary import MAX_HOPS, OTHERS, VIEW_INTERVAL, Primary
 from txsticky.provision import Provision
+from txsticky.suspicion import SHORT, STUCK, STUCK_AFTER
 from txsticky.testing import FakeSystem
 from txsticky.trust import Identity
 
@@ -305,7 +314,7 @@ class EntranceTests(PrimaryCase):
     def entrance(self, worker: PlayedWorker, accepted: int, *routes: int, **more: Any) -> None:
         """Have a worker report what it has done at its entrance."""
         counted = {"accepted": accepted, "routes": routes, "refusals": [], "waiting": 0}
-        worker.report(entrance={**counted, "short": False, **more})
+        worker.report(entrance={**counted, **more})
         self.reactor.settle()
 
     def test_inherited(self) -> None:
@@ -377,10 +386,12 @@ class EntranceTests(PrimaryCase):
     def test_short(self) -> None:
         """As long as a worker is short of descriptors the primary accepts, and spares it."""
         one, _ = self.start()
-        self.entrance(one, 0, 0, 0, 0, 0, 0, short=True)
+        one.report(short=True)
+        self.reactor.settle()
         self.assertEqual(self.accepting(), 1)
         self.assertEqual({self.whose(get()) for _ in range(4)}, {2})
-        self.entrance(one, 0, 0, 0, 0, 0, 0, short=False)
+        one.report(short=False)
+        self.reactor.settle()
         self.assertEqual(self.accepting(), 0)
         self.assertIn(1, {self.whose(get()) for _ in range(4)})
 
@@ -969,7 +980,7 @@ class BindTests(PrimaryCase):
         self.stopped()
         self.workers[2].die(-9)
         self.primary.suspect(3, True, "anything")
-        self.assertEqual(self.primary._suspects, {})
+        self.assertEqual(self.primary.suspicions.of(3), ())
 
     def test_views_are_replaced(self) -> None:
         """One that is behind is sent no view of the pool until it has caught up, and then one."""
@@ -1015,8 +1026,76 @@ class SayTests(PrimaryCase):
         self.reactor.settle()
         member = self.primary.pool.get(1)
         self.assertEqual((member.live, member.taken, member.lag), (3, 2, 0.5))
-        self.assertEqual(self.supervisor.heartbeat.call_args_list, [mock.call(1)])
+        self.assertEqual(self.supervisor.heartbeat.call_args_list, [mock.call(1, takes=True)])
         self.assertEqual(self.primary.handles[1].counters["live"], 3)
+
+    def takes(self) -> bool:
+        """Whether the last report of a worker counted as a sign of life."""
+        return bool(self.supervisor.heartbeat.call_args.kwargs["takes"])
+
+    def stuck(self, seconds: float, taken: int = 0, **more: Any) -> None:
+        """Have the first worker report now and after so many seconds."""
+        for wait in (0.0, seconds):
+            self.reactor.advance(wait)
+            self.workers[0].report(taken=taken, **more)
+            self.reactor.settle()
+
+    def test_takes_nothing(self) -> None:
+        """Who reports, and takes nothing though hand-offs wait for him, is spared and not alive."""
+        self.start()
+        self.arrive(get(f"/?sid={self.tag(1)}"))
+        self.stuck(STUCK_AFTER)
+        self.assertEqual(self.primary.suspicions.of(1), (STUCK,))
+        self.assertFalse(self.takes())
+        self.workers[0].report(taken=1)
+        self.reactor.settle()
+        self.assertEqual((self.primary.suspicions.of(1), self.takes()), ((), True))
+
+    def test_takes_soon(self) -> None:
+        """A moment is no reason for suspicion, nor is it when nothing waits."""
+        self.start()
+        self.stuck(STUCK_AFTER * 2)
+        self.arrive(get(f"/?sid={self.tag(1)}"))
+        self.stuck(STUCK_AFTER - 0.01)
+        self.assertEqual((self.primary.suspicions.of(1), self.takes()), ((), True))
+
+    def test_takes_some(self) -> None:
+        """Who takes one after the other is alive, however many wait for him."""
+        self.start()
+        for _ in range(3):
+            self.arrive(get(f"/?sid={self.tag(1)}"))
+        self.stuck(STUCK_AFTER - 0.1, taken=1)
+        self.stuck(STUCK_AFTER - 0.1, taken=2)
+        self.assertEqual((self.primary.suspicions.of(1), self.takes()), ((), True))
+
+    def test_short_is_no_silence(self) -> None:
+        """Who takes nothing for want of descriptors is spared, and lives."""
+        self.start()
+        self.arrive(get(f"/?sid={self.tag(1)}"))
+        self.stuck(STUCK_AFTER, short=True)
+        self.assertEqual((self.primary.suspicions.of(1), self.takes()), ((SHORT,), True))
+
+    def test_draining_is_no_silence(self) -> None:
+        """Who is told to leave is not hurried for what still waits for him."""
+        self.start()
+        self.arrive(get(f"/?sid={self.tag(1)}"))
+        self.primary.retire(1, 30.0, final=False)
+        self.stuck(STUCK_AFTER)
+        self.assertTrue(self.takes())
+
+    def test_deaf(self) -> None:
+        """What waits for a worker whose mailbox has ended goes to others, and it is replaced."""
+        self.start()
+        client = self.arrive(get(f"/?sid={self.tag(1)}"))
+        self.workers[0].send(Kind.DEAF)
+        self.reactor.settle()
+        (handoff,) = self.workers[1].take()
+        self.assertEqual(handoff.prefix, self.arrival.data)
+        self.assertEqual(self.supervisor.retire_request.call_args_list, [mock.call(1)])
+        self.assertEqual({self.whose(get()) for _ in range(4)}, {2})
+        self.workers[0].die(1)
+        self.reactor.settle()
+        self.assertFalse(ended(client))
 
     def test_views(self) -> None:
         """After reports all workers are told the load, once in a while and not at each report."""
@@ -1357,27 +1436,59 @@ class CloseTests(PrimaryCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
 
+class FrontDeskTests(ShellCase):
+    """What comes back to the primary."""
+
+    def test_one_that_fails(self) -> None:
+        """Of what a worker had not even got, one that cannot be dealt with keeps no other out."""
+        receive = mock.Mock(side_effect=[ZeroDivisionError, None])
+        desk = FrontDesk(receive)
+        ends = [self.pair() for _ in range(2)]
+        message = pack_handoff(Handoff(socket.AF_UNIX, PEER, ("", 0), prefix=get()))
+        desk.take((ours.detach(), message) for ours, _ in ends)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(receive.call_count, 2)
+
+
 class HandleTests(ShellCase):
     """A handle alone."""
 
+    def test_no_descriptor_for_an_introduction(self) -> None:
+        """An introduction for which there is no descriptor is dropped; nothing is raised."""
+        handle, other = self.handles()
+        with no_descriptors_left():
+            handle.introduce(other)
+            handle.share_mailbox(self.fail)
+        self.close(handle, other)
+
+    def handles(self) -> tuple[WorkerHandle, WorkerHandle]:
+        """Two, with their processes."""
+        self.system = FakeSystem(reactor=self.reactor)
+        front_desk, _ = self.pair()
+        made = tuple(
+            WorkerHandle(self.system, mock.Mock(), number, number, 1, 0) for number in (1, 2)
+        )
+        for handle in made:
+            handle.spawn(front_desk.fileno(), {})
+        return made  # type: ignore[return-value]
+
+    def close(self, *handles: WorkerHandle) -> None:
+        """End their processes."""
+        for process in self.system.processes:
+            process.close()
+        for handle in handles:
+            handle.close(MailboxTransport.loseConnection)
+
     def test_no_room_for_an_introduction(self) -> None:
         """An introduction for which there is no room is dropped, and leaves nothing open."""
-        system = FakeSystem(reactor=self.reactor)
-        front_desk, _ = self.pair()
-        handle = WorkerHandle(system, mock.Mock(), 1, 1, 1, 0)
-        handle.spawn(front_desk.fileno(), {})
-        other = WorkerHandle(system, mock.Mock(), 2, 2, 1, 0)
-        other.spawn(front_desk.fileno(), {})
+        handle, other = self.handles()
         with self.assertRaises(MailboxFull):
             while True:
                 handle.box.write(bytes(10_000))
         before = open_descriptors()
         handle.introduce(other)
         self.assertEqual(open_descriptors(), before)
-        for process in system.processes:
-            process.close()
-        for each in (handle, other):
-            each.close(MailboxTransport.loseConnection)
+        self.close(handle, other)
 
     def test_left_behind(self) -> None:
         """Closed, it gives up what waits in it, in order, and the reading end of its mailbox."""

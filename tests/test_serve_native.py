@@ -397,8 +397,9 @@ class AsyncioTests(NativeCase):
     def test_pause_in_the_first_data(self) -> None:
         """A protocol that pauses at what was read elsewhere gets nothing after it."""
         self.inner.on["data"] = lambda: self.inner.transport.pause_reading()
-        self.client.send(b"and this")
         self.connect(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\nthis")
+        self.until(lambda: bool(self.inner.got))
+        self.client.send(b"and this")
         self.turn()
         self.assertEqual(self.inner.got[-8:], b"\r\n\r\nthis")
         self.inner.transport.resume_reading()
@@ -574,13 +575,33 @@ class AsyncioTests(NativeCase):
         self.assertEqual((self.kept.left, self.kept.ends), (None, 1))
 
     def test_no_descriptor_left(self) -> None:
-        """When there is no descriptor to move with, the connection ends, and is counted once."""
+        """When there is no descriptor to move with, the connection waits until there is one."""
+        self.connect(GET)
+        self.inner.transport.write(OK)
+        self.received(len(SEEN))
+        failures = iter((errno.EMFILE, errno.ENFILE))
+        real = os.dup
+
+        def dup(descriptor: int) -> int:
+            for failure in failures:
+                raise OSError(failure, "Too many open files")
+            return real(descriptor)
+
+        self.patch(os, "dup", dup)
+        self.client.send(ELSEWHERE)
+        self.until(lambda: self.kept.left)
+        self.assertEqual(self.kept.left[1:], (3, ELSEWHERE))
+        self.kept.left[0].close()
+        self.assertEqual(self.kept.ends, 1)
+
+    def test_cannot_move(self) -> None:
+        """When it can never move, the connection ends, and is counted once."""
         self.connect(GET)
         self.inner.transport.write(OK)
         self.received(len(SEEN))
 
         def dup(descriptor: int) -> int:
-            raise OSError(errno.EMFILE, "Too many open files")
+            raise OSError(errno.EBADF, "Bad file descriptor")
 
         self.patch(os, "dup", dup)
         self.client.send(ELSEWHERE)
@@ -590,10 +611,11 @@ class AsyncioTests(NativeCase):
         self.assertEqual(self.kept.ends, 1)
 
     def test_drain_before_the_transport(self) -> None:
-        """An idle connection that comes to a draining worker goes on, and is not lost."""
+        """An idle connection can go on as soon as it has begun, and is not lost."""
         host = self.adopt()
         self.desk.draining = True
         self.assertFalse(host.gate.drain())
+        self.patch(self.kept, "delivered", host.gate.drain)
         ours, self.ours = self.ours, None
         ours.setblocking(False)
         self.wait(self.loop.connect_accepted_socket(lambda: host, ours))

@@ -144,14 +144,6 @@ class ThreadsTests(ThreadsCase):
         self.end(task)
         self.assertEqual(len(self.flushLoggedErrors(LookupError)), 1)
 
-    def test_daemons(self) -> None:
-        """The threads do not keep a worker that wants to leave."""
-        daemons: list[bool] = []
-        threads = Threads(1, "test")
-        threads.run(lambda: daemons.append(threading.current_thread().daemon))
-        threads.stop()
-        self.assertEqual(daemons, [True])
-
     def test_stop(self) -> None:
         """A stop waits for what was to run; then no thread is left."""
         threads = Threads(1, "stopped")

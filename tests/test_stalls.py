@@ -14,7 +14,7 @@ from tests.test_gate import FakeDesk, FakeHost, GateCase
 from txsticky.core.exchange import Exchange
 from txsticky.core.stall import Pauses
 from txsticky.gate import Gate
-from txsticky.stalls import LOOK_MOST, StallWatch, gate_of
+from txsticky.stalls import LOOK_MOST, StallWatch, awaited, gate_of
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
@@ -86,7 +86,7 @@ class AwaitedTests(GateCase):
 
     def mark(self, upgrades: bool = True) -> int | None:
         """The mark of the connection."""
-        return self.gate.awaited(upgrades)
+        return awaited(self.gate, upgrades)
 
     def test_idle(self) -> None:
         """Between two requests nothing is owed, nor with half a head: for those is another time."""
@@ -156,12 +156,6 @@ class AwaitedTests(GateCase):
         self.assertIsNone(self.mark())
         self.assertIsNotNone(self.mark(upgrades=False))
 
-    def test_upgrade_that_is_not_plain(self) -> None:
-        """So are those of what may be one: a request that is not followed, with an Upgrade."""
-        self.arrive(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nContent-Length: 1, 1\r\n\r\n")
-        self.host.buffered = 5
-        self.assertIsNone(self.mark())
-
     def test_not_plain(self) -> None:
         """Without one, a response to such a request is to be taken."""
         self.arrive(b"GET / HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\n")
@@ -178,7 +172,7 @@ class StalledTests(GateCase):
         self.gate.stalled(LATE)
         self.assertEqual((self.host.sent, self.host.lost), (LATE, False))
         self.assertFalse(self.host.reading)
-        self.assertIsNone(self.gate.awaited(True))
+        self.assertIsNone(awaited(self.gate, True))
         self.clock.advance(2)
         self.assertTrue(self.host.lost)
 

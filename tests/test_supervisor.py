@@ -365,6 +365,24 @@ class HeartbeatTests(SupervisorCase):
         self.live(TIMEOUT * 2, 2)
         self.assertEqual(self.hands.take(), [("spawn", 3, 1, 1)])
 
+    def test_takes_nothing(self) -> None:
+        """Who gives signs of life and takes nothing is suspect, and killed in the end."""
+        self.serve()
+        for _ in range(int(TIMEOUT / 0.5) + 2):
+            self.clock.advance(0.5)
+            self.supervisor.heartbeat(1)
+            self.supervisor.heartbeat(2, takes=False)
+        self.assertEqual(self.hands.take()[:2], [("suspect", 2, True), ("kill", 2, True)])
+
+    def test_takes_again(self) -> None:
+        """Who takes something again is alive."""
+        self.serve()
+        for number in range(int(TIMEOUT / 0.5) * 3):
+            self.clock.advance(0.5)
+            self.supervisor.heartbeat(1)
+            self.supervisor.heartbeat(2, takes=number % 10 == 9)
+        self.assertNotIn(("kill", 2, True), self.hands.take())
+
     def test_resumed(self) -> None:
         """A worker taken over from a former primary has to give signs of life from then on."""
         self.supervisor.fleet.start(0)

@@ -64,6 +64,18 @@ class TurnTests(SynchronousTestCase):
         self.end()
         self.assertEqual(self.sent, ["a", "b", "c"])
 
+    def test_one_that_fails(self) -> None:
+        """One that fails keeps no other from sending."""
+
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        self.add("a", fail)
+        self.add("b")
+        self.end()
+        self.assertEqual(self.sent, ["a", "b"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_after_a_long_one(self) -> None:
         """What comes behind that waits anew, and for the end at most."""
         self.add("a")

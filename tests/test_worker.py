@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
-from tests.shells import ShellCase, ended, open_descriptors, received
+from tests.shells import ShellCase, ended, no_descriptors_left, open_descriptors, received
 from txsticky import api, desk, drain, ending, worker
 from txsticky.channel import FULL, channel_pair
 from txsticky.config import Config
@@ -201,7 +201,7 @@ class WorkerCase(ShellCase):
         self.theirs.close()
         for connection in list(self.worker.live):
             connection.transport.connectionLost(Failure(OSError()))
-        for box in (self.sender, self.worker.mailbox, *self.worker.places.values()):
+        for box in (self.sender, self.worker.intake.box, *self.worker.places.values()):
             for descriptor, _ in box.take_queue():
                 os.close(descriptor)
             box.loseConnection()
@@ -287,7 +287,7 @@ class StartTests(WorkerCase):
         self.serving.started = Deferred()
         self.worker.start(self.theirs)
         client = self.hand()
-        self.assertEqual((self.heard(Kind.READY), self.worker.taken), ([], 0))
+        self.assertEqual((self.heard(Kind.READY), self.worker.intake.taken), ([], 0))
         self.serving.started.callback(None)
         self.reactor.settle()
         self.assertEqual((len(self.heard(Kind.READY)), received(client)), (1, OK))
@@ -376,6 +376,41 @@ class AdoptTests(WorkerCase):
         self.assertEqual(open_descriptors(), before)
         self.assertEqual(received(self.hand()), OK)
 
+    def test_not_served(self) -> None:
+        """If serving it fails in any other way, that one is closed and forgotten as well."""
+        self.begin()
+        self.serving.adopt = mock.Mock(side_effect=ZeroDivisionError)  # type: ignore[attr-defined]
+        client = self.hand()
+        self.assertEqual((ended(client), self.worker.live), (True, set()))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_lost_on_the_way(self) -> None:
+        """What came without its descriptor, for want of one, is not outstanding any more."""
+        self.begin()
+        for reserved in (True, False):
+            server, client = socket.socketpair()
+            self.owned(client)
+            self.sender.sendFileDescriptor(server.detach())
+            self.sender.write(
+                pack_handoff(
+                    Handoff(socket.AF_UNIX, PEER, ("", 0), prefix=get(), reserved=reserved)
+                )
+            )
+            with no_descriptors_left():
+                self.worker.intake.box.read_one()
+            self.assertTrue(ended(client))
+        self.assertEqual((self.load()["taken"], self.worker.live), (1, set()))
+
+    def test_short(self) -> None:
+        """It says whether it takes nothing for want of descriptors."""
+        self.begin()
+        self.assertFalse(self.load()["short"])
+        self.worker.intake.box._ceiling = 0
+        for _ in range(2):
+            self.hand()
+        self.assertTrue(self.load()["short"])
+        self.assertEqual(self.worker.intake.taken, 1)
+
     def test_not_http(self) -> None:
         """What is not HTTP is served without a gate: every byte, whatever it says."""
         self.serving.http = False
@@ -418,6 +453,45 @@ class AdoptTests(WorkerCase):
             worker._limit(Config(max_requests=100, max_requests_jitter=5)) for _ in range(200)
         }
         self.assertEqual(limits, set(range(100, 106)))
+
+
+class DeafTests(WorkerCase):
+    """The mailbox ends, though nobody has told the worker to leave."""
+
+    def test_leaves(self) -> None:
+        """It says so, serves what it holds to its end, and leaves with an exit code of its own."""
+        self.serving.waits = True
+        self.begin()
+        client = self.hand()
+        self.worker.intake.box._lose()
+        self.reactor.settle()
+        self.assertEqual((len(self.heard(Kind.DEAF)), self.reactor.running), (1, True))
+        self.serving.protocols[0].transport.write(OK)
+        self.reactor.settle()
+        self.assertEqual((received(client), self.worker.live), (OK, set()))
+        self.beat(QUIET + 2 * HEARTBEAT)
+        self.say(Kind.GO)
+        self.reactor.settle()
+        self.assertEqual((self.reactor.running, worker.exit_status.value), (False, 1))
+
+    def test_the_primary_is_gone(self) -> None:
+        """If it has ended because the primary has gone, that is another matter."""
+        self.patch(os, "dup2", mock.Mock())
+        self.begin()
+        self.hand()
+        self.primary.close()
+        self.sender.loseConnection()
+        self.worker.intake.box.doRead()
+        self.assertTrue(self.worker.intake.box.is_closed())
+        self.assertEqual(worker.exit_status.value, 0)
+
+    def test_not_at_the_end(self) -> None:
+        """A worker that ends has nothing to say of it."""
+        self.begin()
+        self.worker.leave(0)
+        self.worker.intake.box._lose()
+        self.reactor.settle()
+        self.assertEqual((self.heard(Kind.DEAF), worker.exit_status.value), ([], 0))
 
 
 class GiveTests(WorkerCase):
@@ -840,7 +914,7 @@ class DrainTests(WorkerCase):
         """What is in its mailbox by then is served, too."""
         self.begin()
         self.drain()
-        self.reactor.removeReader(self.worker.mailbox)
+        self.reactor.removeReader(self.worker.intake.box)
         client = self.hand(get(f"/?sid={self.tag(2)}"))
         self.say(Kind.GO)
         self.assertEqual(received(client), OK)
@@ -1169,7 +1243,7 @@ class OrphanTests(WorkerCase):
     def test_in_the_mailbox(self) -> None:
         """What was in its mailbox by then is served: nobody else could."""
         self.begin()
-        self.reactor.removeReader(self.worker.mailbox)
+        self.reactor.removeReader(self.worker.intake.box)
         clients = [self.hand(get(f"/{n}")) for n in range(20)]
         self.orphan()
         self.assertEqual([received(client) for client in clients], [OK] * 20)

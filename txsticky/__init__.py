@@ -11,6 +11,7 @@ A map of the house, each floor importing only what stands above it:
 * `config`: every option, checked and frozen; `system`: the operating system as one argument.
 * `descriptor`, `mailbox`, `channel`, `peek`: how a connection is let go, carried, and adopted.
 * `listeners` and `entrance`: who accepts, in the primary and in a worker.
+* `connection`: what a worker keeps of one, and what comes to it from outside (`core.life`).
 * `primary` and `worker`: the two kinds of process; `gate` watches request boundaries in a worker;
   `serve` speaks to the application: twisted.web, WSGI, ASGI, autobahn, any protocol factory.
 * `supervisor` starts, reloads and retires workers; `bus` carries messages between them; `admin`

@@ -12,16 +12,13 @@ from typing import Any
 from twisted.logger import Logger
 
 from .peek import READ_SIZE, Arrival, Reception
-from .system import descriptor_ceiling, has_room
+from .system import OUT_OF_DESCRIPTORS, RESPITE, descriptor_ceiling, has_room
 
 log = Logger()
 
 #: Connections accepted in one turn of the reactor, where they are only handed off.
 BATCH = 64
-#: Seconds without accepting after the process or the system ran out of descriptors.
-RESPITE = 0.1
 
-_OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _GONE = frozenset((errno.ECONNABORTED, errno.EPROTO, errno.EPERM))
 _DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 
@@ -123,8 +120,8 @@ class Acceptor:
                     continue
                 # Out of descriptors, accept(2) fails even when nobody is there to be accepted.
                 if self._somebody_waits():
-                    if error.errno in _OUT_OF_DESCRIPTORS:
-                        reception.free_descriptors()
+                    if error.errno in OUT_OF_DESCRIPTORS:
+                        self._free_descriptors()
                     self._rest(error.strerror or str(error))
                 return
             self.accepted += 1
@@ -142,12 +139,8 @@ class Acceptor:
                 if not arrival.data:  # closed before it said anything
                     sock.close()
                     continue
-            try:
-                reception.receive(arrival)
-            except Exception:
-                # One connection that cannot be dealt with must not close the listening socket.
-                log.failure("A connection could not be dealt with.")
-                sock.close()
+            # One connection that cannot be dealt with must not close the listening socket.
+            reception.admit(arrival)
             self._scarce = descriptor >= self._ceiling - 1 - self._scarce * BATCH
 
     def _somebody_waits(self) -> bool:
@@ -177,6 +170,13 @@ class Acceptor:
             self._resting = None
             self._reactor.addReader(self)
             return
-        if self._somebody_waits():
-            self._reception.free_descriptors()
         self._resting = self._reactor.callLater(RESPITE, self._resume)
+        if self._somebody_waits():
+            self._free_descriptors()
+
+    def _free_descriptors(self) -> None:
+        try:
+            self._reception.free_descriptors()
+        except Exception:
+            # It must not close the listening socket, nor keep it from being looked at again.
+            log.failure("Connections could not be given up.")

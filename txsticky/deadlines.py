@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
+from twisted.logger import Logger
+
 from .system import System
+
+log = Logger()
 
 
 class Waiter(Protocol):
@@ -12,6 +17,9 @@ class Waiter(Protocol):
 
     def expired(self) -> None:
         """The time is over."""
+
+    def closed(self) -> None:
+        """Close: it is to wait no more."""
 
 
 class Deadlines:
@@ -44,7 +52,7 @@ class Deadlines:
         oldest: Waiter | None = next(iter(self._due), None)
         if oldest is None:
             return False
-        oldest.expired()
+        self._end(oldest, oldest.expired)
         return True
 
     def all(self) -> list[Any]:
@@ -54,11 +62,23 @@ class Deadlines:
     def clear(self) -> None:
         """End everybody's time now."""
         for waiter in list(self._due):
-            waiter.closed()
+            self._end(waiter, waiter.closed)
         self._due.clear()
         if self._call is not None:
             self._call.cancel()
             self._call = None
+
+    def _end(self, waiter: Any, how: Callable[[], None]) -> None:
+        """One that fails is closed, and keeps no other waiting."""
+        try:
+            how()
+        except Exception:
+            log.failure("What waited could not be ended in time.")
+            self.discard(waiter)
+            try:
+                waiter.closed()
+            except Exception:
+                log.failure("What waited could not be closed.")
 
     def _expire(self) -> None:
         now = self._system.clock()
@@ -67,7 +87,7 @@ class Deadlines:
                 if due > now:
                     break
                 if waiter in self._due:  # else one that expired before has ended it
-                    waiter.expired()
+                    self._end(waiter, waiter.expired)
         finally:
             # Not before: whoever came meanwhile must not have made a second call.
             self._call = None

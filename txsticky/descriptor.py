@@ -61,7 +61,7 @@ class MovableMixin(_Base):
     """
     What a server transport needs to be movable, mixed into `tcp.Server` or `unix.Server`.
 
-    Subclasses override the hooks `arrived`, `ended`, `write` and `closed`.
+    Subclasses override the hooks `arrived`, `ended`, `write`, `caught_up` and `closed`.
     """
 
     #: Bytes that come before what the socket has.
@@ -90,6 +90,9 @@ class MovableMixin(_Base):
     def ended(self) -> bool:
         """The client has closed its side. Whether the connection is to be lost now."""
         return True
+
+    def caught_up(self) -> None:
+        """The protocol has been given all that somebody else had read."""
 
     def closed(self) -> None:
         """The connection is lost (not when it was taken away)."""
@@ -133,6 +136,7 @@ class MovableMixin(_Base):
             if data:
                 self.unread = b""
                 why = self._dataReceived(data)
+                self.caught_up()
             else:
                 why = super().doRead()
         except BaseException:
@@ -163,6 +167,7 @@ class MovableMixin(_Base):
     def guarded(self, action: Callable[[], Any]) -> None:
         """
         Call `action` as the reactor calls doRead: its result or exception may end the connection.
+        Nothing is raised.
         """
         try:
             why = action()
@@ -170,7 +175,10 @@ class MovableMixin(_Base):
             log.failure("Unhandled error in {transport}", transport=self)
             why = raised
         if why and self.connected:
-            self.reactor._disconnectSelectable(self, why, True)
+            try:
+                self.reactor._disconnectSelectable(self, why, True)
+            except Exception:  # the protocol's, when it is told
+                log.failure("Unhandled error in {transport}", transport=self)
 
     # ----------------------------------------------------------------- output
 
@@ -467,3 +475,5 @@ def begin(transport: Any, prefix: bytes) -> None:
         transport.guarded(transport.doRead)
     else:
         transport.uncork()
+        if not prefix:
+            transport.caught_up()

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from twisted.logger import Logger
+
 from .core.balance import balancer
 from .core.cookies import cookie_line
 from .core.forwarded import client_secure
@@ -24,6 +26,8 @@ from .core.steps import MEMORABLE, Known, known
 
 if TYPE_CHECKING:
     from .worker import Worker
+
+log = Logger()
 
 #: The front desk's number among the places (worker ids begin at 1).
 FRONT_DESK = 0
@@ -175,7 +179,10 @@ class WorkerDesk:
         if not self.unconfirmed:
             after, self._after = self._after, []
             for action in after:
-                action()
+                try:
+                    action()
+                except Exception:
+                    log.failure("A response could not be released.")
 
     def request_done(self) -> None:
         """A response is complete."""

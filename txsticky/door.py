@@ -33,6 +33,7 @@ from .core.timing import NEXT_REQUEST
 from .core.wire import Handoff
 from .deadlines import Deadlines
 from .desk import FRONT_DESK, WorkerDesk
+from .gate import Gate
 from .pipe import Relay
 from .refusal import refusal
 from .secure import SecureTransport
@@ -65,7 +66,7 @@ class TlsLayer(BufferingTLSTransport):
     def makeConnection(self, transport: Any) -> None:
         """The TCP connection is there (`IProtocol`)."""
         inside = self.wrappedProtocol
-        self.connection.transport = inside if isinstance(inside, SecureConnection) else self
+        self.connection.made(inside if isinstance(inside, SecureConnection) else self)
         self.deadlines.add(self)
         super().makeConnection(transport)
 
@@ -90,6 +91,10 @@ class TlsLayer(BufferingTLSTransport):
             # The client has closed TCP alone: what it has sent need not be all (RFC 8446, 6.1).
             reason = Failure(error.ConnectionLost())
         super().connectionLost(reason)
+
+    def closed(self) -> None:
+        """It is to wait no more, and ends (`deadlines.Waiter`)."""
+        self.abortConnection()
 
     # ------------------------------------------------------------------------ the end
 
@@ -368,9 +373,23 @@ class SecureConnection(Protocol):
         """What serves it."""
         return self._inside.protocol
 
+    @property
+    def gate(self) -> Gate:
+        """The gate in what serves it."""
+        return self._inside.gate
+
+    def live(self) -> bool:
+        """Whether it is open and not being closed."""
+        return self._inside.live()
+
     def loseConnection(self) -> None:
         """Close after what is written."""
         self._inside.loseConnection()
+
+    def abortConnection(self) -> None:
+        """Close at once."""
+        self.over = True
+        self.layer.abortConnection()
 
     def let_go(self, final: bool) -> bool:
         """
@@ -381,7 +400,8 @@ class SecureConnection(Protocol):
         """
         if self._inside.gate.exchange.tunnel:
             return self.place != self.door.here
-        if final:
+        # A client that is still in its handshake, or has just come out of it, is about to ask.
+        if final and self._inside.protocol is not None:
             self._leave_when_idle()
         else:
             self._inside.later(NEXT_REQUEST, self._leave_when_idle)

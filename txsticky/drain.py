@@ -16,7 +16,6 @@ from .core.wire import Kind
 from .socketio.sessions import drain as end_sessions
 
 if TYPE_CHECKING:
-    from .connection import Connection
     from .worker import Worker
 
 
@@ -52,7 +51,7 @@ class Drain:
         self._reactor.callLater(requests_end(seconds), worker.leave, 0)
         if not self.under_way:
             worker.entrance.close(final)
-        lasting = [c for c in list(worker.live) if not self._let_go(c)]
+        lasting = [c for c in list(worker.live) if not c.let_go(self.final)]
         if not self.under_way:
             self.under_way = True
             worker.desk.draining = True
@@ -60,38 +59,16 @@ class Drain:
             spread = pinned_end(seconds)
             end_sessions(0 if final else spread)
             for index, connection in enumerate(lasting):
-                self._reactor.callLater(spread * index / len(lasting), self._close, connection)
+                self._reactor.callLater(spread * index / len(lasting), connection.close)
             self._reactor.callLater(spread, self._last_part)
         self.look()
-
-    def _let_go(self, connection: Connection) -> bool:
-        """
-        Whether the connection will leave by itself: it is idle, or at the end of its response.
-        """
-        transport = connection.transport
-        if hasattr(transport, "let_go"):
-            return bool(transport.let_go(self.final))
-        gate = getattr(transport, "gate", None)
-        if gate is None:
-            return False
-        if self.final and gate.exchange.idle:
-            gate.finish()
-            return True
-        return bool(gate.drain()) or not gate.exchange.tunnel
-
-    def _close(self, connection: Connection) -> None:
-        transport = connection.transport
-        if connection not in self._worker.live or transport is None:
-            return
-        if not self._worker.serving.close_politely(transport.protocol):
-            transport.loseConnection()
 
     def _last_part(self) -> None:
         """Nothing more is to come here, and what has become long-lived since ends now."""
         self._withdraw()
         for connection in list(self._worker.live):
-            if not self._let_go(connection):
-                self._close(connection)
+            if not connection.let_go(self.final):
+                connection.close()
 
     def _withdraw(self) -> None:
         """Have the primary route nothing here any more; it answers with GO."""

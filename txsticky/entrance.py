@@ -125,6 +125,11 @@ class Entrance:
         """The worker ends: whoever has not said what he wants by now is let go."""
         self.reception.close()
 
+    @property
+    def short(self) -> bool:
+        """Whether nobody can be accepted at present, for descriptors are short."""
+        return any(acceptor.resting for acceptor in self.acceptors)
+
     def report(self) -> dict[str, Any]:
         """What was done here so far, as JSON values; nothing if there is no socket."""
         if not self.acceptors:
@@ -132,7 +137,6 @@ class Entrance:
         done = {
             "accepted": sum(acceptor.accepted for acceptor in self.acceptors),
             "waiting": self.reception.waiting,
-            "short": any(acceptor.resting for acceptor in self.acceptors),
             "routes": [self.routes[how] for how in How],
             "refusals": list(self.reception.refusals.items()),
         }

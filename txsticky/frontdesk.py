@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+from twisted.logger import Logger
 
 from .core.wire import Handoff, unpack
 from .descriptor import open_socket
 from .errors import WireError
 from .peek import Arrival
+
+log = Logger()
 
 
 class FrontDesk:
@@ -22,6 +26,19 @@ class FrontDesk:
     def __init__(self, receive: Callable[[Arrival], None]) -> None:
         self._receive = receive
         self._descriptor = -1
+
+    def take(self, messages: Iterable[tuple[int, bytes]]) -> None:
+        """
+        Take messages that did not come by the mailbox; one that cannot be dealt with is lost alone.
+
+        :param messages: (descriptor, message) of each.
+        """
+        for descriptor, message in messages:
+            self.fileDescriptorReceived(descriptor)
+            try:
+                self.dataReceived(message)
+            except Exception:
+                log.failure("A connection could not be taken back.")
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
         """A descriptor has come; its message follows at once."""

@@ -86,6 +86,9 @@ class Host(Protocol):
     def depart(self, place: int, held: bytes) -> None:
         """Take the connection away and give it, with the held bytes, to the place."""
 
+    def guarded(self, action: Callable[[], None]) -> None:
+        """Call now what may fail: then that is logged, and the connection is closed."""
+
     def hang_up(self) -> None:
         """Close the connection after what is written."""
 
@@ -144,11 +147,8 @@ class Gate:
     """
 
     __slots__ = (
-        "_closing",
-        "_come",
         "_eof",
         "_grace",
-        "_leaving",
         "_pumping",
         "_quiet",
         "_soon",
@@ -156,10 +156,13 @@ class Gate:
         "_told",
         "_withheld",
         "client",
+        "closing",
+        "come",
         "desk",
         "exchange",
         "host",
         "inner_paused",
+        "leaving",
         "secure",
         "served",
     )
@@ -177,16 +180,17 @@ class Gate:
         self.served = False
         self._stopped = False
         self._pumping = False
-        self._leaving = False
+        #: Whether the connection is to go elsewhere once its output has left, or to be closed then.
+        self.leaving = False
+        self.closing = False
         self._soon: Cancelable | None = None
         self._eof = False
         #: Looks at a client that has closed its side, all in a time without a word written.
         self._quiet = 0
         self._grace: Cancelable | None = None
         self._withheld: list[bytes] = []
-        self._closing = False
         #: How many bytes have come, but for requests that came alone and whole.
-        self._come = 0
+        self.come = 0
         self._told = False
 
     # ------------------------------------------------------------------ input
@@ -202,7 +206,7 @@ class Gate:
         if size <= MEMORABLE:
             head_end = data.find(b"\r\n\r\n") + 4
             known = self.desk.known.get(data if head_end == size else data[:head_end])
-        stuck = self._leaving or self._closing or self.inner_paused
+        stuck = self.leaving or self.closing or self.inner_paused
         if known is not None and known.size == size and not stuck and exchange.begin(known):
             # The short cut; what follows it is the same as behind the long way.
             self.host.how = known.how
@@ -214,7 +218,7 @@ class Gate:
             if exchange.held or self._stopped or self.desk.draining:
                 self.pump()
             return
-        self._come += size
+        self.come += size
         exchange.feed(data)
         self.pump()
         if exchange.over_hold and not self._stopped and self.host.live():
@@ -244,7 +248,7 @@ class Gate:
 
     def finish(self) -> None:
         """Close the connection after what was written."""
-        if self.may_close():
+        if self.host.live() and self.may_close():
             self.host.hang_up()
 
     def _look(self) -> None:
@@ -265,12 +269,12 @@ class Gate:
 
     def pump(self) -> None:
         """Give the protocol inside what it is to see now."""
-        if self._pumping or self._leaving:
+        if self._pumping or self.leaving:
             return
         self._pumping = True
         exchange, host = self.exchange, self.host
         try:
-            while host.live() and not (self.inner_paused or self._closing):
+            while host.live() and not (self.inner_paused or self.closing):
                 step = exchange.next()
                 if step is None:
                     break
@@ -293,7 +297,7 @@ class Gate:
 
     def _after_pump(self) -> None:
         exchange, host = self.exchange, self.host
-        if self._closing or not host.live():
+        if self.closing or not host.live():
             return
         if self._eof:
             if not ((exchange.request_open and exchange.finished_request) or self.inner_paused):
@@ -302,9 +306,10 @@ class Gate:
         if exchange.over:
             self._end()
             return
-        if self.desk.draining and exchange.idle:
-            self.leave(0)
-            return
+        if self.desk.draining:
+            self.drain()
+            if self.leaving or self.closing:
+                return
         if self._stopped and not exchange.over_hold:
             self._stopped = False
             if not self.inner_paused:
@@ -358,7 +363,7 @@ class Gate:
         self._read_on()
 
     def _read_on(self) -> None:
-        if not (self.inner_paused or self._stopped or self._leaving):
+        if not (self.inner_paused or self._stopped or self.leaving):
             self.host.start_reading()
         if self.exchange.held:
             self.pump_soon()
@@ -393,7 +398,7 @@ class Gate:
     def _withhold(self, data: bytes) -> bytes:
         """Keep the response until every binding made before it is known everywhere."""
         if not self._withheld:
-            self.desk.when_confirmed(self._release)
+            self.desk.when_confirmed(lambda: self.host.guarded(self._release))
         self._withheld.append(data)
         return b""
 
@@ -401,7 +406,7 @@ class Gate:
         withheld, self._withheld = self._withheld, []
         if self.host.live():
             self.host.send(b"".join(withheld))
-            if self._closing:
+            if self.closing:
                 self.host.hang_up()
 
     def may_close(self) -> bool:
@@ -409,7 +414,7 @@ class Gate:
         The protocol inside closes. Whether nothing is withheld; else it is closed when that is
         sent, and nothing is read until then.
         """
-        self._closing = True
+        self.closing = True
         if self._withheld:
             self._stopped = True
             self.host.stop_reading()
@@ -419,12 +424,9 @@ class Gate:
 
     def drain(self) -> bool:
         """The worker is leaving: give the connection away if it is idle. Whether it was."""
-        if (
-            self.exchange.idle
-            and not self.exchange.tunnel
-            and not self._leaving
-            and self.host.live()
-        ):
+        if self.leaving or self.closing or not self.host.live():
+            return False
+        if self.exchange.idle:
             self.leave(0)
             return True
         return False
@@ -432,10 +434,10 @@ class Gate:
     def leave(self, place: int) -> None:
         """Give the connection to `place` once all output is in the kernel."""
         # From here on nothing is read or delivered, or this might not stay a boundary.
-        self._leaving = True
+        self.leaving = True
         self.host.stop_reading()
         if self._withheld:
-            self.desk.when_confirmed(lambda: self._flush(place))
+            self.desk.when_confirmed(lambda: self.host.guarded(lambda: self._flush(place)))
         else:
             self._flush(place)
 
@@ -444,9 +446,11 @@ class Gate:
             self.host.flush(lambda: self._depart(place))
 
     def _depart(self, place: int) -> None:
+        if self.closing or not self.host.live():
+            return
         if self.exchange.tunnel:
             # Meanwhile the protocol wrote what nobody had asked for: this is no boundary any more.
-            self._leaving = False
+            self.leaving = False
             self._read_on()
             return
         host = self.host
@@ -455,20 +459,10 @@ class Gate:
 
     # ----------------------------------------------------------------- pauses
 
-    def awaited(self, upgrades: bool) -> int | None:
-        """
-        How many bytes have moved, either way, if the client is to move the next: it owes the rest
-        of a request, or is to take its response. None if it is not to, because everything has come
-        and gone, because it is not read from, or because the connection speaks another protocol.
-
-        :param upgrades: whether there may be such a protocol.
-        """
-        exchange, host = self.exchange, self.host
-        if upgrades and exchange.upgraded:
-            return None
-        held_back = self.inner_paused or self._stopped or self._closing
-        owes = exchange.request_unfinished and not held_back
-        return self._come + host.passed() if owes or host.unsent() else None
+    @property
+    def reads(self) -> bool:
+        """Whether what the client sends is read now."""
+        return not (self.inner_paused or self._stopped or self.closing)
 
     def stalled(self, answer: bytes) -> None:
         """
@@ -478,8 +472,8 @@ class Gate:
             15.5.9).
         """
         exchange, host = self.exchange, self.host
-        told = not exchange.request_unfinished or exchange.response_started or self._withheld
-        self._closing = self._stopped = True
+        told = not exchange.body_due or exchange.response_started or self._withheld
+        self.closing = self._stopped = True
         if told or not host.live():
             host.gone()
             return

@@ -21,7 +21,8 @@ class GatedMixin(MovableMixin):
 
     gate: Gate
     how: How
-    #: What the worker keeps of a connection: gets `departed(socket, place, held)` and `closed()`.
+    #: What the worker keeps of a connection: gets `delivered()`, `departed(socket, place, held)`
+    #: and `closed()`.
     connection: Any
     #: Whether the producer only keeps the protocol to the client's pace: it was there before the
     #: first request, so it is not the body of a response.
@@ -32,6 +33,9 @@ class GatedMixin(MovableMixin):
 
     def ended(self) -> bool:
         return self.gate.ended()
+
+    def caught_up(self) -> None:
+        self.connection.delivered()
 
     def closed(self) -> None:
         self.gate.closed()

@@ -238,7 +238,7 @@ class WorkerHandle:
 
     def introduce(self, other: WorkerHandle) -> None:
         """Give the worker the sending end of another one's mailbox."""
-        # If its mailbox is full, it gives that one's connections to the front desk.
+        # Without it, it gives that one's connections to the front desk.
         self._send_copy(other.box.fileno(), pack_peer(other.id))
 
     def hand_log(self, descriptor: int) -> None:
@@ -248,7 +248,15 @@ class WorkerHandle:
 
     def _send_copy(self, descriptor: int, message: bytes) -> bool:
         """Whether the mailbox has taken a copy of a descriptor."""
-        copy = os.dup(descriptor)
+        try:
+            copy = os.dup(descriptor)
+        except OSError as error:
+            log.warn(
+                "{worker} is not given a descriptor: {reason}.",
+                worker=self.name,
+                reason=error.strerror,
+            )
+            return False
         try:
             self.box.sendFileDescriptor(copy)
             self.box.write(message)
@@ -256,6 +264,24 @@ class WorkerHandle:
             os.close(copy)
             return False
         return True
+
+    def share_mailbox(self, leftovers: Callable[[MailboxTransport], None]) -> None:
+        """
+        The worker reads its mailbox no more, and lives: have what is in it read here.
+
+        :param leftovers: gets a copy of the reading end; none where there is no descriptor for it,
+            and then what is in the mailbox waits until the worker has ended (`close`).
+        """
+        try:
+            sock = self.reading_end.dup()
+        except OSError as error:
+            log.warn(
+                "The mailbox of {worker} is read only when that has ended: {reason}.",
+                worker=self.name,
+                reason=error.strerror,
+            )
+            return
+        leftovers(MailboxTransport(sock, self.system.reactor))
 
     def at_entrance(self, counter: str) -> int:
         """What it counted, by its last report, where it accepts itself."""

@@ -109,6 +109,10 @@ class MailboxTransport:
     :param batch: messages taken in one turn of the reactor.
     :param short: called when this process is short of descriptors: what waits here stays in the
         kernel until there is room.
+    :param lost: gets each message that came without its descriptor, because this process was at
+        its limit.
+
+    Whatever one of these calls raises is logged; the mailbox goes on.
     """
 
     _log = Logger()
@@ -125,6 +129,7 @@ class MailboxTransport:
         undelivered: Callable[[list[tuple[int, bytes]]], None] | None = None,
         finished: Callable[[], None] = lambda: None,
         short: Callable[[], None] = lambda: None,
+        lost: Callable[[bytes], None] = lambda message: None,
         batch: int = BATCH,
     ) -> None:
         self.socket = sock
@@ -142,6 +147,7 @@ class MailboxTransport:
         self._crowded = False
         self._batch = batch
         self._short = short
+        self._lost = lost
         self._ceiling = descriptor_ceiling()
         self._scarce = False
         self._resting: Any = None
@@ -156,6 +162,11 @@ class MailboxTransport:
     def is_closed(self) -> bool:
         """Whether this end is closed: by us, or because the other end is."""
         return bool(self.disconnecting)
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is taken at present, for descriptors are short."""
+        return self._resting is not None
 
     @property
     def queued(self) -> int:
@@ -229,7 +240,7 @@ class MailboxTransport:
                 return None
             self._size -= len(queue.popleft()[1])
         self._stop_writing()
-        self._relieved()
+        self._tell(self._relieved)
         return None
 
     def _try_again(self) -> None:
@@ -286,7 +297,7 @@ class MailboxTransport:
         """There are hardly any descriptors left: what comes would be lost. Look again later."""
         self._reactor.removeReader(self)
         self._resting = self._reactor.callLater(_RESPITE, self._go_on)
-        self._short()
+        self._tell(self._short)
 
     def _go_on(self) -> None:
         self._resting = None
@@ -297,6 +308,8 @@ class MailboxTransport:
 
     def read_one(self) -> bool:
         """Take one message, if there is one. At the end of the mailbox, close."""
+        if self.disconnecting:
+            return False
         try:
             size, ancillary, flags, _ = self.socket.recvmsg_into(
                 (_buffer,), socket.CMSG_SPACE(_DESCRIPTOR.size), _CLOEXEC
@@ -328,6 +341,7 @@ class MailboxTransport:
                     " ({lost} lost so far). Raise the limit (ulimit -n).",
                     lost=self.lost_descriptors,
                 )
+            self._tell(self._lost, bytes(_buffer[:size]))
             return True
         if descriptors:
             # Once they are scarce, room is looked for before each, for the last one may have filled
@@ -351,12 +365,19 @@ class MailboxTransport:
         waiting = self.take_queue()
         self.loseConnection()
         if self._undelivered is not None:
-            self._undelivered(waiting)
+            self._tell(self._undelivered, waiting)
         else:
             for descriptor, _ in waiting:
                 if descriptor >= 0:
                     os.close(descriptor)
-        self.finished()
+        self._tell(self.finished)
+
+    def _tell(self, action: Callable[..., None], *arguments: Any) -> None:
+        try:
+            action(*arguments)
+        except Exception:
+            # What one part of this process makes of the news must not end the mailbox for all.
+            self._log.failure("A mailbox could not tell what happened.")
 
     def loseConnection(self) -> None:
         """Close this end now. Messages that wait here are kept for `take_queue`."""

@@ -203,6 +203,14 @@ class Reception:
         else:
             self.act(arrival, verdict)
 
+    def admit(self, arrival: Arrival) -> None:
+        """Take in a connection, one of many; one that cannot be dealt with is closed."""
+        try:
+            self.receive(arrival)
+        except Exception:
+            log.failure("A connection could not be dealt with.")
+            arrival.sock.close()
+
     def wait(self, arrival: Arrival) -> None:
         """Wait for more of the first request."""
         deadlines = self._idle if arrival.idle else self.fresh

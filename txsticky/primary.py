@@ -31,6 +31,7 @@ from .mailbox import MailboxTransport, mailbox_pair
 from .peek import Arrival, Reception, manners_for
 from .provision import Provision
 from .room import WaitingRoom
+from .suspicion import CROWDED, MUTE, SHORT, STUCK, STUCK_AFTER, Suspicions
 from .system import System
 
 log = Logger()
@@ -46,7 +47,7 @@ MAX_HOPS = 16
 VIEW_INTERVAL = 0.5
 RETRY_AFTER = 1
 #: What an entrance has done that has not yet reported.
-_NOTHING = {"accepted": 0, "routes": [0] * len(How), "refusals": [], "short": False}
+_NOTHING = {"accepted": 0, "routes": [0] * len(How), "refusals": []}
 
 
 class Primary:
@@ -98,12 +99,14 @@ class Primary:
             system, config.queue_timeout, config.backlog, self._refuse, self._late, config.tls
         )
         self._others_due: Any = None
-        self._suspects: dict[int, set[str]] = {}
+        self.suspicions = Suspicions(self.pool)
         self._view_due: Any = None
         self.bus = bus_of(config.bus, system.reactor, system.random_bytes(8))
         self.desk = FrontDesk(self.reception.receive)
         self.front_desk, reading = front_desk or mailbox_pair()
-        self.desk_box = MailboxTransport(reading, system.reactor, self.desk)
+        self.desk_box = MailboxTransport(
+            reading, system.reactor, self.desk, short=self.reception.free_descriptors
+        )
         self.leftovers: set[MailboxTransport] = set()
         self._set_manners()
 
@@ -204,7 +207,7 @@ class Primary:
 
     def _unpark(self) -> None:
         for arrival in self.room.take_all():
-            self.reception.receive(arrival)
+            self.reception.admit(arrival)
 
     def stopping(self) -> None:
         """The cluster is told to stop: no worker is waited for any more."""
@@ -255,14 +258,10 @@ class Primary:
         if handle is not None:
             handle.send_signal(signal.SIGKILL if hard else signal.SIGQUIT)
 
-    def suspect(self, id: int, flag: bool, why: str = "silent") -> None:
+    def suspect(self, id: int, flag: bool, why: str = MUTE) -> None:
         """New connections avoid the worker, or no longer."""
-        if id not in self.handles:
-            return  # nothing is kept of those that have gone
-        reasons = self._suspects.setdefault(id, set())
-        (reasons.add if flag else reasons.discard)(why)
-        self.pool.suspect(id, bool(reasons))
-        self.attend()
+        if id in self.handles and self.suspicions.set(id, flag, why):
+            self.attend()
 
     def ended(self, code: int, reason: str) -> None:
         """Everything is over."""
@@ -294,6 +293,8 @@ class Primary:
             self.supervisor.retire_request(handle.id)
         elif kind is Kind.ROTATE:
             self.provision.rotate((handle,))
+        elif kind is Kind.DEAF:
+            self._deaf(handle)
         elif kind is Kind.DONE:
             self._withdraw(handle)
             handle.channel.send(Kind.GO)
@@ -330,12 +331,16 @@ class Primary:
                 self.room.add(arrival)
 
     def _load(self, handle: WorkerHandle, fields: dict[str, Any]) -> None:
-        self.pool.report(handle.id, fields["live"], fields["taken"], fields["lag"])
+        id, now, short = handle.id, self.system.clock(), fields.get("short", False)
+        self.pool.report(id, fields["live"], fields["taken"], fields["lag"], now)
+        stuck = self.pool.stuck(id, now) >= STUCK_AFTER
+        self.suspect(id, short, SHORT)
+        self.suspect(id, stuck and not short, STUCK)
         if "entrance" in fields:
             self._entrance(handle, fields["entrance"], handle.counters.get("entrance", _NOTHING))
-        handle.counters, handle.reported = fields, self.system.clock()
-        self.bus.settle(handle.id)
-        self.supervisor.heartbeat(handle.id)
+        handle.counters, handle.reported = fields, now
+        self.bus.settle(id)
+        self.supervisor.heartbeat(id, takes=not stuck or short or not self.pool.is_ready(id))
         if self._view_due is None:
             self._view_due = self.system.reactor.callLater(VIEW_INTERVAL, self._send_view)
 
@@ -346,8 +351,6 @@ class Primary:
             self.routes[how] += count - counted
         self.reception.refusals.update(dict(now["refusals"]))
         self.reception.refusals.subtract(dict(before["refusals"]))
-        if now["short"] != before["short"]:
-            self.suspect(handle.id, now["short"], "short of descriptors")
 
     def _bind(self, handle: WorkerHandle, key: bytes) -> None:
         """
@@ -381,7 +384,7 @@ class Primary:
 
     def crowded(self, handle: WorkerHandle, flag: bool) -> None:
         """A worker's mailbox is full, or has room again."""
-        self.suspect(handle.id, flag, "crowded")
+        self.suspect(handle.id, flag, CROWDED)
 
     def fell_silent(self, handle: WorkerHandle) -> None:
         """A worker's channel has ended: without it, it is no use, and ends if it has not yet."""
@@ -393,12 +396,18 @@ class Primary:
         """Take a worker for one that serves no more, unless its process ends in a moment."""
         handle.last_call = self.system.reactor.callLater(SILENT, self.supervisor.leaving, handle.id)
 
+    def _deaf(self, handle: WorkerHandle) -> None:
+        """A worker's mailbox has ended: what is in it is for others now, and so is its place."""
+        self._withdraw(handle)
+        handle.share_mailbox(self.adopt_leftovers)
+        self.supervisor.retire_request(handle.id)
+
     def _withdraw(self, handle: WorkerHandle) -> None:
         """Route nothing to a worker any more, and tell it nothing."""
         handle.ready = False
         self.pool.set_gone(handle.id)
         self.table.forget(handle.id)
-        self._suspects.pop(handle.id, None)
+        self.suspicions.forget(handle.id)
         self.bus.forget(handle.id)
         self._tell_pool()
         self.attend()
@@ -410,9 +419,7 @@ class Primary:
         del self.handles[handle.id]
         waiting = handle.close(self.adopt_leftovers)
         self.supervisor.exited(handle.id, status)
-        for descriptor, message in waiting:
-            self.desk.fileDescriptorReceived(descriptor)
-            self.desk.dataReceived(message)
+        self.desk.take(waiting)
 
     def adopt_leftovers(self, box: MailboxTransport) -> None:
         """Read what a worker that is gone had not taken out of its mailbox."""

@@ -164,3 +164,7 @@ class _Seat:
     def expired(self) -> None:
         """Its time is over."""
         self._room.late(self)
+
+    def closed(self) -> None:
+        """It waits no more, and ends."""
+        self._room.take(self).sock.close()

@@ -206,10 +206,16 @@ class SecureTransport:
         if self.connected:
             callback()
 
+    def guarded(self, action: Callable[[], None]) -> None:
+        """Call what may fail, which ends the connection."""
+        self._outer.guarded(action)
+
     def depart(self, place: int, held: bytes) -> None:
         """End, and let `place` serve the next request."""
-        self._leave(Failure(ConnectionDone()))
-        self._connection.change(place, held)
+        try:
+            self._leave(Failure(ConnectionDone()))
+        finally:
+            self._connection.change(place, held)
 
     def hang_up(self) -> None:
         """
@@ -242,8 +248,10 @@ class SecureTransport:
         """Nothing more is served: the protocol's client has left, and the connection closes."""
         if self.connected:
             self.gate.closed()
-            self._leave(Failure(ConnectionDone()))
-            self._connection.hang_up()
+            try:
+                self._leave(Failure(ConnectionDone()))
+            finally:
+                self._connection.hang_up()
 
     dismiss = end  # TLS is closed in its own way (`gate.Host`)
 

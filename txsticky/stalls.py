@@ -2,7 +2,7 @@
 The watch for clients that stall: within a request, or while they are to take a response.
 
 One look at all connections of a worker, now and then, costs less than a timer for each request.
-What is on its way, the gates tell (`Gate.awaited`), whatever serves the connection.
+What is on its way, the gates tell, whatever serves the connection.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class StallWatch:
         waiting = {}
         for connection in list(self._live()):
             gate = gate_of(connection.transport)
-            mark = gate.awaited(self._upgrades) if gate is not None else None
+            mark = awaited(gate, self._upgrades) if gate is not None else None
             if mark is not None:
                 waiting[connection] = mark
         for connection in self._pauses.look(waiting, self._reactor.seconds()):
@@ -71,6 +71,21 @@ class StallWatch:
                 gate.stalled(refusal(408, "The request did not come in time."))
             except Exception:
                 log.failure("A connection that has stalled could not be ended.")
+
+
+def awaited(gate: Gate, upgrades: bool) -> int | None:
+    """
+    How many bytes have moved on a connection, either way, if its client is to move the next: it
+    owes the rest of a request, or is to take its response. None if it is not to, because everything
+    has come and gone, because it is not read from, or because it speaks another protocol.
+
+    :param upgrades: whether there may be such a protocol.
+    """
+    exchange, host = gate.exchange, gate.host
+    if upgrades and exchange.upgraded:
+        return None
+    owes = exchange.body_due and gate.reads
+    return gate.come + host.passed() if owes or host.unsent() else None
 
 
 def gate_of(transport: Any) -> Gate | None:

@@ -79,6 +79,7 @@ class Supervisor:
         self._look_due = 0.0
         self._heard: dict[int, float] = {}
         self._suspects: set[int] = set()
+        self._stuck: set[int] = set()
         self._waiting: list[Deferred[None]] = []
         self._over = False
 
@@ -142,9 +143,14 @@ class Supervisor:
         """A worker asks to be replaced."""
         self._run(self.fleet.retire_request(id, self._now()))
 
-    def heartbeat(self, id: int) -> None:
-        """A worker has given a sign of life."""
-        if id in self._heard:
+    def heartbeat(self, id: int, takes: bool = True) -> None:
+        """
+        A worker has given a sign of life.
+
+        :param takes: whether it takes what waits for it; if not, it is as good as silent.
+        """
+        (self._stuck.discard if takes else self._stuck.add)(id)
+        if takes and id in self._heard:
             self._heard[id] = self._now()
             if id in self._suspects:
                 self._suspects.remove(id)
@@ -164,6 +170,7 @@ class Supervisor:
         """
         self._heard.pop(id, None)
         self._suspects.discard(id)
+        self._stuck.discard(id)
         self._run(self.fleet.exited(id, status, self._now()))
 
     # ------------------------------------------------------------------------------- effects
@@ -257,7 +264,7 @@ class Supervisor:
         for id, heard in list(self._heard.items()):
             silence = now - heard
             if self._timeout and silence >= self._timeout:
-                self._run(self.fleet.silent(id, now))
+                self._run(self.fleet.silent(id, now, takes=id not in self._stuck))
             elif silence >= self._suspect_after and id not in self._suspects:
                 self._suspects.add(id)
                 self._hands.suspect(id, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import grp
 import os
 import pwd
@@ -51,6 +52,10 @@ FOR_ALL = frozenset(
 #: Those that Python ignores (https://docs.python.org/3/library/signal.html): programs that it
 #: starts would ignore them, too.
 _PYTHON_IGNORES = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+#: What a system call fails with where this process, or the system, has no descriptor left.
+OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+#: Seconds until the next attempt then.
+RESPITE = 0.1
 
 
 def working_folder(environ: Mapping[str, str]) -> str | None:

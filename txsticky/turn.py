@@ -6,6 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from twisted.logger import Logger
+
+log = Logger()
+
 #: Seconds that a turn may take before those who wait for its end are sent all the same: an
 #: application that takes its time keeps the answers of others waiting for one of its own at most.
 LONG = 0.002
@@ -46,4 +50,8 @@ class Turn:
         """Everybody sends."""
         waiting, self._waiting = self._waiting, []
         for sender in waiting:
-            sender.end_turn()
+            try:
+                sender.end_turn()
+            except Exception:
+                # It has closed its own connection; the others are not to wait for ever.
+                log.failure("What was written in a turn could not be sent.")

@@ -24,21 +24,22 @@ from twisted.python.failure import Failure
 from .api import Here, install
 from .channel import Channel
 from .config import Config
-from .connection import Connection, PlainServer, PlainUNIXServer
+from .connection import Connection, PlainServer, PlainUNIXServer, make_room
 from .core.exchange import Exchange
 from .core.pool import Pool
 from .core.route import How
 from .core.table import KEY_LIMIT, Table
 from .core.timing import quick
-from .core.wire import Handoff, Kind, Log, Peer, decode_json, pack_handoff, unpack
-from .descriptor import adopt, begin, open_socket
+from .core.wire import Handoff, Kind, decode_json, pack_handoff
+from .descriptor import adopt, begin
 from .desk import WorkerDesk
 from .drain import Drain
-from .ending import End
+from .ending import End, exit_status
 from .entrance import Entrance
-from .errors import ChannelFull, KeyTooLong, MailboxFull, TxstickyError, WireError
+from .errors import ChannelFull, KeyTooLong, MailboxFull, TxstickyError
 from .gate import Gate
 from .gated import GatedServer, GatedUNIXServer
+from .intake import Intake
 from .mailbox import MailboxTransport
 from .pipe import RelayedServer
 from .reload import loaded_sources
@@ -78,7 +79,6 @@ class Worker:
         self.table = Table(boot["table_limit"], boot["table_ttl"])
         self.router = config.router(bytes.fromhex(boot["secret"]))
         self.live: set[Connection] = set()
-        self.taken = 0
         self.adopted = 0
         self.given = 0
         self.requests = 0
@@ -89,7 +89,6 @@ class Worker:
         self.handed_log: HandedLog | None = None
         self._reactor = reactor
         self._turn = Turn(lambda end: reactor.callLater(0, end))
-        self._descriptor = -1
         self._report: Any = None
         self._beat_due = 0.0
         self._lag = 0.0
@@ -101,17 +100,15 @@ class Worker:
         self._stalls = StallWatch(reactor, stall_timeout, lambda: self.live, upgrades)
         self._waiting: collections.deque[Callable[[], None]] = collections.deque()
         self._retire_after = _limit(config)
-        # One message at a time: what it has taken dies with it, and what it has not goes to others.
-        self.mailbox = MailboxTransport(
-            socket.socket(fileno=boot["mailbox"]), reactor, self, short=self._make_room, batch=1
-        )
-        self.entrance = Entrance(self, reactor, boot["listeners"], self._make_room)
+        self.intake = Intake(self, reactor, boot["mailbox"])
+        self.entrance = Entrance(self, reactor, boot["listeners"], self.make_room)
         self.places: dict[int, MailboxTransport] = {}
-        self._add_place(FRONT_DESK, boot["front_desk"])
+        self.add_place(FRONT_DESK, boot["front_desk"])
         self.channel: Channel
         self.here = Here(self)
 
-    def _add_place(self, place: int, descriptor: int) -> None:
+    def add_place(self, place: int, descriptor: int) -> None:
+        """Take the sending end of another mailbox."""
         old = self.places.pop(place, None)
         if old is not None:
             old.loseConnection()
@@ -136,7 +133,7 @@ class Worker:
         serving = self.serving
         more = {"sources": loaded_sources()} if self.config.reload else {}
         self.channel.send_json(Kind.READY, interface=serving.interface, http=serving.http, **more)
-        self.mailbox.startReading()
+        self.intake.box.startReading()
         self._stalls.start()
         self._beat_due = time.monotonic() + HEARTBEAT
         self._beat()
@@ -152,30 +149,22 @@ class Worker:
 
     # ---------------------------------------------------------------- mailbox
 
-    def fileDescriptorReceived(self, descriptor: int) -> None:
-        """A descriptor has come; its message follows at once."""
-        self._descriptor = descriptor
-
-    def dataReceived(self, data: bytes) -> None:
-        """A message has come: a connection, or the mailbox of another worker."""
-        descriptor, self._descriptor = self._descriptor, -1
-        try:
-            message = unpack(data)
-        except WireError:
-            if descriptor >= 0:
-                os.close(descriptor)
-            raise
-        if isinstance(message, Peer):
-            self._add_place(message.worker_id, descriptor)
+    def deaf(self) -> None:
+        """
+        The mailbox has ended, though nobody has told this worker to leave: it can take nothing any
+        more. What it holds is served to its end, and another takes its place.
+        """
+        if self._end.begun or not self._reactor.running:
             return
-        if isinstance(message, Log):
-            self._take_log(descriptor)
-            return
-        if message.reserved:
-            self.taken += 1
-        self.adopt(open_socket(descriptor, message.family), message)
+        self.channel.read_now()
+        if not self.channel.connected:
+            return  # the primary has gone: that is why, and `_primary_gone` was told
+        log.error("This worker's mailbox has ended: it takes no more connections, and leaves.")
+        exit_status.value = max(exit_status.value, 1)
+        self.channel.send(Kind.DEAF)
+        self.drain(self.config.graceful_timeout, final=False)
 
-    def _take_log(self, descriptor: int) -> None:
+    def take_log(self, descriptor: int) -> None:
         if self.handed_log is None:
             os.close(descriptor)  # this worker opened the file itself, and goes on so
             return
@@ -189,18 +178,19 @@ class Worker:
             self.channel.send(Kind.ROTATE)
 
     def adopt(self, sock: socket.socket, handoff: Handoff) -> None:
-        """Serve a connection that was handed here."""
+        """Serve a connection that was handed here; one that fails is closed."""
         connection = Connection(self, handoff)
         self.adopted += 1
         self.live.add(connection)
         self.changed()
         try:
             adopted = self._serve(sock, connection)
-        except BaseException:
-            self.live.discard(connection)
-            raise
+        except Exception:
+            log.failure("A connection could not be served, and is closed.")
+            sock.close()
+            adopted = False
         if not adopted:
-            self.live.discard(connection)
+            connection.closed()
         handoff.prefix = b""  # its transport has it by now, and the connection may last for days
 
     def _serve(self, sock: socket.socket, connection: Connection) -> bool:
@@ -223,7 +213,7 @@ class Worker:
         transport = adopt(self._reactor, sock, handoff.peer, factory, make, self.adopted)
         if transport is None:
             return False
-        connection.transport = transport
+        connection.made(transport)
         transport.turn = self._turn
         transport.connection = connection
         transport.how = how
@@ -231,6 +221,7 @@ class Worker:
             transport.gate = Gate(
                 transport, self.desk, self.exchange(), handoff.peer[0], handoff.secure
             )
+        connection.begun()
         begin(transport, handoff.prefix)
         return True
 
@@ -239,12 +230,8 @@ class Worker:
         limit = self.config.head_limit
         return Exchange(limit, first_is_ours=first_is_ours, inside=self.serving.inside)
 
-    def _make_room(self) -> None:
-        """Descriptors are short: close some idle connections, for others have something to ask."""
-        gates = (getattr(connection.transport, "gate", None) for connection in self.live)
-        idle = [gate for gate in gates if gate is not None and gate.exchange.idle]
-        for gate in idle[: 1 + len(idle) // 16]:
-            gate.finish()
+    def make_room(self) -> None:
+        make_room(self.live)
 
     def forget(self, connection: Connection) -> None:
         """The connection is no longer here."""
@@ -393,11 +380,12 @@ class Worker:
         self.channel.send_json(
             Kind.LOAD,
             live=len(self.live),
-            taken=self.taken,
+            taken=self.intake.taken,
             lag=round(self._lag, 4),
             requests=self.requests,
             adopted=self.adopted,
             given=self.given,
+            short=self.intake.box.resting or self.entrance.short,
             **self.entrance.report(),
         )
 
@@ -432,7 +420,7 @@ class Worker:
 
     def take_all(self) -> None:
         """Take everything out of the mailbox; what comes once this worker ends is for others."""
-        while not self._end.begun and self.mailbox.read_one():
+        while not self._end.begun and self.intake.box.read_one():
             pass
 
     def quit(self) -> None:
@@ -448,7 +436,7 @@ class Worker:
         """Stop the application in the time that is left, and end the process with this status."""
         if self._end.begun:
             return
-        self.mailbox.stopReading()
+        self.intake.box.stopReading()
         self.entrance.leave()
         self.channel.send(Kind.DONE)  # from here on there may be no sign of life
         self._end.begin(status)

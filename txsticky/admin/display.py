@@ -124,7 +124,8 @@ def workers(them: list[dict[str, Any]], pauses: list[dict[str, Any]], style: Sty
 def _worker(worker: dict[str, Any]) -> list[Cell]:
     state = Cell(worker["state"], STATES[worker["state"]])
     if worker["suspect"]:
-        state = Cell(f"{worker['state']}, suspect", "bad")
+        why = ", ".join(worker["suspicions"])
+        state = Cell(f"{worker['state']}, suspect ({why})", "bad")
     return [
         Cell(str(worker["worker"]), "bold"),
         state,

@@ -13,11 +13,12 @@ from twisted.internet.defer import Deferred
 
 from .. import __version__
 from ..config import Config
-from ..core.pool import Pool, State
+from ..core.pool import State
 from ..core.stages import Phase
 from ..handle import WorkerHandle
 from ..primary import Primary
 from ..supervisor import Supervisor
+from ..suspicion import ILL
 from ..system import System
 from .history import History
 from .journal import Entry, Journal
@@ -52,7 +53,9 @@ class WorkerState:
     :param worker: its number, 1 to N (``TXSTICKY_WORKER``); its successor has the same.
     :param id: unique for the life of the cluster.
     :param state: a `core.pool.State`: starting, ready, draining or gone.
-    :param suspect: it gets nothing new: it is silent, or its mailbox is full.
+    :param suspect: it gets nothing new as long as others can take it.
+    :param suspicions: why: silent, takes nothing, crowded (its mailbox is full), short of
+        descriptors.
     :param age: seconds since it was started.
     :param connections: that it holds.
     :param coming: connections on their way to it.
@@ -71,6 +74,7 @@ class WorkerState:
     generation: int
     state: str
     suspect: bool
+    suspicions: tuple[str, ...]
     pid: int
     age: float
     connections: int
@@ -194,13 +198,19 @@ class ClusterState:
 
     @property
     def healthy(self) -> bool:
-        """Whether somebody serves."""
-        return self.ready > 0
+        """Whether a worker is ready, and takes connections or will by itself."""
+        return any(
+            worker.state == State.READY.value and ILL.isdisjoint(worker.suspicions)
+            for worker in self.workers
+        )
 
     @property
     def takes_traffic(self) -> bool:
         """Whether a balancer in front should send connections here."""
-        return self.healthy and self.routing and self.phase == Phase.RUNNING.value
+        takes = any(
+            worker.state == State.READY.value and not worker.suspect for worker in self.workers
+        )
+        return takes and self.routing and self.phase == Phase.RUNNING.value
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values, and `ready`."""
@@ -234,7 +244,7 @@ def look(cluster: Managed, history: History) -> ClusterState:
         starts=fleet.next_id - 1,
         exits=dict(sorted(primary.exits.items())),
         primary=_primary(cluster, history),
-        workers=tuple(_worker(handle, primary.pool, history, clock) for handle in handles),
+        workers=tuple(_worker(handle, primary, history, clock) for handle in handles),
         pauses=tuple(
             Pause(slot.number, max(0.0, slot.due - reactor_time))
             for slot in fleet.slots.values()
@@ -274,8 +284,8 @@ def _primary(cluster: Managed, history: History) -> PrimaryState:
     )
 
 
-def _worker(handle: WorkerHandle, pool: Pool, history: History, clock: float) -> WorkerState:
-    member = pool.get(handle.id)
+def _worker(handle: WorkerHandle, primary: Primary, history: History, clock: float) -> WorkerState:
+    member = primary.pool.get(handle.id)
     counters, pace = handle.counters, history.pace(handle.id)
     return WorkerState(
         worker=handle.slot,
@@ -283,6 +293,7 @@ def _worker(handle: WorkerHandle, pool: Pool, history: History, clock: float) ->
         generation=handle.generation,
         state=(member.state if member else State.GONE).value,
         suspect=bool(member and member.suspect),
+        suspicions=primary.suspicions.of(handle.id),
         pid=handle.process.pid,
         age=clock - handle.started,
         connections=counters.get("live", 0),

@@ -237,12 +237,17 @@ def make_site(viewers: Viewers, look: Callable[[], ClusterState]) -> Site:
         why = f"{state.ready} of {state.wanted} workers are ready; the cluster is {state.phase}."
         return answer(state.takes_traffic, why)
 
+    def alive() -> Answer:
+        state = look()
+        why = "The workers that are ready take no connections."
+        return answer(state.healthy, why if state.ready else "No worker is ready.")
+
     root = Resource()
     for path, make in (
         (b"", lambda: (200, b"text/html; charset=utf-8", page)),
         (b"status.json", lambda: (200, JSON, json.dumps(look().to_json()).encode() + b"\n")),
         (b"metrics", lambda: (200, CONTENT_TYPE, expose(look()))),
-        (b"healthz", lambda: answer(look().healthy, "No worker is ready.")),
+        (b"healthz", alive),
         (b"readyz", ready),
     ):
         root.putChild(path, Page(make))

@@ -129,7 +129,7 @@ class Exchange:
         self.last = False
 
     @property
-    def request_unfinished(self) -> bool:
+    def body_due(self) -> bool:
         """The client owes the rest of a request whose head has come."""
         return self._input is _REQUEST
 

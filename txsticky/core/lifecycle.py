@@ -177,12 +177,17 @@ class Fleet:
         self._lost(worker, now)
         return self._settle(now)
 
-    def silent(self, id: int, now: float) -> list[Effect]:
-        """The worker has given no sign of life for too long: fence it and start anew at once."""
+    def silent(self, id: int, now: float, takes: bool = True) -> list[Effect]:
+        """
+        The worker has given no sign of life for too long: fence it and start anew at once.
+
+        :param takes: False if it lives, but takes no connection that waits for it.
+        """
         worker = self.instances.get(id)
         if worker is None or worker.stage not in SERVING:
             return []
-        self._say("error", "Worker {slot} (id {id}) gives no sign of life and is killed.", worker)
+        why = "gives no sign of life" if takes else "takes no connections"
+        self._say("error", "Worker {slot} (id {id}) {why} and is killed.", worker, why=why)
         was_current = worker.stage is Stage.READY
         self._kill(worker, SILENT)
         if was_current:

@@ -36,6 +36,8 @@ class Member:
     :param live: connections it held at its last report.
     :param lag: how late its event loop ran at its last report, in seconds.
     :param suspect: it missed its heartbeat; it gets nothing new as long as others are ready.
+    :param waited_for: since when it has taken nothing, though hand-offs wait for it; None if none
+        wait.
     """
 
     id: int
@@ -46,6 +48,7 @@ class Member:
     live: int = 0
     lag: float = 0.0
     suspect: bool = False
+    waited_for: float | None = None
 
     @property
     def load(self) -> float:
@@ -96,6 +99,11 @@ class Pool:
         The tuple is the same object until a state changes.
         """
         return self._candidates
+
+    def is_ready(self, id: int) -> bool:
+        """Whether a worker is there, and takes anything."""
+        member = self._members.get(id)
+        return member is not None and member.state is State.READY
 
     def reachable(self, id: int) -> bool:
         """Whether a connection pinned to this worker can still go there: ready or draining."""
@@ -167,17 +175,32 @@ class Pool:
         if member is not None:
             member.sent -= 1
 
-    def report(self, id: int, live: int, taken: int, lag: float) -> None:
+    def report(self, id: int, live: int, taken: int, lag: float, now: float | None = None) -> None:
         """
         Take in what a worker says of itself.
 
         :param live: connections it holds.
         :param taken: reserved hand-offs that it has taken out of its mailbox, ever.
         :param lag: how late its event loop runs, in seconds.
+        :param now: the time, in seconds, if `stuck` is to be asked.
         """
         member = self._members.get(id)
         if member is not None:
+            if member.sent <= taken:
+                member.waited_for = None
+            elif member.waited_for is None or taken != member.taken:
+                member.waited_for = now
             member.live, member.taken, member.lag = live, taken, lag
+
+    def stuck(self, id: int, now: float) -> float:
+        """
+        For how many seconds a worker has taken nothing by its own reports, though hand-offs wait
+        for it.
+        """
+        member = self._members.get(id)
+        if member is None or member.waited_for is None:
+            return 0.0
+        return now - member.waited_for
 
     # ---------------------------------------------------------------------- copies
 

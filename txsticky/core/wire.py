@@ -200,6 +200,7 @@ class Kind(enum.IntEnum):
     RETIRE = 17  # worker -> primary: it has served its share, replace it
     LOST = 18  # primary -> worker: so many messages of a topic did not reach it
     ACCEPT = 19  # primary -> worker: accept on your own sockets
+    DEAF = 20  # worker -> primary: its mailbox has ended, and it leaves
 
 
 #: The longest topic of the bus, in bytes.

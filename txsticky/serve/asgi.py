@@ -142,8 +142,11 @@ class AsgiServing:
     async def _stop(self, seconds: float) -> None:
         state = self._server.server_state
         for protocol in list(state.connections):
-            if not close_websocket(protocol):
-                protocol.transport.close()  # the application hears that its client has left
+            try:
+                if not close_websocket(protocol):
+                    protocol.transport.close()  # the application hears that its client has left
+            except Exception:
+                log.failure("A connection could not be closed.")
         if state.tasks:
             _, late = await asyncio.wait(list(state.tasks), timeout=last_call(seconds))
             for task in late:
@@ -209,7 +212,7 @@ class AsgiServing:
             self._turn,
         )
         host.gate = Gate(host, desk, exchange, handoff.peer[0], handoff.secure)
-        connection.transport = host
+        connection.made(host)
         self._keep(self._loop.create_task(self._connect(host, sock, connection)))
 
     def protocol(self) -> Any:

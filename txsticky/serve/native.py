@@ -7,6 +7,7 @@ The data path is that of the loop (uvloop's, where it is installed); no Twisted 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from ..core.route import How
 from ..core.wire import Handoff
 from ..descriptor import open_socket, severed
 from ..gate import Cancelable, Gate
+from ..system import OUT_OF_DESCRIPTORS, RESPITE
 from ..turn import Turn
 
 log = Logger()
@@ -31,7 +33,18 @@ class Connection(Protocol):
     """What the worker keeps of a connection."""
 
     handoff: Handoff
-    transport: Any
+
+    def made(self, transport: Any) -> None:
+        """The host is made."""
+
+    def begun(self) -> None:
+        """The protocol inside is connected."""
+
+    def delivered(self) -> None:
+        """The protocol has, or the gate has, all that was read elsewhere."""
+
+    def departing(self) -> None:
+        """The connection's exchange is over, and it is being taken away."""
 
     def closed(self) -> None:
         """The connection is over."""
@@ -186,8 +199,14 @@ class NativeHost(asyncio.Protocol):
         uvloop start reading behind this call even if the protocol paused in it.
         """
         self.native = transport
+        if self._closing:  # it was aborted before it began
+            transport.abort()
+            self.gate.closed()
+            self._connection.closed()
+            return
         self._inner = GatedTransport(self)
         self._open = True
+        self._connection.begun()
         self._loop.call_soon(self._begin)
         try:
             self.protocol.connection_made(self._inner)
@@ -203,11 +222,12 @@ class NativeHost(asyncio.Protocol):
         prefix, self._prefix = self._prefix, b""
         if not self._open:
             return
+        if not self._reading:
+            self.native.pause_reading()  # what it was told before it began may be forgotten
         try:
             if prefix:
                 self.gate.arrived(prefix)
-            elif self.gate.desk.draining:
-                self.gate.drain()
+            self._connection.delivered()
         except Exception:
             log.failure("A protocol failed to read.")
             self.abort()
@@ -215,8 +235,10 @@ class NativeHost(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes have come from the client."""
         if not self._begun:
+            # It goes wherever goes what was read elsewhere: beginning may take the connection away.
+            self._prefix += data
             self._begin()
-        if self._open:
+        elif self._open:
             self.gate.arrived(data)
 
     def eof_received(self) -> bool:
@@ -238,10 +260,12 @@ class NativeHost(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The write buffer has room again."""
         callback, self._flushed = self._flushed, None
-        if self._open:
-            self.protocol.resume_writing()
-        if callback is not None:
-            self._loop.call_soon(self._all_sent, callback)
+        try:
+            if self._open:
+                self.protocol.resume_writing()
+        finally:
+            if callback is not None:
+                self._loop.call_soon(self.guarded, lambda: self._all_sent(callback))
 
     def _all_sent(self, callback: Callable[[], None]) -> None:
         if self.live():
@@ -267,7 +291,7 @@ class NativeHost(asyncio.Protocol):
 
     def end_turn(self) -> None:
         """Everybody else is served (`turn.Sender`)."""
-        self._guarded(self._uncork)
+        self.guarded(self._uncork)
 
     def _uncork(self) -> None:
         """Send what has been written."""
@@ -292,11 +316,15 @@ class NativeHost(asyncio.Protocol):
     def abort(self) -> None:
         """The protocol closes at once."""
         if self._open:
-            self._uncork()
-            self._closing = True
-            self.native.abort()
+            try:
+                self._uncork()
+            finally:
+                self._closing = True
+                self.native.abort()
+        self._closing = True
 
     loseConnection = close
+    abortConnection = abort
 
     def unsent(self) -> int:
         """Bytes that are not in the kernel."""
@@ -341,9 +369,9 @@ class NativeHost(asyncio.Protocol):
 
     def later(self, seconds: float, action: Callable[[], None]) -> Cancelable:
         """Call `action` from the loop."""
-        return self._loop.call_later(seconds, self._guarded, action)
+        return self._loop.call_later(seconds, self.guarded, action)
 
-    def _guarded(self, action: Callable[[], None]) -> None:
+    def guarded(self, action: Callable[[], None]) -> None:
         """An exception closes the connection, as it does when asyncio calls."""
         if self._open:
             try:
@@ -366,12 +394,19 @@ class NativeHost(asyncio.Protocol):
         Take the connection away.
 
         The descriptor is duplicated: `abort` only closes asyncio's own, in asyncio as in uvloop,
-        with neither shutdown(2) nor SO_LINGER.
+        with neither shutdown(2) nor SO_LINGER. Where there is no descriptor left, it is tried again
+        as others leave.
         """
         inside = self.native.get_extra_info("socket")
         try:
+            if self.unsent():
+                raise BlockingIOError(errno.EAGAIN, "what was written meanwhile leaves first")
             descriptor = os.dup(inside.fileno())
         except OSError as error:
+            if error.errno in OUT_OF_DESCRIPTORS or isinstance(error, BlockingIOError):
+                self._connection.departing()
+                self.later(RESPITE, lambda: self.depart(place, held))
+                return
             log.error("A connection is lost, for it cannot move: {error}", error=error)
             self.gone()
             return

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from threading import Condition, Lock
 from typing import Any, Final
 
@@ -91,7 +92,8 @@ class Call:
         self._size = 0
         self._coming = False  # the reactor is to be called, or is at it
         self._flowing = True  # the transport takes more
-        self._ended: Failure | bool = False
+        self._ended = False
+        self._failed = False
         self._gone = False
         # What only the application's thread knows, until the reactor is told to begin.
         self._head: tuple[int, bytes, Headers] | None = None
@@ -108,17 +110,17 @@ class Call:
 
     def run(self) -> None:
         """Run the application to its end."""
-        ended: Failure | bool = True
+        failed = False
         try:
             self._iterate()
         except BaseException:
-            ended = failure = Failure()
+            failed = True
             # Here, for its client may have gone, so that nothing is sent any more.
-            self._in_reactor(lambda: log.failure("The application failed.", failure))
+            self._in_reactor(partial(log.failure, "The application failed.", Failure()))
         finally:
             self._errors.flush()
         with self._lock:
-            self._ended = ended
+            self._ended, self._failed = True, failed
             call = self._calls(True)
         if call:
             self._in_reactor(self.drain)
@@ -233,7 +235,7 @@ class Call:
                     piece = self._take()
                     if piece is None:
                         self._coming = False
-                        over = bool(self._ended) and not self._pieces and not self._gone
+                        over = self._ended and not self._pieces and not self._gone
                         break
                 self._send(piece)
             if over:
@@ -276,10 +278,10 @@ class Call:
             request.write(data)
 
     def _finish(self) -> None:
-        request, ended = self._request, self._ended
+        request = self._request
         with self._lock:
             self._gone = True  # nothing is to follow
-        if isinstance(ended, Failure):
+        if self._failed:
             if self._started:
                 request.loseConnection()  # so that the client notices
                 return

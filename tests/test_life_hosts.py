@@ -1,0 +1,626 @@
+"""Every command at every state of a connection, on every host, by chance that repeats itself."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import errno
+import importlib.util
+import os
+import random
+import socket
+import ssl
+import time
+import types
+import unittest
+from pathlib import Path
+from typing import Any, ClassVar
+
+from twisted.internet.protocol import Factory, Protocol
+
+from tests import certificates
+from tests.shells import received
+from tests.test_door import Client
+from tests.test_worker import WorkerCase
+from txsticky import gate
+from txsticky.connection import Connection
+from txsticky.core.life import ANSWERS, BEFORE, Answer, Command, State
+from txsticky.core.route import How
+from txsticky.core.wire import Handoff
+from txsticky.door import SecureDoor
+from txsticky.serve import native
+from txsticky.serve.asgi import AsgiServing
+from txsticky.serve.engine import new_loop
+from txsticky.serve.facade import FacadeFactory
+from txsticky.tls import load_certificates
+from txsticky.turn import Turn
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+#: More than the kernel takes at once.
+BIG = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(1_000_000)
+#: So many runs for each host, each with its own seed.
+RUNS = 40
+STEPS = 60
+
+
+class Inner:
+    """The application's protocol on any host: answers when the test says so, or at once."""
+
+    case: HostCase
+    transport: Any
+
+    def came(self) -> None:
+        """It is connected."""
+        self.got, self.answers, self.over = b"", 0, False
+        self.case.inners.append(self)
+        self.case.meanwhile(self)
+
+    def take(self, data: bytes) -> None:
+        """Bytes have come."""
+        self.got += data
+        if self.case.chance.random() < 0.5:
+            self.answer()
+        self.case.meanwhile(self)
+
+    def answer(self) -> None:
+        """Answer what has been asked."""
+        while self.answers < self.got.count(b"\r\n\r\n") and not self.over:
+            self.answers += 1
+            self.transport.write(self.case.chance.choice((OK, OK, OK, BIG)))
+
+
+class TwistedInner(Inner, Protocol):
+    """On a transport of Twisted."""
+
+    def connectionMade(self) -> None:
+        self.came()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.take(data)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        assert not self.over, "lost twice"
+        self.over = True
+
+    def close(self) -> None:
+        """Close."""
+        self.transport.loseConnection()
+
+    def pause(self, flag: bool) -> None:
+        """Want no more, or want more."""
+        (self.transport.pauseProducing if flag else self.transport.resumeProducing)()
+
+
+class AsyncioInner(Inner, asyncio.Protocol):
+    """On a transport of asyncio, or one that looks like it."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.came()
+
+    def data_received(self, data: bytes) -> None:
+        self.take(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        assert not self.over, "lost twice"
+        self.over = True
+
+    def close(self) -> None:
+        """Close."""
+        self.transport.close()
+
+    def pause(self, flag: bool) -> None:
+        """Want no more, or want more."""
+        (self.transport.pause_reading if flag else self.transport.resume_reading)()
+
+
+class Peer:
+    """
+    A client.
+
+    :ivar sent: what it has sent, as the application is to see it.
+    :ivar cut: whether the connection was ended for a reason that may cost bytes.
+    """
+
+    def __init__(self, number: int, sock: socket.socket) -> None:
+        self.number = number
+        self.sock = sock
+        self.sent = b""
+        self.cut = False
+        self.brought = b""
+        self.inners: list[Inner] = []
+        self.connection: Connection
+
+    def request(self, elsewhere: str = "") -> bytes:
+        """A request that says whose it is."""
+        query = f"?sid={elsewhere}" if elsewhere else ""
+        return f"GET /peer{self.number}/{query} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+
+    def send(self, data: bytes) -> None:
+        """Send bytes, if there is somebody to take them."""
+        try:
+            self.sock.send(data)
+        except OSError:
+            return
+        self.sent += data
+
+    def turn(self) -> None:
+        """Take what has come."""
+        try:
+            received(self.sock)
+        except OSError:
+            pass
+
+
+class HostCase(WorkerCase):
+    """One worker on one kind of host, and clients."""
+
+    make_inner: ClassVar[type[Any]] = TwistedInner
+    #: Whether a gate looks for requests; whether another worker has ended TLS.
+    framed: ClassVar[bool] = True
+    secure: ClassVar[bool] = False
+    #: The states in which commands have to come.
+    wanted: ClassVar[set[State]] = set()
+    seed = 0
+
+    def setUp(self) -> None:
+        super().setUp()
+        Inner.case = self
+        self.inners: list[Inner] = []
+        self.peers: list[Peer] = []
+        self.chance = random.Random(self.seed)
+        self.acting = False
+        self.visited: collections.Counter[tuple[State, Command]] = collections.Counter()
+
+    # ------------------------------------------------------------------ the host
+
+    def prepare(self) -> None:
+        """Make ready what serves."""
+        self.serving.factory = Factory.forProtocol(self.make_inner)
+
+    def step(self) -> None:
+        """Let a little happen."""
+        self.reactor.turn()
+        for peer in self.peers:
+            peer.turn()
+
+    def pass_time(self) -> None:
+        """Let deadlines come."""
+        self.reactor.advance(self.chance.choice((0.01, 0.2, 1.0, 3.0)))
+
+    def settle(self) -> None:
+        """Let everything happen that is to happen."""
+        for _ in range(25):
+            self.step()
+
+    def adopted(self) -> tuple[Peer, socket.socket, bytes]:
+        """A new client, the server's end, and what the connection brings."""
+        server, client = socket.socketpair()
+        self.owned(client)
+        client.setblocking(False)
+        peer = Peer(len(self.peers), client)
+        whole = peer.request()
+        brought = self.chance.choice(
+            (whole, whole, whole[:9], b"", whole + whole[:5], whole + peer.request(self.tag(3)))
+        )
+        peer.sent = peer.brought = brought
+        return peer, server, brought
+
+    # ------------------------------------------------------------------ one run
+
+    def run_once(self, seed: int) -> None:
+        """Do what chance wants, and look whether the rules hold."""
+        self.chance = random.Random(seed)
+        self.peers: list[Peer] = []
+        self.inners: list[Inner] = []
+        self.prepare()
+        self.ends: collections.Counter[Connection] = collections.Counter()
+        forget = self.worker.forget
+
+        def forgotten(connection: Connection) -> None:
+            self.ends[connection] += 1
+            forget(connection)
+
+        self.worker.forget = forgotten  # type: ignore[method-assign]
+        self.begin()
+        for _ in range(STEPS):
+            self.act()
+            if not self.reactor.running:
+                break
+        self.come_to_rest()
+        self.check(seed)
+
+    def act(self) -> None:
+        """One thing happens, from outside or from inside."""
+        chance = self.chance
+        action = chance.choices(
+            (self.hand, self.step, self.pass_time, self.command, self.client_acts, self.inner_acts),
+            (5, 12, 1, 6, 6, 4),
+        )[0]
+        action()
+
+    def meanwhile(self, inner: Inner) -> None:
+        """A callback of the protocol is under way: something may happen inside of it."""
+        if not self.acting and self.chance.random() < 0.2:
+            self.acting = True
+            try:
+                self.chance.choice((self.command, self.inner_acts))()
+            finally:
+                self.acting = False
+
+    def hand(self) -> None:
+        """A connection is handed to the worker."""
+        if len(self.peers) > 5:
+            return
+        peer, server, brought = self.adopted()
+        self.peers.append(peer)
+        before, inners = set(self.worker.live), len(self.inners)
+        where = ("192.0.2.7", 50000 + peer.number)
+        made: list[Connection] = []
+        real = self.worker.forget
+
+        def made_and_gone(connection: Connection) -> None:
+            made.append(connection)
+            real(connection)
+
+        self.worker.forget = made_and_gone  # type: ignore[method-assign]
+        self.worker.adopt(
+            server,
+            Handoff(server.family, where, ("", 0), how=How.NEW, prefix=brought, secure=self.secure),
+        )
+        self.worker.forget = real  # type: ignore[method-assign]
+        peer.connection = [*(self.worker.live - before), *made][0]
+        if not self.framed:
+            peer.inners = self.inners[inners : inners + 1]
+
+    def command(self) -> None:
+        """Something comes from outside, in whatever state a connection is."""
+        if not self.peers:
+            return
+        command = self.chance.choices(
+            (Command.ROOM, Command.LEAVE, Command.STOP, Command.CLOSE, Command.ABORT),
+            (8, 1, 1, 2, 1),
+        )[0]
+        peer = self.chance.choice(self.peers)
+        connection = getattr(peer, "connection", None)
+        if connection is None:
+            return
+        if command in (Command.LEAVE, Command.STOP):
+            for each in list(self.worker.live):
+                self.visited[each.state, command] += 1
+            self.worker.drain(30.0, final=command is Command.STOP)
+            return
+        before = connection.state
+        answer = ANSWERS[before][command]
+        self.visited[before, command] += 1
+        if command is Command.ROOM:
+            connection.make_room()
+        elif command is Command.CLOSE:
+            peer.cut = True
+            connection.close()
+        else:
+            peer.cut = True
+            connection.abort()
+        if answer in (Answer.NOTHING, Answer.LATER):
+            self.assertIs(connection.state, before, f"{command} in {before}")
+
+    def client_acts(self) -> None:
+        """A client sends, or leaves."""
+        if not self.peers:
+            return
+        peer = self.chance.choice(self.peers)
+        what = self.chance.random()
+        if what < 0.85:
+            behind = peer.sent[peer.sent.rfind(b"\r\n\r\n") + 4 :] if peer.sent else b""
+            if b"\r\n\r\n" not in peer.sent:
+                behind = peer.sent
+            peer.send(peer.request()[len(behind) :] if behind else self.next_request(peer))
+        else:
+            peer.cut = True
+            if what < 0.95:
+                self.half_close(peer)
+            else:
+                peer.sock.close()
+                peer.turn = lambda: None  # type: ignore[method-assign]
+                peer.send = lambda data: None  # type: ignore[method-assign]
+
+    def next_request(self, peer: Peer) -> bytes:
+        """A request for this worker or for another one."""
+        return peer.request(self.chance.choice(("", "", self.tag(3))))
+
+    def half_close(self, peer: Peer) -> None:
+        """A client says that it sends no more."""
+        try:
+            peer.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+        peer.send = lambda data: None  # type: ignore[method-assign]
+
+    def inner_acts(self) -> None:
+        """A protocol answers, closes, pauses or goes on."""
+        inners = [inner for inner in self.inners if not inner.over]
+        if not inners:
+            return
+        inner = self.chance.choice(inners)
+        what = self.chance.choices(("answer", "pause", "resume", "close"), (8, 2, 3, 0.5))[0]
+        if what == "answer":
+            inner.answer()
+        elif what == "close":
+            for peer in self.peers:
+                peer.cut = peer.cut or b"/peer%d/" % peer.number in inner.got or not inner.got
+            inner.close()  # type: ignore[attr-defined]
+        else:
+            inner.pause(what == "pause")  # type: ignore[attr-defined]
+
+    def come_to_rest(self) -> None:
+        """Nobody holds anything up any more: everything is answered."""
+        self.chance.random = lambda: 0.3  # type: ignore[method-assign]
+        self.acting = True
+        for _ in range(6):
+            for inner in list(self.inners):
+                if not inner.over:
+                    inner.pause(False)  # type: ignore[attr-defined]
+                    inner.answer()
+            self.settle()
+
+    # ----------------------------------------------------------------- the rules
+
+    def check(self, seed: int) -> None:
+        """The rules."""
+        told = f"seed {seed}"
+        self.assertEqual(self.flushLoggedErrors(), [], told)
+        moved: dict[int, bytes] = {}
+        self.relayed: dict[int, bytes] = {}
+        for box in self.boxes.values():
+            box.read()
+            for sock, handoff in box.got:
+                number = handoff.peer[1] - 50000
+                self.assertNotIn(number, moved, f"{told}: in two places")
+                try:
+                    rest = received(sock) or b""
+                except OSError:
+                    rest = b""
+                place = self.relayed if handoff.secure and not self.secure else moved
+                place[number] = handoff.prefix + rest
+        for peer in self.peers:
+            self.check_peer(peer, moved.get(peer.number), f"{told}, peer {peer.number}")
+        for peer in self.peers:
+            peer.connection.abort()
+        self.settle()
+        self.assertEqual(self.worker.live, set(), told)
+        for peer in self.peers:
+            self.assertIs(peer.connection.state, State.GONE, told)
+            self.assertEqual(self.ends[peer.connection], 1, told)
+        self.assertEqual(self.flushLoggedErrors(), [], told)
+
+    def check_peer(self, peer: Peer, moved: bytes | None, told: str) -> None:
+        """What a client has sent is at the application, on its way elsewhere, or was cut."""
+        mark = b"/peer%d/" % peer.number
+        inners = peer.inners or [inner for inner in self.inners if mark in inner.got]
+        delivered = b"".join(inner.got for inner in inners)
+        delivered += self.relayed.get(peer.number, b"")
+        if moved is not None:
+            self.assertEqual(peer.connection.state, State.GONE, told)
+            if not peer.cut:
+                self.assertEqual(delivered + moved, peer.sent, told)
+            else:
+                self.assertTrue(peer.sent.startswith(delivered + moved), told)
+        elif not peer.cut:
+            first = peer.brought.find(b"\r\n\r\n") + 4
+            if first >= 4:
+                self.assertTrue(delivered.startswith(peer.brought[:first]), told)
+            if peer.connection.state is not State.SERVING:
+                # Idle, it was closed, which crosses with what the client has sent meanwhile.
+                self.assertTrue(peer.sent.startswith(delivered), told)
+                self.assertNotIn(peer.connection.state, BEFORE, told)
+            elif peer.number in self.relayed:
+                # Nobody answers there, so that what follows is held.
+                self.assertTrue(peer.sent.startswith(delivered), told)
+            elif not self.framed:
+                self.assertEqual(delivered, peer.sent, told)
+            else:
+                whole = peer.sent[: peer.sent.rfind(b"\r\n\r\n") + 4]
+                self.assertEqual(delivered, whole if b"\r\n\r\n" in peer.sent else b"", told)
+
+    def one_run(self) -> None:
+        """One run, with one seed."""
+        self.run_once(self.seed)
+
+    def fuzz(self) -> None:
+        """All runs. Commands have to come in these states, or they would not show much."""
+        met: collections.Counter[tuple[State, Command]] = collections.Counter()
+        for seed in range(RUNS):
+            case = type(self)("one_run")
+            case.seed = seed
+            result = unittest.TestResult()
+            case.run(result)
+            for _, trace in (*result.errors, *result.failures):
+                self.fail(f"seed {seed}: {trace}")
+            met += case.visited
+        states = {state for state, _ in met}
+        self.assertEqual(self.wanted - states, set(), met)
+
+
+class TwistedTests(HostCase):
+    """Twisted's transports with a gate in them."""
+
+    wanted = {State.BEGUN, State.SERVING, State.CLOSING, State.GONE}
+
+    def test_every_command(self) -> None:
+        """Nothing is left behind, nothing raises, each connection ends in one place."""
+        self.fuzz()
+
+
+class RelayedTests(TwistedTests):
+    """Connections whose TLS another worker ends."""
+
+    secure = True
+
+
+class PlainTests(TwistedTests):
+    """Twisted's transports without a gate."""
+
+    framed = False
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.serving.http = False
+
+
+class NativeTests(HostCase):
+    """asyncio's transports, on asyncio's loop."""
+
+    make_inner = AsyncioInner
+    loop_name: ClassVar[str] = "asyncio"
+    wanted = {State.MADE, State.BEGUN, State.SERVING, State.FLUSHING, State.DEPARTING, State.GONE}
+
+    def setUp(self) -> None:
+        first = new_loop(self.loop_name)  # libuv opens a pipe for the process, once
+        first.call_soon(first.stop)
+        first.run_forever()
+        first.close()
+        super().setUp()
+
+    def prepare(self) -> None:
+        self.loop = new_loop(self.loop_name)
+        self.addCleanup(self.loop.close)
+        self.complaints: list[dict[str, Any]] = []
+        self.loop.set_exception_handler(lambda loop, context: self.complaints.append(context))
+        self.patch(gate, "HALF_CLOSE_GRACE", 0.02)
+        self.patch(native, "RESPITE", 0.001)
+        tasks: set[Any] = set()
+        serving = types.SimpleNamespace(
+            _loop=self.loop,
+            _entering=None,
+            _turn=Turn(self.loop.call_soon),
+            _keep=tasks.add,
+            protocol=self.make_inner,
+        )
+        serving._connect = types.MethodType(AsgiServing._connect, serving)
+        self.serving.adopt = types.MethodType(AsgiServing.adopt, serving)  # type: ignore[attr-defined]
+        self.addCleanup(self.finish_tasks, tasks)
+        self._dup = os.dup
+        self.patch(os, "dup", self.dup)
+
+    def finish_tasks(self, tasks: set[Any]) -> None:
+        """Nothing of the loop's is left."""
+        self.once(20)
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+
+    def dup(self, descriptor: int) -> int:
+        """Duplicate, if there is a descriptor left."""
+        if self.chance.random() < 0.3 + 0.3 * (not self.acting):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self._dup(descriptor)
+
+    def once(self, times: int = 1) -> None:
+        """The loop turns once."""
+        for _ in range(times):
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
+
+    def step(self) -> None:
+        super().step()
+        self.once()
+
+    def pass_time(self) -> None:
+        time.sleep(0.005)
+        self.once(2)
+
+    def settle(self) -> None:
+        for _ in range(6):
+            super().settle()
+            time.sleep(0.002)
+
+    def check(self, seed: int) -> None:
+        super().check(seed)
+        self.assertEqual(self.complaints, [], f"seed {seed}")
+
+    def test_every_command(self) -> None:
+        """Nothing is left behind, nothing raises, each connection ends in one place."""
+        self.fuzz()
+
+
+class UvloopTests(NativeTests):
+    """asyncio's transports, on uvloop."""
+
+    loop_name = "uvloop"
+    if importlib.util.find_spec("uvloop") is None:
+        skip = "uvloop is not installed"
+
+
+class SecurePeer(Peer):
+    """A client over TLS."""
+
+    def __init__(self, number: int, sock: socket.socket, context: ssl.SSLContext) -> None:
+        super().__init__(number, sock)
+        self.client = Client(sock, context, "door.test")
+        self.client.turn()
+
+    def send(self, data: bytes) -> None:
+        if not self.client.shaken or self.client.closed or self.client.aborted:
+            return
+        try:
+            self.client.send(data)
+        except OSError:
+            return
+        self.sent += data
+
+    def turn(self) -> None:
+        try:
+            self.client.turn()
+        except OSError:
+            self.client.aborted = True
+
+
+class SecureTests(HostCase):
+    """Clients over TLS, with a protocol of Twisted's inside."""
+
+    wanted = {State.SERVING, State.CLOSING, State.GONE}
+
+    def prepare(self) -> None:
+        super().prepare()
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        made = certificates.pair(folder, "door.test")
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.context.load_verify_locations(made.certificate)
+        loaded = load_certificates([made.certificate], [made.key])
+        self.worker.door = SecureDoor(self.worker, self.reactor, loaded)
+
+    def adopted(self) -> tuple[Peer, socket.socket, bytes]:
+        server, client = socket.socketpair()
+        self.owned(client)
+        client.setblocking(False)
+        hello = b""
+        peer = SecurePeer(len(self.peers), client, self.context)
+        if self.chance.random() < 0.5:  # the primary has read the beginning of the handshake
+            hello = server.recv(1 << 16)
+        return peer, server, hello
+
+    def next_request(self, peer: Peer) -> bytes:
+        return peer.request()
+
+    def half_close(self, peer: Peer) -> None:
+        if peer.client.shaken:  # type: ignore[attr-defined]
+            try:
+                peer.client.close()  # type: ignore[attr-defined]
+            except (ssl.SSLError, OSError):
+                pass
+        else:
+            super().half_close(peer)
+        peer.send = lambda data: None  # type: ignore[method-assign]
+
+    def test_every_command(self) -> None:
+        """Nothing is left behind, nothing raises, each connection ends in one place."""
+        self.fuzz()
+
+
+class FacadeTests(SecureTests):
+    """Clients over TLS, with a protocol of asyncio's inside."""
+
+    make_inner = AsyncioInner
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.serving.factory = FacadeFactory(self.make_inner, None)

@@ -1,0 +1,51 @@
+"""Why new connections avoid a worker."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .core.pool import Pool
+
+#: It has given no sign of life for a while.
+MUTE: Final = "silent"
+#: It gives signs of life, and takes nothing out of its mailbox, though something is in it.
+STUCK: Final = "takes nothing"
+#: Its mailbox is full.
+CROWDED: Final = "crowded"
+#: It takes nothing until connections end, for it is at its limit of open files.
+SHORT: Final = "short of descriptors"
+
+#: What no patience mends: a worker of which one of these is true serves nobody new.
+ILL: Final = frozenset((MUTE, STUCK))
+
+#: Seconds for which a worker may take nothing, though something waits for it.
+STUCK_AFTER: Final = 2.0
+
+
+class Suspicions:
+    """
+    What is held against the workers.
+
+    :param pool: whose members are suspect, or no longer.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._reasons: dict[int, set[str]] = {}
+
+    def of(self, id: int) -> tuple[str, ...]:
+        """What is held against a worker, in alphabetical order."""
+        return tuple(sorted(self._reasons.get(id, ())))
+
+    def set(self, id: int, flag: bool, why: str) -> bool:
+        """Hold something against a worker, or no longer. Whether that is new."""
+        reasons = self._reasons.setdefault(id, set())
+        if flag is (why in reasons):
+            return False
+        (reasons.add if flag else reasons.discard)(why)
+        self._pool.suspect(id, bool(reasons))
+        return True
+
+    def forget(self, id: int) -> None:
+        """A worker is gone."""
+        self._reasons.pop(id, None)
