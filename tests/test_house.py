@@ -21,6 +21,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "txsticky"
 #: The floors, lowest first.  A module imports from lower floors, and a package from within itself.
 #: docs/design.rst draws them.
 FLOORS = (
+    {"printable"},
     {"errors"},
     {"core"},
     {"config", "ports", "process", "tls"},

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from .printable import printable
+
 
 class TxstickyError(Exception):
     """
     Something that the operator has to know went wrong.
 
     A subclass's docstring is a format string (`str.format`); the fields that it names are the
-    arguments.
+    arguments.  The sentence is printable (`printable`), whatever the fields are.
 
     :raises KeyError: a field that the sentence names is missing.
     """
@@ -22,7 +24,7 @@ class TxstickyError(Exception):
     def __init__(self, **fields: Any) -> None:
         self.fields = fields
         sentence = type(self).__doc__ or type(self).__name__  # `python -OO` strips the docstrings
-        super().__init__(" ".join(sentence.split()).format_map(fields))
+        super().__init__(printable(" ".join(sentence.split()).format_map(fields), lines=True))
 
 
 class ConfigError(TxstickyError):
