@@ -14,8 +14,9 @@ import os
 import subprocess
 import sys
 
+import attrs
+
 from .boot import load, load_tls
-from .cluster import check
 from .config import Config, endpoint_string
 from .errors import ConfigError, TxstickyError
 from .ports import read_endpoint
@@ -40,10 +41,15 @@ def checked(config: Config) -> int:
     :returns: the exit code.
     """
     try:
-        check(config)
         check_files(config)
+        # First of all that imports much, as in a worker, so that the application finds the same.
         interface = loaded(config)
+        from .cluster import check
+
+        check(config)
         check_endpoints(config)
+    except WrongReactor:
+        return check_config(attrs.evolve(config, interface="asgi"))  # as a worker begins anew
     except TxstickyError as error:
         print(f"txsticky: {error}", file=sys.stderr)
         return error.exit_code
@@ -56,13 +62,11 @@ def loaded(config: Config) -> str:
     Load the application.
 
     :returns: what it is.
+    :raises WrongReactor: it is ASGI, and another reactor than the asyncio one is installed.
     :raises TxstickyError: it does not load, or TLS cannot be served.
     """
     load_tls(config)
-    try:
-        interface: str = load(config, 1).interface
-    except WrongReactor:
-        interface = "asgi"  # a worker loads it once more, and it does load
+    interface: str = load(config, 1).interface
     return interface
 
 

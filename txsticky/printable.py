@@ -1,8 +1,8 @@
 """
 Text that clients and applications chose, made fit for a terminal, a log and a line.
 
-All that the log, the access log, ``txsticky ctl``, the journal, the metrics and the errors show goes
-through here: a key, a path or a user agent is not to move a cursor, forge a line or turn the
+All that the log, the access log, ``txsticky ctl``, the journal, the metrics and the errors show
+goes through here: a key, a path or a user agent is not to move a cursor, forge a line or turn the
 direction of what follows.
 """
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 
 #: The control characters C0, DEL and C1 (ECMA-48), line and paragraph separator, the characters
-#: that steer the direction of writing (Unicode's Bidi_Control), and halves of surrogate pairs, which
-#: are no text and cannot be encoded.
+#: that steer the direction of writing (Unicode's Bidi_Control), and halves of surrogate pairs,
+#: which are no text and cannot be encoded.
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _UNFIT_IN_LINES = re.compile(_UNFIT.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 #: What would end a field in quotes, or is no ASCII.
