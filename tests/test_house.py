@@ -25,7 +25,7 @@ FLOORS = (
     {"errors"},
     {"core"},
     {"config", "ports", "process", "tls"},
-    {"system", "logs", "relay", "reload", "turn"},
+    {"system", "logs", "logconfig", "relay", "reload", "turn"},
     {"descriptor", "gate", "mailbox", "channel", "deadlines"},
     {"peek", "gated", "connection", "api", "bus", "desk"},
     {"acceptor", "frontdesk", "secure", "pipe", "upgrade"},

@@ -12,7 +12,9 @@ from unittest import mock
 
 import attrs
 from twisted.application.service import IService
+from twisted.application.twist._options import TwistOptions
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -89,6 +91,8 @@ class OptionsTests(SynchronousTestCase):
             "control": ("/run/x", "/run/x"),
             "bus": ("redis://localhost", "redis://localhost"),
             "access_log": ("-", "-"),
+            "log_level": ("debug", "debug"),
+            "log_config": ("log.json", "log.json"),
             "user": ("www", "www"),
             "group": ("web", "web"),
         }
@@ -128,6 +132,7 @@ class OptionsTests(SynchronousTestCase):
             ["--head-timeout", "soon"],
             ["--sticky", "cookies"],
             ["--balance", "best"],
+            ["--log-level", "loud"],
             ["--listen", "example.org:80"],
         ):
             self.assertIn(arguments[0], self.refused(*arguments))
@@ -167,6 +172,66 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(
             config_of({"workers": "2", "app": "a:b"}, {}), Config(workers=2, app="a:b")
         )
+
+
+class TwistTests(SynchronousTestCase):
+    """The same under ``twist``, which has a log of its own."""
+
+    def twist(self, *arguments: str) -> tuple[TwistOptions, Config]:
+        """The options of twist, its output being no terminal, and the configuration."""
+        self.patch(sys, "argv", ["twist", *arguments])
+        self.patch(sys, "stdout", io.StringIO())
+        self.patch(TwistOptions, "installReactor", lambda self, name: None)
+        options = TwistOptions()
+        options.parseOptions(list(arguments))
+        return options, options.subOptions.config
+
+    def written(self, options: TwistOptions) -> str:
+        """What is written of three events and of what an application prints."""
+        stream = io.StringIO()
+        observer = options["fileLogObserverFactory"](stream)
+        events: list[Any] = []
+        log = Logger(namespace="shop", observer=events.append)  # type: ignore[arg-type]
+        log.debug("Close look.")
+        log.info("News: {key}", key="\x1b[2J")
+        log.warn("Danger.")
+        log.info("Printed.", output=True)
+        for event in events:
+            if event["log_level"] >= options["logLevel"]:
+                observer(event)
+        return stream.getvalue()
+
+    def test_text(self) -> None:
+        """The log is text, also where there is no terminal, and printable."""
+        options, _ = self.twist("txsticky")
+        lines = self.written(options).splitlines()
+        self.assertEqual(
+            [line.partition("] ")[2] for line in lines], ["News: \\x1b[2J", "Danger.", "Printed."]
+        )
+
+    def test_json(self) -> None:
+        """It is JSON if twist is asked for that, however that is written."""
+        for asked in (["--log-format", "json"], ["--log-format=json"], ["--log-fo=JSON"]):
+            options, _ = self.twist(*asked, "txsticky")
+            self.assertIn('"log_namespace": "shop"', self.written(options))
+        options, _ = self.twist("--log-format", "text", "txsticky")
+        self.assertIn("] Danger.", self.written(options))
+
+    def test_level(self) -> None:
+        """A level may be said before the plugin's name or behind it, which wins."""
+        for arguments, level in (
+            (["txsticky"], "info"),
+            (["--log-level", "warn", "txsticky"], "warning"),
+            (["txsticky", "--log-level", "warning"], "warning"),
+            (["--log-level", "debug", "txsticky", "--log-level", "warning"], "warning"),
+            (["--log-level", "debug", "txsticky"], "debug"),
+        ):
+            options, config = self.twist(*arguments)
+            self.assertEqual(config.log_level, level)
+            written = self.written(options)
+            self.assertEqual("Close look" in written, level == "debug")
+            self.assertEqual("News" in written, level != "warning")
+            self.assertIn("Printed", written)
 
 
 class CommandCase(SynchronousTestCase):
@@ -335,6 +400,7 @@ class CheckTests(SynchronousTestCase):
             ({"access_log": "/none/log"}, "--access-log cannot be '/none/log'"),
             ({"access_log": "/"}, "--access-log cannot be '/'"),
             ({"control": "/none/control"}, "--control cannot be '/none/control'"),
+            ({"log_config": "/none/log.json"}, "--log-config cannot be '/none/log.json'"),
             ({"user": "nobody-at-all"}, "--user cannot be 'nobody-at-all'"),
         ):
             code, said = self.check(app, **options)

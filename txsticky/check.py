@@ -16,10 +16,12 @@ import sys
 
 import attrs
 
-from .boot import load, load_tls
+from .boot import begin_logging, load, load_tls
 from .config import Config, endpoint_string
 from .errors import ConfigError, TxstickyError
+from .logs import event_text
 from .ports import read_endpoint
+from .printable import printable
 from .serve.engine import WrongReactor
 
 
@@ -108,4 +110,6 @@ def check_endpoints(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(checked(Config.from_json(json.load(sys.stdin))))
+    asked = Config.from_json(json.load(sys.stdin))
+    begin_logging(asked.log_level, lambda event: printable(event_text(event), lines=True))
+    sys.exit(checked(asked))

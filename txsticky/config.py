@@ -21,6 +21,8 @@ from .core.tag import Signer
 from .errors import ConfigError
 
 INTERFACES = ("auto", "web", "wsgi", "asgi", "protocol")
+#: What may be logged, the least first; uvicorn's and gunicorn's names.
+LOG_LEVELS = ("critical", "error", "warning", "info", "debug")
 #: Who may accept connections.
 ACCEPTORS = ("primary", "workers")
 #: The kinds of endpoint whose address several sockets can share.
@@ -168,6 +170,8 @@ class Config:
     control: str | None = None
     bus: str = attrs.field(default="local", validator=_parsed_by(parse_bus))
     access_log: str | None = None
+    log_level: str = attrs.field(default="info", validator=_one_of(*LOG_LEVELS))
+    log_config: str | None = None
     debug_headers: bool = False
     reload: bool = False
     user: str | None = None

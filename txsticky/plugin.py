@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,14 +11,16 @@ from typing import Any
 import attrs
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 from twisted.python import usage
 from zope.interface import implementer
 
 from .cluster import Cluster, check
 from .config import Config, default_workers
 from .errors import ConfigError, TxstickyError
+from .logs import at_level, json_observer, level_named, text_observer
 from .notify import Notifier
+from .printable import tolerate
 from .process import Reaper
 from .signals import SignalTable
 from .system import raise_file_limit, set_title
@@ -65,6 +68,12 @@ _PARAMETERS = (
     ("control", None, "Path of the control socket [off]"),
     ("bus", None, "How workers publish: local, or redis://HOST:PORT/DB [local]"),
     ("access-log", None, "File for the access log, - is the standard output [off]"),
+    ("log-level", None, "What is logged: critical, error, warning, info or debug [info]"),
+    (
+        "log-config",
+        None,
+        "File that configures Python's logging in the workers: JSON, YAML or INI [none]",
+    ),
     ("user", None, "The user that the workers run as [that of the command]"),
     ("group", None, "The group that the workers run as [that of the user]"),
 )
@@ -146,10 +155,15 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Check everything that can be checked without starting."""
+        outer: Any = self.parent
+        if outer is not None and "fileLogObserverFactory" in outer and not self["log-level"]:
+            self["log-level"] = outer["logLevel"].name.replace("warn", "warning")
         try:
             self.config = config_of(self, os.environ)
         except ConfigError as error:
             raise usage.UsageError(str(error)) from None
+        if outer is not None and "fileLogObserverFactory" in outer:
+            log_as_text(outer, self.config.log_level, sys.argv)
 
     def opt_version(self) -> None:
         """Show the version and exit."""
@@ -157,6 +171,22 @@ class Options(usage.Options):
 
         print(f"txsticky {__version__}")
         sys.exit(0)
+
+
+def log_as_text(outer: dict[str, Any], level: str, arguments: Sequence[str]) -> None:
+    """
+    Have ``twist`` log as the command does without it: as text, also to a file or a pipe, unless it
+    was asked for JSON; and what is of a level, or has none (`logs.at_level`).
+
+    :param outer: the options of ``twist``, which do not tell whether it was asked.
+    :param arguments: the command line, which does; an option may be shortened.
+    """
+    make = outer["fileLogObserverFactory"]
+    asked = any(re.fullmatch("--log-fo(r(m(at?)?)?)?", a.partition("=")[0]) for a in arguments)
+    if make is textFileLogObserver or not asked:
+        make = text_observer
+    outer["fileLogObserverFactory"] = lambda stream: at_level(make(stream), level)
+    outer["logLevel"] = level_named("debug")  # the level is seen to
 
 
 def config_of(options: dict[str, Any], environ: Any) -> Config:
@@ -317,16 +347,6 @@ class CommandOptions(Options):
 
 def run(arguments: Sequence[str]) -> None:
     """Run the command without `twist`: the same options, no plugin discovery."""
-    from twisted.logger import (
-        FilteringLogObserver,
-        LogLevel,
-        LogLevelFilterPredicate,
-        globalLogBeginner,
-        textFileLogObserver,
-    )
-
-    from .logs import json_observer
-
     options = CommandOptions()
     try:
         options.parseOptions(list(arguments))
@@ -337,9 +357,9 @@ def run(arguments: Sequence[str]) -> None:
     service = makeService(options)
     from twisted.internet import reactor
 
-    predicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
-    make = json_observer if options["log-format"] == "json" else textFileLogObserver
-    observer = FilteringLogObserver(make(sys.stdout), [predicate])
+    tolerate(sys.stdout)
+    make = json_observer if options["log-format"] == "json" else text_observer
+    observer = at_level(make(sys.stdout), options.config.log_level)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     service.startService()
 

@@ -8,6 +8,7 @@ direction of what follows.
 
 from __future__ import annotations
 
+import io
 import re
 
 #: The control characters C0, DEL and C1 (ECMA-48), line and paragraph separator, the characters
@@ -26,6 +27,12 @@ def printable(text: str, lines: bool = False) -> str:
     :param lines: whether line breaks (``\n``) and tabs stay.
     """
     return (_UNFIT_IN_LINES if lines else _UNFIT).sub(_escaped, text)
+
+
+def tolerate(stream: object) -> None:
+    """Have a stream escape what its encoding does not know, instead of raising."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
 
 
 def quotable(value: bytes) -> str:
