@@ -104,17 +104,19 @@ class OptionsTests(SynchronousTestCase):
         for name in flags:
             self.assertIs(getattr(self.parse("--" + name.replace("_", "-")), name), True)
             self.assertIs(getattr(self.parse(), name), False)
-        others = {"app", "listen", "tls_cert", "tls_key"}
+        others = {"app", "listen", "tls_cert", "tls_key", "status_host"}
         self.assertEqual(set(said) | flags | others, {f.name for f in attrs.fields(Config)})
 
     def test_repeatable(self) -> None:
-        """Endpoints and certificates may be several, in their order."""
+        """Endpoints, certificates and names may be several, in their order."""
         config = self.parse(
             *("-l", "8080", "--listen", "unix:/run/x"),
             *("--tls-cert", "a", "--tls-key", "b", "--tls-cert", "c", "--tls-key", "d"),
+            *("--status-host", "a.example", "--status-host", "b"),
         )
         self.assertEqual(config.listen, ("8080", "unix:/run/x"))
         self.assertEqual((config.tls_cert, config.tls_key), (("a", "c"), ("b", "d")))
+        self.assertEqual(config.status_host, ("a.example", "b"))
 
     def test_environment(self) -> None:
         """The platforms' variables count where nothing is typed."""
@@ -133,6 +135,7 @@ class OptionsTests(SynchronousTestCase):
             ["--sticky", "cookies"],
             ["--balance", "best"],
             ["--log-level", "loud"],
+            ["--status-host", "http://a.example"],
             ["--listen", "example.org:80"],
         ):
             self.assertIn(arguments[0], self.refused(*arguments))

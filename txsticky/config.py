@@ -14,6 +14,7 @@ import attrs
 
 from .core.balance import BALANCERS, balancer
 from .core.forwarded import Trusted
+from .core.hosts import is_name
 from .core.keys import parse_chain
 from .core.redisurl import parse_bus
 from .core.route import Router
@@ -69,6 +70,13 @@ def _parsed_by(parse: Callable[[str], object]) -> Callable[[Any, attrs.Attribute
             raise ConfigError(option=_option(attribute), value=value, hint=str(error)) from None
 
     return check
+
+
+def _host_names(instance: Any, attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
+    for name in value:
+        if not is_name(name):
+            hint = "a host's name, without scheme or port; addresses are always taken"
+            raise ConfigError(option=_option(attribute), value=name, hint=hint)
 
 
 def _path(instance: Any, attribute: attrs.Attribute[Any], value: str) -> None:
@@ -167,6 +175,9 @@ class Config:
     keep_alive: float = attrs.field(default=60.0, validator=_number(0, 86400))
     backlog: int = attrs.field(default=2048, validator=_number(1, 65535))
     status: str | None = None
+    status_host: tuple[str, ...] = attrs.field(
+        default=(), converter=_several, validator=_host_names
+    )
     control: str | None = None
     bus: str = attrs.field(default="local", validator=_parsed_by(parse_bus))
     access_log: str | None = None

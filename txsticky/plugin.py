@@ -112,6 +112,7 @@ class Options(usage.Options):
         self["listen"] = []
         self["tls-cert"] = []
         self["tls-key"] = []
+        self["status-host"] = []
 
     def getSynopsis(self) -> str:
         """The first line of the help: `twist` puts its own words before ours."""
@@ -135,6 +136,12 @@ class Options(usage.Options):
     def opt_tls_key(self, path: str) -> None:
         """PEM file of its private key, one for each --tls-cert in the same order."""
         self["tls-key"].append(path)
+
+    def opt_status_host(self, name: str) -> None:
+        """
+        A name that --status is asked for by, repeatable, besides localhost and addresses.
+        """
+        self["status-host"].append(name)
 
     def parseArgs(self, *arguments: str) -> None:
         """Take APP; options may follow it."""
