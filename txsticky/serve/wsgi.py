@@ -11,6 +11,7 @@ What WSGIResource leaves to be desired, and what is done about it here:
 * text on `wsgi.errors` is taken for a format string;
 * an error after the client has gone leads to a second one;
 * a chunked body has no CONTENT_LENGTH, and frameworks take it for empty: its length is known;
+* a WebSocket that a client tries has an application raise, which is logged with a traceback;
 * UNIX sockets have no host or port, and the request fails;
 * `X_Forwarded_For` and `X-Forwarded-For` become the same variable: names with `_` are dropped.
 """
@@ -23,6 +24,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from threading import Event, Thread
 from typing import Any
 
@@ -44,6 +46,7 @@ from .accesslog import access_log_for
 from .loading import describe
 from .protocol import FactoryServing
 from .site import StickySite
+from .tries import Tries
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, Callable[..., Callable[[bytes], object]]], Iterable[bytes]]
@@ -54,12 +57,17 @@ _STATUS = re.compile(r"[1-9]\d\d( [^\r\n]*)?")
 
 
 class ErrorStream:
-    """`wsgi.errors`: what is written goes to the log, a whole line or more at a time."""
+    """
+    `wsgi.errors`: what is written goes to the log, a whole line or more at a time.
+
+    :param seen: whether a text has been seen to already.
+    """
 
     _log = Logger()
 
-    def __init__(self) -> None:
+    def __init__(self, seen: Callable[[str], bool] = lambda text: False) -> None:
         self._pending = ""
+        self._seen = seen
 
     def write(self, text: str) -> None:
         """Take text; it is logged when it ends a line."""
@@ -75,7 +83,7 @@ class ErrorStream:
     def flush(self) -> None:
         """Log what has been written."""
         text, self._pending = self._pending.rstrip("\n"), ""
-        if text:
+        if text and not self._seen(text):
             self._log.warn("{text}", text=text)
 
 
@@ -123,9 +131,10 @@ class _Call:
     _log = Logger()
 
     def __init__(
-        self, app: Application, request: WSGIRequest, reactor: Any, root_path: str
+        self, app: Application, request: WSGIRequest, reactor: Any, root_path: str, tries: Tries
     ) -> None:
         self._app = app
+        self._tries = tries
         self._root_path = root_path
         self._request = request
         self._reactor = reactor
@@ -148,7 +157,7 @@ class _Call:
         environ["SCRIPT_NAME"] = self._root_path
         environ["wsgi.multiprocess"] = True
         environ["wsgi.input_terminated"] = True
-        errors = environ["wsgi.errors"] = ErrorStream()
+        errors = environ["wsgi.errors"] = ErrorStream(partial(self._tries.written, environ))
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             write = start_response(_sendable(status, headers), headers, exc_info)
@@ -160,6 +169,17 @@ class _Call:
 
             return paced
 
+        try:
+            yield from self._pieces(environ, start)
+        except Exception as error:
+            if self._begun or not self._tries.caught(environ, error):
+                raise
+            start_response("500 Internal Server Error", [])
+        finally:
+            errors.flush()
+
+    def _pieces(self, environ: Environ, start: Callable[..., Any]) -> Iterator[bytes]:
+        """Call the application, and take its response piece by piece."""
         result = self._app(environ, start)
         try:
             for piece in result:
@@ -173,7 +193,6 @@ class _Call:
             close = getattr(result, "close", None)
             if close is not None:
                 close()
-            errors.flush()
 
     def _wait(self) -> None:
         if not self._flowing.wait(_STALL_TIMEOUT):
@@ -213,10 +232,11 @@ class WSGIRoot:
         self._pool = pool
         self._app = app
         self._root_path = root_path
+        self._tries = Tries()
 
     def render(self, request: WSGIRequest) -> int:
         """Start the application on a request."""
-        call = _Call(self._app, request, self._reactor, self._root_path)
+        call = _Call(self._app, request, self._reactor, self._root_path, self._tries)
         answer: int = WSGIResource(self._reactor, self._pool, call).render(request)
         return answer
 
