@@ -66,5 +66,10 @@ class BusOverrun(TxstickyError):
     """The bus takes no more from this worker now: {waiting} bytes wait for the primary to read."""
 
 
+class NotInWorker(TxstickyError):
+    """{what} works in a worker of txsticky that has started, and this process is none: run the
+    application under txsticky, or give the server another client manager here."""
+
+
 class MessageTooLarge(TxstickyError):
     """A bus message of {size} bytes is too large: with its topic it may have {limit} bytes."""
