@@ -123,6 +123,20 @@ class CommandLineTests(CtlCase):
         self.assertEqual(self.answered(answer, "drain", "2"), (0, "It is done.\n", ""))
         self.assertEqual(self.server.asked, b'{"verb": "drain", "worker": 2}\n')
 
+    def test_printable(self) -> None:
+        """What an application or a client chose does nothing to the terminal."""
+        nasty = "a\x1b]0;owned\x07\n9  9  forged\u202e\ud800"
+        shown = r"a\x1b]0;owned\x07\x0a9  9  forged\u202e\ud800" "\n"
+        for verb, answer in (
+            ("table", {"ok": True, "size": 1, "keys": [{"key": nasty, "worker": 1, "id": 3}]}),
+            ("add", {"ok": True, "text": nasty}),
+            ("add", {"ok": False, "error": nasty}),
+        ):
+            _, out, err = self.answered(json.dumps(answer).encode() + b"\n", verb)
+            os.unlink(self.path)
+            self.assertTrue((out + err).endswith(shown), out + err)
+            self.assertEqual((out + err).count("\n"), 1 + (verb == "table"))
+
     def test_variable(self) -> None:
         """The socket's path may come from the environment."""
         os.environ[ctl.VARIABLE] = self.path

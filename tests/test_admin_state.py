@@ -271,6 +271,12 @@ class JournalTests(TestCase):
         self.assertEqual((entry.level, entry.text, entry.slot), ("warn", "Worker 4 is late.", 4))
         self.assertTrue(before <= entry.time <= time.time())
 
+    def test_printable(self) -> None:
+        """What it remembers is printable, for whatever shows it."""
+        journal = Journal()
+        journal.log.info("Changes in {names}.", names="\x1b[2J.py")
+        self.assertEqual(journal.entries[0].text, r"Changes in \x1b[2J.py.")
+
     def test_details_are_left_out(self) -> None:
         """What is only for debugging is not kept."""
         journal = Journal()

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
@@ -17,13 +18,16 @@ from tests.integration import rawws
 from tests.watched import WatchedCase
 from txsticky.admin.history import SERIES
 from txsticky.admin.metrics import expose
-from txsticky.admin.web import NOT_ALLOWED, Viewers, make_site, status_endpoint
+from txsticky.admin.web import NOT_ALLOWED, REFUSAL, Viewers, make_site, status_endpoint
+from txsticky.core.hosts import Hosts
 from txsticky.errors import ConfigError
-from txsticky.suspicion import CROWDED, SHORT, SILENT, STUCK
+from txsticky.suspicion import CROWDED, MUTE, SHORT, STUCK
 
 
 class Client:
     """One connection to the site, its transport a string."""
+
+    host = "localhost:9090"
 
     def __init__(self, site: Any) -> None:
         self.transport = StringTransport()
@@ -44,7 +48,7 @@ class Client:
 
     def ask(self, start: str, body: bytes = b"") -> tuple[int, str, bytes]:
         """Status, head and body of the answer; `start` is `GET /path`."""
-        lines = [f"{start} HTTP/1.1", "Host: here", f"Content-Length: {len(body)}", "", ""]
+        lines = [f"{start} HTTP/1.1", f"Host: {self.host}", f"Content-Length: {len(body)}", "", ""]
         answer = self.send("\r\n".join(lines).encode() + body)
         head, content = answer.split(b"\r\n\r\n", 1)
         return int(head.split()[1]), head.decode(), content
@@ -109,7 +113,7 @@ class SiteCase(WatchedCase):
         super().setUp()
         self.patch(tx.config, "loop", self.reactor)  # autobahn's timers
         self.viewers = Viewers(self.reactor, self.history, self.look)
-        self.site = make_site(self.viewers, self.look)
+        self.site = make_site(self.viewers, self.look, Hosts(["cluster.test"]))
 
     def connect(self) -> Client:
         client = Client(self.site)
@@ -155,7 +159,7 @@ class PagesTests(SiteCase):
     def test_health_of_the_stuck(self) -> None:
         """It is 503 when every worker that is ready is silent or takes nothing."""
         self.start()
-        for id, why in ((1, STUCK), (2, SILENT)):
+        for id, why in ((1, STUCK), (2, MUTE)):
             self.primary.suspect(id, True, why)
         why = b"The workers that are ready take no connections.\n"
         self.assertEqual(self.ask("GET /healthz")[::2], (503, why))
@@ -208,13 +212,72 @@ class PagesTests(SiteCase):
         client = self.connect()
         self.assertEqual(client.ask("GET /healthz", bytes(300_000))[0], 503)
         self.assertEqual(client.ask("GET /status.json")[0], 200)
-        chunked = b"GET /healthz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        chunked = b"GET /healthz HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\n\r\n"
         self.assertIn(b" 503 ", client.send(chunked + b"3\r\nabc\r\n0\r\n\r\n").splitlines()[0])
 
     def test_elsewhere(self) -> None:
         """Any other path is not found."""
         self.assertEqual(self.ask("GET /other")[0], 404)
         self.assertEqual(self.ask("GET /healthz/deeper")[0], 404)
+
+
+class NamesTests(SiteCase):
+    """Who is answered: no page of another site, whose name was made to lead here."""
+
+    PATHS = ("/", "/status.json", "/metrics", "/healthz", "/readyz", "/other")
+
+    def status(self, head: str, client: Client | None = None) -> int:
+        """The status of the answer to a request with these lines."""
+        client = client or self.connect()
+        return int(client.send(head.replace("\n", "\r\n").encode() + b"\r\n\r\n").split()[1])
+
+    def test_other_names(self) -> None:
+        """By another name nothing is told, whatever is asked for; the connection goes on."""
+        for path in self.PATHS:
+            client = self.connect()
+            client.host = "evil.example"
+            for method in ("GET", "HEAD", "POST"):
+                status, head, content = client.ask(f"{method} {path}")
+                self.assertEqual(status, 403, path)
+                self.assertIn("Content-Type: text/plain", head)
+                self.assertEqual(content, REFUSAL if method != "HEAD" else b"")
+            client.host = "127.0.0.1"
+            self.assertNotEqual(client.ask(f"GET {path}")[0], 403, path)
+
+    def test_our_names(self) -> None:
+        """By an address, as localhost and by a given name all is told."""
+        for host in ("127.0.0.1:9090", "[::1]:9090", "localhost", "cluster.test:9090"):
+            self.assertEqual(self.status(f"GET /status.json HTTP/1.1\nHost: {host}"), 200)
+
+    def test_two(self) -> None:
+        """Of two names both have to be ours."""
+        start = "GET /status.json HTTP/1.1\nHost: "
+        self.assertNotEqual(self.status(f"{start}localhost\nHost: evil.example"), 200)
+        self.assertNotEqual(self.status(f"{start}evil.example\nHost: localhost"), 200)
+
+    def test_none(self) -> None:
+        """A health check of HTTP/1.0, without a name, is answered."""
+        self.assertEqual(self.status("GET /status.json HTTP/1.0"), 200)
+
+    def test_websocket(self) -> None:
+        """Nor is a WebSocket opened by another name, also if its page is of the same."""
+        request = rawws.handshake("/ws", ("Origin", "http://evil.example"))
+        self.assertIn(b"Host: cluster.test\r\n", request)
+        for name, status in ((b"evil.example", b" 403 "), (b"cluster.test", b" 101 ")):
+            named = request.replace(b"cluster.test", name).replace(b"evil.example", name)
+            self.assertIn(status, self.connect().send(named).splitlines()[0])
+        self.assertEqual(len(self.viewers.viewers), 1)
+
+    def test_unix_socket(self) -> None:
+        """On a UNIX socket every name is answered: a browser does not reach it by itself."""
+        client = self.connect()
+        client.transport.hostAddr = UNIXAddress(b"/run/status")
+        client.host = "status.example"
+        self.assertEqual(client.ask("GET /status.json")[0], 200)
+        client = self.connect()
+        client.transport.hostAddr = UNIXAddress(b"/run/status")
+        named = rawws.handshake().replace(b"cluster.test", b"status.example")
+        self.assertIn(b" 101 ", client.send(named).splitlines()[0])
 
 
 class ViewerTests(SiteCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 from unittest import mock
 
@@ -57,6 +58,16 @@ class CurrentTests(HereCase):
         self.addCleanup(install, None)
         install(self.here)
         self.assertIs(txsticky.current(), self.here)
+
+    def test_forked(self) -> None:
+        """A process that a worker forks is none, and the worker stays one."""
+        self.addCleanup(install, None)
+        install(self.here)
+        pid = os.fork()
+        if not pid:
+            os._exit(0 if current() is None else 1)
+        self.assertEqual(os.waitpid(pid, 0), (pid, 0))
+        self.assertIs(current(), self.here)
 
     def test_numbers(self) -> None:
         """It knows its numbers."""

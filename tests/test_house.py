@@ -21,12 +21,23 @@ PACKAGE = Path(__file__).resolve().parent.parent / "txsticky"
 #: The floors, lowest first.  A module imports from lower floors, and a package from within itself.
 #: docs/design.rst draws them.
 FLOORS = (
-    {"startup", "trust", "activation"},
+    {"printable", "startup", "trust", "activation"},
     {"errors"},
     {"core"},
     {"config", "process", "sharedlog", "tls", "unixport"},
     {"ports"},
-    {"nowhere", "system", "logs", "refusal", "relay", "reload", "surplus", "turn", "ending"},
+    {
+        "nowhere",
+        "system",
+        "logs",
+        "logconfig",
+        "refusal",
+        "relay",
+        "reload",
+        "surplus",
+        "turn",
+        "ending",
+    },
     {"descriptor", "gate", "mailbox", "channel", "deadlines"},
     {"peek", "gated", "connection", "api", "bus", "desk", "replica", "suspicion"},
     {"acceptor", "frontdesk", "room", "secure", "pipe", "provision", "upgrade", "stalls"},

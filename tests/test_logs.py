@@ -8,15 +8,26 @@ from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from twisted.logger import Logger, LogLevel, capturedLogs
+from twisted.internet.testing import StringTransport
+from twisted.logger import Logger, LogLevel, capturedLogs, textFileLogObserver
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
+from twisted.web.http import HTTPChannel
 
+from txsticky.config import LOG_LEVELS
 from txsticky.handle import WorkerHandle
-from txsticky.logs import json_observer, read_line, worker_line
+from txsticky.logs import (
+    at_level,
+    json_observer,
+    level_named,
+    read_line,
+    text_observer,
+    worker_line,
+)
+from txsticky.printable import printable
 from txsticky.testing import FakeSystem
 
-TEXTS = st.text(st.characters(exclude_characters="\x1f", exclude_categories=["Cs"]))
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 def event(level: str, format: str, **fields: Any) -> dict[str, Any]:
@@ -40,14 +51,17 @@ class WorkerLineTests(TestCase):
 
     @given(st.sampled_from(["debug", "info", "warn", "error", "critical"]), TEXTS)
     @example("info", "\n")
+    @example("info", "a\r\nb\x1fc\x1cd\u2028e\x85f\n")
     @example("info", "\n\n")
     def test_back(self, level: str, text: str) -> None:
         """Level and text come back from one line, whatever lines the text has."""
         line = worker_line(event(level, "{line}", line=text))
-        self.assertEqual(line.splitlines() + [""] * (not line), [line])
+        self.assertEqual(line.splitlines(), [line])
         told_level, told = read_line(line)
+        assert told_level is not None
         # A line break at the very end is nothing, also if there is nothing else.
-        self.assertEqual((told_level.name, told), (level, "\n".join(text.splitlines())))
+        lines = text.replace("\r\n", "\n").removesuffix("\n")
+        self.assertEqual((told_level.name, told), (level, printable(lines, lines=True)))
 
     def test_traceback(self) -> None:
         """An exception is one line, and its traceback comes back with it."""
@@ -58,7 +72,7 @@ class WorkerLineTests(TestCase):
 
     def test_printed(self) -> None:
         """What an application prints is information, and stays as it is."""
-        self.assertEqual(read_line("[12] apples"), (LogLevel.info, "[12] apples"))
+        self.assertEqual(read_line("[12] apples"), (None, "[12] apples"))
 
     def test_primary_logs_it(self) -> None:
         """The primary logs it at the worker's level and says which worker it was."""
@@ -70,6 +84,81 @@ class WorkerLineTests(TestCase):
         self.assertIs(said["log_level"], LogLevel.warn)
         self.assertEqual((said["id"], said["slot"], said["generation"]), (7, 2, 3))
         self.assertEqual(worker_line(said), "[warn] worker 2: It is cold.")
+
+
+class LevelTests(TestCase):
+    """What is told at a level."""
+
+    def told(self, level: str, *events: dict[str, Any]) -> list[str]:
+        """The texts of those events that are told."""
+        kept: list[Any] = []
+        observer = at_level(kept.append, level)  # type: ignore[arg-type]
+        for said in events:
+            observer(said)
+        return [said["text"] for said in kept]
+
+    def test_levels(self) -> None:
+        """What is below the level is not told."""
+        names = ("debug", "info", "warn", "error", "critical")
+        events = [event(name, "{text}", text=name) for name in names]
+        self.assertEqual(self.told("debug", *events), list(names))
+        self.assertEqual(self.told("warning", *events), ["warn", "error", "critical"])
+        self.assertEqual(self.told("critical", *events), ["critical"])
+        self.assertEqual([level_named(name).name for name in LOG_LEVELS], list(names)[::-1])
+
+    def test_printed(self) -> None:
+        """What an application prints is told at every level."""
+        system = FakeSystem()
+        handle = WorkerHandle(system, None, 7, 2, 3, 10)  # type: ignore[arg-type]
+        with capturedLogs() as events:
+            for line in ("[info] ours", "printed", "[debug] ours"):
+                handle._said(line)
+        kept: list[Any] = []
+        for said in events:
+            at_level(kept.append, "critical")(said)  # type: ignore[arg-type]
+        self.assertEqual([said["line"] for said in kept], ["printed"])
+
+    def test_idle_connections(self) -> None:
+        """That an idle connection is closed is news for debugging alone."""
+        channel = HTTPChannel()
+        channel.abortTimeout = None
+        channel.makeConnection(StringTransport())
+        with capturedLogs() as events:
+            channel.timeoutConnection()
+            channel.forceAbortClient()
+        self.assertEqual(len(events), 2)
+        for said in events:
+            said["text"] = said["log_format"]
+        self.assertEqual(self.told("info", *events), [])
+        self.assertEqual(len(self.told("debug", *events)), 2)
+
+
+class TextTests(TestCase):
+    """The primary's log as text."""
+
+    def written(self, said: dict[str, Any]) -> str:
+        """What is written of an event."""
+        stream = io.StringIO()
+        text_observer(stream)({**said, "log_time": 0.0})
+        return stream.getvalue()
+
+    def test_like_twisted(self) -> None:
+        """It is what Twisted writes."""
+        said = {**event("warn", "Worker {slot} is late.", slot=2), "log_time": 0.0}
+        stream = io.StringIO()
+        textFileLogObserver(stream)(said)
+        self.assertEqual(self.written(said), stream.getvalue())
+        self.assertEqual(self.written({}), "")
+
+    def test_printable(self) -> None:
+        """Nothing that a client or an application chose does anything to the terminal."""
+        told = self.written(event("info", "{key}", key="\x1b[2J\r\x9b1m\u202e"))
+        self.assertTrue(told.endswith("] \\x1b[2J\\x0d\\x9b1m\\u202e\n"), told)
+
+    def test_one_event(self) -> None:
+        """No event looks like two: each further line of its text is indented."""
+        told = self.written(event("info", "{key}", key="a\n1970-01-01T00:00:00+0000 [x#info] b"))
+        self.assertEqual([line[:1] for line in told.splitlines()], ["1", "\t"])
 
 
 class JSONTests(TestCase):

@@ -93,6 +93,8 @@ class OptionsTests(SynchronousTestCase):
             "control": ("/run/x", "/run/x"),
             "bus": ("redis://localhost", "redis://localhost"),
             "access_log": ("-", "-"),
+            "log_level": ("debug", "debug"),
+            "log_config": ("/etc/log", "/etc/log"),
             "user": ("www", "www"),
             "group": ("web", "web"),
         }
@@ -104,7 +106,7 @@ class OptionsTests(SynchronousTestCase):
         for name in flags:
             self.assertIs(getattr(self.parse("--" + name.replace("_", "-")), name), True)
             self.assertIs(getattr(self.parse(), name), False)
-        others = {"app", "listen", "tls_cert", "tls_key"}
+        others = {"app", "listen", "tls_cert", "tls_key", "status_host"}
         self.assertEqual(set(said) | flags | others, {f.name for f in attrs.fields(Config)})
 
     def test_repeatable(self) -> None:
@@ -209,6 +211,8 @@ class SourcesTests(SynchronousTestCase):
                 "listen": ("8080 unix:/run/x", '["8080", "unix:/run/x"]'),
                 "interface": ("web", '"web"'),
                 "balance": ("random", '"random"'),
+                "log_level": ("debug", '"debug"'),
+                "status_host": ("a.example", '"a.example"'),
                 "accept": ("workers", '"workers"'),
                 "sticky": ("cookie:a", '"cookie:a"'),
                 "forwarded_allow_ips": ("10.0.0.0/8", '"10.0.0.0/8"'),

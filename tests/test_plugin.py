@@ -211,6 +211,7 @@ class CheckTests(SynchronousTestCase):
             ({"access_log": "/none/log"}, "--access-log cannot be '/none/log'"),
             ({"access_log": "/"}, "--access-log cannot be '/'"),
             ({"control": "/none/control"}, "--control cannot be '/none/control'"),
+            ({"log_config": "/none/log.json"}, "--log-config cannot be '/none/log.json'"),
             ({"user": "nobody-at-all"}, "--user cannot be 'nobody-at-all'"),
         ):
             code, said = self.check(app, **options)

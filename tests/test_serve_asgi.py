@@ -24,6 +24,7 @@ from txsticky.errors import AppLoadError
 from txsticky.serve import ServeSettings, serving_for
 from txsticky.serve.engine import WrongReactor, engine_settings, install_asyncio_reactor, new_loop
 from txsticky.serve.lifespan import LifespanFailed
+from txsticky.serve.pylogging import Bridge
 
 GET = request("GET", "/")
 
@@ -336,6 +337,8 @@ class ErrorTests(AsgiCase):
 
         globalLogPublisher.addObserver(observe)
         self.addCleanup(globalLogPublisher.removeObserver, observe)
+        self.patch(logging, "lastResort", Bridge())
+        self.patch(logging.getLogger("uvicorn.error"), "handlers", [])
 
     def failing(self, *first: dict[str, Any]) -> Any:
         """An application that raises behind these messages."""
@@ -613,10 +616,12 @@ class LifespanTests(AsgiCase):
     def setUp(self) -> None:
         super().setUp()
         self.said: list[str] = []
+        self.levels: list[str] = []
 
         def observe(event: LogEvent) -> None:
             if event["log_namespace"].startswith("txsticky"):
                 self.said.append(event["log_format"].format(**event))
+                self.levels.append(event["log_level"].name)
 
         globalLogPublisher.addObserver(observe)
         self.addCleanup(globalLogPublisher.removeObserver, observe)
@@ -680,7 +685,7 @@ class LifespanTests(AsgiCase):
         self.assertEqual(str(error), "its lifespan failed: it does not say why")
 
     def test_raises_at_startup(self) -> None:
-        """An application that raises is served without a lifespan, and the log says so."""
+        """To refuse a lifespan is no fault, and does not read like one."""
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":
@@ -691,8 +696,29 @@ class LifespanTests(AsgiCase):
         self.assertEqual(self.ask(GET).body, b"served")
         self.assertEqual(
             self.said,
-            ["The application is served without a lifespan (ValueError: no lifespan here)."],
+            [
+                "The application has no lifespan, and is served without one.",
+                "Asked for its lifespan, it raised ValueError: no lifespan here",
+            ],
         )
+        self.assertEqual(self.levels, ["info", "debug"])
+
+    def test_raises_in_startup(self) -> None:
+        """One that raises when it has begun to start is served as well, with a warning."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                await receive()
+                raise LookupError("no database")
+            await answer(send, b"served")
+
+        self.serve(app)
+        self.assertEqual(self.ask(GET).body, b"served")
+        self.assertEqual(
+            self.said,
+            ["The application is served although its lifespan ended with LookupError: no database"],
+        )
+        self.assertEqual(self.levels, ["warn"])
 
     def test_raises_at_shutdown(self) -> None:
         """One that raises when it is shut down is logged, and stops."""

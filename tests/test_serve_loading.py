@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import os
 import subprocess
@@ -18,12 +19,13 @@ from twisted.application.service import Service
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import TestCase
-from twisted.web.resource import Resource
+from twisted.web.resource import IResource, Resource
 from twisted.web.server import Site
 from twisted.web.wsgi import WSGIResource
+from zope.interface import classImplements
 
 from txsticky.errors import AppLoadError
-from txsticky.serve.loading import AppRaisedError, detect, load
+from txsticky.serve.loading import AppRaisedError, describe, detect, load, unmark_library
 
 
 class LoadTests(TestCase):
@@ -348,3 +350,104 @@ class ReactorTests(TestCase):
             check=False,
         )
         self.assertEqual((done.stdout, done.stderr), ("False\n", ""))
+
+
+class LibraryTests(TestCase):
+    """Python's own classes, from which those of an application are derived."""
+
+    SCRIPT = """
+import sys
+from txsticky.serve.engine import install_asyncio_reactor
+from txsticky.serve.loading import load
+if sys.argv[1] == "early":
+    install_asyncio_reactor()
+print(load("walks:app")())
+install_asyncio_reactor()
+import walks
+print(walks.app())
+"""
+    WALKS = """
+import abc, typing
+from zope.interface import Interface
+
+T = typing.TypeVar("T")
+
+class Speaks(typing.Protocol):
+    pass
+
+class Base(abc.ABC, typing.Generic[T]):
+    pass
+
+Interface.providedBy(Base)
+
+def app():
+    class Component(Base[int], Speaks):
+        pass
+    class Kind(abc.ABCMeta):
+        pass
+    for kind in (Component, Speaks, Kind):
+        for name in dir(kind):
+            if name not in ("__abstractmethods__",):
+                getattr(kind, name)
+    return "walked"
+"""
+
+    def test_attributes(self) -> None:
+        """
+        What `dir()` lists of a class can be got, whether the asyncio reactor came first or not:
+        Gradio gets all of it.
+        """
+        directory = os.path.realpath(self.mktemp())
+        os.mkdir(directory)
+        with open(os.path.join(directory, "walks.py"), "w") as file:
+            file.write(self.WALKS)
+        for when in ("early", "late"):
+            done = subprocess.run(
+                [sys.executable, "-c", self.SCRIPT, when],
+                cwd=directory,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            self.assertEqual((done.stdout, done.stderr), ("walked\nwalked\n", ""))
+
+    def test_interfaces_stay(self) -> None:
+        """What was declared of a class that is derived from one of them still holds."""
+
+        class Thing(abc.ABC):  # noqa: B024 - it is only derived from
+            pass
+
+        class Page(Thing):
+            pass
+
+        classImplements(Page, IResource)
+        unmark_library()
+        self.assertNotIn("__provides__", vars(abc.ABC))
+        self.assertTrue(IResource.providedBy(Page()))
+        self.assertFalse(IResource.providedBy(Thing()))
+
+
+class DescribeTests(TestCase):
+    """What an object is called in a sentence."""
+
+    def test_article(self) -> None:
+        """The article is that which is spoken: capitals are spelled."""
+        for name, said in (
+            ("MCPServer", "an MCPServer"),
+            ("HTTPApp", "an HTTPApp"),
+            ("URLMap", "a URLMap"),
+            ("TCPServer", "a TCPServer"),
+            ("Flask", "a Flask"),
+            ("App", "an App"),
+            ("User", "a User"),
+            ("Universe", "a Universe"),
+            ("Uncle", "an Uncle"),
+            ("Upload", "an Upload"),
+            ("int", "an int"),
+            ("str", "a str"),
+            ("_Inner", "a _Inner"),
+            ("X", "an X"),
+        ):
+            self.assertEqual(describe(type(name, (), {})()), said)

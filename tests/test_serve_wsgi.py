@@ -383,6 +383,99 @@ class ErrorTests(WSGICase):
         )
 
 
+class WebSocketTests(WSGICase):
+    """WebSockets that clients try."""
+
+    OFFER = ("GET", "/", "Upgrade: WebSocket", "Connection: Upgrade")
+
+    def setUp(self) -> None:
+        self.said: list[tuple[str, str]] = []
+
+        def observe(event: Any) -> None:
+            if event["log_namespace"].startswith(("txsticky", "twisted.web")):
+                self.said.append((event["log_level"].name, formatEvent(event)))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+
+    def levels(self) -> list[str]:
+        """The levels at which the application's error was told, the last words left out."""
+        return [level for level, text in self.said if "no socket" in text]
+
+    async def once(self, app: object) -> None:
+        """Three clients try one: each gets a 500, and the log has one sentence."""
+        self.serve(app)
+        for _ in range(3):
+            answer = await self.ask(*self.OFFER)
+            self.assertTrue(
+                answer.lower().startswith(b"http/1.1 500 internal server error"), answer
+            )
+        self.assertEqual(self.levels(), ["warn", "debug", "debug"])
+        self.assertNotIn("Traceback", str(self.said))
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    async def test_called(self) -> None:
+        """An application that raises when it is called, for the want of a socket."""
+
+        def app(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+            raise RuntimeError("no socket.")
+
+        await self.once(app)
+        self.assertIn("raised RuntimeError: no socket; the next", self.said[0][1])
+
+    async def test_iterated(self) -> None:
+        """One that raises when its response is asked for."""
+
+        def app(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+            raise RuntimeError("no socket")
+            yield b""
+
+        await self.once(app)
+
+    async def test_written(self) -> None:
+        """One that writes its traceback to `wsgi.errors`, as Flask does."""
+        app = flask.Flask("tries")
+
+        @app.route("/", websocket=True)
+        def page() -> str:
+            raise RuntimeError("no socket")
+
+        await self.once(app)
+
+    async def test_other_requests(self) -> None:
+        """Of any other request the traceback is logged, each time."""
+
+        def app(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+            raise RuntimeError("no socket")
+
+        self.serve(app)
+        for offer in (self.OFFER[:2], (*self.OFFER[:2], "Upgrade: h2c")):
+            self.assertIn(b" 500 ", await self.ask(*offer))
+            self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    async def test_begun(self) -> None:
+        """So it is of one that had begun to answer, whose connection is closed."""
+
+        def app(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+            start_response("200 OK", [("Content-Length", "9")])
+            yield b"some"
+            raise RuntimeError("no socket")
+
+        self.serve(app)
+        self.assertTrue((await self.ask(*self.OFFER)).endswith(b"some"))
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    async def test_other_text(self) -> None:
+        """What else an application writes to `wsgi.errors` is logged as ever."""
+
+        def app(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+            environ["wsgi.errors"].write("no socket here\n")
+            return text(environ, start_response, "plain")
+
+        self.assertTrue((await self.answer_of(app, *self.OFFER)).endswith(b"plain"))
+        self.assertEqual(self.said, [("warn", "no socket here")])
+
+
 class FlowTests(WSGICase):
     """Clients that are slow, or leave."""
 

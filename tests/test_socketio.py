@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 import txsticky.socketio
 from txsticky import api
 from txsticky.core.tag import Signer
-from txsticky.errors import BusOverrun, MessageTooLarge
+from txsticky.errors import BusOverrun, MessageTooLarge, NotInWorker
 from txsticky.socketio import managers, sessions
 
 
@@ -365,6 +366,58 @@ class AsyncManagerTests(WorkerTests):
             self.assertIn("3 of their messages", formatEvent(events[0]))
 
         self.run_async(scenario)
+
+
+class NowhereTests(SynchronousTestCase):
+    """Managers in a process that is no worker: no reactor runs, and there is no bus."""
+
+    SENTENCE = "works in a worker of txsticky that has started, and this process is none"
+
+    def test_first_client(self) -> None:
+        """The first client of a `Manager` raises a sentence, and does not hang."""
+        server = socketio.Server(async_mode="threading", client_manager=txsticky.socketio.Manager())
+        error = self.assertRaises(NotInWorker, server._handle_eio_connect, "eio1", {})
+        self.assertIn(f"txsticky.socketio.Manager {self.SENTENCE}", str(error))
+
+    def test_emit(self) -> None:
+        """What is emitted by one that is for emitting alone raises one, and does not vanish."""
+        for options in ({}, {"write_only": True}):
+            manager = txsticky.socketio.Manager(**options)
+            error = self.assertRaises(NotInWorker, manager.emit, "hello", 1, to="room")
+            self.assertIn(self.SENTENCE, str(error))
+        manager = txsticky.socketio.AsyncManager(write_only=True)
+        emitting = manager.emit("hello", 1, to="room")
+        error = self.assertRaises(NotInWorker, asyncio.run, emitting)
+        self.assertIn(f"AsyncManager(write_only=True) {self.SENTENCE}", str(error))
+
+    def test_in_a_worker(self) -> None:
+        """In a worker those for emitting alone emit."""
+        here = FakeHere()
+        api.install(here)
+        self.addCleanup(api.install, None)
+        got: list[bytes] = []
+        here.subscribe("socketio:socketio", got.append)
+        asyncio.run(txsticky.socketio.AsyncManager(write_only=True).emit("hello", 1))
+        self.patch(managers, "isInIOThread", lambda: True)
+        txsticky.socketio.Manager(write_only=True).emit("hello", 2)
+        self.assertEqual([b'"data": [%d]' % n in m for n, m in enumerate(got, 1)], [True, True])
+
+    def test_process(self) -> None:
+        """In a process of its own the first client has the sentence logged, and nothing hangs."""
+        script = (
+            "import socketio, txsticky.socketio\n"
+            "sio = socketio.Server(async_mode='threading',"
+            " client_manager=txsticky.socketio.Manager())\n"
+            "app = socketio.WSGIApp(sio)\n"
+            "from werkzeug.test import Client\n"
+            "client = Client(app)\n"
+            "sid = client.get('/socket.io/?EIO=4&transport=polling').json\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script + "print('ended')"],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        self.assertIn(self.SENTENCE, done.stderr)
 
 
 class ManagerTests(TestCase):

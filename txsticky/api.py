@@ -7,6 +7,7 @@ so that an application can also run alone.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,11 @@ def install(here: Here | None) -> None:
     """Say which worker this process is."""
     global _here
     _here = here
+
+
+# A process that the application forks is no worker: no reactor runs there, and what is said to the
+# primary would be the worker's.
+os.register_at_fork(after_in_child=lambda: install(None))
 
 
 class Here:

@@ -11,18 +11,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from twisted.logger import (
-    FilteringLogObserver,
-    ILogObserver,
-    LogEvent,
-    Logger,
-    LogLevel,
-    LogLevelFilterPredicate,
-    globalLogBeginner,
-)
+from twisted.logger import ILogObserver, LogEvent, Logger, globalLogBeginner
 from zope.interface import provider
 
 from .config import DEMO, Config
@@ -30,8 +22,10 @@ from .core.forwarded import Trusted
 from .core.timing import killed
 from .core.wire import FrameReader, Kind, decode_json, encode_json
 from .errors import TxstickyError
-from .logs import worker_line
+from .logconfig import apply_log_config
+from .logs import at_level, worker_line
 from .serve.engine import WrongReactor, install_asyncio_reactor
+from .serve.pylogging import bridge
 from .sharedlog import HandedLog
 from .startup import flush_streams
 from .system import (
@@ -60,9 +54,9 @@ def main(arguments: list[str]) -> NoReturn:
         own(descriptor)
     os.environ["TXSTICKY_WORKER"] = str(boot["slot"])
     set_title(f"txsticky: worker {boot['slot']}")
-    begin_logging()
-    raise_file_limit()
     config = Config.from_json(boot["config"])
+    begin_logging(config.log_level)
+    raise_file_limit()
     try:
         certificates = load_tls(config, boot.get("files"))
         end_after_parent(killed(config.graceful_timeout))
@@ -150,7 +144,13 @@ def load_tls(config: Config, files: Mapping[str, str] | None = None) -> Any:
 
 
 def load(config: Config, slot: int, handed_log: HandedLog | None = None) -> Any:
-    """Install the reactor that the interface wants, import the application, wrap it."""
+    """
+    Install the reactor that the interface wants, import the application, wrap it.
+
+    :raises TxstickyError: the application does not load, or `logging` cannot be configured.
+    """
+    if config.log_config is not None:
+        apply_log_config(config.log_config)
     if config.interface == "asgi":
         install_asyncio_reactor()
     from .serve import ServeSettings, serving_for
@@ -185,17 +185,20 @@ def handle_signals(worker: Any, reactor: Any) -> None:
         signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(worker.reopen_logs))
 
 
-def begin_logging() -> None:
-    """Log to standard error, a line an event: the primary adds the time and the worker's name."""
+def begin_logging(level: str, line: Callable[[LogEvent], str] = worker_line) -> None:
+    """
+    Log to standard error, a line an event: the primary adds the time and the worker's name.
+
+    :param level: one of `config.LOG_LEVELS`; it holds for Python's `logging` as well.
+    :param line: makes the line.
+    """
 
     @provider(ILogObserver)
     def write(event: LogEvent) -> None:
-        sys.stderr.write(worker_line(event) + "\n")
+        sys.stderr.write(line(event) + "\n")
 
-    predicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
-    globalLogBeginner.beginLoggingTo(
-        [FilteringLogObserver(write, [predicate])], redirectStandardIO=False
-    )
+    globalLogBeginner.beginLoggingTo([at_level(write, level)], redirectStandardIO=False)
+    bridge(level)
 
 
 if __name__ == "__main__":

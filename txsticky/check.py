@@ -15,14 +15,18 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from .boot import load, load_tls
-from .cluster import check
+import attrs
+
+from .boot import begin_logging, load, load_tls
 from .config import Config, endpoint_string
 from .errors import ConfigError, TxstickyError
+from .logs import event_text
 from .ports import read_endpoint
+from .printable import printable
 from .serve.engine import WrongReactor
 from .system import executed_as, identity_of
 from .tls import read_files
+from .trust import Identity
 
 
 def check_config(config: Config) -> int:
@@ -31,6 +35,8 @@ def check_config(config: Config) -> int:
 
     :returns: the exit code.
     """
+    from .cluster import check
+
     try:
         check(config)
         check_files(config)
@@ -39,6 +45,10 @@ def check_config(config: Config) -> int:
         print(f"txsticky: {error}", file=sys.stderr)
         return error.exit_code
     files = read_files((*config.tls_cert, *config.tls_key)) if identity is not None else {}
+    return _check_in_process(config, files, identity)
+
+
+def _check_in_process(config: Config, files: Mapping[str, str], identity: Identity | None) -> int:
     fields = json.dumps({"config": config.to_json(), "files": files})
     command = [sys.executable, "-P", "-m", "txsticky.check"]
     return subprocess.run(
@@ -56,6 +66,9 @@ def checked(config: Config, files: Mapping[str, str]) -> int:
     try:
         interface = loaded(config, files)
         check_endpoints(config)
+    except WrongReactor:
+        # A worker begins anew then.
+        return _check_in_process(attrs.evolve(config, interface="asgi"), files, None)
     except TxstickyError as error:
         print(f"txsticky: {error}", file=sys.stderr)
         return error.exit_code
@@ -70,13 +83,11 @@ def loaded(config: Config, files: Mapping[str, str]) -> str:
     :param files: as for `checked`.
 
     :returns: what it is.
+    :raises WrongReactor: it is ASGI, and another reactor than the asyncio one is installed.
     :raises TxstickyError: it does not load, or TLS cannot be served.
     """
     load_tls(config, files)
-    try:
-        interface: str = load(config, 1).interface
-    except WrongReactor:
-        interface = "asgi"  # a worker loads it once more, and it does load
+    interface: str = load(config, 1).interface
     return interface
 
 
@@ -119,4 +130,6 @@ def check_endpoints(config: Config) -> None:
 
 if __name__ == "__main__":
     told = json.load(sys.stdin)
-    sys.exit(checked(Config.from_json(told["config"]), told["files"]))
+    asked = Config.from_json(told["config"])
+    begin_logging(asked.log_level, lambda event: printable(event_text(event), lines=True))
+    sys.exit(checked(asked, told["files"]))

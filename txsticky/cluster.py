@@ -43,6 +43,7 @@ from .handover import (
     take_siblings,
     take_workers,
 )
+from .logconfig import read_log_config
 from .ports import open_port
 from .primary import Primary
 from .provision import Provision
@@ -352,8 +353,11 @@ def check(config: Config) -> None:
     told once.
 
     :raises TlsError: a certificate or its key cannot be used.
-    :raises ConfigError: the workers cannot run as that user.
+    :raises ConfigError: the workers cannot run as that user, or Python's logging cannot be
+        configured as the file says.
     """
+    if config.log_config is not None:
+        read_log_config(config.log_config)
     if config.tls:
         from .tls import load_certificates
 

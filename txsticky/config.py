@@ -14,6 +14,7 @@ import attrs
 
 from .core.balance import BALANCERS, balancer
 from .core.forwarded import Trusted
+from .core.hosts import is_name
 from .core.keys import parse_chain
 from .core.option import Choice, Flag, Number, Several, Text, option
 from .core.redisurl import parse_bus
@@ -23,6 +24,8 @@ from .core.tag import Signer
 from .errors import ConfigError
 
 INTERFACES = ("auto", "web", "wsgi", "asgi", "protocol")
+#: What may be logged, the least first; uvicorn's and gunicorn's names.
+LOG_LEVELS = ("critical", "error", "warning", "info", "debug")
 #: Who may accept connections.
 ACCEPTORS = ("primary", "workers")
 #: The kinds of endpoint whose address several sockets can share.
@@ -31,6 +34,8 @@ _SHARABLE = ("tcp", "tcp4", "tcp6")
 DEMO = "txsticky.demo:resource"
 #: What identifies a client when nothing is said.
 DEFAULT_STICKY = "sid"
+#: What may be logged, the least first; uvicorn's and gunicorn's names.
+LOG_LEVELS = ("critical", "error", "warning", "info", "debug")
 OFF = Text(none="off")
 
 
@@ -42,6 +47,16 @@ def _prefix(path: str) -> None:
     """
     if path and not re.fullmatch(r"(/[^/?#\s\x00-\x1f\x7f-\U0010ffff]+)+", path):
         raise ValueError("an ASCII path as /app, without / at its end")
+
+
+def _host_name(name: str) -> None:
+    """
+    Check the name of a host.
+
+    :raises ValueError: it is none.
+    """
+    if not is_name(name):
+        raise ValueError("a host's name, without scheme or port; addresses are always taken")
 
 
 def default_workers(environ: Mapping[str, str]) -> int:
@@ -222,6 +237,12 @@ class Config:
     status: str | None = option(
         None, OFF, help="Endpoint of the status page, /metrics and /healthz"
     )
+    status_host: tuple[str, ...] = option(
+        (),
+        Several(_host_name),
+        help="A name that the status page may be asked for by, repeatable, besides localhost and"
+        " addresses",
+    )
     control: str | None = option(None, OFF, help="Path of the control socket, for txsticky ctl")
     bus: str = option(
         "local",
@@ -230,6 +251,16 @@ class Config:
     )
     access_log: str | None = option(
         None, OFF, help="File of the access log; - is the standard output"
+    )
+    log_level: str = option(
+        "info",
+        Choice(LOG_LEVELS),
+        help="What is logged: critical, error, warning, info or debug",
+    )
+    log_config: str | None = option(
+        None,
+        Text(),
+        help="File that configures Python's logging in the workers: JSON, YAML or INI",
     )
     debug_headers: bool = option(
         False, Flag(), help="Responses say which worker they come from, and why"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from .printable import printable
+
 
 class TxstickyError(Exception):
     """
     Something that the operator has to know went wrong.
 
     A subclass's docstring is a format string (`str.format`); the fields that it names are the
-    arguments.
+    arguments.  The sentence is printable (`printable`), whatever the fields are.
 
     :raises KeyError: a field that the sentence names is missing.
     """
@@ -22,7 +24,7 @@ class TxstickyError(Exception):
     def __init__(self, **fields: Any) -> None:
         self.fields = fields
         sentence = type(self).__doc__ or type(self).__name__  # `python -OO` strips the docstrings
-        super().__init__(" ".join(sentence.split()).format_map(fields))
+        super().__init__(printable(" ".join(sentence.split()).format_map(fields), lines=True))
 
 
 class ConfigError(TxstickyError):
@@ -74,6 +76,11 @@ class TooManyTopics(TxstickyError):
 
 class BusOverrun(TxstickyError):
     """The bus takes no more from this worker now: {waiting} bytes wait for the primary to read."""
+
+
+class NotInWorker(TxstickyError):
+    """{what} works in a worker of txsticky that has started, and this process is none: run the
+    application under txsticky, or give the server another client manager here."""
 
 
 class MessageTooLarge(TxstickyError):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from .channel import Channel, channel_pair
 from .core.pool import Pool
@@ -304,13 +304,14 @@ class WorkerHandle:
     def _said(self, line: str) -> None:
         level, text = read_line(line)
         log.emit(
-            level,
+            level or LogLevel.info,
             "{worker}: {line}",
             worker=self.name,
             slot=self.slot,
             id=self.id,
             generation=self.generation,
             line=text,
+            **({} if level else {"output": True}),
         )
 
     def _exited(self, status: int) -> None:

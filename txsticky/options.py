@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
+from twisted.logger import LogLevel, textFileLogObserver
 from twisted.python import usage
 
 from .config import Config, default_workers
@@ -32,11 +34,14 @@ from .core.option import (
     switch,
 )
 from .errors import ConfigError
+from .logs import at_level, level_named, text_observer
 
 #: What the names of the environment's variables begin with.
 PREFIX = "TXSTICKY_"
 #: Variables that begin like options and are none: a worker's number, and what an upgrade passes on.
 _OTHERS = frozenset({"TXSTICKY_WORKER", "TXSTICKY_UPGRADE", "TXSTICKY_TRIAL", "TXSTICKY_CONFIG"})
+#: The level of ``twist`` when it is not told one.
+_USUAL = LogLevel.info
 #: How alike two names are (`difflib.SequenceMatcher.ratio`) if one is a slip of the other.
 _ALIKE = 0.8
 
@@ -104,10 +109,17 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Check everything that can be checked without starting."""
+        outer: Any = self.parent
+        if outer is not None and "fileLogObserverFactory" not in outer:
+            outer = None
+        if outer is not None and self["log-level"] is None and outer["logLevel"] is not _USUAL:
+            self["log-level"] = outer["logLevel"].name.replace("warn", "warning")
         try:
             self.settle(os.environ)
         except ConfigError as error:
             raise usage.UsageError(str(error)) from None
+        if outer is not None:
+            log_as_text(outer, self.config.log_level, sys.argv)
 
     def opt_version(self) -> None:
         """Show the version and exit."""
@@ -127,6 +139,22 @@ class CommandOptions(Options):
         super().settle(environ)
         stored = read_file(self, environ)
         self.settings = CommandSettings(**said_of(CommandSettings, self, environ, stored))
+
+
+def log_as_text(outer: dict[str, Any], level: str, arguments: Sequence[str]) -> None:
+    """
+    Have ``twist`` log as the command does without it: as text, also to a file or a pipe, unless it
+    was asked for JSON; and what is of a level, or has none (`logs.at_level`).
+
+    :param outer: the options of ``twist``, which do not tell whether it was asked.
+    :param arguments: the command line, which does; an option may be shortened.
+    """
+    make = outer["fileLogObserverFactory"]
+    asked = any(re.fullmatch("--log-fo(r(m(at?)?)?)?", a.partition("=")[0]) for a in arguments)
+    if make is textFileLogObserver or not asked:
+        make = text_observer
+    outer["fileLogObserverFactory"] = lambda stream: at_level(make(stream), level)
+    outer["logLevel"] = level_named("debug")  # the level is seen to
 
 
 def _appending(name: str, text: str) -> Callable[[usage.Options, str], None]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogBeginner
 from twisted.python import usage
 from zope.interface import implementer
 
@@ -20,8 +20,10 @@ from .cluster import Cluster, check
 from .config import Config
 from .core.timing import SAME_SIGNAL
 from .errors import ConfigError, TxstickyError
+from .logs import at_level, json_observer, text_observer
 from .notify import Notifier
 from .options import CommandOptions, Options
+from .printable import tolerate
 from .process import Reaper
 from .signals import SignalTable
 from .system import identity_of, raise_file_limit, set_title
@@ -169,16 +171,6 @@ def rehearse(config: Config) -> int:
 
 def run(arguments: Sequence[str]) -> None:
     """Run the command without `twist`: the same options, no plugin discovery."""
-    from twisted.logger import (
-        FilteringLogObserver,
-        LogLevel,
-        LogLevelFilterPredicate,
-        globalLogBeginner,
-        textFileLogObserver,
-    )
-
-    from .logs import json_observer
-
     startup.mend_streams()
     options = CommandOptions()
     try:
@@ -190,9 +182,9 @@ def run(arguments: Sequence[str]) -> None:
     service = makeService(options)
     from twisted.internet import reactor
 
-    predicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
-    make = json_observer if options.settings.log_format == "json" else textFileLogObserver
-    observer = FilteringLogObserver(make(sys.stdout), [predicate])
+    tolerate(sys.stdout)
+    make = json_observer if options.settings.log_format == "json" else text_observer
+    observer = at_level(make(sys.stdout), options.config.log_level)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     service.startService()
 

@@ -294,7 +294,7 @@ class OptionTests(SynchronousTestCase):
         """An application that raises at its lifespan is served, and the log says so once."""
         with Cluster(f"{APPS}:lazy", workers=1, probe="/") as cluster:
             self.assertEqual(cluster.get("/").body, b"1")
-            self.assertEqual(cluster.log().count("served without a lifespan"), 1)
+            self.assertEqual(cluster.log().count("has no lifespan, and is served"), 1)
             self.assertNotIn("Traceback", cluster.log())
 
     def test_cannot_start(self) -> None:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -105,6 +106,16 @@ class CtlTests(SynchronousTestCase):
             self.assertEqual(cluster.wait(), 0)
         self.assertFalse(os.path.lexists(self.path))
         self.assertIn(f"Nobody answers at {self.path}: ", self.refused("ctl", "status"))
+
+    def test_printable(self) -> None:
+        """A key that a client chose does nothing to the terminal, and makes no line of its own."""
+        key = "a\x1b]0;owned\x07\n9  9  forged\x9b2J"
+        with self.cluster(workers=1) as cluster:
+            cluster.get(f"/cluster/bind?key={quote(key, encoding='latin-1')}")
+            heads, row = self.ctl("table").splitlines()
+            self.assertEqual(heads.split(), ["worker", "id", "key"])
+            self.assertTrue(row.endswith(r"  a\x1b]0;owned\x07\x0a9  9  forged\x9b2J"), row)
+            self.assertEqual([entry["key"] for entry in self.told("table")["keys"]], [key])
 
     def test_second_instance(self) -> None:
         """A second cluster at the same socket says so in one line; the first goes on."""

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from tests.integration import chromium, processes
 from tests.integration.chromium import Browser
 from tests.integration.cluster import ROOT, START, Cluster, ServerTestCase, free_port
 from tests.integration.processes import until
+from tests.integration.rawhttp import Connection, request
+from tests.integration.rawws import handshake
 from tests.integration.test_demo_chromium import DESK, FAINT_TEXT, PHONE
 
 STALE = "document.getElementById('main').classList.contains('stale')"
@@ -63,6 +66,41 @@ class StatusCluster(Cluster):
     def requests(self) -> int:
         """The requests that all workers have reported so far."""
         return sum(totals["requests"] for totals in self.state()["totals"])
+
+
+class NameTests(SynchronousTestCase):
+    """By which names the site is asked for."""
+
+    def statuses(self, address: int | str, name: str) -> dict[str, int]:
+        """The status of each path's answer, asked for by a name, at a port or a UNIX socket."""
+        found = {}
+        for path in ("/", "/status.json", "/metrics", "/healthz", "/ws"):
+            if isinstance(address, int):
+                sock = socket.create_connection(("127.0.0.1", address))
+            else:
+                sock = socket.socket(socket.AF_UNIX)
+                sock.connect(address)
+            asked = request("GET", path)
+            if path == "/ws":
+                asked = handshake(path, ("Origin", f"http://{name}"))
+            with Connection.over(sock) as connection:
+                answer = connection.ask(asked.replace(b"cluster.test", name.encode()))
+                found[path] = answer.status
+        return found
+
+    def test_names(self) -> None:
+        """Addresses, localhost and what --status-host names; a UNIX socket by any name."""
+        told = {"/": 200, "/status.json": 200, "/metrics": 200, "/healthz": 200, "/ws": 101}
+        refused = dict.fromkeys(told, 403)
+        with StatusCluster("--status-host", "a.example", "--status-host", "b.example") as cluster:
+            port = cluster.status_port
+            for name in ("127.0.0.1", f"[::1]:{port}", f"localhost:{port}", "B.example"):
+                self.assertEqual(self.statuses(port, name), told, name)
+            for name in ("evil.example", f"evil.example:{port}", "x.a.example"):
+                self.assertEqual(self.statuses(port, name), refused, name)
+        path = os.path.join(self.enterContext(tempfile.TemporaryDirectory()), "status")
+        with Cluster("echo", "--status", f"unix:{path}", workers=1):
+            self.assertEqual(self.statuses(path, "any.example"), told)
 
 
 class MachineTests(SynchronousTestCase):

@@ -125,6 +125,7 @@ class InPlace(UpgradeCase):
         path, control = os.path.join(folder, "socket"), os.path.join(folder, "control")
         status = free_port()
         options = ("--listen", f"unix:{path}", "--control", control, "--status", str(status))
+        options += ("--status-host", "cluster.test")
         with Cluster("echo", *options, workers=2) as cluster:
             self.upgrade(cluster)
             pid = cluster.kill_worker(2)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
+from ..printable import printable, tolerate
 from . import completion, display
 from .verbs import OPTIONS, VERBS
 
@@ -31,7 +32,8 @@ class Unanswered(Exception):
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line."""
-        self.exit(USAGE, f"txsticky: {message[0].upper()}{message[1:].rstrip('.')}.\n")
+        sentence = f"{message[0].upper()}{message[1:].rstrip('.')}."
+        self.exit(USAGE, f"txsticky: {printable(sentence)}\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -128,16 +130,18 @@ def main(arguments: Sequence[str]) -> int:
     try:
         answer = ask(chosen.control, request)
     except Unanswered as why:
-        print(f"txsticky: {why}", file=sys.stderr)
+        print(printable(f"txsticky: {why}"), file=sys.stderr)
         return REFUSED
     if not answer["ok"]:
-        print(f"txsticky: {answer['error']}", file=sys.stderr)
+        print(printable(f"txsticky: {answer['error']}"), file=sys.stderr)
         return REFUSED
+    tolerate(sys.stdout)
     try:
         if chosen.json:
             print(json.dumps({name: value for name, value in answer.items() if name != "ok"}))
         else:
-            print(display.shown(request["verb"], answer, display.Style.of(sys.stdout)), end="")
+            shown = display.printable_answer(answer)
+            print(display.shown(request["verb"], shown, display.Style.of(sys.stdout)), end="")
         sys.stdout.flush()
     except BrokenPipeError:  # as in `ctl workers | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

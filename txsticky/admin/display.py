@@ -9,6 +9,8 @@ from typing import Any, Final, TextIO
 
 import attrs
 
+from ..printable import printable
+
 #: SGR codes (ECMA-48, 8.3.117) by what they mean here.
 CODES: Final = {"bold": "1", "dim": "2", "good": "32", "busy": "33", "bad": "31"}
 STATES: Final = {"ready": "good", "starting": "busy", "draining": "busy", "gone": "bad"}
@@ -96,6 +98,17 @@ def size(count: float | None) -> str:
 def percent(share: float | None) -> str:
     """A share of one."""
     return NOTHING if share is None else f"{share * 100:.0f} %"
+
+
+def printable_answer(answer: Any) -> Any:
+    """An answer, or a part of it, with printable texts only, so that all that is shown is."""
+    if isinstance(answer, str):
+        return printable(answer)
+    if isinstance(answer, dict):
+        return {printable(name): printable_answer(value) for name, value in answer.items()}
+    if isinstance(answer, list):
+        return [printable_answer(value) for value in answer]
+    return answer
 
 
 def shown(verb: str, answer: dict[str, Any], style: Style) -> str:

@@ -15,6 +15,8 @@ from twisted.logger import (
 )
 from zope.interface import implementer
 
+from ..printable import printable
+
 KEPT = 100
 
 
@@ -52,6 +54,11 @@ class Journal:
         level = event["log_level"]
         if level >= LogLevel.info:
             self.entries.append(
-                Entry(event["log_time"], level.name, formatEvent(event), event.get("slot"))
+                Entry(
+                    event["log_time"],
+                    level.name,
+                    printable(formatEvent(event), lines=True),
+                    event.get("slot"),
+                )
             )
         globalLogPublisher(event)

@@ -60,7 +60,9 @@ def expose(state: ClusterState) -> bytes:
         *_process(state),
     ]
     known = (metric for metric in metrics if metric.samples)
-    return "".join(f"{line}\n" for metric in known for line in metric.lines()).encode()
+    return "".join(f"{line}\n" for metric in known for line in metric.lines()).encode(
+        errors="backslashreplace"  # an argument of the command may have been no text
+    )
 
 
 def _one(name: str, kind: str, help: str, value: float | None) -> Metric:

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 
+from ..core.hosts import Hosts
 from ..errors import ConfigError, ListenError
 from ..ports import open_port
 from .control import listen
@@ -69,5 +70,6 @@ class Admin:
             endpoint = status_endpoint(status)
         except ConfigError as error:
             raise ListenError(endpoint=shown, reason=f"write {error.fields['hint']}") from None
-        site = Guests(make_site(self._viewers, self._look), GUESTS)
+        hosts = Hosts(self._cluster.config.status_host)
+        site = Guests(make_site(self._viewers, self._look, hosts), GUESTS)
         self._ports.append(open_port(reactor, endpoint, site, shown))

@@ -12,17 +12,18 @@ from collections.abc import Callable
 from importlib.resources import files
 from io import BytesIO
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny
+from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IPushProducer
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
 from ..config import endpoint_string
+from ..core.hosts import Hosts, is_of
 from .history import SERIES, History
 from .metrics import CONTENT_TYPE, expose
 from .state import ClusterState
@@ -46,6 +47,11 @@ POLICY: Final = (
 )
 JSON: Final = b"application/json"
 TEXT: Final = b"text/plain; charset=utf-8"
+
+#: What is said to who asks by another name.
+REFUSAL: Final = (
+    b"The status is told to who asks for an address, localhost, or a name in --status-host.\n"
+)
 
 Answer = tuple[int, bytes, bytes]
 
@@ -105,7 +111,29 @@ class Page(Resource):
 
 
 class ReadOnlyRequest(Request):
-    """A request whose body, if it has one, is of no use to anybody."""
+    """
+    A request whose body, if it has one, is of no use to anybody.
+
+    It is answered if it is for this host by one of its names, so that no page of another site
+    reads the status through a browser, its name leading here by then (DNS rebinding).
+    """
+
+    channel: Any
+
+    def process(self) -> None:
+        """Answer, or refuse."""
+        names = self.requestHeaders.getRawHeaders(b"Host", [])
+        # A UNIX socket no browser reaches by itself, and whoever does must speak for all names.
+        local = isinstance(self.getHost(), UNIXAddress)
+        hosts: Hosts = self.channel.site.hosts
+        if local or all(hosts.answers(name.decode("latin-1")) for name in names):
+            super().process()
+            return
+        self.setResponseCode(403)
+        self.setHeader(b"Content-Type", TEXT)
+        self.setHeader(b"Content-Length", b"%d" % len(REFUSAL))
+        self.write(REFUSAL)
+        self.finish()
 
     def gotLength(self, length: int | None) -> None:
         """Keep nothing."""
@@ -116,10 +144,18 @@ class ReadOnlyRequest(Request):
 
 
 class StatusSite(Site):
-    """The site: no access log, no tracebacks."""
+    """
+    The site: no access log, no tracebacks.
+
+    :param hosts: the names that it answers to.
+    """
 
     displayTracebacks = False
     noisy = False
+
+    def __init__(self, root: Resource, hosts: Hosts) -> None:
+        super().__init__(root, requestFactory=ReadOnlyRequest, timeout=PATIENCE)
+        self.hosts = hosts
 
     def log(self, request: Any) -> None:
         """Write no access log."""
@@ -139,7 +175,7 @@ class Viewer(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no 
     def onConnect(self, request: Any) -> None:
         """Take the page from here alone: other sites are not to read it through a browser."""
         host = request.headers.get("host", "")
-        if request.origin and urlsplit(request.origin).netloc.lower() != host.lower():
+        if request.origin and not is_of(request.origin, host):
             raise ConnectionDeny(403, "This page is to be opened from the same address.")
 
     def onOpen(self) -> None:
@@ -221,11 +257,12 @@ def _message(**fields: Any) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def make_site(viewers: Viewers, look: Callable[[], ClusterState]) -> Site:
+def make_site(viewers: Viewers, look: Callable[[], ClusterState], hosts: Hosts) -> Site:
     """
     Make the site.
 
     :param look: looks at the cluster.
+    :param hosts: the names that it answers to.
     """
     page = files(__package__).joinpath("page.html").read_bytes()
 
@@ -252,4 +289,4 @@ def make_site(viewers: Viewers, look: Callable[[], ClusterState]) -> Site:
     ):
         root.putChild(path, Page(make))
     root.putChild(b"ws", WebSocketResource(viewers))
-    return StatusSite(root, requestFactory=ReadOnlyRequest, timeout=PATIENCE)
+    return StatusSite(root, hosts)

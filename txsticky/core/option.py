@@ -163,8 +163,11 @@ class Several:
     Texts, in their order: the option is repeatable.
 
     In the environment blanks separate them, in a configuration file they are a list.
+
+    :param parse: checks each: raises ValueError with the reason.
     """
 
+    parse: Callable[[str], object] | None = None
     none: str = "none"
 
     def read(self, text: str) -> tuple[str, ...]:
@@ -175,6 +178,9 @@ class Several:
         """Check that all are texts (`Kind.check`)."""
         if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
             raise ValueError("a text, or a list of texts")
+        if self.parse is not None:
+            for item in value:
+                self.parse(item)
 
     def shown(self, value: Any) -> str:
         """The texts with blanks between (`Kind.shown`)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,14 +11,12 @@ from twisted.logger import Logger
 from twisted.web.http import Request, datetimeToLogString
 
 from ..errors import ConfigError
+from ..printable import quotable
 from ..sharedlog import HandedLog, open_log
 from . import ServeSettings
 
 #: How many transports are asked for `how`, each being wrapped by the one before (TLS, policies).
 _DEPTH = 4
-_CLEAN = re.compile(rb"[\x20\x21\x23-\x5b\x5d-\x7e]*")
-_ESCAPES = {ord('"'): '\\"', ord("\\"): "\\\\"}
-_ESCAPES |= {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0x100))}
 
 
 @attrs.frozen
@@ -103,14 +100,14 @@ class AccessLog:
         if self._fd is None:
             return
         line = (
-            f"{entry.client} - - {self._now()} "
-            f'"{_escape(entry.method)} {_escape(entry.target)} {_escape(entry.version)}" '
+            f"{_word(entry.client)} - - {self._now()} "
+            f'"{quotable(entry.method)} {quotable(entry.target)} {quotable(entry.version)}" '
             f"{entry.status} {entry.length or '-'} "
-            f'"{_escape(entry.referer or b"-")}" "{_escape(entry.agent or b"-")}" '
+            f'"{quotable(entry.referer or b"-")}" "{quotable(entry.agent or b"-")}" '
             f"{self._slot} {entry.route}\n"
         )
         try:
-            os.write(self._fd, line.encode("latin-1"))
+            os.write(self._fd, line.encode())
         except OSError as error:
             if not self._failing:
                 self._failing = True
@@ -167,7 +164,6 @@ def route_of(transport: object) -> str:
     return "-"
 
 
-def _escape(value: bytes) -> str:
-    """Make what a client sent harmless inside quotes: no quote, no control character, ASCII."""
-    text = value.decode("latin-1")
-    return text if _CLEAN.fullmatch(value) else text.translate(_ESCAPES)
+def _word(text: str) -> str:
+    """A field without quotes: of one piece."""
+    return quotable(text.encode("utf-8", "replace")).replace(" ", "\\x20")

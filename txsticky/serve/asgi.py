@@ -32,7 +32,6 @@ from .engine import close_websocket, engine_settings, install_asyncio_reactor
 from .facade import FacadeFactory, FacadeHost
 from .loading import describe
 from .native import Connection, NativeHost
-from .pylogging import Bridge
 
 log = Logger()
 
@@ -89,7 +88,6 @@ class AsgiServing:
         self._server = uvicorn.Server(self._config)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lifespan: Any = None
-        self._bridge = Bridge()
         self._entering = middleware.route.set if self._access_log is not None else None
         #: For connections over TLS, which are transports of Twisted.
         self.factory: Any = FacadeFactory(self.protocol, self._entering)
@@ -109,7 +107,6 @@ class AsgiServing:
 
         if self._access_log is not None:
             self._access_log.open()
-        self._bridge.install()
         self._lifespan = Lifespan(self._config)
         await self._lifespan.startup()
         await self._server.on_tick(0)
@@ -157,7 +154,6 @@ class AsgiServing:
             await self._lifespan.shutdown()
         for task in self._tasks:
             task.cancel()
-        self._bridge.remove()
         if self._access_log is not None:
             self._access_log.close()
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.logger import Logger
@@ -14,12 +14,17 @@ Environ = dict[str, Any]
 
 
 class ErrorStream:
-    """`wsgi.errors`: what is written goes to the log, a whole line or more at a time."""
+    """
+    `wsgi.errors`: what is written goes to the log, a whole line or more at a time.
+
+    :ivar seen: says whether a text has been dealt with already.
+    """
 
     _log = Logger()
 
     def __init__(self) -> None:
         self._pending = ""
+        self.seen: Callable[[str], bool] = lambda text: False
 
     def write(self, text: str) -> None:
         """Take text; it is logged when it ends a line."""
@@ -35,7 +40,7 @@ class ErrorStream:
     def flush(self) -> None:
         """Log what has been written."""
         text, self._pending = self._pending.rstrip("\n"), ""
-        if text:
+        if text and not self.seen(text):
             self._log.warn("{text}", text=text)
 
 

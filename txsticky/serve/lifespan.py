@@ -22,7 +22,8 @@ class Lifespan:
     The lifespan of one application in one worker.
 
     An application that raises instead of answering is served without one, as the specification
-    wants; the log says so.
+    wants; the log says so.  To raise before the first `receive()` is the usual way to have none;
+    to do it later looks like a fault.
 
     :param config: uvicorn's configuration, loaded.
     :ivar state: what the lifespan put there for the requests.
@@ -34,7 +35,7 @@ class Lifespan:
         inner.loaded_app = self._observed
         self._lifespan: Any = config.lifespan_class(inner)
         self._reason = ""
-        self._started = self._stopped = False
+        self._asked = self._started = self._stopped = False
         self.state: dict[str, Any] = getattr(self._lifespan, "state", {})
 
     async def startup(self) -> None:
@@ -60,8 +61,12 @@ class Lifespan:
                 self._reason = _last_line(message.get("message", "")) or "it does not say why"
             await send(message)
 
+        async def asked() -> Any:
+            self._asked = True
+            return await receive()
+
         try:
-            await self._app(scope, receive, heard)
+            await self._app(scope, asked, heard)
         except Exception as error:
             if not self._reason:
                 self._raised(error)
@@ -70,9 +75,16 @@ class Lifespan:
     def _raised(self, error: Exception) -> None:
         if self._started:
             log.failure("The application's lifespan raised.")
+        elif self._asked:
+            log.warn(
+                "The application is served although its lifespan ended with {kind}: {error}",
+                kind=type(error).__name__,
+                error=error,
+            )
         else:
-            log.info(
-                "The application is served without a lifespan ({kind}: {error}).",
+            log.info("The application has no lifespan, and is served without one.")
+            log.debug(
+                "Asked for its lifespan, it raised {kind}: {error}",
                 kind=type(error).__name__,
                 error=error,
             )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import abc
 import difflib
 import importlib
 import inspect
 import os
 import pkgutil
+import re
 import sys
 import traceback
+import typing
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import ModuleType, TracebackType
@@ -17,10 +20,17 @@ from typing import Literal
 from twisted.application.service import IService
 from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from twisted.web.resource import IResource
+from zope.interface import implementedBy
+from zope.interface.declarations import BuiltinImplementationSpecifications
 
 from ..errors import AppLoadError
 
 Interface = Literal["web", "wsgi", "asgi", "protocol"]
+
+#: Classes of Python's library from which Twisted's and any application's are derived.
+_COMMON = (abc.ABC, abc.ABCMeta, typing.Generic, typing.Protocol, type(typing.Protocol))
+#: What zope.interface puts into a class.
+_MARKS = ("__implemented__", "__provides__", "__providedBy__")
 
 
 class AppRaisedError(AppLoadError):
@@ -30,6 +40,24 @@ class AppRaisedError(AppLoadError):
         super().__init__(target=target, reason=reason)
         #: The traceback, for the debug log.
         self.details = details
+
+
+def unmark_library() -> None:
+    """
+    Take zope.interface's marks off the classes of Python's library, now and for later.
+
+    Twisted's reactors implement interfaces in classes that are derived from `abc.ABC`, and a mark
+    in that class is listed by `dir()` of every class of the application that is derived from it,
+    where to get it raises AttributeError: Gradio, for one, gets all that is listed.  zope.interface
+    keeps what is known of a class that takes no marks (`object`) in a table, and that is where it
+    looks first.
+    """
+    for kind in _COMMON:
+        known = implementedBy(kind)
+        for name in _MARKS:
+            if name in vars(kind):
+                delattr(kind, name)
+        BuiltinImplementationSpecifications[kind] = known
 
 
 def load(target: str, factory: bool = False) -> object:
@@ -60,6 +88,7 @@ def load(target: str, factory: bool = False) -> object:
     except FileNotFoundError:
         reason = "the directory in which it was started is gone"
         raise AppLoadError(target=target, reason=reason) from None
+    unmark_library()
     if not sys.path or sys.path[0] not in ("", folder):
         sys.path.insert(0, folder)
     found = _attribute(target, _module(target, module_name), attribute)
@@ -243,4 +272,11 @@ def describe(value: object) -> str:
     if inspect.isfunction(value) or inspect.ismethod(value):
         return f"the function {value.__qualname__}"
     name = type(value).__qualname__
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+    return f"{_article(name)} {name}"
+
+
+def _article(name: str) -> str:
+    """`a` or `an`, as a class name is spoken: capitals, as in MCPServer, one by one."""
+    if name[:2].isupper():
+        return "an" if name[0] in "AEFHILMNORSX" else "a"
+    return "an" if re.match(r"[aeio]|un(?!i)|u[^ns]", name, re.IGNORECASE) else "a"

@@ -6,6 +6,7 @@ What is looked after here, beside what PEP 3333 says:
 * a request reaches a thread when its body has come as a whole, so that a slow upload holds none;
 * a response waits for its client in a buffer, so that a slow download holds none (`wsgicall`);
 * a chunked body has no CONTENT_LENGTH, and frameworks take it for empty: its length is known;
+* a WebSocket that a client tries has an application raise, which is told once (`tries`);
 * UNIX sockets have no host or port, and twisted.web wants them;
 * `X_Forwarded_For` and `X-Forwarded-For` become the same variable: names with `_` are dropped.
 """
@@ -37,6 +38,7 @@ from .loading import describe
 from .protocol import FactoryServing
 from .site import StickySite
 from .threads import Threads
+from .tries import Tries
 from .wsgicall import Application, Buffers, Call
 
 
@@ -97,6 +99,7 @@ class WSGIRoot:
         self._app = app
         self._settings = settings
         self._buffers = Buffers()
+        self._tries = Tries()
 
     def render(self, request: WSGIRequest) -> int:
         """Start the application on a request."""
@@ -108,6 +111,7 @@ class WSGIRoot:
             environ,
             self._threads,
             self._buffers,
+            self._tries,
             self._reactor.callFromThread,
         )
         call.start()

@@ -25,6 +25,7 @@ from zope.interface import implementer
 from .environ import Environ
 from .loading import describe
 from .threads import Threads
+from .tries import Tries
 
 log = Logger()
 
@@ -66,6 +67,7 @@ class Call:
     :param environ: its environment.
     :param threads: where the application runs.
     :param buffers: counts what waits for all clients.
+    :param tries: tells of WebSockets that were tried.
     :param in_reactor: calls something in the reactor's thread, from any thread.
     """
 
@@ -76,12 +78,15 @@ class Call:
         environ: Environ,
         threads: Threads,
         buffers: Buffers,
+        tries: Tries,
         in_reactor: Callable[[Callable[[], object]], object],
     ) -> None:
         self._app = app
         self._request = request
         self._environ = environ
         self._errors = environ["wsgi.errors"]
+        self._errors.seen = partial(tries.written, environ)
+        self._tries = tries
         self._threads = threads
         self._in_reactor = in_reactor
         self._buffers = buffers
@@ -113,10 +118,11 @@ class Call:
         failed = False
         try:
             self._iterate()
-        except BaseException:
+        except BaseException as error:
             failed = True
             # Here, for its client may have gone, so that nothing is sent any more.
-            self._in_reactor(partial(log.failure, "The application failed.", Failure()))
+            if self._begun or not self._tries.caught(self._environ, error):
+                self._in_reactor(partial(log.failure, "The application failed.", Failure()))
         finally:
             self._errors.flush()
         with self._lock:

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.threadable import isInIOThread
 
 from ..api import current
-from ..errors import BusOverrun
+from ..errors import BusOverrun, NotInWorker
 
 log = Logger()
 
@@ -99,7 +99,7 @@ class AsyncManager(AsyncPubSubManager):  # type: ignore[misc]
     The client manager of an `AsyncServer` whose clients are on several workers.
 
     Outside of a worker it manages the clients of its process, like python-socketio's own
-    `AsyncManager`.
+    `AsyncManager`; if it is `write_only` it has none, and what it is to emit raises `NotInWorker`.
 
     :param channel: servers with the same name share their clients.
     :param options: as for python-socketio's `AsyncPubSubManager`.
@@ -122,6 +122,8 @@ class AsyncManager(AsyncPubSubManager):  # type: ignore[misc]
     async def _publish(self, data: dict[str, Any]) -> None:
         here = current()
         if here is None:
+            if self.write_only:
+                raise NotInWorker(what="AsyncManager(write_only=True)")
             return
         message = self._inbox.sealed(data, self.json)
         async with self._turn:  # while one waits, none overtakes it
@@ -142,6 +144,9 @@ class Manager(PubSubManager):  # type: ignore[misc]
     """
     The client manager of a `Server`, whose threads may emit, with clients on several workers.
 
+    It can be made anywhere, so that an application can be imported; outside of a worker, or before
+    that has started, its first client, and what it is to emit, raise `NotInWorker`.
+
     :param channel: servers with the same name share their clients.
     :param options: as for python-socketio's `PubSubManager`.
     """
@@ -155,14 +160,20 @@ class Manager(PubSubManager):  # type: ignore[misc]
         self._inbox = Inbox(self.host_id, self._queue.put)
 
     def initialize(self) -> None:
-        """Begin to listen (python-socketio's hook, at the first client)."""
+        """
+        Begin to listen (python-socketio's hook, at the first client).
+
+        :raises NotInWorker: there is no bus here.
+        """
+        if current() is None:
+            raise NotInWorker(what="txsticky.socketio.Manager")
         _in_reactor(self._inbox.subscribe, self._topic)
         super().initialize()
 
     def _publish(self, data: dict[str, Any]) -> None:
         here = current()
         if here is None:
-            return
+            raise NotInWorker(what="txsticky.socketio.Manager")
         message = self._inbox.sealed(data, self.json)
         while True:
             try:
