@@ -117,7 +117,7 @@ class TlsLayer(BufferingTLSTransport):
         """
         outer: Any = self.transport
         if self.disconnecting and outer.live() and self._closed_tls():
-            outer.half_close()
+            outer.end_output()
 
     def _closed_tls(self) -> bool:
         return self._cut or bool(self.getHandle().get_shutdown() & SSL.SENT_SHUTDOWN)
@@ -131,7 +131,7 @@ class TlsLayer(BufferingTLSTransport):
         if outer.live():
             self._cut = True
             outer.resumeProducing()  # or what the client still sends would reset what it is to get
-            outer.half_close()
+            outer.end_output()
             self.linger()
 
     def linger(self) -> None:
