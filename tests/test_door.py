@@ -748,6 +748,8 @@ class Elsewhere(DoorCase):
         far.send(OK[:-1])
         self.turns(client, lambda: client.got)
         far.close()
+        self.until(lambda: ended(client.sock))
+        client.sock.close()
         self.until(lambda: self.forgotten)
         self.assertFalse(client.closed)
 
@@ -764,10 +766,14 @@ class Elsewhere(DoorCase):
                 self.reactor.turn()
                 client.turn()
         far.close()
-        self.until(lambda: client.turn() or self.forgotten)
+        self.turns(client, lambda: client.got.count(b"x") == 3_000_000)
+        self.until(lambda: ended(client.sock))
+        client.send(b"more")
+        self.reactor.settle()
+        self.reactor.advance(LINGER)
+        self.until(lambda: self.forgotten)
         client.turn()
-        self.assertEqual(client.got.count(b"x"), 3_000_000)
-        self.assertFalse(client.closed)
+        self.assertEqual((client.closed, client.aborted), (False, False))
 
     def test_client_that_does_not_read(self) -> None:
         """What the client does not take stays in the other worker."""

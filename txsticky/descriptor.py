@@ -234,7 +234,7 @@ class MovableMixin(_Base):
             callback()
         return why
 
-    def half_close(self) -> None:
+    def end_output(self) -> None:
         """
         End what is sent once all output is in the kernel; what comes is read on.
 

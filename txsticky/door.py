@@ -62,6 +62,7 @@ class TlsLayer(BufferingTLSTransport):
     deadlines: Deadlines
     connection: Any
     _linger: Any = None
+    _cut = False
 
     def makeConnection(self, transport: Any) -> None:
         """The TCP connection is there (`IProtocol`)."""
@@ -120,10 +121,22 @@ class TlsLayer(BufferingTLSTransport):
         """
         outer: Any = self.transport
         if self.disconnecting and outer.live() and self._closed_tls():
-            outer.half_close()
+            outer.end_output()
 
     def _closed_tls(self) -> bool:
-        return bool(self.getHandle().get_shutdown() & SSL.SENT_SHUTDOWN)
+        return self._cut or bool(self.getHandle().get_shutdown() & SSL.SENT_SHUTDOWN)
+
+    def cut(self) -> None:
+        """
+        Close TCP after what is written, but not TLS, so that it cannot look whole (RFC 9112,
+        section 9.8).
+        """
+        outer: Any = self.transport
+        if outer.live():
+            self._cut = True
+            outer.resumeProducing()  # or what the client still sends would reset what it is to get
+            outer.end_output()
+            self.linger()
 
     def linger(self) -> None:
         """Close TCP before long, though the client may not have closed its side of TLS."""

@@ -147,7 +147,7 @@ class SecureTransport:
             self.later(0, self._cut_soon)
 
     def _cut_soon(self) -> None:
-        self.later(0, self._outer.loseConnection)
+        self.later(0, self._layer.cut)
 
     # ------------------------------------------------------ what the gate asks: Host
 

@@ -108,6 +108,16 @@ class Http:
                 end = ending(connection)
                 self.assertEqual((end.how, end.data[9:12]), ("closed", b"400"))
 
+    def test_early_answer(self: Any) -> None:
+        """An answer to a body that is not read reaches a client that is still sending it."""
+        if self.interface.app != "asgi" or not self.tls:
+            raise SkipTest("twisted.web reads first; in the clear the close resets, as bare")
+        for tag, connection in self.over_each():
+            data = request("POST", f"/fails?sid={tag}", headers=CLOSE, body=payload(1_000_000))
+            connection.send(data[:300_000])
+            self.assertEqual(connection.response().status, 500)
+            self.assertIn(ending(connection).how, ("closed", "cut"))
+
     def test_half_close(self: Any) -> None:
         """A client that sends no more gets its answer, and the end; over TLS it has left."""
         for tag, connection in self.over_each():
