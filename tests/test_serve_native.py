@@ -405,6 +405,19 @@ class AsyncioTests(NativeCase):
         self.inner.transport.resume_reading()
         self.until(lambda: self.inner.got.endswith(b"thisand this"))
 
+    def test_leaves_as_it_begins(self) -> None:
+        """What the socket has by then goes along when the first bytes take the connection away."""
+        self.inner.on["data"] = lambda: self.inner.transport.write(OK)
+        self.client.send(b"GET / more")
+        self.connect(GET + ELSEWHERE)
+        self.until(lambda: self.kept.left)
+        assert self.kept.left is not None
+        sock, place, held = self.kept.left
+        with sock:
+            sock.setblocking(True)
+            held += b"" if held.endswith(b"more") else sock.recv(100)
+        self.assertEqual((place, held, self.inner.got), (3, ELSEWHERE + b"GET / more", GET))
+
     def test_prefix_comes_first(self) -> None:
         """What was read elsewhere comes before what the socket has, however the loop turns."""
         body = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\n"

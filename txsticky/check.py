@@ -24,6 +24,7 @@ from .logs import event_text
 from .ports import read_endpoint
 from .printable import printable
 from .serve.engine import WrongReactor
+from .startup import mend_streams
 from .system import executed_as, identity_of
 from .tls import read_files
 from .trust import Identity
@@ -129,6 +130,7 @@ def check_endpoints(config: Config) -> None:
 
 
 if __name__ == "__main__":
+    mend_streams()
     told = json.load(sys.stdin)
     asked = Config.from_json(told["config"])
     begin_logging(asked.log_level, lambda event: printable(event_text(event), lines=True))

@@ -53,6 +53,63 @@ class Endpoints(SynchronousTestCase):
         self.assertFalse(os.path.exists(path), "the UNIX socket is left over")
 
 
+class AfterKill(SynchronousTestCase):
+    """UNIX sockets whose process was killed."""
+
+    def setUp(self) -> None:
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        names = ("listen", "status", "control")
+        self.paths = {name: os.path.join(folder, name) for name in names}
+
+    def cluster(self) -> Cluster:
+        """A cluster with a UNIX socket of each kind."""
+        options = (
+            *("--listen", f"unix:{self.paths['listen']}:mode=660"),
+            *("--status", f"unix:{self.paths['status']}"),
+            *("--control", self.paths["control"]),
+        )
+        return Cluster("echo", *options, workers=1)
+
+    def ask(self, name: str, target: str = "/") -> int:
+        """The status of an answer on a socket."""
+        with socket.socket(socket.AF_UNIX) as local:
+            local.connect(self.paths[name])
+            with Connection.over(local) as connection:
+                return connection.ask(request("GET", target)).status
+
+    def test_started_again(self) -> None:
+        """They are opened again, also where a lock of Twisted's names a process that lives."""
+        killed = self.cluster()
+        killed.start()
+        try:
+            os.kill(killed.pid, signal.SIGKILL)
+            killed.wait()
+        finally:
+            killed.stop()
+        for path in self.paths.values():
+            self.assertTrue(os.path.exists(path))
+            os.symlink(str(os.getpid()), path + ".lock")
+        with self.cluster():
+            self.assertEqual((self.ask("listen"), self.ask("status", "/healthz")), (200, 200))
+            with socket.socket(socket.AF_UNIX) as operator:
+                operator.connect(self.paths["control"])
+        for path in self.paths.values():
+            self.assertFalse(os.path.exists(path), path)
+
+    def test_not_by_two(self) -> None:
+        """While one answers, a second start is refused in one sentence, and the first goes on."""
+        with self.cluster() as cluster:
+            second = self.cluster()
+            second.spawn()
+            self.assertEqual(second.wait(), 1)
+            said = second.log()
+            second.stop()
+            self.assertIn(f"Cannot listen on unix:{self.paths['listen']}", said)
+            self.assertIn("another process answers there", said)
+            self.assertNotIn("Traceback", said)
+            self.assertEqual((self.ask("listen"), cluster.get("/").status), (200, 200))
+
+
 class AccessLog(SynchronousTestCase):
     """`--access-log FILE`."""
 

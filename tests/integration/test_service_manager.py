@@ -26,9 +26,11 @@ APPS = "tests.integration.fault_apps"
 #: one that it inherited, as descriptor 3.
 LAUNCHER = """
 import os, sys
-descriptor, *command = sys.argv[1:]
+descriptor, names, *command = sys.argv[1:]
 os.dup2(int(descriptor), 3)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="web")
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+if names:
+    os.environ.update(LISTEN_FDNAMES=names)
 os.execv(sys.executable, [sys.executable, *command])
 """
 NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -150,12 +152,12 @@ class Activation(SynchronousTestCase):
         self.socket.bind(("127.0.0.1", 0))
         self.socket.listen(100)
 
-    def cluster(self, endpoint: str) -> Cluster:
-        """A cluster that gets the socket of this test."""
+    def cluster(self, endpoint: str, names: str = "web") -> Cluster:
+        """A cluster that gets the socket of this test, under a name or without one."""
         cluster = Cluster(f"{APPS}:faulty", "--factory", workers=2)
         arguments = cluster.arguments
         arguments[arguments.index("--listen") + 1] = f"systemd:domain=INET:{endpoint}"
-        cluster.arguments = ["-c", LAUNCHER, str(self.socket.fileno()), *arguments]
+        cluster.arguments = ["-c", LAUNCHER, str(self.socket.fileno()), names, *arguments]
         cluster.inherits = (self.socket.fileno(),)
         cluster.port = self.socket.getsockname()[1]
         return cluster
@@ -170,6 +172,27 @@ class Activation(SynchronousTestCase):
         with self.cluster("name=web"):
             self.assertEqual(waiting.response().status, 200)
             waiting.close()
+
+    def test_without_names(self) -> None:
+        """A manager may leave the names out: then it is the index that tells."""
+        for endpoint in ("index=0", "name=unknown"):
+            with self.cluster(endpoint, names="") as cluster:
+                names = cluster.get("/environment").body.decode().split("\n")
+                self.assertEqual({n for n in names if n.startswith("LISTEN")}, set())
+                cluster.signal(signal.SIGUSR2)
+                until(lambda: "has taken over" in cluster.log(), 20, "it has taken over")
+                self.assertEqual(cluster.get("/").status, 200)
+
+    def test_no_such_socket(self) -> None:
+        """One that was not passed is told in one sentence."""
+        for endpoint in ("index=1", "name=other"):
+            cluster = self.cluster(endpoint)
+            cluster.spawn()
+            self.assertEqual(cluster.wait(), 1)
+            said = cluster.log()
+            cluster.stop()
+            self.assertIn("the service manager has passed no such socket", said)
+            self.assertNotIn("Traceback", said)
 
     def test_upgrade(self) -> None:
         """A new program keeps the socket."""

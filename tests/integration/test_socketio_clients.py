@@ -145,7 +145,7 @@ class NobodyTests(SynchronousTestCase):
     def test_recovery(self) -> None:
         """Clients are refused, by polling and by WebSocket, and connect once a worker is ready."""
         gate = Path(tempfile.mkdtemp()) / "open"
-        server = Workers("late", workers=1, TXSTICKY_TEST_GATE=str(gate))
+        server = Workers("late", "--queue-timeout", "1", workers=1, TXSTICKY_TEST_GATE=str(gate))
         server.spawn()
         try:
             until(server.listens, START, "the primary listens")

@@ -217,7 +217,7 @@ class Size(StoppingCase):
         options = ("--max-requests", "150", "--max-requests-jitter", "150")
         with Cluster("echo", *options, workers=2) as cluster:
             with Load(cluster, {"kept": 4, "short": 2, "poll": 2, "slow": 1}) as load:
-                until(lambda: cluster.log().count("has left") >= 4, 40, "four were replaced")
+                until(lambda: cluster.log().count("has left") >= 4, 90, "four were replaced")
             self.assertEqual(load.failures, [])
             self.assertIn("asks to be replaced", cluster.log())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -149,6 +150,63 @@ class InPlace(UpgradeCase):
             cluster.signal(signal.SIGTERM)
             self.assertEqual(cluster.wait(), 0)
         self.assertEqual(os.listdir(folder), [])
+
+    def test_release_link(self) -> None:
+        """A link to the present release leads new workers also after upgrades, wherever it leads
+        by then.
+        """
+        top = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        link = top / "current"
+        for number in (1, 2, 3):
+            release = top / f"release{number}"
+            release.mkdir()
+            (release / "released.py").write_text(
+                "def app(environ, start_response):\n"
+                "    start_response('200 OK', [])\n"
+                f"    return [b'release {number}']\n"
+            )
+        link.symlink_to("release1")
+        environment = {"PWD": str(link)}
+        cluster = Cluster("released:app", workers=1, probe="/", environment=environment)
+        cluster.folder = link
+
+        def switch(number: int) -> None:
+            new = top / "new"
+            new.symlink_to(f"release{number}")
+            new.rename(link)
+
+        def reload() -> bytes:
+            before = cluster.log().count("The reload is complete.")
+            cluster.signal(signal.SIGHUP)
+            until(lambda: cluster.log().count("The reload is complete.") > before, 30, "reloaded")
+            until(lambda: len(cluster.workers()) == len(cluster.living()) - 1, 15, "alone")
+            return cluster.get("/").body
+
+        with cluster:
+            self.assertEqual(cluster.get("/").body, b"release 1")
+            switch(2)
+            self.assertEqual(reload(), b"release 2")
+            self.upgrade(cluster)
+            self.assertEqual(reload(), b"release 2")
+            self.upgrade(cluster)
+            switch(3)
+            self.assertEqual(reload(), b"release 3")
+            dead = cluster.kill_worker(1)
+            until(lambda: cluster.workers().get(1, dead) != dead, 20, "it is replaced")
+            until(lambda: cluster.answers("/"), 20, "it serves")
+            self.assertEqual(cluster.get("/").body, b"release 3")
+
+    def test_locked_folder(self) -> None:
+        """That another process locks the folder of the control socket holds nothing up."""
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        control = os.path.join(folder, "control")
+        lock = os.open(folder, os.O_RDONLY)
+        self.addCleanup(os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with Cluster("echo", "--control", control, workers=1) as cluster:
+            self.upgrade(cluster)
+            self.assertEqual(cluster.get("/").status, 200)
+            self.assertEqual(os.listdir(folder), ["control"])
 
     def test_during_a_reload(self) -> None:
         """A reload that is under way goes on under the new program."""

@@ -33,7 +33,8 @@ BEFORE: Final = frozenset((State.HANDED, State.MADE, State.BEGUN))
 MOVES: Final = {
     State.HANDED: {State.MADE, State.GONE},
     State.MADE: {State.BEGUN, State.CLOSING, State.GONE},
-    State.BEGUN: {State.SERVING, State.CLOSING, State.GONE},
+    # What follows in its own first bytes may take it elsewhere.
+    State.BEGUN: {State.SERVING, State.CLOSING, State.DEPARTING, State.GONE},
     State.SERVING: {State.FLUSHING, State.CLOSING, State.DEPARTING, State.GONE},
     # What the protocol writes unasked while its output leaves keeps the connection here.
     State.FLUSHING: {State.SERVING, State.CLOSING, State.DEPARTING, State.GONE},

@@ -36,8 +36,9 @@ PINNED: Final = 0.8
 #: Seconds without a connection after which a worker that is replaced leaves sooner: a polling
 #: client has none between two polls.
 QUIET: Final = 1.0
-#: Seconds that a process has beyond its time for ending when its event loop has ended.
-LATE: Final = 1.0
+#: Seconds that a process has beyond its time: the end of an interpreter takes two on a machine that
+#: is very busy.
+LATE: Final = 3.0
 #: The most seconds that a quick end takes.
 QUICK: Final = 10.0
 #: The part of the time for the shut-down in which requests that still run may see that their

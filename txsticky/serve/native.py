@@ -177,7 +177,10 @@ class NativeHost(asyncio.Protocol):
         self._connection = connection
         self._entering = entering
         self._prefix = connection.handoff.prefix
+        #: What the socket had before that was delivered.
+        self._late = b""
         self._begun = False
+        self._departing = False
         self._open = False
         self._closing = False
         self._reading = True
@@ -227,6 +230,9 @@ class NativeHost(asyncio.Protocol):
         try:
             if prefix:
                 self.gate.arrived(prefix)
+            if self._late and not self._departing:
+                late, self._late = self._late, b""
+                self.data_received(late)
             self._connection.delivered()
         except Exception:
             log.failure("A protocol failed to read.")
@@ -235,8 +241,8 @@ class NativeHost(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes have come from the client."""
         if not self._begun:
-            # It goes wherever goes what was read elsewhere: beginning may take the connection away.
-            self._prefix += data
+            # It follows what was read elsewhere, which may take the connection away first.
+            self._late = data
             self._begin()
         elif self._open:
             self.gate.arrived(data)
@@ -397,6 +403,8 @@ class NativeHost(asyncio.Protocol):
         with neither shutdown(2) nor SO_LINGER. Where there is no descriptor left, it is tried again
         as others leave.
         """
+        held, self._late = held + self._late, b""
+        self._departing = True
         inside = self.native.get_extra_info("socket")
         try:
             if self.unsent():
