@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from .addresses import unmapped, unmapped_network
+
 if TYPE_CHECKING:
     from .head import Head
 
@@ -32,9 +34,7 @@ def _address(text: str) -> _Address | None:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+    return unmapped(address)
 
 
 @attrs.frozen
@@ -66,7 +66,7 @@ class Trusted:
             if word in ("*", "unix"):
                 continue
             try:
-                networks.append(ipaddress.ip_network(word))
+                networks.append(unmapped_network(word))
             except ValueError as error:
                 raise ValueError(
                     f"{word!r} is no address, network, 'unix' or '*' ({error})."
