@@ -68,6 +68,11 @@ class Mapped(SynchronousTestCase):
             self.assertEqual(behind["peer"].rpartition(":")[0], "192.0.2.7")
         return answer["peer"].rpartition(":")[0], answer["host"]
 
+    def listens(self, port: int) -> bool:
+        """Whether the port accepts connections."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
     def test_listening_on_any(self) -> None:
         """A socket that listens on `::`, of the primary and of workers; the rule is mapped, too."""
         for accept in ("primary", "workers"):
@@ -86,7 +91,7 @@ class Mapped(SynchronousTestCase):
         rule = ("--forwarded-allow-ips", "::ffff:127.0.0.1,::ffff:10.0.0.0/104")
         listen = ("--listen", f"tcp:{port}:interface=\\:\\:")
         with Cluster("echo", *listen, "--proxy-protocol", *rule, probe="") as cluster:
-            until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 10, "it listens")
+            until(lambda: self.listens(port), 10, "the second port is open")
             peer, _ = self.told(cluster, port, line)
             self.assertEqual(peer, "10.0.0.9")
 
