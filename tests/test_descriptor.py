@@ -751,6 +751,18 @@ class AddressTests(ConnectionCase):
         self.assertEqual((type(host), host.host), (IPv6Address, "::1"))
         self.assertEqual(host.port, client.getpeername()[1])
 
+    def test_mapped(self) -> None:
+        """The host of an IPv4 connection to a socket that listens on `::` has its IPv4 name."""
+        listener = self.owned(socket.socket(socket.AF_INET6))
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(("::", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        client = self.owned(socket.create_connection(("127.0.0.1", port)))
+        server = self.owned(listener.accept()[0])
+        _, _, host = self.addresses(server, client.getsockname())
+        self.assertEqual(host, IPv4Address("TCP", "127.0.0.1", port))
+
     def test_unix(self) -> None:
         """Over a UNIX socket: no name for the peer, the socket's path for the host."""
         path = self.mktemp()

@@ -55,6 +55,23 @@ class TrustedTests(SynchronousTestCase):
         self.assertIn("", trusted)
         self.assertNotIn("127.0.0.1", trusted)
 
+    def test_mapped_rules(self) -> None:
+        """A rule of mapped addresses is one of the IPv4 addresses that they stand for."""
+        trusted = Trusted.parse("::ffff:127.0.0.1, ::ffff:10.0.0.0/104,::FFFF:c000:201/128")
+        self.assertEqual(trusted, Trusted.parse("127.0.0.1,10.0.0.0/8,192.0.2.1"))
+        for host in ("127.0.0.1", "::ffff:127.0.0.1", "10.9.9.9", "::ffff:10.9.9.9", "192.0.2.1"):
+            self.assertIn(host, trusted)
+        for host in ("127.0.0.2", "11.0.0.1", "::1", "::ffff:11.0.0.1"):
+            self.assertNotIn(host, trusted)
+        self.assertIn("192.0.2.9", Trusted.parse("::ffff:0:0/96"))
+        self.assertNotIn("192.0.2.9", Trusted.parse("::/0"))
+
+    def test_mapped_names(self) -> None:
+        """The client that a proxy names so has its IPv4 name, too."""
+        for name in (b"::ffff:192.0.2.7", b"[::FFFF:192.0.2.7]:80", b"::ffff:c000:207"):
+            self.assertEqual(client(name), "192.0.2.7")
+            self.assertEqual(client(name + b", ::ffff:127.0.0.1"), "192.0.2.7")
+
     def test_mapped(self) -> None:
         """An IPv4 client of an IPv6 socket is trusted by its IPv4 address."""
         self.assertIn("::ffff:127.0.0.1", LOCAL)

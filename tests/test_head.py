@@ -19,9 +19,9 @@ def parsed(data: bytes, limit: int = LIMIT) -> Head:
     return head
 
 
-def status(data: bytes, limit: int = LIMIT) -> int:
+def status(data: bytes, limit: int = LIMIT, seen: int = 0) -> int:
     """The status `data` is refused with; 0 if it is not refused."""
-    verdict = parse_head(data, limit)
+    verdict = parse_head(data, limit, seen)
     return verdict.status if isinstance(verdict, Malformed) else 0
 
 
@@ -124,7 +124,11 @@ class HeadTests(SynchronousTestCase):
             b"A: \x01\xff",
             b"A:",
             b"A: b: c",
-            b"Content-Length: x",
+            b"Content-Length: 5, 5 ,6",
+            b"Content-Length: 5\r\nContent-Length: 6",
+            b"Content-Length:\r\n 5",
+            b"Content-Length: x\r\n 5",
+            b"X-Content-Length: x",
             b"!#$%&'*+-.^_`|~09aZ: x",
         ):
             self.assertEqual(status(b"GET / HTTP/1.1\r\n" + fields + b"\r\n\r\n"), 0, fields)
@@ -135,6 +139,28 @@ class HeadTests(SynchronousTestCase):
             for before in (b"", b"A: b\r\n", b"A: b\r\n c\r\n"):
                 head = b"GET / HTTP/1.1\r\n" + before + line + b"\r\nC: d\r\n\r\n"
                 self.assertEqual(status(head), 400, head)
+
+    def test_no_length(self) -> None:
+        """A length that is none is refused as soon as it is known that its line is not folded."""
+        for value in (
+            b"x",
+            b"",
+            b"+5",
+            b"-5",
+            b"0x5",
+            b"4 5",
+            b"4_5",
+            b"5,",
+            b",5",
+            b"5.0",
+            b"\x0b5",
+        ):
+            begin = b"GET / HTTP/1.1\r\nA: b\r\ncontent-LENGTH:" + value + b"\r\n"
+            self.assertIs(parse_head(begin, LIMIT), NEED_DATA)
+            for more in (b"B", b"\r", b"\r\n", b"B: c\r\n", b"B: c\r\n\r\n"):
+                self.assertEqual(status(begin + more), 400, begin)
+                for seen in range(len(begin) + 1):
+                    self.assertEqual(status(begin + more, seen=seen), 400, begin)
 
     def test_blank_behind_the_request_line(self) -> None:
         """The first header line continues none (RFC 9112, section 2.2)."""
@@ -250,6 +276,7 @@ PIECES = st.sampled_from(
         *(b"GET ", b"/", b"/a?b ", b" ", b"HTTP/1.1", b"HTTP/1.0\r\n", b"HTTP/1.1\r\n"),
         *(b"\r\n", b"\r\n\r\n", b"\r", b"\n", b"\0", b"A: b\r\n", b"Host: x", b"PRI * HTTP/2.0"),
         *(b"\x16\x03", b"\xff", b"G", b"aaaaaaaaaaaaaaaa"),
+        *(b"\r\nContent-Length:", b"\r\ncontent-length: 5", b"5, 5", b"x"),
         *(b":", b"\r\n ", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nA: b\r\n", b"Host :", b"(:"),
     ]
 )

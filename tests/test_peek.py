@@ -844,6 +844,24 @@ class IPv6AcceptTests(AcceptCase):
         self.assertEqual(self.placed[0].sock.family, socket.AF_INET6)
 
 
+class MappedAcceptTests(PeekCase):
+    """Accepting IPv4 clients on a socket that listens on `::`."""
+
+    def test_peer(self) -> None:
+        """The peer has its IPv4 name."""
+        listener = socket.socket(socket.AF_INET6)
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(("::", 0))
+        listener.listen()
+        acceptor = Acceptor(listener, 0, self.reception)
+        self.addCleanup(acceptor.close)
+        acceptor.start()
+        client = self.owned(socket.create_connection(("127.0.0.1", listener.getsockname()[1])))
+        client.sendall(GET)
+        self.until(lambda: self.placed)
+        self.assertEqual(self.placed[0].peer, client.getsockname())
+
+
 class UNIXAcceptTests(PeekCase):
     """Accepting on a UNIX socket."""
 

@@ -50,6 +50,18 @@ class Version1Tests(SynchronousTestCase):
         line = b"PROXY TCP6 2001:DB8::1 ::1 0 65535\r\n"
         self.assertEqual(parse(line), ProxyHeader(("2001:db8::1", 0), ("::1", 65535), len(line)))
 
+    def test_mapped(self) -> None:
+        """An IPv4-mapped address is the IPv4 address that it stands for, in either version."""
+        named = ("::ffff:192.0.2.1", "::FFFF:c633:6401")
+        line = b"PROXY TCP6 %b %b 56324 443\r\n" % tuple(name.encode() for name in named)
+        for data in (
+            line,
+            version_2(0x21, 0x21, inet(*named)),
+            version_2(0x21, 0x22, inet(*named)),
+        ):
+            header = ProxyHeader(("192.0.2.1", 56324), ("198.51.100.1", 443), len(data))
+            self.assertEqual(parse(data + REQUEST), header)
+
     def test_unknown(self) -> None:
         """UNKNOWN names nobody, whatever follows it."""
         for line in (b"PROXY UNKNOWN\r\n", b"PROXY UNKNOWN ffff::1 x 65535 65535\r\n"):

@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from .core.addresses import unmapped_host
 from .peek import READ_SIZE, Arrival, Reception
 from .system import OUT_OF_DESCRIPTORS, RESPITE, descriptor_ceiling, has_room
 
@@ -126,7 +127,7 @@ class Acceptor:
                 return
             self.accepted += 1
             sock = wrap(family, socket.SOCK_STREAM, 0, descriptor)
-            peer = ("", 0) if self._unix else (address[0], address[1])
+            peer = ("", 0) if self._unix else (unmapped_host(address[0]), address[1])
             arrival = Arrival(sock, peer, ("", 0), self.number)
             try:
                 arrival.data = sock.recv(READ_SIZE, _DONTWAIT)

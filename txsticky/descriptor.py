@@ -35,6 +35,7 @@ from twisted.internet.interfaces import IAddress, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from .core.addresses import unmapped_host
 from .turn import Turn
 
 log = Logger()
@@ -351,8 +352,10 @@ class MovableServer(MovableMixin, tcp.Server):
         if self._host is None:
             # The named peer may be of another family than the socket.
             name = self.socket.getsockname()
-            kind = address.IPv4Address if len(name) == 2 else address.IPv6Address
-            self._host = kind("TCP", *name)
+            host = unmapped_host(name[0])
+            mapped = host != name[0]
+            kind = address.IPv4Address if mapped or len(name) == 2 else address.IPv6Address
+            self._host = kind("TCP", host, *(name[1:2] if mapped else name[1:]))
         return self._host
 
 

@@ -418,9 +418,13 @@ class SameAsUvicorn(ServerTestCase):
         return found
 
     def test_conversations(self) -> None:
-        """Requests of every kind."""
+        """Requests of every kind.
+
+        uvicorn with h11 takes a target in absolute form for a path, and is asked in origin form.
+        """
         for name, requests in CONVERSATIONS.items():
-            alone = self.converse(self.bare.port, requests)
+            plain = [data.replace(b" http://other.test/", b" /") for data in requests]
+            alone = self.converse(self.bare.port, plain)
             clustered = self.converse(self._shared.port, requests)
             self.assertEqual(clustered, alone, name)
 

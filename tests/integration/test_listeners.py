@@ -110,6 +110,49 @@ class AfterKill(SynchronousTestCase):
             self.assertEqual((self.ask("listen"), cluster.get("/").status), (200, 200))
 
 
+class Mapped(SynchronousTestCase):
+    """IPv4-mapped addresses have their IPv4 name, wherever they come from."""
+
+    def told(self, cluster: Cluster, port: int, *before: bytes) -> tuple[str, str]:
+        """Peer and host as the application sees them, behind a proxy's X-Forwarded-For or not."""
+        with Connection.over(socket.create_connection(("127.0.0.1", port))) as connection:
+            connection.send(*before)
+            answer = json.loads(connection.ask(request("GET", "/")).body)
+            host, _ = connection.socket.getsockname()
+            self.assertEqual(host, "127.0.0.1")
+            forwarded = [("X-Forwarded-For", "::ffff:192.0.2.7")]
+            behind = json.loads(connection.ask(request("GET", "/", headers=forwarded)).body)
+            self.assertEqual(behind["peer"].rpartition(":")[0], "192.0.2.7")
+        return answer["peer"].rpartition(":")[0], answer["host"]
+
+    def listens(self, port: int) -> bool:
+        """Whether the port accepts connections."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    def test_listening_on_any(self) -> None:
+        """A socket that listens on `::`, of the primary and of workers; the rule is mapped, too."""
+        for accept in ("primary", "workers"):
+            port = free_port()
+            options = ("--listen", f"tcp:{port}:interface=\\:\\:", "--accept", accept)
+            rule = ("--forwarded-allow-ips", "::ffff:127.0.0.1")
+            with Cluster("echo", *options, *rule) as cluster:
+                self.assertEqual(
+                    self.told(cluster, port), ("127.0.0.1", f"127.0.0.1:{port}"), accept
+                )
+
+    def test_proxy_header(self) -> None:
+        """A PROXY header with such addresses, from a peer that such a rule names."""
+        port = free_port()
+        line = b"PROXY TCP6 ::ffff:10.0.0.9 ::ffff:10.0.0.1 5 6\r\n"
+        rule = ("--forwarded-allow-ips", "::ffff:127.0.0.1,::ffff:10.0.0.0/104")
+        listen = ("--listen", f"tcp:{port}:interface=\\:\\:")
+        with Cluster("echo", *listen, "--proxy-protocol", *rule, probe="") as cluster:
+            until(lambda: self.listens(port), 10, "the second port is open")
+            peer, _ = self.told(cluster, port, line)
+            self.assertEqual(peer, "10.0.0.9")
+
+
 class AccessLog(SynchronousTestCase):
     """`--access-log FILE`."""
 

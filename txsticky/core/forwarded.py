@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from .addresses import unmapped, unmapped_network
 from .memo import entries
 
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ def _read_address(text: str) -> _Address | None:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+    return unmapped(address)
 
 
 @attrs.frozen
@@ -76,7 +75,7 @@ class Trusted:
             if word in ("*", "unix"):
                 continue
             try:
-                networks.append(ipaddress.ip_network(word))
+                networks.append(unmapped_network(word))
             except ValueError as error:
                 raise ValueError(
                     f"{word!r} is no address, network, 'unix' or '*' ({error})."

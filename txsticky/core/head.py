@@ -1,9 +1,9 @@
 """The head of a request as far as routing needs it: bytes -> `Head` | `NEED_DATA` | `Malformed`.
 
 This is the routing view of HTTP/1.x, not a server's parser. It is lenient about what does not
-matter for finding a worker (a missing Host, a folded line, a length that is none): that worker's
-server answers in its own words. It says no as soon as the bytes do: a request line or a header line
-that can no longer become one, stray control bytes, a TLS handshake, a head beyond the limit.
+matter for finding a worker (a missing Host, a folded line, two lengths): that worker's server
+answers in its own words. It says no as soon as the bytes do: a request line or a header line that
+can no longer become one, stray control bytes, a TLS handshake, a head beyond the limit.
 
 The verdict depends on the bytes alone, never on how they were cut into pieces: it is the verdict
 of the shortest prefix that has one.
@@ -56,6 +56,13 @@ _AUTHORITY: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 # RFC 9112, section 5: a name is a token, and no blank stands before the colon. Folded lines are the
 # server's to refuse or to unfold (section 5.2).
 _NO_FIELD: Final = re.compile(rb"\r\n(?![%s]++:|[ \t]|\r\n|\Z)" % re.escape(TCHAR))
+
+# RFC 9112, section 6.3: a length that is none cannot be recovered from. One value repeated is the
+# server's to judge, and so is a line that is folded, which the byte behind it tells.
+_NO_LENGTH: Final = re.compile(
+    rb"\r\ncontent-length:[ \t]*+"
+    rb"(?![0-9]++(?:[ \t]*+,[ \t]*+[0-9]++)*+[ \t]*+\r\n)[^\r]*+\r\n[^ \t]"
+)
 
 # RFC 9112, section 2.2: at least one empty line before the request line is skipped. A bound keeps
 # a client that sends nothing else from being read for ever.
@@ -187,8 +194,13 @@ def parse_head(
     begin = line.end() - skip
     if raw[begin] in b" \t" or _NO_FIELD.search(raw, begin - 2):
         return _BAD_FIELD
+    lowered = raw.lower()
+    if _NO_LENGTH.search(lowered, begin - 2):
+        return _BAD_FIELD
     method, target, version = line.groups()
-    return Head(raw, end, method, target, version, begin)
+    head = Head(raw, end, method, target, version, begin)
+    head._lowered = lowered
+    return head
 
 
 def _skip_empty_lines(data: bytes, limit: int) -> int:
@@ -262,6 +274,10 @@ def _bad_field(data: bytes, begin: int, seen: int, end: int) -> Malformed | None
     last = data.rfind(b"\n", line - 1, end) + 1  # which has not ended
     if data[begin] in b" \t" or (last > line and _NO_FIELD.search(data, line - 2, last)):
         return _BAD_FIELD
+    if seen <= last:  # it is known now whether the line before is folded
+        before = data.rfind(b"\n", begin - 1, max(line - 1, begin)) + 1
+        if _NO_LENGTH.search(data[before - 2 : min(last + 1, end)].lower()):
+            return _BAD_FIELD
     if last == end or data[last] in b" \t\r":
         return None
     colon = data.find(b":", last, end)

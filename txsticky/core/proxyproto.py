@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 import attrs
 
+from .addresses import unmapped
 from .head import NEED_DATA, Malformed, NeedData
 
 
@@ -88,7 +89,7 @@ def _version_1(data: bytes) -> Verdict:
         return ProxyHeader(None, None, end + 2)
     address = ipaddress.IPv4Address if family == "TCP4" else ipaddress.IPv6Address
     try:
-        hosts = str(address(source)), str(address(destination))
+        hosts = str(unmapped(address(source))), str(unmapped(address(destination)))
     except ValueError:
         return _malformed(f"An address in the PROXY line is not one of {family}.")
     ports = int(source_port), int(destination_port)
@@ -121,7 +122,7 @@ def _version_2(data: bytes) -> Verdict:
     source, destination, source_port, destination_port = addresses.unpack_from(data, _V2.size)
     # What lies behind the addresses (TLVs, section 2.2) is skipped.
     return ProxyHeader(
-        (str(ipaddress.ip_address(source)), source_port),
-        (str(ipaddress.ip_address(destination)), destination_port),
+        (str(unmapped(ipaddress.ip_address(source))), source_port),
+        (str(unmapped(ipaddress.ip_address(destination))), destination_port),
         size,
     )

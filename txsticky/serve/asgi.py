@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 
+from ..core.addresses import unmapped_host
 from ..core.exchange import Exchange
 from ..core.inside import Inside
 from ..core.route import How
@@ -264,7 +265,9 @@ def _interface(app: Any) -> str:
 def _addresses(sock: socket.socket, handoff: Handoff) -> dict[str, Any]:
     """What `get_extra_info` says: the client's address as the hand-off has it."""
     name = handoff.host if handoff.host[0] else sock.getsockname()
-    extra: dict[str, Any] = {"sockname": name[:2] if isinstance(name, tuple) else name}
+    if isinstance(name, tuple):
+        name = unmapped_host(name[0]), name[1]
+    extra: dict[str, Any] = {"sockname": name}
     if handoff.peer[0]:
         extra["peername"] = handoff.peer
     if handoff.secure:
