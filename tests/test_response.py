@@ -97,6 +97,13 @@ class FollowTests(SynchronousTestCase):
         response.follow(b"H")
         self.assertTrue(response.started)
 
+    def test_started_anew(self) -> None:
+        """The response to the next request has not started because the last one had."""
+        response = due()
+        response.follow(OK)
+        response.expect(b"GET", b"")
+        self.assertFalse(response.started)
+
     def test_output_that_is_not_due(self) -> None:
         """Output that answers nothing is passed on, and nothing is followed any more."""
         response = Response(65536)
