@@ -336,6 +336,21 @@ class BodyTests(SynchronousTestCase):
             self.assertEqual(body(Kind.CHUNKED, 0).feed(data, 0), (len(data), False))
         self.assertRaises(Odd, body(Kind.CHUNKED, 0).feed, b"1;" + b"a" * 1021 + b"\r\n", 0)
 
+    def test_longest_size(self) -> None:
+        """A chunk's size has 15 digits at most."""
+        data = b"0" * 14 + b"1\r\nx\r\n0\r\n\r\n"
+        self.assertEqual(passed_over(Kind.CHUNKED, 0, data, []), len(data))
+        self.assertRaises(Odd, passed_over, Kind.CHUNKED, 0, b"0" + data, [])
+
+    def test_longest_trailers(self) -> None:
+        """Trailer lines have 16 KiB at most, together with their line ends."""
+        line = b"A: " + b"b" * 1019 + b"\r\n"
+        data = b"0\r\n" + line * 16 + b"\r\n"
+        self.assertEqual(passed_over(Kind.CHUNKED, 0, data, []), len(data))
+        longer = b"0\r\n" + line * 15 + line[:1000] + b"\r\nB:" + b"b" * 19 + b"\r\n\r\n"
+        self.assertEqual(len(longer), len(data) + 1)
+        self.assertRaises(Odd, passed_over, Kind.CHUNKED, 0, longer, [])
+
     def test_size_cut_in_two(self) -> None:
         """What follows the first digit of a size belongs to it, even if it looks like an end."""
         data = b"10\r\n\r\n" + b"x" * 14 + b"\r\n0\r\n\r\n"

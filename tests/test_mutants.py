@@ -201,6 +201,20 @@ class ImportsTests(SynchronousTestCase):
         self.assertEqual(tests_for("txsticky.secure", self.root), ["tests.test_door"])
         self.assertEqual(tests_for("txsticky.door", self.root), ["tests.test_door"])
 
+    def test_kin(self) -> None:
+        """The tests of a module of its package that imports it are asked as well, no others."""
+        self.write(
+            txsticky__core__cookies="",
+            txsticky__core__keys="from . import cookies",
+            txsticky__worker="from .core import cookies",
+            tests__test_cookies="import txsticky.core.cookies",
+            tests__test_keys="import txsticky.core.keys",
+            tests__test_route="import txsticky.core.keys",
+            tests__test_worker="import txsticky.worker",
+        )
+        found = tests_for("txsticky.core.cookies", self.root)
+        self.assertEqual(found, ["tests.test_cookies", "tests.test_keys"])
+
     def test_none(self) -> None:
         """What nothing imports has no tests."""
         self.write(txsticky__a="import txsticky.b", txsticky__b="import txsticky.a")

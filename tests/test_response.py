@@ -116,6 +116,22 @@ class FollowTests(SynchronousTestCase):
         self.assertEqual(response.follow(OK + OK), OK + OK)
         self.assertIs(response.phase, PASSING)
 
+    def test_output_behind_a_body_in_pieces(self) -> None:
+        """Output behind a body that came in pieces is not due, either."""
+        response = due()
+        for piece in (OK[:-2], OK[-2:], b"more"):
+            self.assertEqual(response.follow(piece), piece)
+        self.assertIs(response.phase, PASSING)
+
+    def test_head_in_two_pieces(self) -> None:
+        """A head is complete with its last byte, wherever it was cut."""
+        for data in (OK, b"\r\n\r\n"):
+            for cut in range(1, len(data)):
+                response = due()
+                response.follow(data[:cut])
+                response.follow(data[cut:])
+                self.assertIs(response.phase, SILENT if data is OK else PASSING, cut)
+
     def test_odd_responses(self) -> None:
         """Odd output passes unchanged, and nothing is followed any more."""
         for data in (
@@ -201,6 +217,12 @@ class LinesTests(SynchronousTestCase):
         response.release()
         self.assertIs(response.phase, HEAD)
         response.follow(OK[:-2])
+        response.release()
+        self.assertIs(response.phase, PASSING)
+
+    def test_release_before_a_request(self) -> None:
+        """A tunnel before any request is nothing to follow."""
+        response = Response(65536)
         response.release()
         self.assertIs(response.phase, PASSING)
 

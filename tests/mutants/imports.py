@@ -52,17 +52,26 @@ def tests_for(module: str, root: Path) -> list[str]:
     """
     The unit tests that import a module, the one that is named after it first.
 
-    If none does, those that import what imports it, and so on.
+    The tests named after a module of its package that imports it are asked as well; if there are
+    none at all, those that import what imports it, and so on.
     """
     importers = _importers(root)
-    last = module.rpartition(".")[2]
+    package, _, last = module.rpartition(".")
+    kin = {
+        test
+        for name in importers[module]
+        if name.rpartition(".")[0] == package
+        for test in importers[name]
+        if test.endswith(f".test_{name.rpartition('.')[2]}")
+    }
     seen, frontier = {module}, {module}
     while frontier:
         frontier = {name for target in frontier for name in importers[target]} - seen
+        frontier, kin = frontier | kin, set()
         seen |= frontier
         tests = [name for name in frontier if _is_unit_test(name)]
         if tests:
-            return sorted(tests, key=lambda name: (not name.endswith(last), name))
+            return sorted(tests, key=lambda name: (not name.endswith(f"_{last}"), name))
     return []
 
 
