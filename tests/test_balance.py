@@ -198,6 +198,13 @@ class RendezvousTests(SynchronousTestCase):
         new = [Member(1, slot=1), Member(9, slot=2), Member(3, slot=3)]
         self.assertEqual(rendezvous(key, old).slot, rendezvous(key, new).slot)
 
+    def test_light_keys(self) -> None:
+        """The heavier of two is chosen, however little both weigh for a key."""
+        one, other = Member(1, slot=1), Member(2, slot=2)
+        for number in range(1000):
+            key = b"%d" % number
+            self.assertIs(rendezvous(key, [one, other]), rendezvous(key, [other, one]))
+
     def test_two_in_one_slot(self) -> None:
         """Of two workers in one slot the newer one is chosen, whatever their order."""
         old, new = Member(1, slot=1), Member(5, slot=1)

@@ -63,6 +63,12 @@ class FollowTests(SynchronousTestCase):
         self.assertEqual(response.follow(OK[-5:]), OK[-5:])
         self.assertIs(response.phase, PASSING)
 
+    def test_nothing_yet(self) -> None:
+        """Before any request nothing has started, nor said that it closes."""
+        response = Response(65536)
+        found = (response.phase, response.started, response.closes, response.until_close)
+        self.assertEqual(found, (SILENT, False, False, False))
+
     def test_until_close(self) -> None:
         """A response without a length lasts until the connection closes."""
         response = due()

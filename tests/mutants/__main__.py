@@ -14,6 +14,7 @@ draws the same mutants.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tomllib
 from collections import Counter
@@ -140,6 +141,7 @@ def main(arguments: list[str]) -> int:
     except KeyError as error:
         parser.error(error.args[0])
     hunt.preload()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # it ends its children, and tidies up
     total: Counter[str] = Counter()
     with hunt.copies(options.jobs, hunt.ROOT) as places:
         for module in modules:

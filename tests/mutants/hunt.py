@@ -131,6 +131,7 @@ def fork(
         code = FAILED
         try:
             os.setpgid(0, 0)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             said = os.open(tree / SAID, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(said, 1)

@@ -47,6 +47,8 @@ _OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
 }
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DROPPED = (ast.Expr, ast.Assign, ast.AugAssign, ast.Raise, ast.Delete)
+#: Functions to which the order of their arguments means nothing.
+_SYMMETRIC = ("min", "max", "hmac.compare_digest")
 #: Fields that say nothing about what is done.
 _SILENT_FIELDS = ("annotation", "returns", "decorator_list", "type_comment", "type_params")
 
@@ -246,7 +248,7 @@ def _of_comprehension(node: Any) -> Iterator[ast.AST]:
 
 
 def _of_call(node: ast.Call) -> Iterator[ast.AST]:
-    if ast.unparse(node.func) in ("min", "max"):
+    if ast.unparse(node.func) in _SYMMETRIC:
         return
     for at, (one, other) in enumerate(zip(node.args, node.args[1:], strict=False)):
         starred = isinstance(one, ast.Starred) or isinstance(other, ast.Starred)
