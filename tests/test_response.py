@@ -217,6 +217,13 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual(response.follow(b"HTTP/1.1 200"), b"")
         self.assertEqual(response.follow(b" OK\r\nX:"), b"HTTP/1.1 200 OK\r\n" + COOKIE + b"X:")
 
+    def test_interim_head_in_pieces(self) -> None:
+        """Only a status line is waited for, not a line within the head of an interim response."""
+        response = due(lines=COOKIE)
+        for piece in (b"HTTP/1.1 103 Early Hints\r\nLin", b"k: x", b"\r\n\r\n"):
+            self.assertEqual(response.follow(piece), piece)
+        self.assertEqual(response.follow(OK), OK.replace(b"OK\r\n", b"OK\r\n" + COOKIE))
+
     def test_release(self) -> None:
         """In a tunnel a head is followed only as long as lines are to be added to it."""
         response = due(lines=COOKIE)

@@ -47,6 +47,7 @@ class TableTests(SynchronousTestCase):
         table.bind(b"b", 1, now=0.0)
         self.assertEqual(table.find(b"a", 59.9), 1)
         self.assertIsNone(table.find(b"b", 60.0))
+        self.assertEqual(table.items(), [(b"a", 1)])
 
     def test_use_prolongs(self) -> None:
         """Each use begins the time to live anew."""
