@@ -137,6 +137,11 @@ class Version2Tests(SynchronousTestCase):
             self.assertIsInstance(parse(header), Malformed, header)
             self.assertIsInstance(parse(header[:16]), Malformed, header)
 
+    def test_command(self) -> None:
+        """An unknown version or command is refused as soon as it has come."""
+        self.assertIs(parse(SIGNATURE), NEED_DATA)
+        self.assertIsInstance(parse(SIGNATURE + b"\x22"), Malformed)
+
 
 class BothTests(SynchronousTestCase):
     """What holds for both versions."""
