@@ -132,7 +132,7 @@ class FollowTests(SynchronousTestCase):
     def test_head_in_two_pieces(self) -> None:
         """A head is complete with its last byte, wherever it was cut."""
         for data in (OK, b"\r\n\r\n"):
-            for cut in range(1, len(data)):
+            for cut in range(len(data)):
                 response = due()
                 response.follow(data[:cut])
                 response.follow(data[cut:])
