@@ -33,6 +33,7 @@ class FollowTests(SynchronousTestCase):
             OK,
             CHUNKED,
             CONTINUE + OK,
+            b"HTTP/1.1 199 Whatever\r\n\r\n" + OK,
             CONTINUE + b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + CHUNKED,
             b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
             b"HTTP/1.1 204 No Content\r\n\r\n",
@@ -82,6 +83,9 @@ class FollowTests(SynchronousTestCase):
         self.assertEqual(response.follow(SWITCHING + b"\x81\x02hi"), SWITCHING + b"\x81\x02hi")
         self.assertIs(response.phase, PASSING)
         self.assertFalse(response.until_close)
+        response = due()
+        response.follow(SWITCHING)
+        self.assertIs(response.phase, PASSING)
 
     def test_close(self) -> None:
         """Connection: close is seen, and the response is followed to its end none the less."""
@@ -98,7 +102,8 @@ class FollowTests(SynchronousTestCase):
     def test_started(self) -> None:
         """The final response has started with its first byte; an interim one does not count."""
         response = due()
-        response.follow(CONTINUE)
+        for piece in (CONTINUE, CONTINUE[:5], CONTINUE[5:]):
+            response.follow(piece)
         self.assertFalse(response.started)
         response.follow(b"H")
         self.assertTrue(response.started)
