@@ -1,15 +1,26 @@
 """The whole suite, several modules at a time: ``python -m tests``.
 
-Much of what the tests do is to wait for processes. So each module runs in a trial of its own, as
-many at a time as there are cores; tests of a module share servers and stay together. What a module
-that fails has said is printed, and it is run again alone at the end, for machines are small and its
-neighbours may have been too much; that run counts. The last line sums up as trial's does.
-``trial tests`` runs the same tests one after the other, and ``python -m tests NAME...`` only the
-modules that are named.
+::
+
+    python -m tests                               everything
+    python -m tests --unit                        only what needs no cluster: a minute or two
+    python -m tests tests/core tests.test_gate    these folders and modules
+
+Much of what the tests do is to wait for processes. So they run in several trials side by side, as
+many as there are cores: modules that start processes have a trial each, the others share one, a
+dozen at a time, which saves the start of the interpreter. Tests of a module stay together, for they
+share servers.
+
+What failed is printed, and modules with a failure are run again alone at the end, for machines are
+small and the neighbours may have been too much; that run counts. But a test that passed only then
+is named in the line before the last and counted as ``secondTries`` in the last one, which sums up
+as trial's does. ``trial tests`` runs the same tests one after the other.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import re
 import subprocess
@@ -17,29 +28,101 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+import attrs
+
 HERE = Path(__file__).resolve().parent
-VERDICT = re.compile(r"^(?:PASSED|FAILED)(?: \((.*)\))?$", re.MULTILINE)
-LIMIT = 600  # seconds for one module
+LIMIT = 600  # seconds for one trial
+BATCH = 12  # modules that share one
 BAD = ("failures", "errors", "unexpectedSuccesses")
 
+#: Folders of tests that are not unit tests: they start whole clusters.
+CLUSTERS = ("integration",)
+#: How a module begins that starts processes, and has a trial of its own.
+_PROCESSES = re.compile(r"^(?:import|from) (?:subprocess|venv|tests\.integration)\b", re.MULTILINE)
 
-def modules() -> list[str]:
-    """Every test module, those with real processes first, because they take longest."""
-    paths = [*sorted(HERE.glob("integration/test_*.py")), *sorted(HERE.glob("test_*.py"))]
-    return [".".join(path.relative_to(HERE.parent).with_suffix("").parts) for path in paths]
+
+def modules(only_unit: bool = False) -> list[str]:
+    """Every test module below this folder, those with clusters first, because they take longest."""
+    found = [path.relative_to(HERE.parent).with_suffix("") for path in HERE.rglob("test_*.py")]
+    slow = {path for path in found if any(folder in path.parts for folder in CLUSTERS)}
+    chosen = [path for path in found if not (only_unit and path in slow)]
+    return [".".join(path.parts) for path in sorted(chosen, key=lambda p: (p not in slow, p))]
 
 
-def run(module: str, folder: str) -> tuple[str, float, Counter[str], str]:
-    """Run trial on one module: its name, seconds, what trial counted, and all that it said."""
-    begun = time.monotonic()
-    trial = [sys.executable, "-m", "twisted.trial", "--temp-directory", f"{folder}/{module}"]
-    with open(f"{folder}/{module}.log", "w+b") as log:
+def choose(names: Iterable[str], only_unit: bool = False) -> list[str]:
+    """The modules that `names` stand for: folders, files, packages, modules, tests in a module."""
+    existing = modules(only_unit)
+    if not names:
+        return existing
+    chosen: dict[str, None] = {}
+    for name in names:
+        dotted = name.rstrip("/").removesuffix(".py").replace("/", ".")
+        inside = [m for m in existing if m == dotted or m.startswith(f"{dotted}.")]
+        chosen.update(dict.fromkeys(inside or [dotted]))
+    return list(chosen)
+
+
+def batches(names: Iterable[str]) -> Iterator[list[str]]:
+    """Divide modules among trials; those that start processes come first, each alone."""
+    together = []
+    for name in names:
+        path = HERE.parent.joinpath(*name.split(".")).with_suffix(".py")
+        if path.exists() and not _PROCESSES.search(path.read_text()):
+            together.append(name)
+        else:
+            yield [name]
+    for at in range(0, len(together), BATCH):
+        yield together[at : at + BATCH]
+
+
+@attrs.frozen
+class Run:
+    """
+    What one trial did.
+
+    :param names: the modules that it was to run.
+    :param outcomes: of each test, by its id: trial's word.
+    :param seconds: that each module's tests took.
+    :param ended: whether it came to its end: it neither died nor was ended.
+    :param said: all that it printed.
+    """
+
+    names: list[str]
+    outcomes: dict[str, str]
+    seconds: Counter[str]
+    ended: bool
+    said: str
+
+    def counts(self, name: str) -> Counter[str]:
+        """How many tests of a module had which outcome; one error if it had nothing to run."""
+        counts = Counter(outcome for test, outcome in self.outcomes.items() if _of(test, name))
+        if not counts or (not self.ended and name == self.names[-1]):
+            counts["errors"] += 1
+        return counts
+
+    def failed(self) -> list[str]:
+        """The modules that are to be run again: those with a failure, all if it did not end."""
+        return [n for n in self.names if not self.ended or any(self.counts(n)[b] for b in BAD)]
+
+
+def _of(test: str, name: str) -> bool:
+    return test == name or test.startswith(f"{name}.")
+
+
+def run(names: list[str], folder: str) -> Run:
+    """Run trial on some modules, in a process of its own."""
+    place = Path(tempfile.mkdtemp(dir=folder))
+    records, work = place / "records", place / "trial"
+    command = [sys.executable, "-m", "tests.recorder", records, work, *names]
+    code: int | None = None
+    with open(place / "log", "w+b") as log:
         try:
-            code: int | None = subprocess.run(
-                [*trial, module],
+            code = subprocess.run(
+                command,
                 cwd=HERE.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -47,26 +130,38 @@ def run(module: str, folder: str) -> tuple[str, float, Counter[str], str]:
                 timeout=LIMIT,
             ).returncode
         except subprocess.TimeoutExpired:
-            code = None
-            log.write(f"\n{module} was ended after {LIMIT} s.\n".encode())
+            log.write(f"\n{' '.join(names)}: ended after {LIMIT} s.\n".encode())
         log.seek(0)
         said = log.read().decode(errors="replace")
-    counts: Counter[str] = Counter()
-    verdicts = VERDICT.findall(said)
-    for name, number in re.findall(r"(\w+)=(\d+)", verdicts[-1] if verdicts else ""):
-        counts[name] = int(number)
-    if not counts or (code != 0 and not any(counts[name] for name in BAD)):
-        counts["errors"] += 1  # it died, hung, or had nothing to run
-    return module, time.monotonic() - begun, counts, said
+    lines = records.read_text().splitlines() if records.exists() else []
+    outcomes, seconds = read(lines, names)
+    # Trial's own exit code: with any other, it died at the very end.
+    right = code == int(any(outcome in BAD for outcome in outcomes.values()))
+    return Run(names, outcomes, seconds, right and lines[-1:] == ["null"], said)
 
 
-def tell(module: str, seconds: float, counts: Counter[str], said: str) -> bool:
-    """Print how a module went, with all that it said if it failed. Whether it did."""
-    failed = any(counts[name] for name in BAD)
-    if failed:
-        print(said)
-    print(f"{module}: {summed(counts)} in {seconds:.1f} s", flush=True)
-    return failed
+def read(lines: list[str], names: list[str]) -> tuple[dict[str, str], Counter[str]]:
+    """The outcomes and the seconds of each module, from what a recorder wrote."""
+    outcomes: dict[str, str] = {}
+    seconds: Counter[str] = Counter()
+    for line in lines:
+        if (record := json.loads(line)) is None:
+            continue
+        test, outcome, took = record
+        if outcomes.get(test) not in BAD:  # a test may fail, and its cleaning up as well
+            outcomes[test] = outcome
+        for name in names:
+            if _of(test, name):
+                seconds[name] += took
+    return outcomes, seconds
+
+
+def tell(done: Run) -> None:
+    """Print how each module went, and all that was said if one of them failed."""
+    if done.failed():
+        print(done.said)
+    for name in done.names:
+        print(f"{name}: {summed(done.counts(name))} in {done.seconds[name]:.1f} s", flush=True)
 
 
 def summed(counts: Counter[str]) -> str:
@@ -74,27 +169,58 @@ def summed(counts: Counter[str]) -> str:
     return ", ".join(f"{name}={number}" for name, number in sorted(counts.items()))
 
 
-def main(names: list[str]) -> int:
-    """Run the modules, tell how each went, and return the exit code."""
+def second_tries(first: Run, again: Run) -> list[str]:
+    """The tests that passed only when they were run again."""
+    return [
+        test
+        for test, outcome in again.outcomes.items()
+        if outcome == "successes" and first.outcomes.get(test, BAD[0]) in BAD
+    ]
+
+
+def run_all(names: Iterable[str]) -> tuple[Counter[str], list[str]]:
+    """Run modules, telling how each went: the sum, and the tests that passed only when again."""
     total: Counter[str] = Counter()
-    again = []
+    firsts: list[Run] = []
+    late: list[str] = []
     jobs = min(4, max(2, len(os.sched_getaffinity(0))))
     with tempfile.TemporaryDirectory(prefix="txsticky-") as folder:
         with ThreadPoolExecutor(jobs) as pool:
-            runs = [pool.submit(run, name, folder) for name in names or modules()]
+            runs = [pool.submit(run, batch, folder) for batch in batches(names)]
             for future in as_completed(runs):
-                module, _, counts, _ = future.result()
-                if tell(*future.result()):
-                    again.append(module)
-                else:
-                    total += counts
-        for module in again:
-            print(f"{module}: again, alone", flush=True)
-            result = run(module, folder)
-            tell(*result)
-            total += result[2]
-    print(f"\n{'FAILED' if any(total[name] for name in BAD) else 'PASSED'} ({summed(total)})")
-    return int(any(total[name] for name in BAD))
+                done = future.result()
+                tell(done)
+                failed = done.failed()
+                for name in done.names:
+                    if name not in failed:
+                        total += done.counts(name)
+                if failed:
+                    firsts.append(done)
+        for first in firsts:
+            for name in first.failed():
+                print(f"{name}: again, alone", flush=True)
+                again = run([name], folder)
+                tell(again)
+                total += again.counts(name)
+                late += second_tries(first, again)
+    return total, late
+
+
+def main(arguments: list[str]) -> int:
+    """Run what the command line asks for, sum up, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests", description="Run the tests.")
+    parser.add_argument("--unit", action="store_true", help="only tests that need no cluster")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a test module, or a folder")
+    options = parser.parse_args(arguments)
+    begun = time.monotonic()
+    total, late = run_all(choose(options.names, options.unit))
+    print(f"\n{time.monotonic() - begun:.0f} s")
+    if late:
+        total["secondTries"] = len(late)
+    print(f"Passed only at the second try: {len(late)}", *late)
+    bad = any(total[name] for name in BAD)
+    print(f"{'FAILED' if bad else 'PASSED'} ({summed(total)})")
+    return int(bad)
 
 
 if __name__ == "__main__":

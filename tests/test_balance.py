@@ -94,6 +94,16 @@ class LeastConnTests(SynchronousTestCase):
             chosen = chooser.choose(with_loads(*loads), Random(0))
             self.assertEqual(chosen.live, 1)
 
+    def test_again(self) -> None:
+        """The least loaded is chosen again, though the search begins behind it."""
+        chooser = balancer("leastconn")
+        chosen = [chooser.choose(with_loads(1, 2, 3), Random(0)).id for _ in range(3)]
+        self.assertEqual(chosen, [1, 1, 1])
+
+    def test_first(self) -> None:
+        """The first turn is that of the first."""
+        self.assertEqual(balancer("leastconn").choose(with_loads(0, 0, 0), Random(0)).id, 1)
+
     def test_ties_rotate(self) -> None:
         """Equally loaded workers take turns, even when nothing is reserved."""
         chooser, members = balancer("leastconn"), with_loads(5, 0, 0, 0)
@@ -131,6 +141,13 @@ class RandomTests(SynchronousTestCase):
         chosen = Counter(chooser.choose(members, rng).id for _ in range(300))
         self.assertEqual(set(chosen), {2, 3})
         self.assertGreater(chosen[2], chosen[3])
+
+    def test_equal_pair(self) -> None:
+        """Of two that are equally loaded random2 takes the one that was drawn first."""
+        rng = Random()
+        for draws, expected in (((0.0, 0.0), 1), ((0.9, 0.0), 2)):
+            self.patch(rng, "random", iter(draws).__next__)
+            self.assertEqual(balancer("random2").choose(with_loads(5, 5), rng).id, expected)
 
     def test_pairs_are_fair(self) -> None:
         """random2 draws every worker equally often when all are equal."""
@@ -180,6 +197,13 @@ class RendezvousTests(SynchronousTestCase):
         old = [Member(id, slot=id) for id in (1, 2, 3)]
         new = [Member(1, slot=1), Member(9, slot=2), Member(3, slot=3)]
         self.assertEqual(rendezvous(key, old).slot, rendezvous(key, new).slot)
+
+    def test_light_keys(self) -> None:
+        """The heavier of two is chosen, however little both weigh for a key."""
+        one, other = Member(1, slot=1), Member(2, slot=2)
+        for number in range(1000):
+            key = b"%d" % number
+            self.assertIs(rendezvous(key, [one, other]), rendezvous(key, [other, one]))
 
     def test_two_in_one_slot(self) -> None:
         """Of two workers in one slot the newer one is chosen, whatever their order."""

@@ -6,11 +6,13 @@ different.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from tests.shells import ended, received
 from tests.test_descriptor import ConnectionCase, Inner, inner
+from txsticky import turn
 from txsticky.descriptor import MovableServer
 from txsticky.turn import Turn
 
@@ -22,6 +24,8 @@ class CorkTests(ConnectionCase):
 
     def setUp(self) -> None:
         super().setUp()
+        # A turn that takes long ends early; here none does, however slow the machine is.
+        self.patch(turn, "time", SimpleNamespace(monotonic=lambda: 100.0))
         self.turn = Turn(lambda end: self.reactor.callLater(0, end))
 
     def adopt(self, *arguments: Any, prefix: bytes = b"") -> Any:

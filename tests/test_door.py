@@ -22,7 +22,7 @@ from txsticky.core.steps import Known
 from txsticky.core.timing import NEXT_REQUEST
 from txsticky.core.wire import Handoff
 from txsticky.descriptor import adopt, begin
-from txsticky.door import LINGER, SecureDoor
+from txsticky.door import LINGER, SecureDoor, TlsLayer
 from txsticky.tls import load_certificates
 
 HERE, THERE, ELSEWHERE, FRONT_DESK = 1, 2, 3, 0
@@ -317,6 +317,27 @@ class Local(DoorCase):
         self.worker.desk.lines = b"X-Added: 1\r\n"
         self.exchange(client, ask("/1/"))
         self.assertIn(b"\r\nX-Added: 1\r\n", self.answer(client))
+
+    def test_withheld(self) -> None:
+        """A response that waits for a binding arrives, though the application closes meanwhile."""
+        client = self.client()
+        self.exchange(client, ask("/1/"))
+        self.worker.desk.unconfirmed = 1
+        transport: Any = self.apps.made[0].transport
+        transport.write(OK)
+        transport.loseConnection()
+        self.reactor.settle()
+        self.turns(client)
+        self.assertEqual((client.got, client.closed), (b"", False))
+        self.worker.desk.confirm()
+        self.turns(client, lambda: client.closed)
+        self.assertEqual(client.got, OK)
+
+    def test_no_delay(self) -> None:
+        """TCP does not wait for more before it sends a small record (tcp(7), TCP_NODELAY)."""
+        self.client()
+        sock = self.outer.socket
+        self.assertTrue(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     def test_prefix(self) -> None:
         """The ClientHello that the primary read is the beginning of the conversation."""
@@ -821,11 +842,22 @@ class InTime(DoorCase):
         self.assertRaises(ConnectionResetError, sock.recv, 1)
 
     def test_gone_before(self) -> None:
-        """Who has gone by then is not looked for."""
+        """The time of a client that has gone does not end."""
+        expired: list[TlsLayer] = []
+
+        def noted(layer: TlsLayer) -> None:
+            expired.append(layer)
+            layer.deadlines.discard(layer)
+
+        self.patch(TlsLayer, "expired", noted)
         client = self.client()
         client.sock.close()
         self.until(lambda: self.forgotten)
         self.reactor.advance(5)
+        self.assertEqual(expired, [])
+        self.client()
+        self.reactor.advance(5)
+        self.assertEqual(len(expired), 1)
 
     def test_no_request(self) -> None:
         """A client that asks for nothing after the handshake is let go."""

@@ -294,6 +294,26 @@ class ResponseTests(SynchronousTestCase):
         self.assertEqual(answered(line=b"HTTP/1.1 404").status, 404)
 
 
+#: Chunks that look like the framing around them, when they are cut in the wrong place: their sizes
+#: end in 0 or have two digits, and they hold line ends, last chunks and whole chunks.
+CHUNKS = st.one_of(
+    st.binary(min_size=1, max_size=40),
+    st.builds(
+        lambda pieces, size: b"".join(pieces).ljust(size, b"0")[:size],
+        st.lists(
+            st.sampled_from([b"\r\n", b"0\r\n\r\n", b"\n", b"1\r\nx\r\n", b"10\r\n", b"A: b\r\n"]),
+            max_size=6,
+        ),
+        st.sampled_from([1, 2, 9, 15, 16, 17, 32, 48]),
+    ),
+)
+
+
+def chunked(chunks: list[bytes]) -> bytes:
+    """A body in the chunked coding."""
+    return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+
+
 class BodyTests(SynchronousTestCase):
     """Following a body."""
 
@@ -338,15 +358,42 @@ class BodyTests(SynchronousTestCase):
                 follower.feed(bytes([byte]), 0)
             self.assertRaises(TooLarge, follower.feed, line[-1:], 0)
 
-    @given(
-        st.lists(st.binary(min_size=1, max_size=40), max_size=6),
-        st.lists(st.integers(0, 300), max_size=12),
-    )
-    @settings(deadline=None, max_examples=100)
+    def test_longest_size(self) -> None:
+        """A chunk's size has 15 digits at most, zeros before them aside."""
+        data = b"0" * 20 + b"1\r\nx\r\n0\r\n\r\n"
+        self.assertEqual(passed_over(Kind.CHUNKED, 0, data, []), len(data))
+        self.assertIsNone(passed_over(Kind.CHUNKED, 0, b"1" * 15 + b"\r\n", []))
+        self.assertRaises(Odd, passed_over, Kind.CHUNKED, 0, b"1" * 16 + b"\r\n", [])
+
+    def test_longest_trailers(self) -> None:
+        """Trailer lines have the limit at most, together with their line ends."""
+        line = b"A: " + b"b" * 95 + b"\r\n"
+        data = b"0\r\n" + line * 15 + b"\r\n"
+        self.assertEqual(passed_over(Kind.CHUNKED, 0, data, []), len(data))
+        longer = b"0\r\n" + line * 14 + line[:-2] + b"b\r\n\r\n"
+        self.assertEqual(len(longer), len(data) + 1)
+        self.assertRaises(TooLarge, passed_over, Kind.CHUNKED, 0, longer, [])
+
+    def test_size_cut_in_two(self) -> None:
+        """What follows the first digit of a size belongs to it, even if it looks like an end."""
+        data = b"10\r\n\r\n" + b"x" * 14 + b"\r\n0\r\n\r\n"
+        for cut in range(len(data)):
+            self.assertEqual(passed_over(Kind.CHUNKED, 0, data + b"GET /", [cut]), len(data))
+
+    @given(st.lists(CHUNKS, max_size=6), st.lists(st.integers(0, 300), max_size=12))
+    @settings(deadline=None, max_examples=200)
     def test_any_split(self, chunks: list[bytes], cuts: list[int]) -> None:
         """A chunked body ends at the same byte however it is cut."""
-        data = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+        data = chunked(chunks)
         self.assertEqual(passed_over(Kind.CHUNKED, 0, data + b"0\r\n\r\n", cuts), len(data))
+
+    @given(st.lists(CHUNKS, max_size=3))
+    @settings(deadline=None, max_examples=50)
+    def test_every_cut(self, chunks: list[bytes]) -> None:
+        """A chunked body that is cut in two ends at the same byte wherever that is."""
+        data = chunked(chunks)
+        for cut in range(1, len(data)):
+            self.assertEqual(passed_over(Kind.CHUNKED, 0, data + b"0\r\n\r\n", [cut]), len(data))
 
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyzABC-_0123456789", min_size=1, max_size=9)

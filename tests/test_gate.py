@@ -46,6 +46,7 @@ class FakeDesk:
 
     :ivar asked: the targets of the requests that it was asked about.
     :ivar added: the header lines that go with responses.
+    :ivar told: the client and whether it is secure, of each request that lines were asked for.
     :ivar done: how many responses were complete.
     """
 
@@ -55,6 +56,7 @@ class FakeDesk:
         self.known: dict[bytes, Known] = {}
         self.asked: list[bytes] = []
         self.added = b""
+        self.told: list[tuple[str, bool]] = []
         self.done = 0
         self._after: list[Callable[[], None]] = []
 
@@ -69,6 +71,7 @@ class FakeDesk:
 
     def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
         """What goes with the response."""
+        self.told.append((host, secure))
         return self.added.replace(b"HOW", how.name.encode())
 
     def when_confirmed(self, action: Callable[[], None]) -> None:
@@ -235,13 +238,13 @@ class GateCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.make()
 
-    def make(self, hold_limit: int = 65536) -> None:
+    def make(self, hold_limit: int = 65536, secure: bool = False) -> None:
         """Make the gate."""
         self.clock = Clock()
         self.host = FakeHost(self.clock)
         self.desk = FakeDesk()
         exchange = Exchange(hold_limit=hold_limit, head_limit=min(hold_limit, 65536))
-        self.gate = Gate(self.host, self.desk, exchange, "192.0.2.7", False)
+        self.gate = Gate(self.host, self.desk, exchange, "192.0.2.7", secure)
         self.host.gate = self.gate
 
     def arrive(self, data: bytes) -> None:
@@ -537,6 +540,13 @@ class BoundaryTests(GateCase):
         self.answer()
         head, _, rest = OK.partition(b"\r\n")
         self.assertEqual(self.host.sent, head + b"\r\nSet-Cookie: a=b\r\n" + rest)
+
+    def test_who_gets_the_lines(self) -> None:
+        """The lines are made for the client's address, and for how it is connected."""
+        for secure in (False, True):
+            self.make(secure=secure)
+            self.arrive(to(1))
+            self.assertEqual(self.desk.told, [("192.0.2.7", secure)])
 
     def test_how(self) -> None:
         """Each request has its own reason to be here, the first one that of its hand-off."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
 import subprocess
@@ -76,11 +77,17 @@ IMPURE = {
 }
 
 
-def modules() -> Iterator[tuple[str, Path, ast.Module]]:
+@functools.cache
+def modules() -> tuple[tuple[str, Path, ast.Module], ...]:
     """Every module of the package: dotted name below txsticky, path, syntax tree."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-        yield name, path, ast.parse(path.read_text(), str(path))
+    return tuple(
+        (
+            ".".join(path.relative_to(PACKAGE).with_suffix("").parts),
+            path,
+            ast.parse(path.read_text(), str(path)),
+        )
+        for path in sorted(PACKAGE.rglob("*.py"))
+    )
 
 
 def hints_only(node: ast.AST) -> bool:

@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.core.lifecycle import ATTEMPTS, Fleet
 from txsticky.core.stages import (
+    BACKOFF_FIRST,
     BACKOFF_MOST,
     MOST_WORKERS,
     PLACED,
@@ -33,6 +34,7 @@ from txsticky.core.stages import (
     Say,
     Spawn,
     Stage,
+    how_it_ended,
     pause,
 )
 from txsticky.core.succession import restore, snapshot
@@ -40,6 +42,24 @@ from txsticky.core.timing import LATE, QUICK, killed
 
 DRAIN = 30.0
 START = 60.0
+
+
+class ValuesTests(SynchronousTestCase):
+    """Values that operators know, and words."""
+
+    def test_times(self) -> None:
+        """The pauses, and what makes an end of them, are in seconds what they always were."""
+        self.assertEqual((BACKOFF_FIRST, BACKOFF_MOST, SETTLED), (0.1, 30.0, 10.0))
+
+    def test_pauses(self) -> None:
+        """However many have died, the pause is half a minute at most."""
+        self.assertEqual([pause(1), pause(9), pause(10), pause(10_000)], [0.1, 25.6, 30, 30])
+
+    def test_how_it_ended(self) -> None:
+        """A negative status is a signal, any other one an exit code (wait(2))."""
+        self.assertEqual(how_it_ended(-9), "was ended by signal 9")
+        self.assertEqual(how_it_ended(0), "exited with code 0")
+        self.assertEqual(how_it_ended(3), "exited with code 3")
 
 
 class Story:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -148,6 +150,26 @@ class PackagingTests(TestCase):
         python = environment.where / "bin" / "python"
         module = run(python, "-P", "-m", "txsticky", "--help", cwd=environment.where)
         self.assertEqual(options(module), script)
+
+    def test_source(self) -> None:
+        """The source distribution holds documentation, tests and all else that a packager needs."""
+        tree = self.temporary / "whole"
+        ignore = shutil.ignore_patterns(
+            ".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", ".nox", "dropin.cache",
+            "_trial_temp*", "_build", "build", "dist", "*.egg-info",
+        )  # fmt: skip
+        shutil.copytree(ROOT, tree, ignore=ignore)
+        expected = {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()}
+        build = (sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", "dist")
+        if importlib.util.find_spec("build") is None:
+            raise SkipTest("build is not installed: pip install -e '.[test]'")
+        run(*build, tree, cwd=self.temporary)
+        (path,) = (self.temporary / "dist").glob("*.tar.gz")
+        with tarfile.open(path) as archive:
+            held = {name.partition("/")[2] for name in archive.getnames()}
+        self.assertIn("docs/index.rst", held)
+        self.assertIn("tests/test_packaging.py", held)
+        self.assertEqual(expected - held, {".gitignore"})
 
     def test_files(self) -> None:
         """The wheel holds all of txsticky/ and the plugin, and no `__init__.py` of Twisted's."""

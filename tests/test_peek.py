@@ -158,6 +158,15 @@ class WaitTests(PeekCase):
             self.say(client, GET[number : number + 1])
         self.assertEqual(self.placed[0].data, GET)
 
+    def test_called_for_nothing(self) -> None:
+        """If the reactor calls though nothing has come, the connection waits on."""
+        client = self.arrive(GET[:20])
+        (peek,) = self.reactor.getReaders()
+        peek.doRead()
+        self.assertEqual((self.reception.waiting, ended(client)), (1, False))
+        self.say(client, GET[20:])
+        self.assertEqual(self.placed[0].data, GET)
+
     def test_client_leaves(self) -> None:
         """A client that goes away before its head is complete leaves nothing behind."""
         for data in (b"", GET[:20]):
@@ -393,6 +402,16 @@ class RefusalTests(PeekCase):
             self.assertEqual(self.status(self.arrive(data)), status, data[:20])
         self.assertEqual(self.placed, [])
         self.assertEqual(self.reception.refusals, {400: 5, 505: 1, 431: 1})
+
+    def test_called_for_nothing(self) -> None:
+        """If the reactor calls though nothing has come, the refusal's time to be read goes on."""
+        self.arrive(b"\0\0\0\0")
+        (lingerer,) = self.reactor.getReaders()
+        lingerer.doRead()
+        self.assertTrue(is_open(lingerer.fileno()))
+        self.assertEqual(self.reactor.getReaders(), [lingerer])
+        self.reactor.advance(LINGER)
+        self.assertEqual((self.reactor.getReaders(), self.arrival.sock.fileno()), ([], -1))
 
     def test_before_the_head_is_complete(self) -> None:
         """A bad request line is refused at once: the rest of the head is not waited for."""

@@ -105,6 +105,7 @@ class Version2Tests(SynchronousTestCase):
         self.assertEqual(parse(V2 + REQUEST), four)
         self.assertEqual(parse(V2_SIX + REQUEST), six)
         self.assertEqual(parse(V2.replace(b"\x21\x11", b"\x21\x12")), four)
+        self.assertEqual(parse(V2_SIX.replace(b"\x21\x21", b"\x21\x22")), six)
 
     def test_tlvs(self) -> None:
         """What lies behind the addresses is skipped, and counts to the size."""
@@ -122,7 +123,13 @@ class Version2Tests(SynchronousTestCase):
 
     def test_nameless(self) -> None:
         """An unspecified family and UNIX sockets name no host."""
-        for family, body in ((0x00, b"xyz"), (0x31, bytes(216)), (0x32, bytes(220))):
+        for family, body in (
+            (0x00, b""),
+            (0x00, b"xyz"),
+            (0x31, bytes(216)),
+            (0x32, bytes(216)),
+            (0x32, bytes(220)),
+        ):
             header = version_2(0x21, family, body)
             self.assertEqual(parse(header), ProxyHeader(None, None, len(header)))
 
@@ -136,10 +143,16 @@ class Version2Tests(SynchronousTestCase):
             (0x21, 0x11, bytes(11)),
             (0x21, 0x21, bytes(35)),
             (0x21, 0x31, bytes(215)),
+            (0x21, 0x32, bytes(215)),
         ):
             header = version_2(command, family, body)
             self.assertIsInstance(parse(header), Malformed, header)
             self.assertIsInstance(parse(header[:16]), Malformed, header)
+
+    def test_command(self) -> None:
+        """An unknown version or command is refused as soon as it has come."""
+        self.assertIs(parse(SIGNATURE), NEED_DATA)
+        self.assertIsInstance(parse(SIGNATURE + b"\x22"), Malformed)
 
 
 class BothTests(SynchronousTestCase):
@@ -154,7 +167,9 @@ class BothTests(SynchronousTestCase):
     def test_no_header(self) -> None:
         """A connection without a header is refused with its first wrong byte."""
         for data in (b"G", REQUEST, b"PROXX", b"\r\n\r\nG", b"\x16\x03\x01"):
-            self.assertIsInstance(parse(data), Malformed, data)
+            verdict = parse(data)
+            assert isinstance(verdict, Malformed), data
+            self.assertEqual(verdict.status, 400)
 
     @given(
         st.sampled_from([b"", b"PROXY ", SIGNATURE, SIGNATURE + b"\x21"]), st.binary(max_size=80)

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import textwrap
+import urllib.request
 from collections.abc import Iterator
 from configparser import ConfigParser
 from pathlib import Path
@@ -19,7 +20,7 @@ from xml.etree import ElementTree
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
-from tests.integration.cluster import Server, ServerTestCase, free_port
+from tests.integration.cluster import START, Server, ServerTestCase, free_port, until
 from tests.test_house import FLOORS
 from txsticky.admin import ctl
 from txsticky.admin.verbs import VERBS
@@ -344,6 +345,17 @@ class ProofTests(ServerTestCase):
         if not shutil.which("curl"):
             raise SkipTest("curl is not installed")
         super().setUp()
+        until(self.complete, START, "all workers are ready")
+
+    def complete(self) -> bool:
+        """Whether all workers are ready: one is enough for the demo to answer."""
+        try:
+            page = f"http://127.0.0.1:{self.status}/status.json"
+            with urllib.request.urlopen(page, timeout=5) as answer:
+                state = json.load(answer)
+        except OSError:
+            return False
+        return bool(state["ready"] == state["wanted"] == 4)
 
     def typed(self, command: str) -> list[str]:
         """What a curl command of a page prints, line by line."""

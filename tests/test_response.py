@@ -38,6 +38,7 @@ class FollowTests(SynchronousTestCase):
             OK,
             CHUNKED,
             CONTINUE + OK,
+            b"HTTP/1.1 199 Whatever\r\n\r\n" + OK,
             CONTINUE + b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + CHUNKED,
             b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
             b"HTTP/1.1 204 No Content\r\n\r\n",
@@ -84,6 +85,12 @@ class FollowTests(SynchronousTestCase):
                     sent = response.follow(whole[:edge]) + response.follow(whole[edge:])
                     self.assertEqual((sent, response.surplus), (data, True), whole)
 
+    def test_nothing_yet(self) -> None:
+        """Before any request nothing has started, nor said that it closes."""
+        response = Response(65536)
+        found = (response.phase, response.started, response.closes, response.until_close)
+        self.assertEqual(found, (SILENT, False, False, False))
+
     def test_until_close(self) -> None:
         """A response without a length lasts until the connection closes."""
         response = due()
@@ -97,6 +104,9 @@ class FollowTests(SynchronousTestCase):
         self.assertEqual(response.follow(SWITCHING + b"\x81\x02hi"), SWITCHING + b"\x81\x02hi")
         self.assertIs(response.phase, PASSING)
         self.assertFalse(response.until_close)
+        response = due()
+        response.follow(SWITCHING)
+        self.assertIs(response.phase, PASSING)
 
     def test_close(self) -> None:
         """Connection: close is seen, and the response is followed to its end none the less."""
@@ -113,10 +123,18 @@ class FollowTests(SynchronousTestCase):
     def test_started(self) -> None:
         """The final response has started with its first byte; an interim one does not count."""
         response = due()
-        response.follow(CONTINUE)
+        for piece in (CONTINUE, CONTINUE[:5], CONTINUE[5:]):
+            response.follow(piece)
         self.assertFalse(response.started)
         response.follow(b"H")
         self.assertTrue(response.started)
+
+    def test_started_anew(self) -> None:
+        """The response to the next request has not started because the last one had."""
+        response = due()
+        response.follow(OK)
+        response.expect(b"GET", b"")
+        self.assertFalse(response.started)
 
     def test_output_that_is_not_due(self) -> None:
         """What a server says first is passed on, and nothing is followed any more."""
@@ -144,6 +162,22 @@ class FollowTests(SynchronousTestCase):
             response.follow(data)
             self.assertEqual(response.upgraded, ends, data)
             self.assertFalse(ends and (response.until_close or response.phase is not PASSING))
+
+    def test_output_behind_a_body_in_pieces(self) -> None:
+        """Output behind a body that came in pieces is cut off, too."""
+        response = due()
+        for piece in (OK[:-2], OK[-2:]):
+            self.assertEqual(response.follow(piece), piece)
+        self.assertEqual((response.follow(b"more"), response.surplus), (b"", True))
+
+    def test_head_in_two_pieces(self) -> None:
+        """A head is complete with its last byte, wherever it was cut."""
+        for data in (OK, b"\r\n\r\n"):
+            for cut in range(len(data)):
+                response = due()
+                response.follow(data[:cut])
+                response.follow(data[cut:])
+                self.assertIs(response.phase, SILENT if data is OK else PASSING, cut)
 
     def test_odd_responses(self) -> None:
         """Odd output passes unchanged, and nothing is followed any more."""
@@ -213,10 +247,11 @@ class LinesTests(SynchronousTestCase):
             self.assertEqual(due(lines=COOKIE).follow(data), data)
 
     def test_nothing_is_kept_back_beyond_the_limit(self) -> None:
-        """An endless line is sent on unchanged."""
-        response = due(lines=COOKIE, limit=20)
-        sent = response.follow(b"x" * 20) + response.follow(b"y")
-        self.assertEqual(sent, b"x" * 20 + b"y")
+        """An endless line is sent on unchanged when it is longer than a head may be."""
+        for before in (b"", CONTINUE):
+            response = due(lines=COOKIE, limit=20)
+            self.assertEqual(response.follow(before + b"x" * 20), before)
+            self.assertEqual(response.follow(b"y"), b"x" * 20 + b"y")
 
     def test_withheld_for_the_status_line_only(self) -> None:
         """An incomplete status line waits for its end, and nothing waits longer."""
@@ -258,7 +293,13 @@ class LinesTests(SynchronousTestCase):
         response = due(last=True, limit=50)
         head = b"HTTP/1.1 200 OK\r\nX: " + b"x" * 80
         self.assertEqual(response.follow(head), head)
-        self.assertIs(response.phase, PASSING)
+
+    def test_interim_head_in_pieces(self) -> None:
+        """Only a status line is waited for, not a line within the head of an interim response."""
+        response = due(lines=COOKIE)
+        for piece in (b"HTTP/1.1 103 Early Hints\r\nLin", b"k: x", b"\r\n\r\n"):
+            self.assertEqual(response.follow(piece), piece)
+        self.assertEqual(response.follow(OK), OK.replace(b"OK\r\n", b"OK\r\n" + COOKIE))
 
     @given(
         st.sampled_from(

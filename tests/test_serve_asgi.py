@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
+from twisted.internet import asyncioreactor
 from twisted.logger import LogEvent, globalLogPublisher
 
-from tests.asgi import AsgiCase, Receive, Scope, Send, answer, nothing
+from tests.asgi import AsgiCase, Kept, Receive, Scope, Send, answer, nothing, pair
 from tests.integration import rawws
 from tests.integration.rawhttp import Connection, chunk, payload, request
+from txsticky.core.exchange import Exchange
 from txsticky.core.forwarded import Trusted
 from txsticky.core.route import How
+from txsticky.core.wire import Handoff
 from txsticky.errors import AppLoadError
 from txsticky.serve import ServeSettings, serving_for
 from txsticky.serve.engine import WrongReactor, engine_settings, install_asyncio_reactor, new_loop
@@ -148,6 +151,28 @@ class HTTPTests(AsgiCase):
                 client = self.connect(data[:cut])
                 self.talk(client.send, data[cut:])
                 self.assertEqual(self.talk(client.response, "POST").body, body)
+
+    def test_date(self) -> None:
+        """The first response of a worker has a Date (RFC 9110, section 6.6.1)."""
+        self.serve(told)
+        names = [name for name, _ in self.ask(GET).headers]
+        self.assertEqual(names.count("date"), 1)
+
+    def test_not_taken(self) -> None:
+        """A connection that the event loop does not take is closed, and forgotten."""
+        self.serve(told)
+
+        async def fails(*arguments: Any) -> None:
+            raise OSError("no")
+
+        with mock.patch.object(self.serving, "_loop", mock.Mock(wraps=self.loop)) as loop:
+            loop.connect_accepted_socket = fails
+            ours, theirs = pair()
+            self.addCleanup(theirs.close)
+            kept = Kept(Handoff(socket.AF_INET, ("192.0.2.7", 1), ("", 0), how=How.NEW))
+            self.serving.adopt(ours, kept, self.desk, Exchange())
+            self.turn()
+        self.assertEqual((kept.ends, ours.fileno()), (1, -1))
 
     def test_streams_both_ways(self) -> None:
         """A piece of the body comes back before the next is sent."""
@@ -845,6 +870,29 @@ class AccessLogTests(AsgiCase):
         self.until(self.lines)
         self.assertIn('" 499 - ', self.lines()[0])
 
+    def test_silence(self) -> None:
+        """A request that the application leaves unanswered is logged as 500, uvicorn's answer."""
+        self.log(nothing)
+        self.assertEqual(self.ask(GET).status, 500)
+        self.assertIn('" 500 - ', self.lines()[0])
+
+    def test_failure_when_the_client_has_left(self) -> None:
+        """An application that fails is logged as 500, though its client has left meanwhile."""
+        self.patch(sys.modules["txsticky.gate"], "HALF_CLOSE_GRACE", 0.05)
+        waiting = Waiting()
+
+        async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+            await waiting(scope, receive, send)
+            if scope["type"] == "http":
+                raise RuntimeError
+
+        self.log(fails)
+        client = self.connect(GET)
+        self.until(lambda: waiting.waits)
+        client.close()
+        self.until(self.lines)
+        self.assertIn('" 500 - ', self.lines()[0])
+
     def test_reopens(self) -> None:
         """The log goes on in a new file of its name when it is told to."""
         self.log(told)
@@ -956,8 +1004,14 @@ class LoadingTests(AsgiCase):
         class Installed:
             _asyncioEventloop = None
 
-        with mock.patch.dict(sys.modules, {"twisted.internet.reactor": Installed()}):
+        reactor = Installed()
+        with (
+            mock.patch.dict(sys.modules, {"twisted.internet.reactor": reactor}),
+            mock.patch.object(asyncioreactor, "install") as install,
+        ):
             install_asyncio_reactor()
+            self.assertIs(sys.modules["twisted.internet.reactor"], reactor)
+        self.assertEqual(install.call_count, 0)
 
     def test_environment(self) -> None:
         """uvicorn's own variables choose its engines."""

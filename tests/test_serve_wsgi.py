@@ -382,6 +382,19 @@ class ErrorTests(WSGICase):
             [formatEvent(event) for event in events], ["a {dict} and", "more {0}", "rest"]
         )
 
+    async def test_errors_of_a_request(self) -> None:
+        """What an application writes to the wsgi.errors of a request is logged as it is."""
+        events: list[dict[str, Any]] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+
+        def app(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+            print("a {dict}", file=environ["wsgi.errors"])
+            return text(environ, start_response, "fine")
+
+        self.assertIn(b"fine", await self.answer_of(app))
+        self.assertIn("a {dict}", [formatEvent(event) for event in events])
+
 
 class WebSocketTests(WSGICase):
     """WebSockets that clients try."""

@@ -47,6 +47,7 @@ class TableTests(SynchronousTestCase):
         table.bind(b"b", 1, now=0.0)
         self.assertEqual(table.find(b"a", 59.9), 1)
         self.assertIsNone(table.find(b"b", 60.0))
+        self.assertEqual(table.items(), [(b"a", 1)])
 
     def test_use_prolongs(self) -> None:
         """Each use begins the time to live anew."""
@@ -64,6 +65,8 @@ class TableTests(SynchronousTestCase):
         table.find(b"a", 30.0)
         table.bind(b"d", 1, now=70.0)
         self.assertEqual(table.items(), [(b"a", 1), (b"d", 1)])
+        table.bind(b"e", 1, now=90.0)  # the moment in which the first expires
+        self.assertEqual(table.items(), [(b"d", 1), (b"e", 1)])
 
     def test_limit(self) -> None:
         """At the limit the key not used for longest makes room."""

@@ -54,6 +54,16 @@ class TagTests(SynchronousTestCase):
             Signer(b"0123456789abcdef").mint(3, "x"), Signer(b"0123456789abcdef").mint(3, "x")
         )
 
+    def test_vectors(self) -> None:
+        """Values that an earlier version minted are read: their form never changes unseen."""
+        for value, worker in (
+            ("x.3.FXRpfF1Im6", 3),
+            (".0.Wy5tKjJrSY", 0),
+            ("a~b-c_d.e.1099511627776.ASChKYRqQ7", 1 << 40),
+        ):
+            self.assertEqual(SIGNER.read(value), worker)
+            self.assertEqual(SIGNER.mint(worker, value.rsplit(".", 2)[0]), value)
+
     @given(workers, idents, st.data())
     @settings(deadline=None)
     def test_forged(self, worker: int, ident: str, data: st.DataObject) -> None:

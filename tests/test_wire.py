@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import socket
 
+import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -131,6 +132,28 @@ class MailboxMessageTests(SynchronousTestCase):
         """A cut or prolonged introduction is refused."""
         self.assertRaises(WireError, unpack, pack_peer(7)[:-1])
         self.assertRaises(WireError, unpack, pack_peer(7) + b"\0")
+
+
+class HopTests(SynchronousTestCase):
+    """How often a connection has moved since a request of it was served."""
+
+    def test_on_its_way(self) -> None:
+        """Each move counts, up to what its field holds."""
+        hops = []
+        handoff = attrs.evolve(HANDOFF, hops=253)
+        for _ in range(3):
+            handoff = handoff.moved(b"", False, 0)
+            hops.append(handoff.hops)
+        self.assertEqual(hops, [254, 255, 255])
+
+    def test_served(self) -> None:
+        """When a request was served on the way, the move is the first one again."""
+        self.assertEqual(HANDOFF.moved(b"", True, 0).hops, 1)
+
+    def test_what_moves(self) -> None:
+        """The client, its addresses and what TLS said move along; the rest is as it was told."""
+        expected = attrs.evolve(HANDOFF, hops=3, how=2, reserved=False, prefix=b"GET ")
+        self.assertEqual(HANDOFF.moved(b"GET ", False, 2), expected)
 
 
 class FrameTests(SynchronousTestCase):

@@ -1,0 +1,92 @@
+"""Which unit tests are to notice a change in a module: those that import it."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.__main__ import CLUSTERS
+
+#: Tests that read the sources or start whole programs: slow, and not what a module is tested by.
+NOT_UNIT = {
+    "test_benchmarks",
+    "test_examples",
+    "test_house",
+    "test_mutants",
+    "test_packaging",
+    "test_project",
+    "test_readme",
+    "test_runner",
+}
+
+
+def sources(root: Path) -> dict[str, Path]:
+    """The modules of the package and of its tests, by their dotted names."""
+    found = {}
+    for folder in ("txsticky", "tests"):
+        for path in sorted((root / folder).rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            if not set(CLUSTERS) & set(parts):
+                found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imported(name: str, path: Path) -> Iterator[str]:
+    """The absolute dotted names that a module imports, wherever in it."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                base = ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [base])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def tests_for(module: str, root: Path) -> list[str]:
+    """
+    The unit tests that import a module, the one that is named after it first.
+
+    The tests named after a module of its package that imports it are asked as well; if there are
+    none at all, those that import what imports it, and so on.
+    """
+    importers = _importers(root)
+    package, _, last = module.rpartition(".")
+    kin = {
+        test
+        for name in importers[module]
+        if name.rpartition(".")[0] == package
+        for test in importers[name]
+        if test.endswith(f".test_{name.rpartition('.')[2]}")
+    }
+    seen, frontier = {module}, {module}
+    while frontier:
+        frontier = {name for target in frontier for name in importers[target]} - seen
+        frontier, kin = frontier | kin, set()
+        seen |= frontier
+        tests = [name for name in frontier if _is_unit_test(name)]
+        if tests:
+            return sorted(tests, key=lambda name: (not name.endswith(f"_{last}"), name))
+    return []
+
+
+@functools.cache
+def _importers(root: Path) -> dict[str, set[str]]:
+    """The modules that import each module."""
+    found = sources(root)
+    importers: dict[str, set[str]] = {name: set() for name in found}
+    for name, path in found.items():
+        for target in imported(name, path):
+            if target in importers:
+                importers[target].add(name)
+    return importers
+
+
+def _is_unit_test(name: str) -> bool:
+    last = name.rpartition(".")[2]
+    return name.startswith("tests.") and last.startswith("test_") and last not in NOT_UNIT
