@@ -1,0 +1,148 @@
+"""What the primary says to a worker."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final, Self
+
+import attrs
+
+from ...errors import WireError
+from .frames import Bare, Fields, Key, Published, language
+
+
+@attrs.frozen(kw_only=True)
+class Boot(Fields):
+    """
+    All that a worker has to know to begin.
+
+    :param mailbox: the descriptor of its mailbox's reading end.
+    :param front_desk: the descriptor of the primary's mailbox's sending end.
+    :param listeners: the number of the ``--listen`` and the descriptor of each socket that the
+        worker may accept on.
+    :param config: the configuration, as `Config.to_json` has it.
+    :param secret: what signs the tags, in hexadecimal.
+    :param pool: the pool, as `Pool.view` has it.
+    """
+
+    KIND: ClassVar = 1
+    id: int
+    slot: int
+    generation: int
+    mailbox: int
+    front_desk: int
+    listeners: list[Any] = attrs.field(factory=list)
+    config: dict[str, Any]
+    secret: str
+    pool: Any
+    table_limit: int
+    table_ttl: float
+    protocol: int = 1
+
+
+@attrs.frozen
+class View(Fields):
+    """The workers of the cluster, as `Pool.view` has them."""
+
+    KIND: ClassVar = 5
+    pool: Any
+
+
+@attrs.frozen
+class Bound:
+    """
+    A key belongs to a worker.
+
+    :param owner: the worker's id.
+    """
+
+    KIND: ClassVar = 6
+    key: bytes
+    owner: int
+
+    def body(self) -> bytes:
+        """Encode owner and key, a blank between (`Frame.body`)."""
+        return b"%d %b" % (self.owner, self.key)
+
+    @classmethod
+    def of(cls, body: bytes) -> Self:
+        """Decode key and owner (`Frame.of`)."""
+        owner, _, key = body.partition(b" ")
+        try:
+            return cls(key, int(owner))
+        except ValueError:
+            raise WireError(why=f"a binding names no worker: {body[:40]!r}") from None
+
+
+@attrs.frozen
+class Confirmed(Bare):
+    """Every worker knows the binding that was asked for first and not yet confirmed."""
+
+    KIND: ClassVar = 7
+
+
+@attrs.frozen
+class Freed(Key):
+    """A key belongs to no worker any more."""
+
+    KIND: ClassVar = 8
+
+
+@attrs.frozen
+class Drain(Fields):
+    """
+    The worker finishes what it holds, gives the rest away, and leaves.
+
+    :param seconds: how long that may take.
+    :param final: the whole cluster stops, so that nothing can be given away.
+    """
+
+    KIND: ClassVar = 9
+    seconds: float
+    final: bool
+
+
+@attrs.frozen
+class Withdrawn(Bare):
+    """The worker gets nothing new any more: what is in its mailbox now is the last."""
+
+    KIND: ClassVar = 11
+
+
+@attrs.frozen
+class Rotate(Bare):
+    """The logs are to be opened anew."""
+
+    KIND: ClassVar = 12
+
+
+@attrs.frozen
+class Message(Published):
+    """A message of the bus, for a topic that the worker listens to."""
+
+    KIND: ClassVar = 16
+
+
+@attrs.frozen
+class Lost(Fields):
+    """
+    Messages of a topic did not reach the worker, because it did not take them fast enough.
+
+    :param count: how many.
+    """
+
+    KIND: ClassVar = 18
+    topic: str
+    count: int
+
+
+@attrs.frozen
+class Accept(Bare):
+    """The worker accepts on its own sockets."""
+
+    KIND: ClassVar = 19
+
+
+#: All that the primary says.
+FROM_PRIMARY: Final = language(
+    Boot, View, Bound, Confirmed, Freed, Drain, Withdrawn, Rotate, Message, Lost, Accept
+)

@@ -1,0 +1,148 @@
+"""What a worker says to the primary."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final, Self
+
+import attrs
+
+from .frames import Bare, Fields, Key, Published, Topic, dump, language, load, made_of
+
+
+@attrs.frozen
+class Ready(Fields):
+    """
+    The application is loaded and started.
+
+    :param interface: what the application turned out to be.
+    :param http: whether it speaks HTTP.
+    :param sources: with ``--reload``, the files that were loaded.
+    """
+
+    KIND: ClassVar = 2
+    interface: str
+    http: bool
+    sources: list[str] = attrs.field(factory=list)
+    protocol: int = 1
+
+
+@attrs.frozen
+class Failed(Fields):
+    """The application does not load or start."""
+
+    KIND: ClassVar = 3
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class ListeningLoad:
+    """
+    What a worker that accepts connections itself has done so far.
+
+    :param accepted: connections accepted.
+    :param waiting: connections whose first request has not arrived.
+    :param short: whether it does not accept for want of descriptors.
+    :param routes: requests routed, by `How` in its order.
+    :param refusals: pairs of status and count.
+    """
+
+    accepted: int = 0
+    waiting: int = 0
+    short: bool = False
+    routes: list[int] = attrs.field(factory=list)
+    refusals: list[Any] = attrs.field(factory=list)
+
+
+@attrs.frozen(kw_only=True)
+class Load:
+    """
+    What a worker does and has done; also its heartbeat.
+
+    :param live: connections that it holds.
+    :param taken: hand-offs that it took out of its mailbox and that the pool had reserved.
+    :param lag: seconds by which its event loop was late.
+    :param requests: requests served.
+    :param adopted: connections that it got.
+    :param given: connections that it gave away.
+    :param listening: what it did on its own sockets, if it has any.
+    """
+
+    KIND: ClassVar = 4
+    live: int = 0
+    taken: int = 0
+    lag: float = 0.0
+    requests: int = 0
+    adopted: int = 0
+    given: int = 0
+    listening: ListeningLoad | None = None
+
+    def body(self) -> bytes:
+        """Encode the fields; `listening` is named ``entrance`` (`Frame.body`)."""
+        fields = attrs.asdict(self)
+        listening = fields.pop("listening")
+        return dump(fields if listening is None else {**fields, "entrance": listening})
+
+    @classmethod
+    def of(cls, body: bytes) -> Self:
+        """Decode the fields (`Frame.of`)."""
+        fields = load(body)
+        listening = fields.get("entrance")
+        if isinstance(listening, dict):
+            fields["listening"] = made_of(ListeningLoad, listening)
+        made: Self = made_of(cls, fields)
+        return made
+
+
+@attrs.frozen
+class Bind(Key):
+    """A key of its application belongs to the worker; it waits for `Confirmed`."""
+
+    KIND: ClassVar = 6
+
+
+@attrs.frozen
+class Free(Key):
+    """A key belongs to no worker any more."""
+
+    KIND: ClassVar = 8
+
+
+@attrs.frozen
+class Withdraw(Bare):
+    """Nothing is to be routed to the worker any more; it waits for `Withdrawn`."""
+
+    KIND: ClassVar = 10
+
+
+@attrs.frozen
+class Publish(Published):
+    """A message for every worker that listens to its topic."""
+
+    KIND: ClassVar = 13
+
+
+@attrs.frozen
+class Subscribe(Topic):
+    """The worker listens to a topic."""
+
+    KIND: ClassVar = 14
+
+
+@attrs.frozen
+class Unsubscribe(Topic):
+    """The worker listens to a topic no longer."""
+
+    KIND: ClassVar = 15
+
+
+@attrs.frozen
+class Replace(Bare):
+    """The worker has served its share and wants a successor."""
+
+    KIND: ClassVar = 17
+
+
+#: All that a worker says.
+FROM_WORKER: Final = language(
+    Ready, Failed, Load, Bind, Free, Withdraw, Publish, Subscribe, Unsubscribe, Replace
+)

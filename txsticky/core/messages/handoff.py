@@ -1,0 +1,162 @@
+"""
+Mailbox messages: each is one datagram that travels with a descriptor.
+
+A `Handoff` comes with a connection, a `Peer` with the sending end of another worker's mailbox.  All
+integers are in network order.  The header has two fields that earlier versions filled, and that are
+zero now: workers and primaries of both versions read each other's messages.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import attrs
+
+from ...errors import WireError
+from ..route import How
+from .origin import Origin, Stage
+
+_HANDOFF: Final = 1
+_PEER: Final = 2
+_SECURE: Final = 1
+_RESERVED: Final = 2
+_FRESH: Final = 4
+# type, family, flags, hops, how, unused, ports of peer and host, lengths of peer, host, unused,
+# prefix
+_HEADER: Final = struct.Struct("!BBBBB2xHHBBBI")
+_PEER_MESSAGE: Final = struct.Struct("!BQ")
+#: A message to the front desk need not say why; earlier versions write 0 then.
+_HOWS: Final = {int(how): how for how in How}
+#: The most hops that a message can tell.
+MOST_HOPS: Final = 255
+
+
+@attrs.frozen(kw_only=True)
+class Handoff:
+    """
+    What travels with a connection's descriptor.
+
+    :param family: the descriptor's own address family (`socket.AF_INET` and so on), 0 to 255.
+    :param prefix: the bytes of the stream that were read already, exactly.
+    :param hops: how often the connection has moved since a request was served on it, 0 to 255.
+    :param reserved: the pool counted this hand-off as sent, so the worker has to count it as taken.
+    :param fresh: nothing in the prefix was dealt with (`Stage.FRESH`).
+    """
+
+    family: int
+    origin: Origin
+    prefix: bytes = b""
+    how: How = How.NEW
+    hops: int = 0
+    reserved: bool = False
+    fresh: bool = False
+
+    @property
+    def stage(self) -> Stage:
+        """How far the connection has been dealt with."""
+        if self.fresh:
+            return Stage.FRESH
+        return Stage.ROUTED if self.prefix else Stage.IDLE
+
+    def moved(self, prefix: bytes, served: bool, how: How) -> Handoff:
+        """
+        Return the hand-off of the same connection to its next place.
+
+        :param prefix: the bytes read by then that no process has dealt with.
+        :param served: whether a request was served on the way, so that the hops count anew.
+        :param how: why the connection moves.
+        """
+        return Handoff(
+            family=self.family,
+            origin=self.origin,
+            prefix=prefix,
+            how=how,
+            hops=1 if served else min(self.hops + 1, MOST_HOPS),
+        )
+
+
+@attrs.frozen
+class Peer:
+    """
+    The descriptor that comes along is the sending end of another worker's mailbox.
+
+    :param worker_id: the worker that reads that mailbox.
+    """
+
+    worker_id: int
+
+
+def pack_handoff(handoff: Handoff) -> bytes:
+    """
+    Encode a hand-off as one mailbox message.
+
+    :raises WireError: a number or a name does not fit its field.
+    """
+    origin = handoff.origin
+    peer, peer_port = origin.peer
+    host, host_port = origin.host
+    flags = (_SECURE if origin.secure else 0) | (_RESERVED if handoff.reserved else 0)
+    if handoff.fresh:
+        flags |= _FRESH
+    prefix = handoff.prefix
+    try:
+        names = peer.encode(), host.encode()
+        # fmt: off
+        header = _HEADER.pack(
+            _HANDOFF, handoff.family, flags, handoff.hops, handoff.how,
+            peer_port, host_port, *map(len, names), 0, len(prefix),
+        )
+        # fmt: on
+    except (struct.error, UnicodeEncodeError) as error:
+        raise WireError(why=f"a field of a hand-off does not fit ({error})") from None
+    return b"".join((header, *names, prefix))
+
+
+def pack_peer(worker_id: int) -> bytes:
+    """Encode the message that introduces another worker's mailbox."""
+    return _PEER_MESSAGE.pack(_PEER, worker_id)
+
+
+def unpack(message: bytes) -> Handoff | Peer:
+    """
+    Decode one mailbox message.
+
+    :raises WireError: it is truncated, too long, or of an unknown type.
+    """
+    kind = message[0] if message else 0
+    if kind == _HANDOFF:
+        return _unpack_handoff(message)
+    if kind == _PEER and len(message) == _PEER_MESSAGE.size:
+        return Peer(_PEER_MESSAGE.unpack(message)[1])
+    raise WireError(why=f"a mailbox message of {len(message)} bytes begins with {message[:8]!r}")
+
+
+def _unpack_handoff(message: bytes) -> Handoff:
+    try:
+        # fmt: off
+        (_, family, flags, hops, how, peer_port, host_port,
+         peer_size, host_size, unused, size) = _HEADER.unpack_from(message)
+        # fmt: on
+        peer_end = _HEADER.size + peer_size
+        host_end = peer_end + host_size
+        start = host_end + unused
+        if start + size != len(message):
+            raise WireError(
+                why=f"a hand-off has {len(message)} bytes where its header says {start + size}"
+            )
+        return Handoff(
+            family=family,
+            origin=Origin(
+                (message[_HEADER.size : peer_end].decode(), peer_port),
+                (message[peer_end:host_end].decode(), host_port),
+                bool(flags & _SECURE),
+            ),
+            prefix=message[start:],
+            how=_HOWS.get(how, How.NEW),
+            hops=hops,
+            reserved=bool(flags & _RESERVED),
+            fresh=bool(flags & _FRESH),
+        )
+    except (struct.error, ValueError) as error:
+        raise WireError(why=f"a hand-off of {len(message)} bytes is damaged ({error})") from None

@@ -1,0 +1,38 @@
+"""Where a connection comes from, and how far it has been dealt with."""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+#: (host, port); the host is empty for a UNIX socket.
+Address = tuple[str, int]
+NOWHERE: Address = ("", 0)
+
+
+@attrs.frozen
+class Origin:
+    """
+    Where a connection comes from: the same in every process that has it.
+
+    :param peer: the address of the client, as far as a PROXY header or the socket tells it.
+    :param host: the address that the client connected to.
+    :param secure: whether the client came over TLS that another worker ends: the bytes are
+        decrypted, and HTTP.
+    """
+
+    peer: Address
+    host: Address = NOWHERE
+    secure: bool = False
+
+
+class Stage(enum.Enum):
+    """How far a connection has been dealt with when it changes hands."""
+
+    #: Nothing of it was dealt with, not even a PROXY header: it is received as if just accepted.
+    FRESH = "fresh"
+    #: It brings the beginning of a request, and a PROXY header is behind it.
+    ROUTED = "routed"
+    #: It is between two requests, and brings nothing.
+    IDLE = "idle"
