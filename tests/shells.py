@@ -18,7 +18,7 @@ from twisted.internet import (
 from twisted.internet.epollreactor import EPollReactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.wire import (
+from txsticky.core.messages.wire import (
     FrameReader,
     Handoff,
     Kind,

@@ -13,7 +13,7 @@ from tests.watched import WatchedCase
 from txsticky.admin import steering
 from txsticky.admin.steering import KEYS_SHOWN, Steering
 from txsticky.admin.verbs import VERBS
-from txsticky.core.wire import Kind
+from txsticky.core.messages.wire import Kind
 
 
 class SteeringCase(WatchedCase):

@@ -19,7 +19,7 @@ from tests.watched import WatchedCase
 from txsticky.admin.history import SERIES
 from txsticky.admin.metrics import expose
 from txsticky.admin.web import NOT_ALLOWED, REFUSAL, Viewers, make_site, status_endpoint
-from txsticky.core.hosts import Hosts
+from txsticky.core.http.hosts import Hosts
 from txsticky.errors import ConfigError
 from txsticky.suspicion import CROWDED, MUTE, SHORT, STUCK
 

@@ -13,9 +13,9 @@ import txsticky
 from txsticky import api
 from txsticky.api import MESSAGE_LIMIT, Here, current, install
 from txsticky.channel import FRAME_LIMIT
-from txsticky.core.pool import Pool
-from txsticky.core.tag import Signer
-from txsticky.core.wire import TOPIC_LIMIT, FrameReader, Kind, encode, pack_message
+from txsticky.core.messages.wire import TOPIC_LIMIT, FrameReader, Kind, encode, pack_message
+from txsticky.core.routing.pool import Pool
+from txsticky.core.routing.tag import Signer
 from txsticky.errors import BusOverrun, ChannelFull, MessageTooLarge, TooManyTopics
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.balance import BALANCERS, balancer, rendezvous
-from txsticky.core.pool import Member, Pool
+from txsticky.core.routing.balance import BALANCERS, balancer, rendezvous
+from txsticky.core.routing.pool import Member, Pool
 
 
 def ready(count: int) -> Pool:

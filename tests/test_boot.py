@@ -13,9 +13,7 @@ from typing import Any
 from tests.shells import ShellCase
 from txsticky.channel import channel_pair
 from txsticky.config import Config
-from txsticky.core.pool import Pool
-from txsticky.core.route import How
-from txsticky.core.wire import (
+from txsticky.core.messages.wire import (
     FrameReader,
     Handoff,
     Kind,
@@ -24,6 +22,8 @@ from txsticky.core.wire import (
     encode_json,
     pack_handoff,
 )
+from txsticky.core.routing.pool import Pool
+from txsticky.core.routing.router import How
 from txsticky.mailbox import MailboxTransport, mailbox_pair
 
 ROOT = Path(__file__).resolve().parent.parent

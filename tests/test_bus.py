@@ -17,8 +17,7 @@ from txsticky import api
 from txsticky.api import MESSAGE_LIMIT, Here
 from txsticky.bus import Bus, bus_of
 from txsticky.config import Config
-from txsticky.core.redisurl import RedisAddress, parse_bus
-from txsticky.core.wire import (
+from txsticky.core.messages.wire import (
     TOPIC_LIMIT,
     FrameReader,
     Kind,
@@ -27,6 +26,7 @@ from txsticky.core.wire import (
     pack_message,
     unpack_message,
 )
+from txsticky.core.redis_url import RedisAddress, parse_bus
 from txsticky.errors import BusOverrun, ConfigError, MessageTooLarge
 
 

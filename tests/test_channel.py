@@ -13,8 +13,8 @@ from zope.interface.verify import verifyObject
 from tests.shells import ShellCase, ended, frames, received
 from txsticky import channel
 from txsticky.channel import FRAME_LIMIT, FULL, HIGH_WATER, Channel, channel_pair
-from txsticky.core.table import ROOM
-from txsticky.core.wire import Kind, encode, encode_json
+from txsticky.core.messages.wire import Kind, encode, encode_json
+from txsticky.core.routing.table import ROOM
 from txsticky.errors import WireError
 
 

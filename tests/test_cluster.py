@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 from tests.shells import PlayedWorker, ReactorCase, ended, open_descriptors, received
 from txsticky.cluster import Cluster
 from txsticky.config import Config
-from txsticky.core.wire import Kind, decode_json
+from txsticky.core.messages.wire import Kind, decode_json
 from txsticky.errors import ConfigError, ListenError, TlsError
 from txsticky.testing import FakeSystem
 

@@ -11,8 +11,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.config import Config, default_workers, endpoint_string
-from txsticky.core.balance import BALANCERS
-from txsticky.core.route import Router
+from txsticky.core.routing.balance import BALANCERS
+from txsticky.core.routing.router import Router
 from txsticky.errors import ConfigError
 
 

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.cookies import (
+from txsticky.core.routing.cookies import (
     ATTRIBUTE_DEFAULTS,
     cookie_line,
     cookie_pattern,
     parse_attributes,
     unquote_cookie,
 )
-from txsticky.core.keys import parse_chain
+from txsticky.core.routing.keys import parse_chain
 
 
 def line(sticky: str, secure: bool = False) -> bytes:

@@ -11,12 +11,12 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.config import Config
-from txsticky.core.head import Head, parse_head
-from txsticky.core.inside import Inside
-from txsticky.core.pool import Pool
-from txsticky.core.route import How
-from txsticky.core.steps import MEMORABLE
-from txsticky.core.table import Table
+from txsticky.core.http.head import Head, parse_head
+from txsticky.core.http.inside import Inside
+from txsticky.core.http.steps import MEMORABLE
+from txsticky.core.routing.pool import Pool
+from txsticky.core.routing.router import How
+from txsticky.core.routing.table import Table
 from txsticky.desk import FRONT_DESK, MEMORY, WorkerDesk
 
 CLIENT = "192.0.2.7"

@@ -15,12 +15,12 @@ from twisted.internet.protocol import Factory, Protocol
 from tests.certificates import pair
 from tests.shells import ShellCase, Stages, ended, received
 from txsticky.connection import PlainServer
-from txsticky.core.exchange import Exchange
-from txsticky.core.head import Head
-from txsticky.core.route import How
-from txsticky.core.steps import Known
-from txsticky.core.timing import NEXT_REQUEST
-from txsticky.core.wire import Handoff
+from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.head import Head
+from txsticky.core.http.steps import Known
+from txsticky.core.lifecycle.timing import NEXT_REQUEST
+from txsticky.core.messages.wire import Handoff
+from txsticky.core.routing.router import How
 from txsticky.descriptor import adopt, begin
 from txsticky.door import LINGER, SecureDoor, TlsLayer
 from txsticky.tls import load_certificates

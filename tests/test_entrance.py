@@ -13,8 +13,8 @@ from twisted.internet.protocol import Protocol
 from tests.shells import ended, is_open, no_descriptors_left, received
 from tests.test_worker import OK, Inner, WorkerCase, get
 from txsticky.acceptor import RESPITE
-from txsticky.core.route import How
-from txsticky.core.wire import Handoff, Kind, encode, encode_json
+from txsticky.core.messages.wire import Handoff, Kind, encode, encode_json
+from txsticky.core.routing.router import How
 from txsticky.frontdesk import arrival_of
 from txsticky.peek import Arrival
 from txsticky.worker import FRONT_DESK, HEARTBEAT

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.exchange import Exchange
-from txsticky.core.inside import Inside
-from txsticky.core.steps import Ask, Deliver, Refuse
+from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.inside import Inside
+from txsticky.core.http.steps import Ask, Deliver, Refuse
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 NEXT = b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.forwarded import Trusted, client_address, client_secure, forwarded_for
-from txsticky.core.head import Head, parse_head
+from txsticky.core.http.head import Head, parse_head
+from txsticky.core.routing.forwarded import Trusted, client_address, client_secure, forwarded_for
 
 LOCAL = Trusted.parse("127.0.0.1,10.0.0.0/8,::1")
 

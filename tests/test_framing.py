@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.framing import (
+from txsticky.core.http.framing import (
     Kind,
     Odd,
     RequestFraming,
@@ -19,7 +19,7 @@ from txsticky.core.framing import (
     request,
     response,
 )
-from txsticky.core.head import Head, Malformed, parse_head
+from txsticky.core.http.head import Head, Malformed, parse_head
 
 
 def framed(*fields: bytes, line: bytes = b"POST / HTTP/1.1") -> RequestFraming:

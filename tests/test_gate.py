@@ -18,14 +18,14 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from tests.shells import ShellCase, Stages, ended, received
-from txsticky.core.exchange import Exchange
-from txsticky.core.head import Head, parse_head
-from txsticky.core.route import How
-from txsticky.core.steps import Known, known
+from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.head import Head, parse_head
+from txsticky.core.http.refusal import LINGER
+from txsticky.core.http.steps import Known, known
+from txsticky.core.routing.router import How
 from txsticky.descriptor import adopt, begin
 from txsticky.gate import HALF_CLOSE_GRACE, Gate
 from txsticky.gated import GatedServer, GatedUNIXServer
-from txsticky.refusal import LINGER
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -11,11 +11,18 @@ from unittest import mock
 
 from tests.shells import open_descriptors, received
 from tests.test_primary import PrimaryCase, get
-from txsticky.core.lifecycle import Fleet
-from txsticky.core.pool import State
-from txsticky.core.stages import Spawn
-from txsticky.core.timing import SILENT
-from txsticky.core.wire import Kind, decode_json, encode, encode_json, pack_message, unpack_message
+from txsticky.core.lifecycle.fleet import Fleet
+from txsticky.core.lifecycle.states import Spawn
+from txsticky.core.lifecycle.timing import SILENT
+from txsticky.core.messages.wire import (
+    Kind,
+    decode_json,
+    encode,
+    encode_json,
+    pack_message,
+    unpack_message,
+)
+from txsticky.core.routing.pool import State
 from txsticky.handover import (
     state_of,
     take_connections,

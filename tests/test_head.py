@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.head import NEED_DATA, Head, Malformed, parse_head
+from txsticky.core.http.head import NEED_DATA, Head, Malformed, parse_head
 
 LIMIT = 65536
 GET = b"GET /chat?sid=1&x=2 HTTP/1.1\r\nHost: a.example\r\nCookie:  a=b \r\n\r\n"

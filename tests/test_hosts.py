@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
-from txsticky.core.hosts import Hosts, is_name, is_of
+from txsticky.core.http.hosts import Hosts, is_name, is_of
 
 OURS = Hosts(["Status.Example", "app_1"])
 

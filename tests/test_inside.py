@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.head import Head, parse_head
-from txsticky.core.inside import Inside
+from txsticky.core.http.head import Head, parse_head
+from txsticky.core.http.inside import Inside
 
 ANY = Inside()
 WEBSOCKET = Inside(websocket_only=True, absolute=False)

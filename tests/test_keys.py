@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.head import Head, parse_head
-from txsticky.core.keys import (
+from txsticky.core.http.head import Head, parse_head
+from txsticky.core.routing.keys import (
     KeyKind,
     KeySource,
     found,

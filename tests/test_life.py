@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.connection import Connection, make_room
-from txsticky.core.life import ANSWERS, BEFORE, MOVES, Answer, Command, Life, State
-from txsticky.core.route import How
-from txsticky.core.wire import Handoff
+from txsticky.core.lifecycle.life import ANSWERS, BEFORE, MOVES, Answer, Command, Life, State
+from txsticky.core.messages.wire import Handoff
+from txsticky.core.routing.router import How
 
 
 class TableTests(SynchronousTestCase):

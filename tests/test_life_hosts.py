@@ -24,9 +24,9 @@ from tests.test_door import Client
 from tests.test_worker import WorkerCase
 from txsticky import gate
 from txsticky.connection import Connection
-from txsticky.core.life import ANSWERS, BEFORE, Answer, Command, State
-from txsticky.core.route import How
-from txsticky.core.wire import Handoff
+from txsticky.core.lifecycle.life import ANSWERS, BEFORE, Answer, Command, State
+from txsticky.core.messages.wire import Handoff
+from txsticky.core.routing.router import How
 from txsticky.door import SecureDoor
 from txsticky.serve import native
 from txsticky.serve.asgi import AsgiServing

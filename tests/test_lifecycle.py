@@ -17,8 +17,9 @@ from hypothesis.stateful import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.lifecycle import ATTEMPTS, Fleet
-from txsticky.core.stages import (
+from txsticky.core.lifecycle.fleet import ATTEMPTS, Fleet
+from txsticky.core.lifecycle.snapshot import restore, snapshot
+from txsticky.core.lifecycle.states import (
     BACKOFF_FIRST,
     BACKOFF_MOST,
     MOST_WORKERS,
@@ -37,8 +38,7 @@ from txsticky.core.stages import (
     how_it_ended,
     pause,
 )
-from txsticky.core.succession import restore, snapshot
-from txsticky.core.timing import LATE, QUICK, killed
+from txsticky.core.lifecycle.timing import LATE, QUICK, killed
 
 DRAIN = 30.0
 START = 60.0

@@ -10,8 +10,8 @@ from unittest import mock
 from tests.shells import ShellCase
 from txsticky import listeners
 from txsticky.config import Config
-from txsticky.core.pool import Pool
-from txsticky.core.wire import Kind
+from txsticky.core.messages.wire import Kind
+from txsticky.core.routing.pool import Pool
 from txsticky.listeners import FIRST, NOBODYS, Listeners
 from txsticky.peek import Arrival, Reception
 from txsticky.testing import FakeSystem

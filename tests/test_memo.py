@@ -11,11 +11,12 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.config import Config
-from txsticky.core import forwarded, framing, tag
-from txsticky.core.exchange import MEMORABLE
-from txsticky.core.head import Head, parse_head
+from txsticky.core.http import framing
+from txsticky.core.http.conversation import MEMORABLE
+from txsticky.core.http.head import Head, parse_head
 from txsticky.core.memo import ENTRY, MEMO_LIMIT, entries
-from txsticky.core.route import How
+from txsticky.core.routing import forwarded, tag
+from txsticky.core.routing.router import How
 from txsticky.desk import MEMORY, WorkerDesk
 
 from .test_house import modules

@@ -26,9 +26,9 @@ from tests.integration.rawhttp import Connection as Client
 from tests.integration.rawhttp import request
 from tests.test_door import ask
 from txsticky import connection
-from txsticky.core.exchange import Exchange
-from txsticky.core.route import How
-from txsticky.core.wire import Handoff
+from txsticky.core.http.conversation import Exchange
+from txsticky.core.messages.wire import Handoff
+from txsticky.core.routing.router import How
 from txsticky.serve.facade import FacadeFactory
 
 PACKAGES = ("txsticky", "uvicorn", "OpenSSL")

@@ -181,13 +181,13 @@ class ImportsTests(SynchronousTestCase):
         """Tests that import the module are asked, the one of its name first."""
         self.write(
             txsticky__core__wire="",
-            tests__test_api="from txsticky.core.wire import Kind",
+            tests__test_api="from txsticky.core.messages.wire import Kind",
             tests__core__test_wire="from txsticky.core import wire",
             tests__test_other="import txsticky.core",
-            tests__integration__test_all="import txsticky.core.wire",
-            tests__test_readme="import txsticky.core.wire",
+            tests__integration__test_all="import txsticky.core.messages.wire",
+            tests__test_readme="import txsticky.core.messages.wire",
         )
-        found = tests_for("txsticky.core.wire", self.root)
+        found = tests_for("txsticky.core.messages.wire", self.root)
         self.assertEqual(found, ["tests.core.test_wire", "tests.test_api"])
 
     def test_indirect(self) -> None:
@@ -207,12 +207,12 @@ class ImportsTests(SynchronousTestCase):
             txsticky__core__cookies="",
             txsticky__core__keys="from . import cookies",
             txsticky__worker="from .core import cookies",
-            tests__test_cookies="import txsticky.core.cookies",
-            tests__test_keys="import txsticky.core.keys",
-            tests__test_route="import txsticky.core.keys",
+            tests__test_cookies="import txsticky.core.routing.cookies",
+            tests__test_keys="import txsticky.core.routing.keys",
+            tests__test_route="import txsticky.core.routing.keys",
             tests__test_worker="import txsticky.worker",
         )
-        found = tests_for("txsticky.core.cookies", self.root)
+        found = tests_for("txsticky.core.routing.cookies", self.root)
         self.assertEqual(found, ["tests.test_cookies", "tests.test_keys"])
 
     def test_none(self) -> None:
@@ -277,7 +277,7 @@ class ReportTests(SynchronousTestCase):
 
     def test_modules(self) -> None:
         """Packages and files may be named; what is no module of the package is told."""
-        tag = "txsticky.core.tag"
+        tag = "txsticky.core.routing.tag"
         self.assertEqual(chosen_modules([tag, "txsticky/core/tag.py"]), [tag])
         self.assertIn(tag, chosen_modules(["txsticky/core"]))
         for name in ("txsticky.nonsuch", "tests.shells"):

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 
 from tests.shells import ShellCase, ended, no_descriptors_left, received
-from txsticky.core.wire import Handoff
+from txsticky.core.messages.wire import Handoff
 from txsticky.pipe import Relay, RelayedServer
 
 BIG = b"x" * (4 << 20)

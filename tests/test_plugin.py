@@ -18,7 +18,7 @@ from zope.interface.verify import verifyObject
 
 from txsticky import plugin
 from txsticky.config import Config
-from txsticky.core.timing import SAME_SIGNAL
+from txsticky.core.lifecycle.timing import SAME_SIGNAL
 from txsticky.errors import AppLoadError, ListenError
 from txsticky.options import Options
 from txsticky.plugin import Command, makeService

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.pool import Member, Pool, State
+from txsticky.core.routing.pool import Member, Pool, State
 
 live_states = st.sampled_from([State.STARTING, State.READY, State.DRAINING])
 

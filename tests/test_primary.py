@@ -20,10 +20,17 @@ from tests.shells import (
 )
 from txsticky.channel import FULL
 from txsticky.config import Config
-from txsticky.core.pool import State
-from txsticky.core.route import How
-from txsticky.core.timing import SILENT
-from txsticky.core.wire import Handoff, Kind, decode_json, encode, pack_handoff, pack_message
+from txsticky.core.lifecycle.timing import SILENT
+from txsticky.core.messages.wire import (
+    Handoff,
+    Kind,
+    decode_json,
+    encode,
+    pack_handoff,
+    pack_message,
+)
+from txsticky.core.routing.pool import State
+from txsticky.core.routing.router import How
 from txsticky.errors import MailboxFull
 from txsticky.frontdesk import FrontDesk
 from txsticky.handle import WorkerHandle

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.head import NEED_DATA, Malformed
-from txsticky.core.proxyproto import ProxyHeader, parse
+from txsticky.core.http.head import NEED_DATA, Malformed
+from txsticky.core.http.proxy_protocol import ProxyHeader, parse
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 V1 = b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n"

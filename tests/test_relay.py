@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky import relay
-from txsticky.core.redisurl import RedisAddress
+from txsticky.core.redis_url import RedisAddress
 from txsticky.relay import RedisRelay
 
 

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 from twisted.web.server import Request, Site
 
-from txsticky.core.forwarded import Trusted
+from txsticky.core.routing.forwarded import Trusted
 from txsticky.serve import ServeSettings, serving_for
 
 from .serving import CLIENT, Connection, Page

@@ -14,9 +14,9 @@ from unittest import mock
 
 from tests.asgi import PATIENCE, FakeDesk, Kept, LoopCase, pair
 from txsticky import gate
-from txsticky.core.exchange import Exchange
-from txsticky.core.route import How
-from txsticky.core.wire import Handoff
+from txsticky.core.http.conversation import Exchange
+from txsticky.core.messages.wire import Handoff
+from txsticky.core.routing.router import How
 from txsticky.gate import Gate
 from txsticky.serve.native import MOST_WAITING, NativeHost
 from txsticky.turn import Turn

@@ -14,7 +14,7 @@ from twisted.web.http import HTTPFactory
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from txsticky.core.forwarded import Trusted
+from txsticky.core.routing.forwarded import Trusted
 from txsticky.errors import AppLoadError
 from txsticky.serve import ServeSettings, serving_for
 

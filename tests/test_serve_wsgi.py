@@ -21,7 +21,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
-from txsticky.core.forwarded import Trusted
+from txsticky.core.routing.forwarded import Trusted
 from txsticky.errors import AppLoadError
 from txsticky.serve import ServeSettings, Serving, serving_for, wsgicall
 from txsticky.serve.environ import ErrorStream

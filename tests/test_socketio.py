@@ -24,7 +24,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import txsticky.socketio
 from txsticky import api
-from txsticky.core.tag import Signer
+from txsticky.core.routing.tag import Signer
 from txsticky.errors import BusOverrun, MessageTooLarge, NotInWorker
 from txsticky.socketio import managers, sessions
 

@@ -11,8 +11,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_gate import FakeDesk, FakeHost, GateCase
-from txsticky.core.exchange import Exchange
-from txsticky.core.stall import Pauses
+from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.stall import Pauses
 from txsticky.gate import Gate
 from txsticky.stalls import LOOK_MOST, StallWatch, awaited, gate_of
 

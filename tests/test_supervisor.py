@@ -8,9 +8,9 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.lifecycle import Fleet
-from txsticky.core.stages import pause
-from txsticky.core.timing import killed
+from txsticky.core.lifecycle.fleet import Fleet
+from txsticky.core.lifecycle.states import pause
+from txsticky.core.lifecycle.timing import killed
 from txsticky.supervisor import SUSPECT_AFTER, Supervisor
 
 DRAIN = 30.0

@@ -12,7 +12,7 @@ from hypothesis.stateful import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.table import KEY_LIMIT, ROOM, Table
+from txsticky.core.routing.table import KEY_LIMIT, ROOM, Table
 
 
 class TableTests(SynchronousTestCase):

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.tag import Signer
+from txsticky.core.routing.tag import Signer
 
 SIGNER = Signer(b"0123456789abcdef")
 idents = st.text("abcXYZ019._~-", max_size=300)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core import timing
+from txsticky.core.lifecycle import timing
 
 seconds = st.floats(0, 86400)
 

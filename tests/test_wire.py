@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.wire import (
+from txsticky.core.messages.wire import (
     FrameReader,
     Handoff,
     Kind,

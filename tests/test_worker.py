@@ -16,12 +16,9 @@ from tests.shells import ShellCase, ended, no_descriptors_left, open_descriptors
 from txsticky import api, desk, drain, ending, worker
 from txsticky.channel import FULL, channel_pair
 from txsticky.config import Config
-from txsticky.core.inside import Inside
-from txsticky.core.pool import Pool
-from txsticky.core.route import How
-from txsticky.core.table import KEY_LIMIT
-from txsticky.core.timing import QUICK, QUIET, requests_end
-from txsticky.core.wire import (
+from txsticky.core.http.inside import Inside
+from txsticky.core.lifecycle.timing import QUICK, QUIET, requests_end
+from txsticky.core.messages.wire import (
     FrameReader,
     Handoff,
     Kind,
@@ -34,6 +31,9 @@ from txsticky.core.wire import (
     pack_peer,
     unpack,
 )
+from txsticky.core.routing.pool import Pool
+from txsticky.core.routing.router import How
+from txsticky.core.routing.table import KEY_LIMIT
 from txsticky.errors import ChannelFull
 from txsticky.mailbox import MailboxTransport, mailbox_pair
 from txsticky.sharedlog import HandedLog

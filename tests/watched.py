@@ -14,8 +14,8 @@ from txsticky.admin.journal import Journal
 from txsticky.admin.state import ClusterState, look
 from txsticky.admin.usage import Usage
 from txsticky.config import Config
-from txsticky.core.lifecycle import Fleet
-from txsticky.core.wire import Kind
+from txsticky.core.lifecycle.fleet import Fleet
+from txsticky.core.messages.wire import Kind
 from txsticky.primary import Primary
 from txsticky.supervisor import Supervisor
 from txsticky.testing import FakeReactor, FakeSystem

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from .channel import FRAME_LIMIT
-from .core.wire import TOPIC_LIMIT, Kind, pack_message, unpack_message
+from .core.messages.wire import TOPIC_LIMIT, Kind, pack_message, unpack_message
 from .errors import BusOverrun, ChannelFull, MessageTooLarge, TooManyTopics
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from twisted.logger import ILogObserver, LogEvent, Logger, globalLogBeginner
 from zope.interface import provider
 
 from .config import DEMO, Config
-from .core.forwarded import Trusted
-from .core.timing import killed
-from .core.wire import FrameReader, Kind, decode_json, encode_json
+from .core.lifecycle.timing import killed
+from .core.messages.wire import FrameReader, Kind, decode_json, encode_json
+from .core.routing.forwarded import Trusted
 from .errors import TxstickyError
 from .logconfig import apply_log_config
 from .logs import at_level, worker_line

@@ -19,8 +19,8 @@ import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from .core.redisurl import parse_bus
-from .core.wire import Kind, encode, pack_message, unpack_message
+from .core.messages.wire import Kind, encode, pack_message, unpack_message
+from .core.redis_url import parse_bus
 from .errors import ConfigError
 
 log = Logger()

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from .core.wire import FrameReader, Kind, encode, encode_json
+from .core.messages.wire import FrameReader, Kind, encode, encode_json
 from .errors import WireError
 
 #: The longest control frame, in bytes. It bounds a bus message.

@@ -31,8 +31,8 @@ from .activation import take_sockets  # noqa: F401 - it comes before Twisted's e
 from .admin.journal import Journal
 from .admin.state import shown
 from .config import Config, endpoint_string
-from .core.lifecycle import Fleet
-from .core.pool import State
+from .core.lifecycle.fleet import Fleet
+from .core.routing.pool import State
 from .descriptor import spare
 from .errors import ConfigError, ListenError
 from .handover import (

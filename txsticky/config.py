@@ -12,15 +12,15 @@ from typing import Any
 
 import attrs
 
-from .core.balance import BALANCERS, balancer
-from .core.forwarded import Trusted
-from .core.hosts import is_name
-from .core.keys import parse_chain
+from .core.http.hosts import is_name
+from .core.lifecycle.states import MOST_WORKERS
 from .core.option import Choice, Flag, Number, Several, Text, option
-from .core.redisurl import parse_bus
-from .core.route import Router
-from .core.stages import MOST_WORKERS
-from .core.tag import Signer
+from .core.redis_url import parse_bus
+from .core.routing.balance import BALANCERS, balancer
+from .core.routing.forwarded import Trusted
+from .core.routing.keys import parse_chain
+from .core.routing.router import Router
+from .core.routing.tag import Signer
 from .errors import ConfigError
 
 INTERFACES = ("auto", "web", "wsgi", "asgi", "protocol")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from .core.life import Answer, Command, Life, State
-from .core.wire import Handoff
+from .core.lifecycle.life import Answer, Command, Life, State
+from .core.messages.wire import Handoff
 from .descriptor import MovableServer, MovableUNIXServer
 
 if TYPE_CHECKING:

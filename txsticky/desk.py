@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from .core.balance import balancer
-from .core.cookies import cookie_line
-from .core.forwarded import client_secure
-from .core.head import Head
-from .core.keys import found, inserted, opens_session
+from .core.http.head import Head
+from .core.http.steps import MEMORABLE, Known, known
 from .core.memo import entries
-from .core.pool import State
-from .core.route import How, Route
-from .core.steps import MEMORABLE, Known, known
+from .core.routing.balance import balancer
+from .core.routing.cookies import cookie_line
+from .core.routing.forwarded import client_secure
+from .core.routing.keys import found, inserted, opens_session
+from .core.routing.pool import State
+from .core.routing.router import How, Route
 
 if TYPE_CHECKING:
     from .worker import Worker

@@ -25,17 +25,17 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from .core.exchange import Exchange
-from .core.head import Head
-from .core.route import How
-from .core.steps import Known
-from .core.timing import NEXT_REQUEST
-from .core.wire import Handoff
+from .core.http.conversation import Exchange
+from .core.http.head import Head
+from .core.http.refusal import refusal
+from .core.http.steps import Known
+from .core.lifecycle.timing import NEXT_REQUEST
+from .core.messages.wire import Handoff
+from .core.routing.router import How
 from .deadlines import Deadlines
 from .desk import FRONT_DESK, WorkerDesk
 from .gate import Gate
 from .pipe import Relay
-from .refusal import refusal
 from .secure import SecureTransport
 from .system import System
 from .tls import Certificates, server_name

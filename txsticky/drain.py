@@ -11,8 +11,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from .core.timing import QUIET, pinned_end, requests_end
-from .core.wire import Kind
+from .core.lifecycle.timing import QUIET, pinned_end, requests_end
+from .core.messages.wire import Kind
 from .socketio.sessions import drain as end_sessions
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 from .acceptor import Acceptor
-from .core.route import How
-from .core.wire import Handoff
+from .core.messages.wire import Handoff
+from .core.routing.router import How
 from .descriptor import open_socket
 from .desk import FRONT_DESK
 from .peek import Arrival, Reception, manners_for

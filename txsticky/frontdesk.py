@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from twisted.logger import Logger
 
-from .core.wire import Handoff, unpack
+from .core.messages.wire import Handoff, unpack
 from .descriptor import open_socket
 from .errors import WireError
 from .peek import Arrival

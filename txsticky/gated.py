@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet import error
 from twisted.python.failure import Failure
 
-from .core.route import How
+from .core.routing.router import How
 from .descriptor import MovableMixin, MovableServer, MovableUNIXServer
 from .gate import Cancelable, Gate
 

@@ -13,9 +13,9 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 
 from .channel import Channel, channel_pair
-from .core.pool import Pool
-from .core.table import Table
-from .core.wire import Kind, pack_log, pack_peer
+from .core.messages.wire import Kind, pack_log, pack_peer
+from .core.routing.pool import Pool
+from .core.routing.table import Table
 from .errors import MailboxFull
 from .logs import read_line
 from .mailbox import MailboxTransport, mailbox_pair

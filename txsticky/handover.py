@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
-from .core.lifecycle import Fleet
-from .core.pool import State
-from .core.succession import restore, snapshot
+from .core.lifecycle.fleet import Fleet
+from .core.lifecycle.snapshot import restore, snapshot
+from .core.routing.pool import State
 from .handle import WorkerHandle
 from .mailbox import MailboxTransport
 from .primary import Primary

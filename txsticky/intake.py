@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from .core.wire import Handoff, Log, Peer, unpack
+from .core.messages.wire import Handoff, Log, Peer, unpack
 from .descriptor import open_socket
 from .errors import WireError
 from .mailbox import MailboxTransport

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from .acceptor import Acceptor
-from .core.pool import Pool, State
-from .core.wire import Kind
+from .core.messages.wire import Kind
+from .core.routing.pool import Pool, State
 from .peek import Reception
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ import attrs
 from twisted.logger import Logger
 
 from .config import DEFAULT_STICKY, Config
-from .core.forwarded import Trusted
-from .core.head import NEED_DATA, Head, Malformed, NeedData, parse_head
-from .core.proxyproto import ProxyHeader
-from .core.proxyproto import parse as parse_proxy
+from .core.http.head import NEED_DATA, Head, Malformed, NeedData, parse_head
+from .core.http.proxy_protocol import ProxyHeader
+from .core.http.proxy_protocol import parse as parse_proxy
+from .core.http.refusal import LINGER, refusal
+from .core.routing.forwarded import Trusted
 from .deadlines import Deadlines
-from .refusal import LINGER, refusal
 from .system import System
 
 log = Logger()

@@ -19,9 +19,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from .core.http.refusal import refusal
 from .descriptor import MovableUNIXServer, begin, peer_address
 from .gated import GatedUNIXServer
-from .refusal import refusal
 
 log = Logger()
 

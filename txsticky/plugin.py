@@ -18,7 +18,7 @@ from . import startup
 from .activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
 from .cluster import Cluster, check
 from .config import Config
-from .core.timing import SAME_SIGNAL
+from .core.lifecycle.timing import SAME_SIGNAL
 from .errors import ConfigError, TxstickyError
 from .logs import at_level, json_observer, text_observer
 from .notify import Notifier

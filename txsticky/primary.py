@@ -18,11 +18,11 @@ from twisted.logger import Logger
 
 from .bus import bus_of
 from .config import Config
-from .core.pool import Pool
-from .core.route import How, Refusal
-from .core.table import Table
-from .core.timing import SILENT
-from .core.wire import Handoff, Kind, decode_json, encode_json, pack_handoff
+from .core.lifecycle.timing import SILENT
+from .core.messages.wire import Handoff, Kind, decode_json, encode_json, pack_handoff
+from .core.routing.pool import Pool
+from .core.routing.router import How, Refusal
+from .core.routing.table import Table
 from .errors import MailboxFull
 from .frontdesk import FrontDesk
 from .handle import WorkerHandle

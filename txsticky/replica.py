@@ -15,7 +15,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from .channel import Channel
-from .core.wire import Kind, encode
+from .core.messages.wire import Kind, encode
 
 log = Logger()
 

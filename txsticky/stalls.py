@@ -12,9 +12,9 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from .core.stall import Pauses
+from .core.http.refusal import refusal
+from .core.http.stall import Pauses
 from .gate import Gate
-from .refusal import refusal
 
 log = Logger()
 

@@ -26,7 +26,7 @@ import attrs
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.logger import Logger
 
-from .core.stages import how_it_ended
+from .core.lifecycle.states import how_it_ended
 from .errors import UpgradeError
 from .peek import Arrival
 from .startup import flush_streams

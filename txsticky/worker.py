@@ -25,12 +25,12 @@ from .api import Here, install
 from .channel import Channel
 from .config import Config
 from .connection import Connection, PlainServer, PlainUNIXServer, make_room
-from .core.exchange import Exchange
-from .core.pool import Pool
-from .core.route import How
-from .core.table import KEY_LIMIT, Table
-from .core.timing import quick
-from .core.wire import Handoff, Kind, decode_json, pack_handoff
+from .core.http.conversation import Exchange
+from .core.lifecycle.timing import quick
+from .core.messages.wire import Handoff, Kind, decode_json, pack_handoff
+from .core.routing.pool import Pool
+from .core.routing.router import How
+from .core.routing.table import KEY_LIMIT, Table
 from .descriptor import adopt, begin
 from .desk import WorkerDesk
 from .drain import Drain

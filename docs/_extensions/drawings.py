@@ -19,9 +19,9 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 
 from tests.test_house import FLOORS
-from txsticky.core.route import How
-from txsticky.core.stages import MOVES, Stage
-from txsticky.core.wire import Kind
+from txsticky.core.lifecycle.states import MOVES, Stage
+from txsticky.core.messages.wire import Kind
+from txsticky.core.routing.router import How
 
 LETTER = 7.3  # the width of a letter of the pictures' type
 ROW = 26

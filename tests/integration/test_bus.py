@@ -26,7 +26,7 @@ from tests.integration.cluster import ROOT, Cluster, ClusterTestCase
 from tests.integration.processes import until
 from tests.integration.redisserver import MISSING, RedisServer
 from txsticky.api import MESSAGE_LIMIT
-from txsticky.core.redisurl import parse_bus
+from txsticky.core.redis_url import parse_bus
 
 APP = "tests.integration.bus_app:app"
 

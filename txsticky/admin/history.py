@@ -14,7 +14,7 @@ import attrs
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from ..core.route import How
+from ..core.routing.router import How
 from ..handle import WorkerHandle
 from ..primary import Primary
 from ..system import System

@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from ..core.pool import State
+from ..core.routing.pool import State
 from .state import ClusterState, WorkerState
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 
-from ..core.hosts import Hosts
+from ..core.http.hosts import Hosts
 from ..errors import ConfigError, ListenError
 from ..ports import open_port
 from .control import listen

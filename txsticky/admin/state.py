@@ -13,8 +13,8 @@ from twisted.internet.defer import Deferred
 
 from .. import __version__
 from ..config import Config
-from ..core.pool import State
-from ..core.stages import Phase
+from ..core.lifecycle.states import Phase
+from ..core.routing.pool import State
 from ..handle import WorkerHandle
 from ..primary import Primary
 from ..supervisor import Supervisor

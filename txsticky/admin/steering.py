@@ -7,8 +7,8 @@ import signal
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..core.pool import State
-from ..core.stages import MOST_WORKERS, Phase
+from ..core.lifecycle.states import MOST_WORKERS, Phase
+from ..core.routing.pool import State
 from ..handle import WorkerHandle
 from .history import History
 from .state import Managed, look

@@ -23,7 +23,7 @@ from twisted.web.server import Request, Site
 from zope.interface import implementer
 
 from ..config import endpoint_string
-from ..core.hosts import Hosts, is_of
+from ..core.http.hosts import Hosts, is_of
 from .history import SERIES, History
 from .metrics import CONTENT_TYPE, expose
 from .state import ClusterState

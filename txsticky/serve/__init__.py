@@ -15,8 +15,8 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory
 
-from ..core.forwarded import Trusted
-from ..core.inside import Inside
+from ..core.http.inside import Inside
+from ..core.routing.forwarded import Trusted
 from ..sharedlog import HandedLog
 
 

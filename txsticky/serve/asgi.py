@@ -19,11 +19,11 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 
 from ..core.addresses import unmapped_host
-from ..core.exchange import Exchange
-from ..core.inside import Inside
-from ..core.route import How
-from ..core.timing import last_call
-from ..core.wire import Handoff
+from ..core.http.conversation import Exchange
+from ..core.http.inside import Inside
+from ..core.lifecycle.timing import last_call
+from ..core.messages.wire import Handoff
+from ..core.routing.router import How
 from ..errors import AppLoadError
 from ..gate import Desk, Gate
 from ..turn import Turn

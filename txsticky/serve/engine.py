@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..core.timing import CLOSE_HANDSHAKE
+from ..core.lifecycle.timing import CLOSE_HANDSHAKE
 from ..errors import AppLoadError
 
 GOING_AWAY = 1001

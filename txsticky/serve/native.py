@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from twisted.logger import Logger
 
-from ..core.route import How
-from ..core.wire import Handoff
+from ..core.messages.wire import Handoff
+from ..core.routing.router import How
 from ..descriptor import open_socket, severed
 from ..gate import Cancelable, Gate
 from ..system import OUT_OF_DESCRIPTORS, RESPITE

@@ -19,7 +19,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.http import HTTPFactory
 from twisted.web.server import Site
 
-from ..core.inside import Inside
+from ..core.http.inside import Inside
 from ..errors import AppLoadError
 from . import ServeSettings
 from .accesslog import AccessLog, access_log_for

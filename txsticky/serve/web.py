@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.web.resource import IResource
 
-from ..core.inside import Inside
+from ..core.http.inside import Inside
 from ..errors import AppLoadError
 from . import ServeSettings
 from .accesslog import access_log_for

@@ -28,8 +28,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from ..core.inside import Inside
-from ..core.timing import last_call
+from ..core.http.inside import Inside
+from ..core.lifecycle.timing import last_call
 from ..errors import AppLoadError
 from . import ServeSettings
 from .accesslog import access_log_for

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.core.messages.handoff import Handoff, Peer, pack_handoff, pack_peer, unpack
 from txsticky.core.messages.origin import NOWHERE, Origin, Stage
-from txsticky.core.route import How
+from txsticky.core.routing.router import How
 from txsticky.errors import WireError
 
 HANDOFF = Handoff(

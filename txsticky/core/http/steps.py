@@ -10,8 +10,8 @@ from .framing import Kind, Odd, request
 from .inside import AS_IT_CAME, Inside
 
 if TYPE_CHECKING:
+    from ..routing.router import How
     from .head import Head, Malformed
-    from .route import How
 
 #: The longest request that is worth recognizing by the letters of its head, in bytes.
 MEMORABLE: Final = 2048

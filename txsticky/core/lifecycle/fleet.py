@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from .endings import HURRIED, NOT_READY, SILENT, STARTING, end_within, how_it_left, not_ready
-from .stages import (
+from .states import (
     BEFORE_STOP,
     MOST_WORKERS,
     SERVING,

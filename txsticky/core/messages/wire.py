@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import attrs
 
-from ..errors import WireError
+from ...errors import WireError
 
 # ------------------------------------------------------------------ mailbox messages
 

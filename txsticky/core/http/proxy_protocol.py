@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import attrs
 
-from .addresses import unmapped
+from ..addresses import unmapped
 from .head import NEED_DATA, Malformed, NeedData
 
 

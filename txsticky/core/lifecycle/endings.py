@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .stages import Instance, Stage, how_it_ended
+from .states import Instance, Stage, how_it_ended
 from .timing import killed
 
 #: The exit status of a process that was killed (signal(7), SIGKILL).

@@ -17,7 +17,7 @@ from .tag import Signer
 if TYPE_CHECKING:
     from random import Random
 
-    from .head import Head
+    from ..http.head import Head
 
 
 class How(enum.IntEnum):

@@ -25,7 +25,7 @@ from .cookies import (
 )
 
 if TYPE_CHECKING:
-    from .head import Head
+    from ..http.head import Head
 
 
 class KeyKind(enum.Enum):

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from .addresses import unmapped, unmapped_network
-from .memo import entries
+from ..addresses import unmapped, unmapped_network
+from ..memo import entries
 
 if TYPE_CHECKING:
-    from .head import Head
+    from ..http.head import Head
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network

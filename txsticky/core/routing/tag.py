@@ -20,7 +20,7 @@ import hmac
 import re
 from typing import Final
 
-from .memo import entries
+from ..memo import entries
 
 _MAC_LENGTH: Final = 10
 # A longer value is verified each time.

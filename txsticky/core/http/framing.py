@@ -17,8 +17,8 @@ from typing import Final, Protocol
 
 from attrs import frozen
 
+from ..memo import entries
 from .head import TCHAR, Head
-from .memo import entries
 
 
 class Odd(Exception):

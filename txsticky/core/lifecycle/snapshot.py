@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
-from .lifecycle import Fleet
-from .stages import PLACED, Instance, Stage
+from .fleet import Fleet
+from .states import PLACED, Instance, Stage
 
 
 def snapshot(fleet: Fleet) -> dict[str, Any]:
