@@ -16,7 +16,8 @@ from twisted.web.http import HTTPChannel
 
 from txsticky.config import LOG_LEVELS
 from txsticky.handle import WorkerHandle
-from txsticky.logs import (
+from txsticky.printable import printable
+from txsticky.system.logs import (
     at_level,
     json_observer,
     level_named,
@@ -24,7 +25,6 @@ from txsticky.logs import (
     text_observer,
     worker_line,
 )
-from txsticky.printable import printable
 from txsticky.testing import FakeSystem
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

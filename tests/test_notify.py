@@ -9,7 +9,7 @@ import tempfile
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.notify import Notifier, watchdog_interval
+from txsticky.system.systemd import Notifier, watchdog_interval
 
 
 class NotifyCase(SynchronousTestCase):

@@ -21,8 +21,8 @@ from txsticky.acceptor import BATCH, RESPITE, Acceptor
 from txsticky.config import Config
 from txsticky.core.http.head import Head
 from txsticky.core.http.refusal import LINGER, refusal
-from txsticky.deadlines import Deadlines
 from txsticky.peek import Arrival, Manners, Reception, manners_for
+from txsticky.system.deadlines import Deadlines
 from txsticky.testing import FakeSystem
 
 GET = b"GET /chat?sid=1 HTTP/1.1\r\nHost: example\r\n\r\n"

@@ -39,8 +39,8 @@ from txsticky.peek import Arrival
 from txsticky.primary import MAX_HOPS, OTHERS, VIEW_INTERVAL, Primary
 from txsticky.provision import Provision
 from txsticky.suspicion import SHORT, STUCK, STUCK_AFTER
+from txsticky.system.trust import Identity
 from txsticky.testing import FakeSystem
-from txsticky.trust import Identity
 
 PEER = ("192.0.2.7", 50000)
 

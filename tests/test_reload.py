@@ -13,8 +13,8 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky import reload
-from txsticky.reload import SourceWatch, loaded_sources
+from txsticky.system import source_watch as reload
+from txsticky.system.source_watch import SourceWatch, loaded_sources
 
 #: Seconds after which a change has been missed.
 PATIENCE = 15.0

@@ -10,12 +10,12 @@ from unittest import mock
 from twisted.trial.unittest import SkipTest
 
 from tests.shells import ShellCase, open_descriptors
-from txsticky import sharedlog
 from txsticky.config import Config
 from txsticky.errors import ConfigError
 from txsticky.provision import Provision
-from txsticky.sharedlog import HandedLog, SharedLog
-from txsticky.trust import Identity
+from txsticky.system import shared_log as sharedlog
+from txsticky.system.shared_log import HandedLog, SharedLog
+from txsticky.system.trust import Identity
 
 
 class LogCase(ShellCase):

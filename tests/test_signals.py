@@ -13,7 +13,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 import txsticky
-from txsticky.signals import SignalTable
+from txsticky.system.signals import SignalTable
 
 #: Signals that nobody else in a test run listens to.
 NAMES = ("SIGUSR1", "SIGUSR2", "SIGHUP")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky import activation
+from txsticky.system import activation
 
 ROOT = Path(__file__).resolve().parent.parent
 SAY = """
@@ -91,7 +91,7 @@ class StreamTests(SynchronousTestCase):
     def test_flush_anything(self) -> None:
         """Streams that are none, or are closed, are no reason to fail when they are flushed."""
         script = (
-            "import sys\nfrom txsticky.startup import flush_streams\n"
+            "import sys\nfrom txsticky.system.startup import flush_streams\n"
             "sys.stdout = None\nsys.stderr.close()\nflush_streams()\nsys.exit(7)\n"
         )
         self.assertEqual(self.end("", script)[0], 7)

@@ -17,10 +17,10 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.shells import ShellCase, open_descriptors
-from txsticky import process, system
 from txsticky.errors import ConfigError
-from txsticky.process import LINE_LIMIT, REAP_EVERY, Process, Reaper
-from txsticky.system import (
+from txsticky.system import process, system
+from txsticky.system.process import LINE_LIMIT, REAP_EVERY, Process, Reaper
+from txsticky.system.system import (
     FOR_ALL,
     System,
     account,
@@ -28,7 +28,7 @@ from txsticky.system import (
     identity_of,
     working_folder,
 )
-from txsticky.trust import Identity
+from txsticky.system.trust import Identity
 
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_7 = "import os; os._exit(7)"
@@ -313,7 +313,7 @@ class TitleTests(ProcessCase):
     def show(self, title: str) -> tuple[bytes, str]:
         """The command line and the name that the kernel shows; `title` is an expression."""
         self.run_child(
-            "from txsticky.system import set_title\n"
+            "from txsticky.system.system import set_title\n"
             f"set_title({title})\n"
             "print(repr(open('/proc/self/cmdline', 'rb').read().rstrip(b'\\0')))\n"
             "print(repr(open('/proc/self/comm').read()))\n"
@@ -475,7 +475,7 @@ class SignalTests(ProcessCase):
         """A program that it starts, by whatever means, has every signal as it is by default."""
         self.run_child(
             "import os, signal\n"
-            "from txsticky.system import heed\n"
+            "from txsticky.system.system import heed\n"
             "heed()\n"
             "os.system('grep -E \"Sig(Blk|Ign)\" /proc/self/status')\n"
         )

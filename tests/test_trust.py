@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import txsticky
-from txsticky import trust
-from txsticky.trust import Identity, distrust, own_command, own_environment, trusted_path
+from txsticky.system import trust
+from txsticky.system.trust import Identity, distrust, own_command, own_environment, trusted_path
 
 USER = Identity(7001, 7002, (7002, 7003))
 

@@ -17,9 +17,9 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 
 from tests.shells import ReactorCase, open_descriptors
-from txsticky import unixport
-from txsticky.ports import open_port
-from txsticky.unixport import UNIXPort
+from txsticky.system import unix_port as unixport
+from txsticky.system.endpoints import open_port
+from txsticky.system.unix_port import UNIXPort
 
 #: Opens a socket when it is told to, says how that went, and waits to be killed.
 OPENER = """

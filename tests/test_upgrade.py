@@ -19,8 +19,8 @@ from tests.test_cluster import ClusterCase
 from txsticky import upgrade
 from txsticky.errors import UpgradeError
 from txsticky.peek import Arrival
+from txsticky.system.trust import Identity
 from txsticky.testing import FakeProcess, FakeSystem
-from txsticky.trust import Identity
 from txsticky.upgrade import FORM, PASSED, STATE, TRIAL, TRIAL_TIME, InheritedPort, Trial
 
 

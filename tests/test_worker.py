@@ -36,7 +36,7 @@ from txsticky.core.routing.router import How
 from txsticky.core.routing.table import KEY_LIMIT
 from txsticky.errors import ChannelFull
 from txsticky.mailbox import MailboxTransport, mailbox_pair
-from txsticky.sharedlog import HandedLog
+from txsticky.system.shared_log import HandedLog
 from txsticky.worker import FRONT_DESK, HEARTBEAT, REPORT_SOON, Worker
 
 PEER = ("192.0.2.7", 50000)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from . import startup
+from .system import startup
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from .core.addresses import unmapped_host
 from .peek import READ_SIZE, Arrival, Reception
-from .system import OUT_OF_DESCRIPTORS, RESPITE, descriptor_ceiling, has_room
+from .system.system import OUT_OF_DESCRIPTORS, RESPITE, descriptor_ceiling, has_room
 
 log = Logger()
 

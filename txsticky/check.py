@@ -20,14 +20,14 @@ import attrs
 from .boot import begin_logging, load, load_tls
 from .config import Config, endpoint_string
 from .errors import ConfigError, TxstickyError
-from .logs import event_text
-from .ports import read_endpoint
 from .printable import printable
 from .serve.engine import WrongReactor
-from .startup import mend_streams
-from .system import executed_as, identity_of
+from .system.endpoints import read_endpoint
+from .system.logs import event_text
+from .system.startup import mend_streams
+from .system.system import executed_as, identity_of
+from .system.trust import Identity
 from .tls import read_files
-from .trust import Identity
 
 
 def check_config(config: Config) -> int:

@@ -27,7 +27,6 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from .activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
 from .admin.journal import Journal
 from .admin.state import shown
 from .config import Config, endpoint_string
@@ -43,14 +42,15 @@ from .handover import (
     take_siblings,
     take_workers,
 )
-from .logconfig import read_log_config
-from .ports import open_port
 from .primary import Primary
 from .provision import Provision
-from .reload import SourceWatch
 from .supervisor import Supervisor
-from .system import System, executed_as, identity_of
-from .trust import Identity
+from .system.activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
+from .system.endpoints import open_port
+from .system.log_config import read_log_config
+from .system.source_watch import SourceWatch
+from .system.system import System, executed_as, identity_of
+from .system.trust import Identity
 from .upgrade import InheritedPort, Trial, execute, inherited_state
 
 log = Logger()

@@ -32,12 +32,12 @@ from .core.http.steps import Known
 from .core.lifecycle.timing import NEXT_REQUEST
 from .core.messages.wire import Handoff
 from .core.routing.router import How
-from .deadlines import Deadlines
 from .desk import FRONT_DESK, WorkerDesk
 from .gate import Gate
 from .pipe import Relay
 from .secure import SecureTransport
-from .system import System
+from .system.deadlines import Deadlines
+from .system.system import System
 from .tls import Certificates, server_name
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from .core.routing.router import How
 from .descriptor import open_socket
 from .desk import FRONT_DESK
 from .peek import Arrival, Reception, manners_for
-from .system import System
+from .system.system import System
 from .upgrade import own
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from .core.messages.wire import Kind, pack_log, pack_peer
 from .core.routing.pool import Pool
 from .core.routing.table import Table
 from .errors import MailboxFull
-from .logs import read_line
 from .mailbox import MailboxTransport, mailbox_pair
-from .process import Process
 from .provision import Provision
 from .replica import Replica
-from .system import System
+from .system.logs import read_line
+from .system.process import Process
+from .system.system import System
 from .upgrade import own, pack, unpack
 
 log = Logger(namespace="txsticky.worker")

@@ -22,8 +22,8 @@ from .core.http.proxy_protocol import ProxyHeader
 from .core.http.proxy_protocol import parse as parse_proxy
 from .core.http.refusal import LINGER, refusal
 from .core.routing.forwarded import Trusted
-from .deadlines import Deadlines
-from .system import System
+from .system.deadlines import Deadlines
+from .system.system import System
 
 log = Logger()
 

@@ -14,20 +14,20 @@ from twisted.logger import Logger, globalLogBeginner
 from twisted.python import usage
 from zope.interface import implementer
 
-from . import startup
-from .activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
 from .cluster import Cluster, check
 from .config import Config
 from .core.lifecycle.timing import SAME_SIGNAL
 from .errors import ConfigError, TxstickyError
-from .logs import at_level, json_observer, text_observer
-from .notify import Notifier
 from .options import CommandOptions, Options
 from .printable import tolerate
-from .process import Reaper
-from .signals import SignalTable
-from .system import identity_of, raise_file_limit, set_title
-from .trust import distrust, written
+from .system import startup
+from .system.activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
+from .system.logs import at_level, json_observer, text_observer
+from .system.process import Reaper
+from .system.signals import SignalTable
+from .system.system import identity_of, raise_file_limit, set_title
+from .system.systemd import Notifier
+from .system.trust import distrust, written
 from .upgrade import PASSED, check_form, is_trial, take_signals
 
 log = Logger()

@@ -32,7 +32,7 @@ from .peek import Arrival, Reception, manners_for
 from .provision import Provision
 from .room import WaitingRoom
 from .suspicion import CROWDED, MUTE, SHORT, STUCK, STUCK_AFTER, Suspicions
-from .system import System
+from .system.system import System
 
 log = Logger()
 

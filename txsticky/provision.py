@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from .config import Config
-from .sharedlog import SharedLog
+from .system.shared_log import SharedLog
+from .system.trust import Identity
 from .tls import read_files
-from .trust import Identity
 
 
 class TakesLog(Protocol):

@@ -18,8 +18,8 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from .system import System
-from .trust import Identity
+from .system.system import System
+from .system.trust import Identity
 
 log = Logger()
 
@@ -175,7 +175,7 @@ class FakeReactor(Clock):
 
 class FakeProcess:
     """
-    A child process that the test plays (see `txsticky.process.Process`).
+    A child process that the test plays (see `txsticky.system.process.Process`).
 
     :ivar arguments: what it was started with.
     :ivar environ: what was added to its environment.

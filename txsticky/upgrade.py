@@ -29,11 +29,11 @@ from twisted.logger import Logger
 from .core.lifecycle.states import how_it_ended
 from .errors import UpgradeError
 from .peek import Arrival
-from .startup import flush_streams
-from .system import FOR_ALL, System
-from .trust import Identity, own_command, own_environment
-from .unixport import identity as file_identity
-from .unixport import remove
+from .system.startup import flush_streams
+from .system.system import FOR_ALL, System
+from .system.trust import Identity, own_command, own_environment
+from .system.unix_port import identity as file_identity
+from .system.unix_port import remove
 
 log = Logger()
 

@@ -42,11 +42,11 @@ from .gated import GatedServer, GatedUNIXServer
 from .intake import Intake
 from .mailbox import MailboxTransport
 from .pipe import RelayedServer
-from .reload import loaded_sources
 from .serve import Serving
-from .sharedlog import HandedLog
 from .socketio.sessions import tag_all
 from .stalls import StallWatch
+from .system.shared_log import HandedLog
+from .system.source_watch import loaded_sources
 from .turn import Turn
 
 log = Logger()

@@ -19,9 +19,9 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from .. import unixport
 from ..errors import ListenError
-from ..unixport import UNIXPort
+from ..system import unix_port as unixport
+from ..system.unix_port import UNIXPort
 from .guests import Guests
 from .steering import Answer
 

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from ..core.routing.router import How
 from ..handle import WorkerHandle
 from ..primary import Primary
-from ..system import System
+from ..system.system import System
 from .usage import Usage, usage_of
 
 log = Logger()

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 
 from ..core.http.hosts import Hosts
 from ..errors import ConfigError, ListenError
-from ..ports import open_port
+from ..system.endpoints import open_port
 from .control import listen
 from .guests import Guests
 from .history import History

@@ -19,7 +19,7 @@ from ..handle import WorkerHandle
 from ..primary import Primary
 from ..supervisor import Supervisor
 from ..suspicion import ILL
-from ..system import System
+from ..system.system import System
 from .history import History
 from .journal import Entry, Journal
 from .usage import descriptor_limit, open_descriptors, usage_of

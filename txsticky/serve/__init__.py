@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IProtocolFactory
 
 from ..core.http.inside import Inside
 from ..core.routing.forwarded import Trusted
-from ..sharedlog import HandedLog
+from ..system.shared_log import HandedLog
 
 
 @attrs.frozen(kw_only=True)

@@ -19,7 +19,7 @@ from ..core.messages.wire import Handoff
 from ..core.routing.router import How
 from ..descriptor import open_socket, severed
 from ..gate import Cancelable, Gate
-from ..system import OUT_OF_DESCRIPTORS, RESPITE
+from ..system.system import OUT_OF_DESCRIPTORS, RESPITE
 from ..turn import Turn
 
 log = Logger()

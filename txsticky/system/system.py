@@ -19,7 +19,7 @@ from typing import Any
 
 import attrs
 
-from .errors import ConfigError
+from ..errors import ConfigError
 from .process import Process
 from .trust import Identity
 

@@ -7,8 +7,8 @@ from typing import Any
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 
-from .errors import ListenError
-from .unixport import UNIXReactor
+from ..errors import ListenError
+from .unix_port import UNIXReactor
 
 
 def open_port(reactor: Any, endpoint: str, factory: IProtocolFactory, shown: str) -> IListeningPort:

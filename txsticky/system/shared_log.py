@@ -12,7 +12,7 @@ import stat
 
 from twisted.logger import Logger
 
-from .errors import ConfigError
+from ..errors import ConfigError
 from .trust import Identity
 
 log = Logger()

@@ -1,0 +1,1 @@
+"""The operating system at arm's length: processes, descriptors, privileges, signals, logs."""
