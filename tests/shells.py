@@ -30,7 +30,7 @@ from txsticky.core.messages.wire import (
     pack_handoff,
     unpack,
 )
-from txsticky.mailbox import MailboxTransport
+from txsticky.ipc.mailbox import MailboxTransport
 from txsticky.testing import FakeProcess, FakeReactor
 
 

@@ -12,11 +12,11 @@ from twisted.trial.unittest import SynchronousTestCase
 import txsticky
 from txsticky import api
 from txsticky.api import MESSAGE_LIMIT, Here, current, install
-from txsticky.channel import FRAME_LIMIT
 from txsticky.core.messages.wire import TOPIC_LIMIT, FrameReader, Kind, encode, pack_message
 from txsticky.core.routing.pool import Pool
 from txsticky.core.routing.tag import Signer
 from txsticky.errors import BusOverrun, ChannelFull, MessageTooLarge, TooManyTopics
+from txsticky.ipc.channel import FRAME_LIMIT
 
 
 class HereCase(SynchronousTestCase):

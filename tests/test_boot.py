@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.shells import ShellCase
-from txsticky.channel import channel_pair
 from txsticky.config import Config
 from txsticky.core.messages.wire import (
     FrameReader,
@@ -24,7 +23,8 @@ from txsticky.core.messages.wire import (
 )
 from txsticky.core.routing.pool import Pool
 from txsticky.core.routing.router import How
-from txsticky.mailbox import MailboxTransport, mailbox_pair
+from txsticky.ipc.channel import channel_pair
+from txsticky.ipc.mailbox import MailboxTransport, mailbox_pair
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -11,11 +11,11 @@ from twisted.internet.interfaces import IReadWriteDescriptor
 from zope.interface.verify import verifyObject
 
 from tests.shells import ShellCase, ended, frames, received
-from txsticky import channel
-from txsticky.channel import FRAME_LIMIT, FULL, HIGH_WATER, Channel, channel_pair
 from txsticky.core.messages.wire import Kind, encode, encode_json
 from txsticky.core.routing.table import ROOM
 from txsticky.errors import WireError
+from txsticky.ipc import channel
+from txsticky.ipc.channel import FRAME_LIMIT, FULL, HIGH_WATER, Channel, channel_pair
 
 
 class ChannelCase(ShellCase):

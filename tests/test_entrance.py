@@ -15,7 +15,7 @@ from tests.test_worker import OK, Inner, WorkerCase, get
 from txsticky.acceptor import RESPITE
 from txsticky.core.messages.wire import Handoff, Kind, encode, encode_json
 from txsticky.core.routing.router import How
-from txsticky.frontdesk import arrival_of
+from txsticky.ipc.inbox import arrival_of
 from txsticky.peek import Arrival
 from txsticky.worker import FRONT_DESK, HEARTBEAT
 

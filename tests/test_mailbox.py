@@ -17,9 +17,9 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from tests.shells import ShellCase, is_open, no_descriptors_left
-from txsticky import mailbox
 from txsticky.errors import MailboxFull
-from txsticky.mailbox import _RESPITE, BATCH, MAX_MESSAGE, ROOM, MailboxTransport, mailbox_pair
+from txsticky.ipc import mailbox
+from txsticky.ipc.mailbox import _RESPITE, BATCH, MAX_MESSAGE, ROOM, MailboxTransport, mailbox_pair
 
 
 class Reader:

@@ -18,7 +18,6 @@ from tests.shells import (
     open_descriptors,
     received,
 )
-from txsticky.channel import FULL
 from txsticky.config import Config
 from txsticky.core.lifecycle.timing import SILENT
 from txsticky.core.messages.wire import (
@@ -32,9 +31,10 @@ from txsticky.core.messages.wire import (
 from txsticky.core.routing.pool import State
 from txsticky.core.routing.router import How
 from txsticky.errors import MailboxFull
-from txsticky.frontdesk import FrontDesk
 from txsticky.handle import WorkerHandle
-from txsticky.mailbox import MailboxTransport
+from txsticky.ipc.channel import FULL
+from txsticky.ipc.inbox import FrontDesk
+from txsticky.ipc.mailbox import MailboxTransport
 from txsticky.peek import Arrival
 from txsticky.primary import MAX_HOPS, OTHERS, VIEW_INTERVAL, Primary
 from txsticky.provision import Provision

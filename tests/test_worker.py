@@ -14,7 +14,6 @@ from twisted.python.failure import Failure
 
 from tests.shells import ShellCase, ended, no_descriptors_left, open_descriptors, received
 from txsticky import api, desk, drain, ending, worker
-from txsticky.channel import FULL, channel_pair
 from txsticky.config import Config
 from txsticky.core.http.inside import Inside
 from txsticky.core.lifecycle.timing import QUICK, QUIET, requests_end
@@ -35,7 +34,8 @@ from txsticky.core.routing.pool import Pool
 from txsticky.core.routing.router import How
 from txsticky.core.routing.table import KEY_LIMIT
 from txsticky.errors import ChannelFull
-from txsticky.mailbox import MailboxTransport, mailbox_pair
+from txsticky.ipc.channel import FULL, channel_pair
+from txsticky.ipc.mailbox import MailboxTransport, mailbox_pair
 from txsticky.system.shared_log import HandedLog
 from txsticky.worker import FRONT_DESK, HEARTBEAT, REPORT_SOON, Worker
 

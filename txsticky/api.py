@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from .channel import FRAME_LIMIT
 from .core.messages.wire import TOPIC_LIMIT, Kind, pack_message, unpack_message
 from .errors import BusOverrun, ChannelFull, MessageTooLarge, TooManyTopics
+from .ipc.channel import FRAME_LIMIT
 
 if TYPE_CHECKING:
     from .worker import Worker

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 
-from .channel import Channel, channel_pair
 from .core.messages.wire import Kind, pack_log, pack_peer
 from .core.routing.pool import Pool
 from .core.routing.table import Table
 from .errors import MailboxFull
-from .mailbox import MailboxTransport, mailbox_pair
+from .ipc.channel import Channel, channel_pair
+from .ipc.mailbox import MailboxTransport, mailbox_pair
 from .provision import Provision
 from .replica import Replica
 from .system.logs import read_line

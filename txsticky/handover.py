@@ -9,7 +9,7 @@ from .core.lifecycle.fleet import Fleet
 from .core.lifecycle.snapshot import restore, snapshot
 from .core.routing.pool import State
 from .handle import WorkerHandle
-from .mailbox import MailboxTransport
+from .ipc.mailbox import MailboxTransport
 from .primary import Primary
 from .upgrade import own, pack, pack_arrival, unpack, unpack_arrival
 

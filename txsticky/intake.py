@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from .core.messages.wire import Handoff, Log, Peer, unpack
 from .descriptor import open_socket
 from .errors import WireError
-from .mailbox import MailboxTransport
+from .ipc.mailbox import MailboxTransport
 
 if TYPE_CHECKING:
     from .worker import Worker

@@ -24,10 +24,10 @@ from .core.routing.pool import Pool
 from .core.routing.router import How, Refusal
 from .core.routing.table import Table
 from .errors import MailboxFull
-from .frontdesk import FrontDesk
 from .handle import WorkerHandle
+from .ipc.inbox import FrontDesk
+from .ipc.mailbox import MailboxTransport, mailbox_pair
 from .listeners import Listeners
-from .mailbox import MailboxTransport, mailbox_pair
 from .peek import Arrival, Reception, manners_for
 from .provision import Provision
 from .room import WaitingRoom

@@ -22,7 +22,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .api import Here, install
-from .channel import Channel
 from .config import Config
 from .connection import Connection, PlainServer, PlainUNIXServer, make_room
 from .core.http.conversation import Exchange
@@ -40,7 +39,8 @@ from .errors import ChannelFull, KeyTooLong, MailboxFull, TxstickyError
 from .gate import Gate
 from .gated import GatedServer, GatedUNIXServer
 from .intake import Intake
-from .mailbox import MailboxTransport
+from .ipc.channel import Channel
+from .ipc.mailbox import MailboxTransport
 from .pipe import RelayedServer
 from .serve import Serving
 from .socketio.sessions import tag_all

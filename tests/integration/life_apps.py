@@ -13,7 +13,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from txsticky import current
-from txsticky.mailbox import MailboxTransport
+from txsticky.ipc.mailbox import MailboxTransport
 
 #: What can befall the mailbox of the worker that is asked: it ends, or is read no more.
 DEEDS: dict[bytes, Callable[[MailboxTransport], object]] = {

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 
 from twisted.logger import Logger
 
-from .core.messages.wire import Handoff, unpack
-from .descriptor import open_socket
-from .errors import WireError
-from .peek import Arrival
+from ..core.messages.wire import Handoff, unpack
+from ..descriptor import open_socket
+from ..errors import WireError
+from ..peek import Arrival
 
 log = Logger()
 

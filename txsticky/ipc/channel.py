@@ -20,8 +20,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from .core.messages.wire import FrameReader, Kind, encode, encode_json
-from .errors import WireError
+from ..core.messages.wire import FrameReader, Kind, encode, encode_json
+from ..errors import WireError
 
 #: The longest control frame, in bytes. It bounds a bus message.
 FRAME_LIMIT = 8 << 20

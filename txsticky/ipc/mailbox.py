@@ -37,8 +37,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from .errors import MailboxFull
-from .system.system import descriptor_ceiling, has_room
+from ..errors import MailboxFull
+from ..system.system import descriptor_ceiling, has_room
 
 #: Bytes of kernel buffer asked for; the kernel may grant less to an unprivileged process
 #: (socket(7), wmem_max).

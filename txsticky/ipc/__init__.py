@@ -1,0 +1,1 @@
+"""How messages travel between the processes of a cluster: mailboxes, channels and inboxes."""
