@@ -12,9 +12,9 @@ from unittest import mock
 
 from tests.shells import ended, received
 from tests.test_descriptor import ConnectionCase, Inner, inner
-from txsticky import turn
-from txsticky.descriptor import MovableServer
-from txsticky.turn import Turn
+from txsticky.transport import write_batch as turn
+from txsticky.transport.movable import MovableServer
+from txsticky.transport.write_batch import Turn
 
 LARGE = 8 * 1024 * 1024
 

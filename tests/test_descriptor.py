@@ -24,7 +24,7 @@ from twisted.web.http import HTTPChannel, HTTPFactory
 from zope.interface import implementer
 
 from tests.shells import ReactorCase, ended, is_open, received
-from txsticky.descriptor import (
+from txsticky.transport.movable import (
     MovableServer,
     MovableUNIXServer,
     adopt,

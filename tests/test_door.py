@@ -21,9 +21,9 @@ from txsticky.core.http.steps import Known
 from txsticky.core.lifecycle.timing import NEXT_REQUEST
 from txsticky.core.messages.wire import Handoff
 from txsticky.core.routing.router import How
-from txsticky.descriptor import adopt, begin
 from txsticky.door import LINGER, SecureDoor, TlsLayer
 from txsticky.tls import load_certificates
+from txsticky.transport.movable import adopt, begin
 
 HERE, THERE, ELSEWHERE, FRONT_DESK = 1, 2, 3, 0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

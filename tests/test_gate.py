@@ -23,9 +23,9 @@ from txsticky.core.http.head import Head, parse_head
 from txsticky.core.http.refusal import LINGER
 from txsticky.core.http.steps import Known, known
 from txsticky.core.routing.router import How
-from txsticky.descriptor import adopt, begin
-from txsticky.gate import HALF_CLOSE_GRACE, Gate
-from txsticky.gated import GatedServer, GatedUNIXServer
+from txsticky.transport.gate import HALF_CLOSE_GRACE, Gate
+from txsticky.transport.gated import GatedServer, GatedUNIXServer
+from txsticky.transport.movable import adopt, begin
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -22,7 +22,6 @@ from tests import certificates
 from tests.shells import received
 from tests.test_door import Client
 from tests.test_worker import WorkerCase
-from txsticky import gate
 from txsticky.connection import Connection
 from txsticky.core.lifecycle.life import ANSWERS, BEFORE, Answer, Command, State
 from txsticky.core.messages.wire import Handoff
@@ -33,7 +32,8 @@ from txsticky.serve.asgi import AsgiServing
 from txsticky.serve.engine import new_loop
 from txsticky.serve.facade import FacadeFactory
 from txsticky.tls import load_certificates
-from txsticky.turn import Turn
+from txsticky.transport import gate
+from txsticky.transport.write_batch import Turn
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 #: More than the kernel takes at once.

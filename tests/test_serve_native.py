@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 from unittest import mock
 
 from tests.asgi import PATIENCE, FakeDesk, Kept, LoopCase, pair
-from txsticky import gate
 from txsticky.core.http.conversation import Exchange
 from txsticky.core.messages.wire import Handoff
 from txsticky.core.routing.router import How
-from txsticky.gate import Gate
 from txsticky.serve.native import MOST_WAITING, NativeHost
-from txsticky.turn import Turn
+from txsticky.transport import gate
+from txsticky.transport.gate import Gate
+from txsticky.transport.write_batch import Turn
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 ELSEWHERE = b"GET / HTTP/1.1\r\nHost: x\r\nPlace: 3\r\n\r\n"

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky import turn
-from txsticky.turn import LONG, Turn
+from txsticky.transport import write_batch as turn
+from txsticky.transport.write_batch import LONG, Turn
 
 
 class TurnTests(SynchronousTestCase):

@@ -32,7 +32,6 @@ from .admin.state import shown
 from .config import Config, endpoint_string
 from .core.lifecycle.fleet import Fleet
 from .core.routing.pool import State
-from .descriptor import spare
 from .errors import ConfigError, ListenError
 from .handover import (
     state_of,
@@ -51,6 +50,7 @@ from .system.log_config import read_log_config
 from .system.source_watch import SourceWatch
 from .system.system import System, executed_as, identity_of
 from .system.trust import Identity
+from .transport.movable import spare
 from .upgrade import InheritedPort, Trial, execute, inherited_state
 
 log = Logger()

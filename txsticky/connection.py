@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from .core.lifecycle.life import Answer, Command, Life, State
 from .core.messages.wire import Handoff
-from .descriptor import MovableServer, MovableUNIXServer
+from .transport.movable import MovableServer, MovableUNIXServer
 
 if TYPE_CHECKING:
     from .worker import Worker

@@ -33,12 +33,12 @@ from .core.lifecycle.timing import NEXT_REQUEST
 from .core.messages.wire import Handoff
 from .core.routing.router import How
 from .desk import FRONT_DESK, WorkerDesk
-from .gate import Gate
 from .pipe import Relay
 from .secure import SecureTransport
 from .system.deadlines import Deadlines
 from .system.system import System
 from .tls import Certificates, server_name
+from .transport.gate import Gate
 
 if TYPE_CHECKING:
     from .worker import Worker

@@ -18,10 +18,10 @@ from twisted.logger import Logger
 from .acceptor import Acceptor
 from .core.messages.wire import Handoff
 from .core.routing.router import How
-from .descriptor import open_socket
 from .desk import FRONT_DESK
 from .peek import Arrival, Reception, manners_for
 from .system.system import System
+from .transport.movable import open_socket
 from .upgrade import own
 
 if TYPE_CHECKING:

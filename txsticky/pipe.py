@@ -20,8 +20,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .core.http.refusal import refusal
-from .descriptor import MovableUNIXServer, begin, peer_address
-from .gated import GatedUNIXServer
+from .transport.gated import GatedUNIXServer
+from .transport.movable import MovableUNIXServer, begin, peer_address
 
 log = Logger()
 

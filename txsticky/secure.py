@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .core.routing.router import How
-from .gate import Cancelable, Gate
+from .transport.gate import Cancelable, Gate
 
 if TYPE_CHECKING:
     from .door import SecureConnection

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from .core.http.refusal import refusal
 from .core.http.stall import Pauses
-from .gate import Gate
+from .transport.gate import Gate
 
 log = Logger()
 

@@ -30,14 +30,11 @@ from .core.messages.wire import Handoff, Kind, decode_json, pack_handoff
 from .core.routing.pool import Pool
 from .core.routing.router import How
 from .core.routing.table import KEY_LIMIT, Table
-from .descriptor import adopt, begin
 from .desk import WorkerDesk
 from .drain import Drain
 from .ending import End, exit_status
 from .entrance import Entrance
 from .errors import ChannelFull, KeyTooLong, MailboxFull, TxstickyError
-from .gate import Gate
-from .gated import GatedServer, GatedUNIXServer
 from .intake import Intake
 from .ipc.channel import Channel
 from .ipc.mailbox import MailboxTransport
@@ -47,7 +44,10 @@ from .socketio.sessions import tag_all
 from .stalls import StallWatch
 from .system.shared_log import HandedLog
 from .system.source_watch import loaded_sources
-from .turn import Turn
+from .transport.gate import Gate
+from .transport.gated import GatedServer, GatedUNIXServer
+from .transport.movable import adopt, begin
+from .transport.write_batch import Turn
 
 log = Logger()
 

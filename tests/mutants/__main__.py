@@ -2,7 +2,7 @@
 
 ::
 
-    python -m tests.mutants txsticky.core.http.framing txsticky.gate
+    python -m tests.mutants txsticky.core.http.framing txsticky.transport.gate
     python -m tests.mutants txsticky.core --most 20 --seed 7 --jobs 2
 
 Each mutant runs against the unit tests that import the module, in a copy of the tree. Those that no

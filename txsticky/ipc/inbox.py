@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from twisted.logger import Logger
 
 from ..core.messages.wire import Handoff, unpack
-from ..descriptor import open_socket
 from ..errors import WireError
 from ..peek import Arrival
+from ..transport.movable import open_socket
 
 log = Logger()
 

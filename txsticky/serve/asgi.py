@@ -25,8 +25,8 @@ from ..core.lifecycle.timing import last_call
 from ..core.messages.wire import Handoff
 from ..core.routing.router import How
 from ..errors import AppLoadError
-from ..gate import Desk, Gate
-from ..turn import Turn
+from ..transport.gate import Desk, Gate
+from ..transport.write_batch import Turn
 from . import ServeSettings, middleware
 from .accesslog import AccessLog
 from .engine import close_websocket, engine_settings, install_asyncio_reactor

@@ -17,10 +17,10 @@ from twisted.logger import Logger
 
 from ..core.messages.wire import Handoff
 from ..core.routing.router import How
-from ..descriptor import open_socket, severed
-from ..gate import Cancelable, Gate
 from ..system.system import OUT_OF_DESCRIPTORS, RESPITE
-from ..turn import Turn
+from ..transport.gate import Cancelable, Gate
+from ..transport.movable import open_socket, severed
+from ..transport.write_batch import Turn
 
 log = Logger()
 

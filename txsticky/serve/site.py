@@ -11,7 +11,7 @@ from typing import Any
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
-from ..descriptor import allow_heads
+from ..transport.movable import allow_heads
 from . import ServeSettings
 from .accesslog import AccessLog, entry_of
 from .forwarded import ForwardedRequest

@@ -8,9 +8,9 @@ from typing import Any
 from twisted.internet import error
 from twisted.python.failure import Failure
 
-from .core.routing.router import How
-from .descriptor import MovableMixin, MovableServer, MovableUNIXServer
+from ..core.routing.router import How
 from .gate import Cancelable, Gate
+from .movable import MovableMixin, MovableServer, MovableUNIXServer
 
 
 class GatedMixin(MovableMixin):

@@ -35,8 +35,8 @@ from twisted.internet.interfaces import IAddress, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from .core.addresses import unmapped_host
-from .turn import Turn
+from ..core.addresses import unmapped_host
+from .write_batch import Turn
 
 log = Logger()
 

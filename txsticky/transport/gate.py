@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from .core.http.conversation import Exchange
-from .core.http.head import Head
-from .core.http.refusal import LINGER, refusal
-from .core.http.steps import MEMORABLE, Ask, Known, Refuse
-from .core.routing.router import How
+from ..core.http.conversation import Exchange
+from ..core.http.head import Head
+from ..core.http.refusal import LINGER, refusal
+from ..core.http.steps import MEMORABLE, Ask, Known, Refuse
+from ..core.routing.router import How
 from .nowhere import NOWHERE
 from .surplus import tell_surplus
 

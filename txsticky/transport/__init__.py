@@ -1,0 +1,1 @@
+"""Twisted transports that can be taken away and adopted, and the gate in them."""
