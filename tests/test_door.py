@@ -21,8 +21,8 @@ from txsticky.core.http.steps import Known
 from txsticky.core.lifecycle.timing import NEXT_REQUEST
 from txsticky.core.messages.wire import Handoff
 from txsticky.core.routing.router import How
-from txsticky.door import LINGER, SecureDoor, TlsLayer
-from txsticky.tls import load_certificates
+from txsticky.tls.certificates import load_certificates
+from txsticky.tls.termination import LINGER, SecureDoor, TlsLayer
 from txsticky.transport.movable import adopt, begin
 
 HERE, THERE, ELSEWHERE, FRONT_DESK = 1, 2, 3, 0

@@ -26,12 +26,12 @@ from txsticky.connection import Connection
 from txsticky.core.lifecycle.life import ANSWERS, BEFORE, Answer, Command, State
 from txsticky.core.messages.wire import Handoff
 from txsticky.core.routing.router import How
-from txsticky.door import SecureDoor
 from txsticky.serve import native
 from txsticky.serve.asgi import AsgiServing
 from txsticky.serve.engine import new_loop
 from txsticky.serve.facade import FacadeFactory
-from txsticky.tls import load_certificates
+from txsticky.tls.certificates import load_certificates
+from txsticky.tls.termination import SecureDoor
 from txsticky.transport import gate
 from txsticky.transport.write_batch import Turn
 

@@ -195,11 +195,11 @@ class ImportsTests(SynchronousTestCase):
         self.write(
             txsticky__secure="",
             txsticky__door="def f():\n    from .secure import A",
-            tests__test_door="import txsticky.door",
+            tests__test_door="import txsticky.tls.termination",
             tests__test_other="",
         )
-        self.assertEqual(tests_for("txsticky.secure", self.root), ["tests.test_door"])
-        self.assertEqual(tests_for("txsticky.door", self.root), ["tests.test_door"])
+        self.assertEqual(tests_for("txsticky.tls.transport", self.root), ["tests.test_door"])
+        self.assertEqual(tests_for("txsticky.tls.termination", self.root), ["tests.test_door"])
 
     def test_kin(self) -> None:
         """The tests of a module of its package that imports it are asked as well, no others."""

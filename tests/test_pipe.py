@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from tests.shells import ShellCase, ended, no_descriptors_left, received
 from txsticky.core.messages.wire import Handoff
-from txsticky.pipe import Relay, RelayedServer
+from txsticky.tls.relay import Relay, RelayedServer
 
 BIG = b"x" * (4 << 20)
 

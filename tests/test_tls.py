@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import key_pem, new_key, self_signed
 from txsticky.errors import TlsError
-from txsticky.tls import Certificates, load_certificates, server_name
+from txsticky.tls.certificates import Certificates, load_certificates, server_name
 
 
 def meet(

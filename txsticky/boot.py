@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> NoReturn:
     worker = Worker(boot, config, reactor, serving)
     worker.handed_log = handed
     if certificates is not None:
-        from .door import SecureDoor
+        from .tls.termination import SecureDoor
 
         worker.door = SecureDoor(worker, reactor, certificates)
     reactor.callWhenRunning(handle_signals, worker, reactor)
@@ -131,7 +131,7 @@ def load_tls(config: Config, files: Mapping[str, str] | None = None) -> Any:
     """
     if not config.tls:
         return None
-    from .tls import load_certificates
+    from .tls.certificates import load_certificates
 
     return load_certificates(config.tls_cert, config.tls_key, files or {})
 

@@ -27,7 +27,7 @@ from .system.logs import event_text
 from .system.startup import mend_streams
 from .system.system import executed_as, identity_of
 from .system.trust import Identity
-from .tls import read_files
+from .tls.certificates import read_files
 
 
 def check_config(config: Config) -> int:

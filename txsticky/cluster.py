@@ -359,7 +359,7 @@ def check(config: Config) -> None:
     if config.log_config is not None:
         read_log_config(config.log_config)
     if config.tls:
-        from .tls import load_certificates
+        from .tls.certificates import load_certificates
 
         load_certificates(config.tls_cert, config.tls_key)
     identity = identity_of(config.user, config.group)

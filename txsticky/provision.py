@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from .config import Config
 from .system.shared_log import SharedLog
 from .system.trust import Identity
-from .tls import read_files
+from .tls.certificates import read_files
 
 
 class TakesLog(Protocol):

@@ -38,12 +38,12 @@ from .errors import ChannelFull, KeyTooLong, MailboxFull, TxstickyError
 from .intake import Intake
 from .ipc.channel import Channel
 from .ipc.mailbox import MailboxTransport
-from .pipe import RelayedServer
 from .serve import Serving
 from .socketio.sessions import tag_all
 from .stalls import StallWatch
 from .system.shared_log import HandedLog
 from .system.source_watch import loaded_sources
+from .tls.relay import RelayedServer
 from .transport.gate import Gate
 from .transport.gated import GatedServer, GatedUNIXServer
 from .transport.movable import adopt, begin

@@ -19,7 +19,7 @@ from ..core.routing.router import How
 from .native import GatedTransport, NativeHost
 
 if TYPE_CHECKING:
-    from ..secure import SecureTransport
+    from ..tls.transport import SecureTransport
 
 #: When a transport of Twisted pauses its producer, and when it goes on, in bytes
 #: (`twisted.internet.abstract.FileDescriptor.bufferSize`).

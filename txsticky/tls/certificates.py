@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
-from .errors import TlsError
+from ..errors import TlsError
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

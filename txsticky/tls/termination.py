@@ -25,23 +25,23 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from .core.http.conversation import Exchange
-from .core.http.head import Head
-from .core.http.refusal import refusal
-from .core.http.steps import Known
-from .core.lifecycle.timing import NEXT_REQUEST
-from .core.messages.wire import Handoff
-from .core.routing.router import How
-from .desk import FRONT_DESK, WorkerDesk
-from .pipe import Relay
-from .secure import SecureTransport
-from .system.deadlines import Deadlines
-from .system.system import System
-from .tls import Certificates, server_name
-from .transport.gate import Gate
+from ..core.http.conversation import Exchange
+from ..core.http.head import Head
+from ..core.http.refusal import refusal
+from ..core.http.steps import Known
+from ..core.lifecycle.timing import NEXT_REQUEST
+from ..core.messages.wire import Handoff
+from ..core.routing.router import How
+from ..desk import FRONT_DESK, WorkerDesk
+from ..system.deadlines import Deadlines
+from ..system.system import System
+from ..transport.gate import Gate
+from .certificates import Certificates, server_name
+from .relay import Relay
+from .transport import SecureTransport
 
 if TYPE_CHECKING:
-    from .worker import Worker
+    from ..worker import Worker
 
 #: Seconds for which a client may answer the close of TLS before the connection is closed regardless
 #: (RFC 8446, section 6.1, does not want it waited for).

@@ -15,11 +15,11 @@ from twisted.internet.interfaces import IConsumer, IPushProducer, ISSLTransport,
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from .core.routing.router import How
-from .transport.gate import Cancelable, Gate
+from ..core.routing.router import How
+from ..transport.gate import Cancelable, Gate
 
 if TYPE_CHECKING:
-    from .door import SecureConnection
+    from .termination import SecureConnection
 
 
 @implementer(ITransport, IPushProducer, IConsumer)

@@ -19,9 +19,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from .core.http.refusal import refusal
-from .transport.gated import GatedUNIXServer
-from .transport.movable import MovableUNIXServer, begin, peer_address
+from ..core.http.refusal import refusal
+from ..transport.gated import GatedUNIXServer
+from ..transport.movable import MovableUNIXServer, begin, peer_address
 
 log = Logger()
 
