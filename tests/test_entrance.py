@@ -12,11 +12,11 @@ from twisted.internet.protocol import Protocol
 
 from tests.shells import ended, is_open, no_descriptors_left, received
 from tests.test_worker import OK, Inner, WorkerCase, get
-from txsticky.acceptor import RESPITE
 from txsticky.core.messages.wire import Handoff, Kind, encode, encode_json
 from txsticky.core.routing.router import How
+from txsticky.intake.acceptor import RESPITE
+from txsticky.intake.reception import Arrival
 from txsticky.ipc.inbox import arrival_of
-from txsticky.peek import Arrival
 from txsticky.worker import FRONT_DESK, HEARTBEAT
 
 PROXY = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 80\r\n"

@@ -12,8 +12,8 @@ from txsticky import listeners
 from txsticky.config import Config
 from txsticky.core.messages.wire import Kind
 from txsticky.core.routing.pool import Pool
+from txsticky.intake.reception import Arrival, Reception
 from txsticky.listeners import FIRST, NOBODYS, Listeners
-from txsticky.peek import Arrival, Reception
 from txsticky.testing import FakeSystem
 
 DEFER = (socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)

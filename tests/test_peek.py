@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.shells import ShellCase, ended, is_open, no_descriptors_left, received
-from txsticky.acceptor import BATCH, RESPITE, Acceptor
 from txsticky.config import Config
 from txsticky.core.http.head import Head
 from txsticky.core.http.refusal import LINGER, refusal
-from txsticky.peek import Arrival, Manners, Reception, manners_for
+from txsticky.intake.acceptor import BATCH, RESPITE, Acceptor
+from txsticky.intake.reception import Arrival, Manners, Reception, manners_for
 from txsticky.system.deadlines import Deadlines
 from txsticky.testing import FakeSystem
 
@@ -971,7 +971,7 @@ class ExhaustionTests(AcceptCase):
 
     def test_said_once(self) -> None:
         """The log says it once, not at every try."""
-        with mock.patch("txsticky.acceptor.log") as log:
+        with mock.patch("txsticky.intake.acceptor.log") as log:
             self.client(GET)
             with no_descriptors_left():
                 self.until(lambda: self.reactor.getReaders() == [])

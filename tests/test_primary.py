@@ -32,10 +32,10 @@ from txsticky.core.routing.pool import State
 from txsticky.core.routing.router import How
 from txsticky.errors import MailboxFull
 from txsticky.handle import WorkerHandle
+from txsticky.intake.reception import Arrival
 from txsticky.ipc.channel import FULL
 from txsticky.ipc.inbox import FrontDesk
 from txsticky.ipc.mailbox import MailboxTransport
-from txsticky.peek import Arrival
 from txsticky.primary import MAX_HOPS, OTHERS, VIEW_INTERVAL, Primary
 from txsticky.provision import Provision
 from txsticky.suspicion import SHORT, STUCK, STUCK_AFTER

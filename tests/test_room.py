@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.shells import ShellCase, ended, received
 from txsticky.core.http.head import Head, parse_head
-from txsticky.peek import Arrival
+from txsticky.intake.reception import Arrival
 from txsticky.room import ASK, WaitingRoom
 from txsticky.testing import FakeSystem
 

@@ -18,7 +18,7 @@ from tests.shells import ShellCase, open_descriptors, received
 from tests.test_cluster import ClusterCase
 from txsticky import upgrade
 from txsticky.errors import UpgradeError
-from txsticky.peek import Arrival
+from txsticky.intake.reception import Arrival
 from txsticky.system.trust import Identity
 from txsticky.testing import FakeProcess, FakeSystem
 from txsticky.upgrade import FORM, PASSED, STATE, TRIAL, TRIAL_TIME, InheritedPort, Trial

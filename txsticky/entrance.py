@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from .acceptor import Acceptor
 from .core.messages.wire import Handoff
 from .core.routing.router import How
 from .desk import FRONT_DESK
-from .peek import Arrival, Reception, manners_for
+from .intake.acceptor import Acceptor
+from .intake.reception import Arrival, Reception, manners_for
 from .system.system import System
 from .transport.movable import open_socket
 from .upgrade import own

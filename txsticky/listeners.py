@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from .acceptor import Acceptor
 from .core.messages.wire import Kind
 from .core.routing.pool import Pool, State
-from .peek import Reception
+from .intake.acceptor import Acceptor
+from .intake.reception import Reception
 
 if TYPE_CHECKING:
     from .handle import WorkerHandle

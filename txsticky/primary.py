@@ -25,10 +25,10 @@ from .core.routing.router import How, Refusal
 from .core.routing.table import Table
 from .errors import MailboxFull
 from .handle import WorkerHandle
+from .intake.reception import Arrival, Reception, manners_for
 from .ipc.inbox import FrontDesk
 from .ipc.mailbox import MailboxTransport, mailbox_pair
 from .listeners import Listeners
-from .peek import Arrival, Reception, manners_for
 from .provision import Provision
 from .room import WaitingRoom
 from .suspicion import CROWDED, MUTE, SHORT, STUCK, STUCK_AFTER, Suspicions

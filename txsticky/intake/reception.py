@@ -16,14 +16,14 @@ from typing import Literal, Protocol
 import attrs
 from twisted.logger import Logger
 
-from .config import DEFAULT_STICKY, Config
-from .core.http.head import NEED_DATA, Head, Malformed, NeedData, parse_head
-from .core.http.proxy_protocol import ProxyHeader
-from .core.http.proxy_protocol import parse as parse_proxy
-from .core.http.refusal import LINGER, refusal
-from .core.routing.forwarded import Trusted
-from .system.deadlines import Deadlines
-from .system.system import System
+from ..config import DEFAULT_STICKY, Config
+from ..core.http.head import NEED_DATA, Head, Malformed, NeedData, parse_head
+from ..core.http.proxy_protocol import ProxyHeader
+from ..core.http.proxy_protocol import parse as parse_proxy
+from ..core.http.refusal import LINGER, refusal
+from ..core.routing.forwarded import Trusted
+from ..system.deadlines import Deadlines
+from ..system.system import System
 
 log = Logger()
 

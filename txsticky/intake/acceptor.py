@@ -11,9 +11,9 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from .core.addresses import unmapped_host
-from .peek import READ_SIZE, Arrival, Reception
-from .system.system import OUT_OF_DESCRIPTORS, RESPITE, descriptor_ceiling, has_room
+from ..core.addresses import unmapped_host
+from ..system.system import OUT_OF_DESCRIPTORS, RESPITE, descriptor_ceiling, has_room
+from .reception import READ_SIZE, Arrival, Reception
 
 log = Logger()
 

@@ -1,0 +1,1 @@
+"""From accept(2) to a complete first request head: acceptor, reception and refusals."""
