@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky import api
 from txsticky.api import MESSAGE_LIMIT, Here
-from txsticky.bus import Bus, bus_of
+from txsticky.bus.hub import Bus, bus_of
 from txsticky.config import Config
 from txsticky.core.messages.wire import (
     TOPIC_LIMIT,
@@ -211,7 +211,7 @@ class BusTests(SynchronousTestCase):
 
     def test_library_is_missing(self) -> None:
         """A bus over Redis without its library is refused, with what to install."""
-        with mock.patch.dict(sys.modules, {"txsticky.relay": None}):
+        with mock.patch.dict(sys.modules, {"txsticky.bus.redis": None}):
             error = self.assertRaises(ConfigError, bus_of, "redis://cache", None, b"12345678")
         self.assertIn("pip install 'txsticky[redis]'", str(error))
 

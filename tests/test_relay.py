@@ -10,9 +10,9 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky import relay
+from txsticky.bus import redis as relay
+from txsticky.bus.redis import RedisRelay
 from txsticky.core.redis_url import RedisAddress
-from txsticky.relay import RedisRelay
 
 
 class RelayTests(SynchronousTestCase):

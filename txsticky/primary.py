@@ -16,7 +16,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from .bus import bus_of
+from .bus.hub import bus_of
 from .config import Config
 from .core.lifecycle.timing import SILENT
 from .core.messages.wire import Handoff, Kind, decode_json, encode_json, pack_handoff

@@ -214,7 +214,7 @@ class RelayTests(TestCase):
         return redis
 
     def relay(self, redis: RedisServer, mark: bytes, heard: list[Any]) -> Any:
-        from txsticky.relay import RedisRelay
+        from txsticky.bus.redis import RedisRelay
 
         address = parse_bus(redis.url)
         assert address is not None

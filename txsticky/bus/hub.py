@@ -19,9 +19,9 @@ import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from .core.messages.wire import Kind, encode, pack_message, unpack_message
-from .core.redis_url import parse_bus
-from .errors import ConfigError
+from ..core.messages.wire import Kind, encode, pack_message, unpack_message
+from ..core.redis_url import parse_bus
+from ..errors import ConfigError
 
 log = Logger()
 
@@ -210,7 +210,7 @@ def bus_of(url: str, reactor: Any, mark: bytes) -> Bus:
     address = parse_bus(url)
     if address is not None:
         try:
-            from .relay import RedisRelay
+            from .redis import RedisRelay
         except ImportError as error:
             raise ConfigError(
                 option="--bus", value=url, hint=f"pip install 'txsticky[redis]' ({error})"

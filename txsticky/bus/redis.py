@@ -23,7 +23,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from .core.redis_url import RedisAddress
+from ..core.redis_url import RedisAddress
 
 log = Logger()
 

@@ -1,0 +1,1 @@
+"""Publish and subscribe: the hub in the primary, and Redis between machines."""
