@@ -72,7 +72,7 @@ class BootCase(ShellCase):
         self.listener = self.listening()
         inherited = [end.fileno() for end in (theirs, reading, desk, self.listener)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "txsticky.boot", str(theirs.fileno()), " " * 16],
+            [sys.executable, "-m", "txsticky.worker.process", str(theirs.fileno()), " " * 16],
             pass_fds=inherited,
             env={**os.environ, "PYTHONPATH": f"{ROOT}:{self.directory}"},
             stdin=subprocess.DEVNULL,
@@ -177,7 +177,7 @@ class StartTests(BootCase):
         """If the primary has gone before it said anything, the worker ends without a word."""
         ours, theirs = channel_pair()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "txsticky.boot", str(theirs.fileno())],
+            [sys.executable, "-m", "txsticky.worker.process", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,

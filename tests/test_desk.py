@@ -17,7 +17,7 @@ from txsticky.core.http.steps import MEMORABLE
 from txsticky.core.routing.pool import Pool
 from txsticky.core.routing.router import How
 from txsticky.core.routing.table import Table
-from txsticky.desk import FRONT_DESK, MEMORY, WorkerDesk
+from txsticky.worker.policy import FRONT_DESK, MEMORY, WorkerDesk
 
 CLIENT = "192.0.2.7"
 

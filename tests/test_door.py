@@ -14,7 +14,6 @@ from twisted.internet.protocol import Factory, Protocol
 
 from tests.certificates import pair
 from tests.shells import ShellCase, Stages, ended, received
-from txsticky.connection import PlainServer
 from txsticky.core.http.conversation import Exchange
 from txsticky.core.http.head import Head
 from txsticky.core.http.steps import Known
@@ -24,6 +23,7 @@ from txsticky.core.routing.router import How
 from txsticky.tls.certificates import load_certificates
 from txsticky.tls.termination import LINGER, SecureDoor, TlsLayer
 from txsticky.transport.movable import adopt, begin
+from txsticky.worker.connections import PlainServer
 
 HERE, THERE, ELSEWHERE, FRONT_DESK = 1, 2, 3, 0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -17,7 +17,7 @@ from txsticky.core.routing.router import How
 from txsticky.intake.acceptor import RESPITE
 from txsticky.intake.reception import Arrival
 from txsticky.ipc.inbox import arrival_of
-from txsticky.worker import FRONT_DESK, HEARTBEAT
+from txsticky.worker.worker import FRONT_DESK, HEARTBEAT
 
 PROXY = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 80\r\n"
 

@@ -200,7 +200,8 @@ class HouseTests(TestCase):
         loaded = set(done.stdout.split())
         self.assertIn("txsticky.primary", loaded)
         self.assertEqual(
-            {"txsticky.serve", "txsticky.worker", "txsticky.demo", "autobahn"} & loaded, set()
+            {"txsticky.serve", "txsticky.worker.worker", "txsticky.demo", "autobahn"} & loaded,
+            set(),
         )
 
     def test_private_names_of_twisted(self) -> None:

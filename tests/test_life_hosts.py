@@ -22,7 +22,6 @@ from tests import certificates
 from tests.shells import received
 from tests.test_door import Client
 from tests.test_worker import WorkerCase
-from txsticky.connection import Connection
 from txsticky.core.lifecycle.life import ANSWERS, BEFORE, Answer, Command, State
 from txsticky.core.messages.wire import Handoff
 from txsticky.core.routing.router import How
@@ -34,6 +33,7 @@ from txsticky.tls.certificates import load_certificates
 from txsticky.tls.termination import SecureDoor
 from txsticky.transport import gate
 from txsticky.transport.write_batch import Turn
+from txsticky.worker.connections import Connection
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 #: More than the kernel takes at once.

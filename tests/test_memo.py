@@ -17,7 +17,7 @@ from txsticky.core.http.head import Head, parse_head
 from txsticky.core.memo import ENTRY, MEMO_LIMIT, entries
 from txsticky.core.routing import forwarded, tag
 from txsticky.core.routing.router import How
-from txsticky.desk import MEMORY, WorkerDesk
+from txsticky.worker.policy import MEMORY, WorkerDesk
 
 from .test_house import modules
 

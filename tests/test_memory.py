@@ -25,11 +25,11 @@ from tests.integration import rawws
 from tests.integration.rawhttp import Connection as Client
 from tests.integration.rawhttp import request
 from tests.test_door import ask
-from txsticky import connection
 from txsticky.core.http.conversation import Exchange
 from txsticky.core.messages.wire import Handoff
 from txsticky.core.routing.router import How
 from txsticky.serve.facade import FacadeFactory
+from txsticky.worker import connections as connection
 
 PACKAGES = ("txsticky", "uvicorn", "OpenSSL")
 #: What is remembered by the letters of a head, up to a bound.

@@ -210,7 +210,7 @@ class ImportsTests(SynchronousTestCase):
             tests__test_cookies="import txsticky.core.routing.cookies",
             tests__test_keys="import txsticky.core.routing.keys",
             tests__test_route="import txsticky.core.routing.keys",
-            tests__test_worker="import txsticky.worker",
+            tests__test_worker="import txsticky.worker.worker",
         )
         found = tests_for("txsticky.core.routing.cookies", self.root)
         self.assertEqual(found, ["tests.test_cookies", "tests.test_keys"])

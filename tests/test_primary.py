@@ -153,7 +153,7 @@ class SpawnTests(PrimaryCase):
         before = open_descriptors()
         self.primary.spawn(7, 3, 2)
         (process,) = self.system.processes
-        self.assertEqual(process.arguments[:3], ["-P", "-m", "txsticky.boot"])
+        self.assertEqual(process.arguments[:3], ["-P", "-m", "txsticky.worker.process"])
         self.assertEqual(len(process.inherited), 3)
         self.assertIn(int(process.arguments[3]), process.inherited)
         self.assertIsNone(process.identity)

@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.test_gate import FakeDesk, FakeHost, GateCase
 from txsticky.core.http.conversation import Exchange
 from txsticky.core.http.stall import Pauses
-from txsticky.stalls import LOOK_MOST, StallWatch, awaited, gate_of
 from txsticky.transport.gate import Gate
+from txsticky.worker.stall_watch import LOOK_MOST, StallWatch, awaited, gate_of
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"

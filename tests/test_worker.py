@@ -13,7 +13,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
 from tests.shells import ShellCase, ended, no_descriptors_left, open_descriptors, received
-from txsticky import api, desk, drain, ending, worker
+from txsticky import api
 from txsticky.config import Config
 from txsticky.core.http.inside import Inside
 from txsticky.core.lifecycle.timing import QUICK, QUIET, requests_end
@@ -37,7 +37,9 @@ from txsticky.errors import ChannelFull
 from txsticky.ipc.channel import FULL, channel_pair
 from txsticky.ipc.mailbox import MailboxTransport, mailbox_pair
 from txsticky.system.shared_log import HandedLog
-from txsticky.worker import FRONT_DESK, HEARTBEAT, REPORT_SOON, Worker
+from txsticky.worker import drain, ending, worker
+from txsticky.worker import policy as desk
+from txsticky.worker.worker import FRONT_DESK, HEARTBEAT, REPORT_SOON, Worker
 
 PEER = ("192.0.2.7", 50000)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -578,7 +580,7 @@ class GiveTests(WorkerCase):
         """If not even the front desk takes it, it is closed, and that is logged."""
         self.begin()
         self.boxes[FRONT_DESK].close()
-        with mock.patch("txsticky.worker.log") as log:
+        with mock.patch("txsticky.worker.worker.log") as log:
             server, client = socket.socketpair()
             self.owned(client)
             self.worker.give(server, FRONT_DESK, Handoff(1, PEER, ("", 0)))

@@ -19,7 +19,7 @@ from .errors import BusOverrun, ChannelFull, MessageTooLarge, TooManyTopics
 from .ipc.channel import FRAME_LIMIT
 
 if TYPE_CHECKING:
-    from .worker import Worker
+    from .worker.worker import Worker
 
 log = Logger()
 

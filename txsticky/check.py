@@ -17,7 +17,6 @@ from collections.abc import Mapping
 
 import attrs
 
-from .boot import begin_logging, load, load_tls
 from .config import Config, endpoint_string
 from .errors import ConfigError, TxstickyError
 from .printable import printable
@@ -28,6 +27,7 @@ from .system.startup import mend_streams
 from .system.system import executed_as, identity_of
 from .system.trust import Identity
 from .tls.certificates import read_files
+from .worker.process import begin_logging, load, load_tls
 
 
 def check_config(config: Config) -> int:

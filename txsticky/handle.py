@@ -122,7 +122,7 @@ class WorkerHandle:
         try:
             self.process = self.system.spawn(
                 # The working directory is put on the path when the application is loaded.
-                ["-P", "-m", "txsticky.boot", str(theirs.fileno()), " " * 16],
+                ["-P", "-m", "txsticky.worker.process", str(theirs.fileno()), " " * 16],
                 [theirs.fileno(), self.reading_end.fileno(), front_desk, *sockets, *logs],
                 {},
                 self._said,

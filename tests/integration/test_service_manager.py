@@ -265,7 +265,7 @@ def for_nobody() -> tuple[tuple[str, ...], dict[str, str]] | None:
     for interpreter in (sys.executable, "/usr/bin/python3"):
         try:
             subprocess.run(
-                [interpreter, "-c", "import txsticky.boot, twisted.internet.reactor"],
+                [interpreter, "-c", "import txsticky.worker.process, twisted.internet.reactor"],
                 env=environment,
                 cwd="/",
                 user="nobody",

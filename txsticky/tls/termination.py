@@ -32,16 +32,16 @@ from ..core.http.steps import Known
 from ..core.lifecycle.timing import NEXT_REQUEST
 from ..core.messages.wire import Handoff
 from ..core.routing.router import How
-from ..desk import FRONT_DESK, WorkerDesk
 from ..system.deadlines import Deadlines
 from ..system.system import System
 from ..transport.gate import Gate
+from ..worker.policy import FRONT_DESK, WorkerDesk
 from .certificates import Certificates, server_name
 from .relay import Relay
 from .transport import SecureTransport
 
 if TYPE_CHECKING:
-    from ..worker import Worker
+    from ..worker.worker import Worker
 
 #: Seconds for which a client may answer the close of TLS before the connection is closed regardless
 #: (RFC 8446, section 6.1, does not want it waited for).

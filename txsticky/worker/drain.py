@@ -11,9 +11,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from .core.lifecycle.timing import QUIET, pinned_end, requests_end
-from .core.messages.wire import Kind
-from .socketio.sessions import drain as end_sessions
+from ..core.lifecycle.timing import QUIET, pinned_end, requests_end
+from ..core.messages.wire import Kind
+from ..socketio.sessions import drain as end_sessions
 
 if TYPE_CHECKING:
     from .worker import Worker

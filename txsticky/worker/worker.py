@@ -1,7 +1,7 @@
 """
 The worker: adopts connections, serves them, gives away what is not its own, drains and leaves.
 
-A worker is a fresh interpreter (``python -m txsticky.worker N``, N its channel's descriptor).  The
+A worker is a fresh interpreter (``python -m txsticky.worker.worker N``, N its channel's descriptor).  The
 first frame on the channel says all it needs to know; then it loads the application, says READY, and
 reads its mailbox.  It leaves when it is told to, or when its channel ends because the primary has
 gone.
@@ -21,33 +21,33 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from .api import Here, install
-from .config import Config
-from .connection import Connection, PlainServer, PlainUNIXServer, make_room
-from .core.http.conversation import Exchange
-from .core.lifecycle.timing import quick
-from .core.messages.wire import Handoff, Kind, decode_json, pack_handoff
-from .core.routing.pool import Pool
-from .core.routing.router import How
-from .core.routing.table import KEY_LIMIT, Table
-from .desk import WorkerDesk
+from ..api import Here, install
+from ..config import Config
+from ..core.http.conversation import Exchange
+from ..core.lifecycle.timing import quick
+from ..core.messages.wire import Handoff, Kind, decode_json, pack_handoff
+from ..core.routing.pool import Pool
+from ..core.routing.router import How
+from ..core.routing.table import KEY_LIMIT, Table
+from ..errors import ChannelFull, KeyTooLong, MailboxFull, TxstickyError
+from ..ipc.channel import Channel
+from ..ipc.mailbox import MailboxTransport
+from ..serve import Serving
+from ..socketio.sessions import tag_all
+from ..system.shared_log import HandedLog
+from ..system.source_watch import loaded_sources
+from ..tls.relay import RelayedServer
+from ..transport.gate import Gate
+from ..transport.gated import GatedServer, GatedUNIXServer
+from ..transport.movable import adopt, begin
+from ..transport.write_batch import Turn
+from .connections import Connection, PlainServer, PlainUNIXServer, make_room
 from .drain import Drain
 from .ending import End, exit_status
-from .entrance import Entrance
-from .errors import ChannelFull, KeyTooLong, MailboxFull, TxstickyError
-from .intake import Intake
-from .ipc.channel import Channel
-from .ipc.mailbox import MailboxTransport
-from .serve import Serving
-from .socketio.sessions import tag_all
-from .stalls import StallWatch
-from .system.shared_log import HandedLog
-from .system.source_watch import loaded_sources
-from .tls.relay import RelayedServer
-from .transport.gate import Gate
-from .transport.gated import GatedServer, GatedUNIXServer
-from .transport.movable import adopt, begin
-from .transport.write_batch import Turn
+from .inbox import Intake
+from .listening import Entrance
+from .policy import WorkerDesk
+from .stall_watch import StallWatch
 
 log = Logger()
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from .core.http.refusal import refusal
-from .core.http.stall import Pauses
-from .transport.gate import Gate
+from ..core.http.refusal import refusal
+from ..core.http.stall import Pauses
+from ..transport.gate import Gate
 
 log = Logger()
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from .core.messages.wire import Handoff
-from .core.routing.router import How
-from .desk import FRONT_DESK
-from .intake.acceptor import Acceptor
-from .intake.reception import Arrival, Reception, manners_for
-from .system.system import System
-from .transport.movable import open_socket
-from .upgrade import own
+from ..core.messages.wire import Handoff
+from ..core.routing.router import How
+from ..intake.acceptor import Acceptor
+from ..intake.reception import Arrival, Reception, manners_for
+from ..system.system import System
+from ..transport.movable import open_socket
+from ..upgrade import own
+from .policy import FRONT_DESK
 
 if TYPE_CHECKING:
     from .worker import Worker

@@ -1,5 +1,5 @@
 """
-How a worker process begins: ``python -m txsticky.boot N``, N being the descriptor of its channel.
+How a worker process begins: ``python -m txsticky.worker.process N``, N being the descriptor of its channel.
 
 The order matters.  The first frame says which interface is wanted, that decides the reactor, and
 only then may the application be imported, for it may import a reactor itself.
@@ -17,19 +17,19 @@ from typing import Any, NoReturn
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogBeginner
 from zope.interface import provider
 
-from .config import DEMO, Config
-from .core.lifecycle.timing import killed
-from .core.messages.wire import FrameReader, Kind, decode_json, encode_json
-from .core.routing.forwarded import Trusted
-from .errors import TxstickyError
-from .serve.engine import WrongReactor, install_asyncio_reactor
-from .serve.pylogging import bridge
-from .system.log_config import apply_log_config
-from .system.logs import at_level, worker_line
-from .system.shared_log import HandedLog
-from .system.startup import flush_streams
-from .system.system import FOR_ALL, end_after_parent, heed, nothing, raise_file_limit, set_title
-from .upgrade import own
+from ..config import DEMO, Config
+from ..core.lifecycle.timing import killed
+from ..core.messages.wire import FrameReader, Kind, decode_json, encode_json
+from ..core.routing.forwarded import Trusted
+from ..errors import TxstickyError
+from ..serve.engine import WrongReactor, install_asyncio_reactor
+from ..serve.pylogging import bridge
+from ..system.log_config import apply_log_config
+from ..system.logs import at_level, worker_line
+from ..system.shared_log import HandedLog
+from ..system.startup import flush_streams
+from ..system.system import FOR_ALL, end_after_parent, heed, nothing, raise_file_limit, set_title
+from ..upgrade import own
 
 log = Logger()
 
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> NoReturn:
     worker = Worker(boot, config, reactor, serving)
     worker.handed_log = handed
     if certificates is not None:
-        from .tls.termination import SecureDoor
+        from ..tls.termination import SecureDoor
 
         worker.door = SecureDoor(worker, reactor, certificates)
     reactor.callWhenRunning(handle_signals, worker, reactor)
@@ -131,7 +131,7 @@ def load_tls(config: Config, files: Mapping[str, str] | None = None) -> Any:
     """
     if not config.tls:
         return None
-    from .tls.certificates import load_certificates
+    from ..tls.certificates import load_certificates
 
     return load_certificates(config.tls_cert, config.tls_key, files or {})
 
@@ -146,8 +146,8 @@ def load(config: Config, slot: int, handed_log: HandedLog | None = None) -> Any:
         apply_log_config(config.log_config)
     if config.interface == "asgi":
         install_asyncio_reactor()
-    from .serve import ServeSettings, serving_for
-    from .serve.loading import load as load_app
+    from ..serve import ServeSettings, serving_for
+    from ..serve.loading import load as load_app
 
     app = load_app(config.app, config.factory or config.app == DEMO)
     settings = ServeSettings(
