@@ -335,4 +335,4 @@ class StartTests(TestCase):
         """It loads nothing of Twisted or of the server: it is to answer at once."""
         loaded = self.loaded("ctl", "--help")
         self.assertIn("txsticky.admin.ctl", loaded)
-        self.assertEqual({"twisted", "txsticky.primary"} & set(loaded), set())
+        self.assertEqual({"twisted", "txsticky.primary.primary"} & set(loaded), set())

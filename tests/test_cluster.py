@@ -181,7 +181,7 @@ class StartTests(ClusterCase):
         """With a part of the workers it says how many."""
         with (
             mock.patch("txsticky.cluster.log") as log,
-            mock.patch("txsticky.primary.OTHERS", 0.01),
+            mock.patch("txsticky.primary.primary.OTHERS", 0.01),
         ):
             self.make(workers=2).startService()
             self.workers.append(PlayedWorker(self.system.processes[0]))

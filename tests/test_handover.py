@@ -23,7 +23,8 @@ from txsticky.core.messages.wire import (
     unpack_message,
 )
 from txsticky.core.routing.pool import State
-from txsticky.handover import (
+from txsticky.primary.primary import OTHERS, Primary
+from txsticky.primary.upgrade.state import (
     state_of,
     take_connections,
     take_fleet,
@@ -31,7 +32,6 @@ from txsticky.handover import (
     take_siblings,
     take_workers,
 )
-from txsticky.primary import OTHERS, Primary
 
 
 class HandoverCase(PrimaryCase):
@@ -396,7 +396,7 @@ class WorkerTests(HandoverCase):
         """What a worker prints is logged under its name as before."""
         self.start(1)
         self.take_over()
-        with mock.patch("txsticky.handle.log") as log:
+        with mock.patch("txsticky.primary.worker_handle.log") as log:
             self.workers[0].process.say("[info] still here")
         event = log.emit.call_args
         self.assertEqual(event.args[1].format(**event.kwargs), "worker 1: still here")

@@ -198,7 +198,7 @@ class HouseTests(TestCase):
             check=True,
         )
         loaded = set(done.stdout.split())
-        self.assertIn("txsticky.primary", loaded)
+        self.assertIn("txsticky.primary.primary", loaded)
         self.assertEqual(
             {"txsticky.serve", "txsticky.worker.worker", "txsticky.demo", "autobahn"} & loaded,
             set(),

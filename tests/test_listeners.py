@@ -8,12 +8,12 @@ from typing import Any
 from unittest import mock
 
 from tests.shells import ShellCase
-from txsticky import listeners
 from txsticky.config import Config
 from txsticky.core.messages.wire import Kind
 from txsticky.core.routing.pool import Pool
 from txsticky.intake.reception import Arrival, Reception
-from txsticky.listeners import FIRST, NOBODYS, Listeners
+from txsticky.primary import listeners
+from txsticky.primary.listeners import FIRST, NOBODYS, Listeners
 from txsticky.testing import FakeSystem
 
 DEFER = (socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)

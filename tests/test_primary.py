@@ -31,14 +31,14 @@ from txsticky.core.messages.wire import (
 from txsticky.core.routing.pool import State
 from txsticky.core.routing.router import How
 from txsticky.errors import MailboxFull
-from txsticky.handle import WorkerHandle
 from txsticky.intake.reception import Arrival
 from txsticky.ipc.channel import FULL
 from txsticky.ipc.inbox import FrontDesk
 from txsticky.ipc.mailbox import MailboxTransport
-from txsticky.primary import MAX_HOPS, OTHERS, VIEW_INTERVAL, Primary
-from txsticky.provision import Provision
-from txsticky.suspicion import SHORT, STUCK, STUCK_AFTER
+from txsticky.primary.primary import MAX_HOPS, OTHERS, VIEW_INTERVAL, Primary
+from txsticky.primary.provision import Provision
+from txsticky.primary.suspicion import SHORT, STUCK, STUCK_AFTER
+from txsticky.primary.worker_handle import WorkerHandle
 from txsticky.system.trust import Identity
 from txsticky.testing import FakeSystem
 
@@ -194,7 +194,7 @@ class SpawnTests(PrimaryCase):
     def test_output(self) -> None:
         """What the worker prints is logged under its name."""
         worker = self.spawn()
-        with mock.patch("txsticky.handle.log") as log:
+        with mock.patch("txsticky.primary.worker_handle.log") as log:
             worker.process.say("[warn] it is late")
         event = log.emit.call_args
         self.assertEqual(event.args[0].name, "warn")
@@ -1237,7 +1237,7 @@ class SayTests(PrimaryCase):
         before = open_descriptors()
         with (
             mock.patch.object(handle.box, "write", side_effect=MailboxFull(queued=1)),
-            mock.patch("txsticky.handle.log") as log,
+            mock.patch("txsticky.primary.worker_handle.log") as log,
         ):
             handle.hand_log(self.primary.provision.log)
         self.assertEqual(log.error.call_args.kwargs, {"worker": "worker 1"})

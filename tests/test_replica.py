@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.core.messages.wire import FrameReader, Kind, decode_json, encode, encode_json
-from txsticky.replica import Replica
+from txsticky.primary.replication import Replica
 
 HIGH, FULL = 200, 500
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.shells import ShellCase, ended, received
 from txsticky.core.http.head import Head, parse_head
 from txsticky.intake.reception import Arrival
-from txsticky.room import ASK, WaitingRoom
+from txsticky.primary.waiting_room import ASK, WaitingRoom
 from txsticky.testing import FakeSystem
 
 WAIT = 30.0
@@ -116,7 +116,7 @@ class RoomTests(RoomCase):
     def test_no_descriptors(self) -> None:
         """Without a descriptor to watch them with they wait unwatched, until the next one comes."""
         refusal = OSError(errno.EMFILE, "too many open files")
-        with mock.patch("txsticky.room.select.epoll", side_effect=refusal):
+        with mock.patch("txsticky.primary.waiting_room.select.epoll", side_effect=refusal):
             first, gone = self.wait()
         self.assertEqual(self.room.arrivals(), [first])
         self.assertEqual(self.reactor.getReaders(), [])

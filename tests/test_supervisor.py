@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txsticky.core.lifecycle.fleet import Fleet
 from txsticky.core.lifecycle.states import pause
 from txsticky.core.lifecycle.timing import killed
-from txsticky.supervisor import SUSPECT_AFTER, Supervisor
+from txsticky.primary.supervisor import SUSPECT_AFTER, Supervisor
 
 DRAIN = 30.0
 BOOT = 60.0

@@ -16,12 +16,20 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.shells import ShellCase, open_descriptors, received
 from tests.test_cluster import ClusterCase
-from txsticky import upgrade
 from txsticky.errors import UpgradeError
 from txsticky.intake.reception import Arrival
+from txsticky.primary.upgrade import execute as upgrade
+from txsticky.primary.upgrade.execute import (
+    FORM,
+    PASSED,
+    STATE,
+    TRIAL,
+    TRIAL_TIME,
+    InheritedPort,
+    Trial,
+)
 from txsticky.system.trust import Identity
 from txsticky.testing import FakeProcess, FakeSystem
-from txsticky.upgrade import FORM, PASSED, STATE, TRIAL, TRIAL_TIME, InheritedPort, Trial
 
 
 class TrialTests(ShellCase):

@@ -16,8 +16,8 @@ from txsticky.admin.usage import Usage
 from txsticky.config import Config
 from txsticky.core.lifecycle.fleet import Fleet
 from txsticky.core.messages.wire import Kind
-from txsticky.primary import Primary
-from txsticky.supervisor import Supervisor
+from txsticky.primary.primary import Primary
+from txsticky.primary.supervisor import Supervisor
 from txsticky.testing import FakeReactor, FakeSystem
 
 #: Seconds since the epoch at which everything begins.

@@ -33,7 +33,11 @@ from .config import Config, endpoint_string
 from .core.lifecycle.fleet import Fleet
 from .core.routing.pool import State
 from .errors import ConfigError, ListenError
-from .handover import (
+from .primary.primary import Primary
+from .primary.provision import Provision
+from .primary.supervisor import Supervisor
+from .primary.upgrade.execute import InheritedPort, Trial, execute, inherited_state
+from .primary.upgrade.state import (
     state_of,
     take_connections,
     take_fleet,
@@ -41,9 +45,6 @@ from .handover import (
     take_siblings,
     take_workers,
 )
-from .primary import Primary
-from .provision import Provision
-from .supervisor import Supervisor
 from .system.activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
 from .system.endpoints import open_port
 from .system.log_config import read_log_config
@@ -51,7 +52,6 @@ from .system.source_watch import SourceWatch
 from .system.system import System, executed_as, identity_of
 from .system.trust import Identity
 from .transport.movable import spare
-from .upgrade import InheritedPort, Trial, execute, inherited_state
 
 log = Logger()
 

@@ -19,6 +19,7 @@ from .config import Config
 from .core.lifecycle.timing import SAME_SIGNAL
 from .errors import ConfigError, TxstickyError
 from .options import CommandOptions, Options
+from .primary.upgrade.execute import PASSED, check_form, is_trial, take_signals
 from .printable import tolerate
 from .system import startup
 from .system.activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
@@ -28,7 +29,6 @@ from .system.signals import SignalTable
 from .system.system import identity_of, raise_file_limit, set_title
 from .system.systemd import Notifier
 from .system.trust import distrust, written
-from .upgrade import PASSED, check_form, is_trial, take_signals
 
 log = Logger()
 

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.cluster import ROOT, Cluster
 from tests.integration.processes import until
-from txsticky.upgrade import STATE
+from txsticky.primary.upgrade.execute import STATE
 
 EVERYTHING = ("2>&-", "<&- >&- 2>&-", ">/dev/full 2>&1", ">&- 2>/dev/full")
 

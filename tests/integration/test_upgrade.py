@@ -262,7 +262,11 @@ class NewVersions(UpgradeCase):
             ("import os; os._exit(9)", "", "it exited with code 9"),
             ("import os; os.abort()", "", "it was ended by signal 6"),
             ("import no_such_module", "", "no_such_module"),
-            ("", "import txsticky.upgrade as u; u.FORM = 0", "this one knows form 0"),
+            (
+                "",
+                "import txsticky.primary.upgrade.execute as u; u.FORM = 0",
+                "this one knows form 0",
+            ),
         )
         with self.cluster() as cluster:
             with Load(cluster, {"kept": 1, "short": 1}) as load:

@@ -15,8 +15,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from ..core.routing.router import How
-from ..handle import WorkerHandle
-from ..primary import Primary
+from ..primary.primary import Primary
+from ..primary.worker_handle import WorkerHandle
 from ..system.system import System
 from .usage import Usage, usage_of
 

@@ -15,10 +15,10 @@ from .. import __version__
 from ..config import Config
 from ..core.lifecycle.states import Phase
 from ..core.routing.pool import State
-from ..handle import WorkerHandle
-from ..primary import Primary
-from ..supervisor import Supervisor
-from ..suspicion import ILL
+from ..primary.primary import Primary
+from ..primary.supervisor import Supervisor
+from ..primary.suspicion import ILL
+from ..primary.worker_handle import WorkerHandle
 from ..system.system import System
 from .history import History
 from .journal import Entry, Journal

@@ -19,9 +19,9 @@ from ..core.messages.wire import Handoff
 from ..core.routing.router import How
 from ..intake.acceptor import Acceptor
 from ..intake.reception import Arrival, Reception, manners_for
+from ..primary.upgrade.execute import own
 from ..system.system import System
 from ..transport.movable import open_socket
-from ..upgrade import own
 from .policy import FRONT_DESK
 
 if TYPE_CHECKING:

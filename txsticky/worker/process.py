@@ -22,6 +22,7 @@ from ..core.lifecycle.timing import killed
 from ..core.messages.wire import FrameReader, Kind, decode_json, encode_json
 from ..core.routing.forwarded import Trusted
 from ..errors import TxstickyError
+from ..primary.upgrade.execute import own
 from ..serve.engine import WrongReactor, install_asyncio_reactor
 from ..serve.pylogging import bridge
 from ..system.log_config import apply_log_config
@@ -29,7 +30,6 @@ from ..system.logs import at_level, worker_line
 from ..system.shared_log import HandedLog
 from ..system.startup import flush_streams
 from ..system.system import FOR_ALL, end_after_parent, heed, nothing, raise_file_limit, set_title
-from ..upgrade import own
 
 log = Logger()
 

@@ -26,14 +26,14 @@ import attrs
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.logger import Logger
 
-from .core.lifecycle.states import how_it_ended
-from .errors import UpgradeError
-from .intake.reception import Arrival
-from .system.startup import flush_streams
-from .system.system import FOR_ALL, System
-from .system.trust import Identity, own_command, own_environment
-from .system.unix_port import identity as file_identity
-from .system.unix_port import remove
+from ...core.lifecycle.states import how_it_ended
+from ...errors import UpgradeError
+from ...intake.reception import Arrival
+from ...system.startup import flush_streams
+from ...system.system import FOR_ALL, System
+from ...system.trust import Identity, own_command, own_environment
+from ...system.unix_port import identity as file_identity
+from ...system.unix_port import remove
 
 log = Logger()
 

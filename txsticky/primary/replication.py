@@ -14,8 +14,8 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from .core.messages.wire import Kind, encode
-from .ipc.channel import Channel
+from ..core.messages.wire import Kind, encode
+from ..ipc.channel import Channel
 
 log = Logger()
 

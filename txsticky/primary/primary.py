@@ -16,23 +16,23 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from .bus.hub import bus_of
-from .config import Config
-from .core.lifecycle.timing import SILENT
-from .core.messages.wire import Handoff, Kind, decode_json, encode_json, pack_handoff
-from .core.routing.pool import Pool
-from .core.routing.router import How, Refusal
-from .core.routing.table import Table
-from .errors import MailboxFull
-from .handle import WorkerHandle
-from .intake.reception import Arrival, Reception, manners_for
-from .ipc.inbox import FrontDesk
-from .ipc.mailbox import MailboxTransport, mailbox_pair
+from ..bus.hub import bus_of
+from ..config import Config
+from ..core.lifecycle.timing import SILENT
+from ..core.messages.wire import Handoff, Kind, decode_json, encode_json, pack_handoff
+from ..core.routing.pool import Pool
+from ..core.routing.router import How, Refusal
+from ..core.routing.table import Table
+from ..errors import MailboxFull
+from ..intake.reception import Arrival, Reception, manners_for
+from ..ipc.inbox import FrontDesk
+from ..ipc.mailbox import MailboxTransport, mailbox_pair
+from ..system.system import System
 from .listeners import Listeners
 from .provision import Provision
-from .room import WaitingRoom
 from .suspicion import CROWDED, MUTE, SHORT, STUCK, STUCK_AFTER, Suspicions
-from .system.system import System
+from .waiting_room import WaitingRoom
+from .worker_handle import WorkerHandle
 
 log = Logger()
 

@@ -11,9 +11,9 @@ import select
 import socket
 from collections.abc import Callable
 
-from .intake.reception import Arrival
-from .system.deadlines import Deadlines
-from .system.system import System
+from ..intake.reception import Arrival
+from ..system.deadlines import Deadlines
+from ..system.system import System
 
 #: Asks a client that has ended its sending side whether it still wants its response: one that has
 #: gone answers with a reset (RFC 9110, section 15.2.1: it may come at any time).

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from .core.messages.wire import Kind
-from .core.routing.pool import Pool, State
-from .intake.acceptor import Acceptor
-from .intake.reception import Reception
+from ..core.messages.wire import Kind
+from ..core.routing.pool import Pool, State
+from ..intake.acceptor import Acceptor
+from ..intake.reception import Reception
 
 if TYPE_CHECKING:
-    from .handle import WorkerHandle
+    from .worker_handle import WorkerHandle
 
 log = Logger()
 

@@ -12,18 +12,18 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 
-from .core.messages.wire import Kind, pack_log, pack_peer
-from .core.routing.pool import Pool
-from .core.routing.table import Table
-from .errors import MailboxFull
-from .ipc.channel import Channel, channel_pair
-from .ipc.mailbox import MailboxTransport, mailbox_pair
+from ..core.messages.wire import Kind, pack_log, pack_peer
+from ..core.routing.pool import Pool
+from ..core.routing.table import Table
+from ..errors import MailboxFull
+from ..ipc.channel import Channel, channel_pair
+from ..ipc.mailbox import MailboxTransport, mailbox_pair
+from ..system.logs import read_line
+from ..system.process import Process
+from ..system.system import System
 from .provision import Provision
-from .replica import Replica
-from .system.logs import read_line
-from .system.process import Process
-from .system.system import System
-from .upgrade import own, pack, unpack
+from .replication import Replica
+from .upgrade.execute import own, pack, unpack
 
 log = Logger(namespace="txsticky.worker")
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
-from .core.lifecycle.fleet import Fleet
-from .core.lifecycle.snapshot import restore, snapshot
-from .core.routing.pool import State
-from .handle import WorkerHandle
-from .ipc.mailbox import MailboxTransport
-from .primary import Primary
-from .upgrade import own, pack, pack_arrival, unpack, unpack_arrival
+from ...core.lifecycle.fleet import Fleet
+from ...core.lifecycle.snapshot import restore, snapshot
+from ...core.routing.pool import State
+from ...ipc.mailbox import MailboxTransport
+from ..primary import Primary
+from ..worker_handle import WorkerHandle
+from .execute import own, pack, pack_arrival, unpack, unpack_arrival
 
 if TYPE_CHECKING:
-    from .cluster import Cluster
+    from ...cluster import Cluster
 
 
 def state_of(cluster: Cluster) -> tuple[dict[str, Any], list[int]]:

@@ -1,0 +1,1 @@
+"""The process that accepts and routes connections and keeps the workers running."""
