@@ -11,9 +11,9 @@ from pathlib import Path
 
 import attrs
 
+from txsticky.cli.options import CommandSettings
 from txsticky.config import Config
 from txsticky.core.option import Declaration, declared, default_shown, key
-from txsticky.options import CommandSettings
 
 README = Path(__file__).resolve().parent.parent / "README.rst"
 #: What stands before and behind the table.

@@ -29,7 +29,7 @@ from tests.integration.cluster import (
 from tests.integration.processes import until
 from tests.integration.proxies import ABSENT, Proxy
 from tests.integration.rawhttp import Connection, request
-from txsticky.options import Options
+from txsticky.cli.options import Options
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 

@@ -188,7 +188,7 @@ class HouseTests(TestCase):
 
     def test_the_primary_loads_no_application(self) -> None:
         """The command line's process imports nothing of serve/ and no worker, nor autobahn."""
-        script = "import sys, txsticky.plugin; print(*sys.modules)"
+        script = "import sys, txsticky.cli.command; print(*sys.modules)"
         done = subprocess.run(
             [sys.executable, "-c", script],
             cwd=PACKAGE.parent,

@@ -13,10 +13,10 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky import __version__
+from txsticky.cli.options import CommandOptions, CommandSettings, Options, config_of
 from txsticky.config import Config, default_workers
 from txsticky.core.option import Flag, Number, Several, declared, default_shown, key
 from txsticky.errors import ConfigError
-from txsticky.options import CommandOptions, CommandSettings, Options, config_of
 
 from .options_table import README, in_readme, table
 
@@ -301,7 +301,7 @@ class SourcesTests(SynchronousTestCase):
         """Whatever a file holds, it makes a configuration or a sentence."""
         names = [key(field) for field, _ in declared(Config)]
         stored = dict(zip(names, values.values(), strict=False)) | values
-        from txsticky.options import Stored, check_names, said_of
+        from txsticky.cli.options import Stored, check_names, said_of
 
         try:
             check_names({}, Stored("x.toml", stored))

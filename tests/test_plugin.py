@@ -16,12 +16,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from txsticky import plugin
+from txsticky.cli import command as plugin
+from txsticky.cli.command import Command, makeService
+from txsticky.cli.options import Options
 from txsticky.config import Config
 from txsticky.core.lifecycle.timing import SAME_SIGNAL
 from txsticky.errors import AppLoadError, ListenError
-from txsticky.options import Options
-from txsticky.plugin import Command, makeService
 from txsticky.testing import FakeReactor
 
 
@@ -166,7 +166,7 @@ class MakeServiceTests(CommandCase):
 
     def test_check_config(self) -> None:
         """With --check-config it ends with what the check says."""
-        with mock.patch("txsticky.check.check_config", return_value=3) as check:
+        with mock.patch("txsticky.cli.check.check_config", return_value=3) as check:
             end = self.assertRaises(SystemExit, makeService, self.options("--check-config", "a:b"))
         self.assertEqual((end.code, check.call_args.args[0].app), (3, "a:b"))
 
@@ -176,7 +176,7 @@ class CheckTests(SynchronousTestCase):
 
     def check(self, app: str, **options: Any) -> tuple[int, str]:
         """Check an application; returns the exit code and all that was printed."""
-        from txsticky.check import check_config, checked
+        from txsticky.cli.check import check_config, checked
 
         def run(command: list[str], input: str, **rest: Any) -> SimpleNamespace:
             told = json.loads(input)
@@ -222,12 +222,12 @@ class CheckTests(SynchronousTestCase):
 
     def test_process(self) -> None:
         """It is done in a process of its own."""
-        from txsticky.check import check_config
+        from txsticky.cli.check import check_config
 
         with mock.patch("subprocess.run") as run:
             run.return_value.returncode = 3
             self.assertEqual(check_config(Config()), 3)
-        self.assertEqual(run.call_args.args[0], [sys.executable, "-P", "-m", "txsticky.check"])
+        self.assertEqual(run.call_args.args[0], [sys.executable, "-P", "-m", "txsticky.cli.check"])
 
 
 class RunTests(CommandCase):

@@ -24,13 +24,13 @@ from tests.integration.cluster import START, Server, ServerTestCase, free_port, 
 from tests.test_house import FLOORS
 from txsticky.admin import ctl
 from txsticky.admin.verbs import VERBS
+from txsticky.cli.command import Command
+from txsticky.cli.options import CommandOptions, Options
 from txsticky.core.http.head import Head, parse_head
 from txsticky.core.lifecycle.states import Stage
 from txsticky.core.messages.wire import Kind
 from txsticky.core.routing.keys import found, parse_chain
 from txsticky.core.routing.router import How
-from txsticky.options import CommandOptions, Options
-from txsticky.plugin import Command
 from txsticky.serve.engine import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -18,7 +18,7 @@ def main() -> None:
 
         sys.exit(ctl.main(sys.argv[2:]))
     startup.hold_signals()
-    from .plugin import run
+    from .cli.command import run
 
     run(sys.argv[1:])
 

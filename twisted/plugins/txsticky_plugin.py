@@ -4,7 +4,7 @@ from twisted.application.service import ServiceMaker
 
 txsticky = ServiceMaker(
     "txsticky",
-    "txsticky.plugin",
+    "txsticky.cli.command",
     "Serve an application from several processes; each client stays with its own.",
     "txsticky",
 )

@@ -2,7 +2,7 @@
 ``--check-config``: look at what the options name, load the application as a worker would, and say
 what was found.
 
-This is done in a process of its own (``python -m txsticky.check``, the configuration on its
+This is done in a process of its own (``python -m txsticky.cli.check``, the configuration on its
 standard input), because the one that was asked may have a reactor already, as `twist` has, and an
 ASGI application needs the asyncio one.
 """
@@ -17,17 +17,17 @@ from collections.abc import Mapping
 
 import attrs
 
-from .config import Config, endpoint_string
-from .errors import ConfigError, TxstickyError
-from .printable import printable
-from .serve.engine import WrongReactor
-from .system.endpoints import read_endpoint
-from .system.logs import event_text
-from .system.startup import mend_streams
-from .system.system import executed_as, identity_of
-from .system.trust import Identity
-from .tls.certificates import read_files
-from .worker.process import begin_logging, load, load_tls
+from ..config import Config, endpoint_string
+from ..errors import ConfigError, TxstickyError
+from ..printable import printable
+from ..serve.engine import WrongReactor
+from ..system.endpoints import read_endpoint
+from ..system.logs import event_text
+from ..system.startup import mend_streams
+from ..system.system import executed_as, identity_of
+from ..system.trust import Identity
+from ..tls.certificates import read_files
+from ..worker.process import begin_logging, load, load_tls
 
 
 def check_config(config: Config) -> int:
@@ -36,7 +36,7 @@ def check_config(config: Config) -> int:
 
     :returns: the exit code.
     """
-    from .cluster import check
+    from ..cluster import check
 
     try:
         check(config)
@@ -51,7 +51,7 @@ def check_config(config: Config) -> int:
 
 def _check_in_process(config: Config, files: Mapping[str, str], identity: Identity | None) -> int:
     fields = json.dumps({"config": config.to_json(), "files": files})
-    command = [sys.executable, "-P", "-m", "txsticky.check"]
+    command = [sys.executable, "-P", "-m", "txsticky.cli.check"]
     return subprocess.run(
         command, input=fields, text=True, check=False, **executed_as(identity)
     ).returncode
@@ -116,7 +116,7 @@ def check_endpoints(config: Config) -> None:
     # When the application is loaded, the reactor is the one that it wants.
     from twisted.internet import reactor
 
-    from .admin.web import status_endpoint
+    from ..admin.web import status_endpoint
 
     endpoints = {listen: endpoint_string(listen, config.backlog) for listen in config.listen}
     if config.status is not None:

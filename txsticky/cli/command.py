@@ -14,21 +14,21 @@ from twisted.logger import Logger, globalLogBeginner
 from twisted.python import usage
 from zope.interface import implementer
 
-from .cluster import Cluster, check
-from .config import Config
-from .core.lifecycle.timing import SAME_SIGNAL
-from .errors import ConfigError, TxstickyError
+from ..cluster import Cluster, check
+from ..config import Config
+from ..core.lifecycle.timing import SAME_SIGNAL
+from ..errors import ConfigError, TxstickyError
+from ..primary.upgrade.execute import PASSED, check_form, is_trial, take_signals
+from ..printable import tolerate
+from ..system import startup
+from ..system.activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
+from ..system.logs import at_level, json_observer, text_observer
+from ..system.process import Reaper
+from ..system.signals import SignalTable
+from ..system.system import identity_of, raise_file_limit, set_title
+from ..system.systemd import Notifier
+from ..system.trust import distrust, written
 from .options import CommandOptions, Options
-from .primary.upgrade.execute import PASSED, check_form, is_trial, take_signals
-from .printable import tolerate
-from .system import startup
-from .system.activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
-from .system.logs import at_level, json_observer, text_observer
-from .system.process import Reaper
-from .system.signals import SignalTable
-from .system.system import identity_of, raise_file_limit, set_title
-from .system.systemd import Notifier
-from .system.trust import distrust, written
 
 log = Logger()
 

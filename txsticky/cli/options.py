@@ -20,8 +20,8 @@ import attrs
 from twisted.logger import LogLevel, textFileLogObserver
 from twisted.python import usage
 
-from .config import Config, default_workers
-from .core.option import (
+from ..config import Config, default_workers
+from ..core.option import (
     Choice,
     Declaration,
     Flag,
@@ -33,8 +33,8 @@ from .core.option import (
     option,
     switch,
 )
-from .errors import ConfigError
-from .system.logs import at_level, level_named, text_observer
+from ..errors import ConfigError
+from ..system.logs import at_level, level_named, text_observer
 
 #: What the names of the environment's variables begin with.
 PREFIX = "TXSTICKY_"
@@ -123,7 +123,7 @@ class Options(usage.Options):
 
     def opt_version(self) -> None:
         """Show the version and exit."""
-        from . import __version__
+        from .. import __version__
 
         print(f"txsticky {__version__}")
         sys.exit(0)
