@@ -20,8 +20,8 @@ from txsticky.core.http.steps import Known
 from txsticky.core.messages.wire import Handoff
 from txsticky.core.routing.router import How
 from txsticky.serve import ServeSettings
-from txsticky.serve.asgi import AsgiServing
-from txsticky.serve.engine import new_loop
+from txsticky.serve.asgi.engine import new_loop
+from txsticky.serve.asgi.serving import AsgiServing
 
 T = TypeVar("T")
 Scope = dict[str, Any]

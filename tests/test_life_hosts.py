@@ -25,10 +25,10 @@ from tests.test_worker import WorkerCase
 from txsticky.core.lifecycle.life import ANSWERS, BEFORE, Answer, Command, State
 from txsticky.core.messages.wire import Handoff
 from txsticky.core.routing.router import How
-from txsticky.serve import native
-from txsticky.serve.asgi import AsgiServing
-from txsticky.serve.engine import new_loop
-from txsticky.serve.facade import FacadeFactory
+from txsticky.serve.asgi import native
+from txsticky.serve.asgi.engine import new_loop
+from txsticky.serve.asgi.facade import FacadeFactory
+from txsticky.serve.asgi.serving import AsgiServing
 from txsticky.tls.certificates import load_certificates
 from txsticky.tls.termination import SecureDoor
 from txsticky.transport import gate

@@ -28,7 +28,7 @@ from tests.test_door import ask
 from txsticky.core.http.conversation import Exchange
 from txsticky.core.messages.wire import Handoff
 from txsticky.core.routing.router import How
-from txsticky.serve.facade import FacadeFactory
+from txsticky.serve.asgi.facade import FacadeFactory
 from txsticky.worker import connections as connection
 
 PACKAGES = ("txsticky", "uvicorn", "OpenSSL")

@@ -31,7 +31,7 @@ from txsticky.core.lifecycle.states import Stage
 from txsticky.core.messages.wire import Kind
 from txsticky.core.routing.keys import found, parse_chain
 from txsticky.core.routing.router import How
-from txsticky.serve.engine import SETTINGS
+from txsticky.serve.asgi.engine import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.rst", *(ROOT / "docs").glob("*.rst")])

@@ -25,9 +25,14 @@ from txsticky.core.routing.forwarded import Trusted
 from txsticky.core.routing.router import How
 from txsticky.errors import AppLoadError
 from txsticky.serve import ServeSettings, serving_for
-from txsticky.serve.engine import WrongReactor, engine_settings, install_asyncio_reactor, new_loop
-from txsticky.serve.lifespan import LifespanFailed
-from txsticky.serve.pylogging import Bridge
+from txsticky.serve.asgi.engine import (
+    WrongReactor,
+    engine_settings,
+    install_asyncio_reactor,
+    new_loop,
+)
+from txsticky.serve.asgi.lifespan import LifespanFailed
+from txsticky.serve.asgi.pylogging import Bridge
 
 GET = request("GET", "/")
 

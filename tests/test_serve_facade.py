@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.core.routing.router import How
-from txsticky.serve.facade import LIMITS, FacadeFactory, FacadeHost
+from txsticky.serve.asgi.facade import LIMITS, FacadeFactory, FacadeHost
 
 
 class Inner(asyncio.Protocol):

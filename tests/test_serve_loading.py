@@ -334,8 +334,8 @@ class ReactorTests(TestCase):
         """No module of serve imports the reactor with itself."""
         code = (
             "import sys\n"
-            "import txsticky.serve.loading, txsticky.serve.web, txsticky.serve.wsgi\n"
-            "import txsticky.serve.protocol, txsticky.serve.site\n"
+            "import txsticky.serve.loading, txsticky.serve.web.resource, txsticky.serve.web.wsgi\n"
+            "import txsticky.serve.protocol, txsticky.serve.web.site\n"
             "print('twisted.internet.reactor' in sys.modules)\n"
         )
         environment = {

@@ -16,7 +16,7 @@ from tests.asgi import PATIENCE, FakeDesk, Kept, LoopCase, pair
 from txsticky.core.http.conversation import Exchange
 from txsticky.core.messages.wire import Handoff
 from txsticky.core.routing.router import How
-from txsticky.serve.native import MOST_WAITING, NativeHost
+from txsticky.serve.asgi.native import MOST_WAITING, NativeHost
 from txsticky.transport import gate
 from txsticky.transport.gate import Gate
 from txsticky.transport.write_batch import Turn

@@ -11,7 +11,7 @@ import uvicorn
 from twisted.logger import STDLibLogObserver, capturedLogs, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.serve.pylogging import Bridge, bridge
+from txsticky.serve.asgi.pylogging import Bridge, bridge
 
 LOGGERS = ("", "uvicorn", "uvicorn.error", "shop")
 

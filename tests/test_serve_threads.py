@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.serve.threads import Threads
+from txsticky.serve.web.threads import Threads
 
 PATIENCE = 20.0
 

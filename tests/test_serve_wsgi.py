@@ -23,10 +23,11 @@ from twisted.trial.unittest import TestCase
 
 from txsticky.core.routing.forwarded import Trusted
 from txsticky.errors import AppLoadError
-from txsticky.serve import ServeSettings, Serving, serving_for, wsgicall
-from txsticky.serve.environ import ErrorStream
-from txsticky.serve.wsgi import WSGIRequest
-from txsticky.serve.wsgicall import BUFFER
+from txsticky.serve import ServeSettings, Serving, serving_for
+from txsticky.serve.web import wsgi_call as wsgicall
+from txsticky.serve.web.environ import ErrorStream
+from txsticky.serve.web.wsgi import WSGIRequest
+from txsticky.serve.web.wsgi_call import BUFFER
 
 from .serving import Client, Connection, connect, request
 

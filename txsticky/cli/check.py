@@ -20,7 +20,7 @@ import attrs
 from ..config import Config, endpoint_string
 from ..errors import ConfigError, TxstickyError
 from ..printable import printable
-from ..serve.engine import WrongReactor
+from ..serve.asgi.engine import WrongReactor
 from ..system.endpoints import read_endpoint
 from ..system.logs import event_text
 from ..system.startup import mend_streams

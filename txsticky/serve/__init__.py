@@ -120,7 +120,7 @@ def serving_for(
     if interface == "auto":
         interface = detect(app, target)
     if interface == "asgi" and reactor is None:
-        from .engine import install_asyncio_reactor
+        from .asgi.engine import install_asyncio_reactor
 
         install_asyncio_reactor()
     if reactor is None:

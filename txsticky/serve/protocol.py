@@ -24,7 +24,7 @@ from ..errors import AppLoadError
 from . import ServeSettings
 from .accesslog import AccessLog, access_log_for
 from .loading import describe
-from .site import adapt_site
+from .web.site import adapt_site
 
 _GOING_AWAY = 1001
 _log = Logger()

@@ -23,8 +23,8 @@ from ..core.messages.wire import FrameReader, Kind, decode_json, encode_json
 from ..core.routing.forwarded import Trusted
 from ..errors import TxstickyError
 from ..primary.upgrade.execute import own
-from ..serve.engine import WrongReactor, install_asyncio_reactor
-from ..serve.pylogging import bridge
+from ..serve.asgi.engine import WrongReactor, install_asyncio_reactor
+from ..serve.asgi.pylogging import bridge
 from ..system.log_config import apply_log_config
 from ..system.logs import at_level, worker_line
 from ..system.shared_log import HandedLog

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..core.lifecycle.timing import CLOSE_HANDSHAKE
-from ..errors import AppLoadError
+from ...core.lifecycle.timing import CLOSE_HANDSHAKE
+from ...errors import AppLoadError
 
 GOING_AWAY = 1001
 #: What may be added to a head on its way, in bytes.

@@ -12,11 +12,11 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.web.http import Request
 from twisted.web.http_headers import Headers
 
-from ..core.routing.forwarded import client_address, client_secure
-from . import ServeSettings
+from ...core.routing.forwarded import client_address, client_secure
+from .. import ServeSettings
 
 if TYPE_CHECKING:
-    from ..core.http.head import Head
+    from ...core.http.head import Head
 
 
 class ForwardedRequest(Request):

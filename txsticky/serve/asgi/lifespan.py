@@ -8,7 +8,7 @@ from typing import Any
 from twisted.logger import Logger
 from uvicorn import Config
 
-from ..errors import TxstickyError
+from ...errors import TxstickyError
 
 log = Logger()
 

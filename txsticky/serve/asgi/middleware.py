@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
-from ..core.routing.forwarded import Trusted, client_address, client_secure
-from ..core.routing.router import How
-from .accesslog import AccessLog, Entry
+from ...core.routing.forwarded import Trusted, client_address, client_secure
+from ...core.routing.router import How
+from ..accesslog import AccessLog, Entry
 
 if TYPE_CHECKING:
-    from ..core.http.head import Head
+    from ...core.http.head import Head
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]

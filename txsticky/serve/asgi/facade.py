@@ -15,11 +15,11 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..core.routing.router import How
+from ...core.routing.router import How
 from .native import GatedTransport, NativeHost
 
 if TYPE_CHECKING:
-    from ..tls.transport import SecureTransport
+    from ...tls.transport import SecureTransport
 
 #: When a transport of Twisted pauses its producer, and when it goes on, in bytes
 #: (`twisted.internet.abstract.FileDescriptor.bufferSize`).

@@ -6,12 +6,12 @@ from typing import Any
 
 from twisted.web.resource import IResource
 
-from ..core.http.inside import Inside
-from ..errors import AppLoadError
-from . import ServeSettings
-from .accesslog import access_log_for
-from .loading import describe
-from .protocol import FactoryServing
+from ...core.http.inside import Inside
+from ...errors import AppLoadError
+from .. import ServeSettings
+from ..accesslog import access_log_for
+from ..loading import describe
+from ..protocol import FactoryServing
 from .site import StickySite
 
 

@@ -28,18 +28,18 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from ..core.http.inside import Inside
-from ..core.lifecycle.timing import last_call
-from ..errors import AppLoadError
-from . import ServeSettings
-from .accesslog import access_log_for
+from ...core.http.inside import Inside
+from ...core.lifecycle.timing import last_call
+from ...errors import AppLoadError
+from .. import ServeSettings
+from ..accesslog import access_log_for
+from ..loading import describe
+from ..protocol import FactoryServing
 from .environ import environ_of
-from .loading import describe
-from .protocol import FactoryServing
 from .site import StickySite
 from .threads import Threads
 from .tries import Tries
-from .wsgicall import Application, Buffers, Call
+from .wsgi_call import Application, Buffers, Call
 
 
 class WSGIRequest(server.Request):

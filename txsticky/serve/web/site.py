@@ -11,9 +11,9 @@ from typing import Any
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
-from ..transport.movable import allow_heads
-from . import ServeSettings
-from .accesslog import AccessLog, entry_of
+from ...transport.movable import allow_heads
+from .. import ServeSettings
+from ..accesslog import AccessLog, entry_of
 from .forwarded import ForwardedRequest
 from .measured import MeasuredRequest
 

@@ -22,8 +22,8 @@ from twisted.python.failure import Failure
 from twisted.web import http
 from zope.interface import implementer
 
+from ..loading import describe
 from .environ import Environ
-from .loading import describe
 from .threads import Threads
 from .tries import Tries
 

@@ -18,20 +18,21 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 
-from ..core.addresses import unmapped_host
-from ..core.http.conversation import Exchange
-from ..core.http.inside import Inside
-from ..core.lifecycle.timing import last_call
-from ..core.messages.wire import Handoff
-from ..core.routing.router import How
-from ..errors import AppLoadError
-from ..transport.gate import Desk, Gate
-from ..transport.write_batch import Turn
-from . import ServeSettings, middleware
-from .accesslog import AccessLog
+from ...core.addresses import unmapped_host
+from ...core.http.conversation import Exchange
+from ...core.http.inside import Inside
+from ...core.lifecycle.timing import last_call
+from ...core.messages.wire import Handoff
+from ...core.routing.router import How
+from ...errors import AppLoadError
+from ...transport.gate import Desk, Gate
+from ...transport.write_batch import Turn
+from .. import ServeSettings
+from ..accesslog import AccessLog
+from ..loading import describe
+from . import middleware
 from .engine import close_websocket, engine_settings, install_asyncio_reactor
 from .facade import FacadeFactory, FacadeHost
-from .loading import describe
 from .native import Connection, NativeHost
 
 log = Logger()

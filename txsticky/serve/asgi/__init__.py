@@ -1,0 +1,1 @@
+"""ASGI applications on uvicorn's protocol classes."""

@@ -1,0 +1,1 @@
+"""twisted.web resources and WSGI applications."""
