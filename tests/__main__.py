@@ -4,7 +4,7 @@
 
     python -m tests                               everything
     python -m tests --unit                        only what needs no cluster: a minute or two
-    python -m tests tests/core tests.test_gate    these folders and modules
+    python -m tests tests/core tests.transport.test_gate    these folders and modules
 
 Much of what the tests do is to wait for processes. So they run in several trials side by side, as
 many as there are cores: modules that start processes have a trial each, the others share one, a

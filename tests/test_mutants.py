@@ -198,8 +198,12 @@ class ImportsTests(SynchronousTestCase):
             tests__test_door="import txsticky.tls.termination",
             tests__test_other="",
         )
-        self.assertEqual(tests_for("txsticky.tls.transport", self.root), ["tests.test_door"])
-        self.assertEqual(tests_for("txsticky.tls.termination", self.root), ["tests.test_door"])
+        self.assertEqual(
+            tests_for("txsticky.tls.transport", self.root), ["tests.tls.test_termination"]
+        )
+        self.assertEqual(
+            tests_for("txsticky.tls.termination", self.root), ["tests.tls.test_termination"]
+        )
 
     def test_kin(self) -> None:
         """The tests of a module of its package that imports it are asked as well, no others."""
@@ -213,7 +217,7 @@ class ImportsTests(SynchronousTestCase):
             tests__test_worker="import txsticky.worker.worker",
         )
         found = tests_for("txsticky.core.routing.cookies", self.root)
-        self.assertEqual(found, ["tests.test_cookies", "tests.test_keys"])
+        self.assertEqual(found, ["tests.core.routing.test_cookies", "tests.core.routing.test_keys"])
 
     def test_none(self) -> None:
         """What nothing imports has no tests."""

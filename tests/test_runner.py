@@ -75,8 +75,16 @@ class ModulesTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """A module is named by its file or with dots, and is run once."""
-        chosen = choose(["tests/test_wire.py", "tests.test_wire", "tests.test_tag.TagTests.test_x"])
-        self.assertEqual(chosen, ["tests.test_wire", "tests.test_tag.TagTests.test_x"])
+        chosen = choose(
+            [
+                "tests/test_wire.py",
+                "tests.core.messages.test_wire",
+                "tests.core.routing.test_tag.TagTests.test_x",
+            ]
+        )
+        self.assertEqual(
+            chosen, ["tests.core.messages.test_wire", "tests.core.routing.test_tag.TagTests.test_x"]
+        )
 
     def test_batches(self) -> None:
         """Modules that start processes have a trial each and are first; the others share some."""

@@ -20,8 +20,8 @@ from twisted.internet.protocol import Factory, Protocol
 
 from tests import certificates
 from tests.shells import received
-from tests.test_door import Client
-from tests.test_worker import WorkerCase
+from tests.tls.test_termination import Client
+from tests.worker.test_worker import WorkerCase
 from txsticky.core.lifecycle.life import ANSWERS, BEFORE, Answer, Command, State
 from txsticky.core.messages.wire import Handoff
 from txsticky.core.routing.router import How

@@ -19,7 +19,7 @@ from txsticky.core.routing import forwarded, tag
 from txsticky.core.routing.router import How
 from txsticky.worker.policy import MEMORY, WorkerDesk
 
-from .test_house import modules
+from ..test_house import modules
 
 MAKERS = {"lru_cache", "cache", "functools.lru_cache", "functools.cache", "cached_property"}
 

@@ -11,7 +11,7 @@ from unittest import mock
 from twisted.internet.protocol import Protocol
 
 from tests.shells import ended, is_open, no_descriptors_left, received
-from tests.test_worker import OK, Inner, WorkerCase, get
+from tests.worker.test_worker import OK, Inner, WorkerCase, get
 from txsticky.core.messages.wire import Handoff, Kind, encode, encode_json
 from txsticky.core.routing.router import How
 from txsticky.intake.acceptor import RESPITE

@@ -24,7 +24,7 @@ from txsticky.errors import AppLoadError
 from txsticky.serve import ServeSettings, serving_for
 from txsticky.serve.protocol import close_politely, speaks_http
 
-from .serving import Connection, Page
+from ..serving import Connection, Page
 
 HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: chat.example:4711\r\nUpgrade: websocket\r\n"

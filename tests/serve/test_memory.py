@@ -19,12 +19,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from tests import test_door, test_gate
 from tests.asgi import AsgiCase, FakeDesk, Receive, Scope, Send, answer, pair
 from tests.integration import rawws
 from tests.integration.rawhttp import Connection as Client
 from tests.integration.rawhttp import request
-from tests.test_door import ask
+from tests.tls import test_termination as test_door
+from tests.tls.test_termination import ask
+from tests.transport import test_gate
 from txsticky.core.http.conversation import Exchange
 from txsticky.core.messages.wire import Handoff
 from txsticky.core.routing.router import How

@@ -11,7 +11,7 @@ from twisted.web.server import Request, Site
 from txsticky.core.routing.forwarded import Trusted
 from txsticky.serve import ServeSettings, serving_for
 
-from .serving import CLIENT, Connection, Page
+from ...serving import CLIENT, Connection, Page
 
 PROXY = IPv4Address("TCP", "10.0.0.1", 40000)
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from tests.primary.test_primary import PrimaryCase, get
 from tests.shells import open_descriptors, received
-from tests.test_primary import PrimaryCase, get
 from txsticky.core.lifecycle.fleet import Fleet
 from txsticky.core.lifecycle.states import Spawn
 from txsticky.core.lifecycle.timing import SILENT

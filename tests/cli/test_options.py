@@ -18,7 +18,7 @@ from txsticky.config import Config, default_workers
 from txsticky.core.option import Flag, Number, Several, declared, default_shown, key
 from txsticky.errors import ConfigError
 
-from .options_table import README, in_readme, table
+from ..options_table import README, in_readme, table
 
 #: What a file may hold.
 VALUES = st.one_of(st.integers(), st.text(max_size=9), st.lists(st.text(max_size=9), max_size=3))

@@ -18,7 +18,7 @@ from txsticky.core.routing.forwarded import Trusted
 from txsticky.errors import AppLoadError
 from txsticky.serve import ServeSettings, serving_for
 
-from .serving import Connection, Page, header
+from ...serving import Connection, Page, header
 
 
 def hello(request: Request) -> bytes:

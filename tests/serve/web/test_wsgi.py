@@ -29,7 +29,7 @@ from txsticky.serve.web.environ import ErrorStream
 from txsticky.serve.web.wsgi import WSGIRequest
 from txsticky.serve.web.wsgi_call import BUFFER
 
-from .serving import Client, Connection, connect, request
+from ...serving import Client, Connection, connect, request
 
 Start = Callable[..., Any]
 
