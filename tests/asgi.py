@@ -14,11 +14,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.rawhttp import Connection
 from tests.shells import Stages
+from txsticky.core.how import How
 from txsticky.core.http.conversation import Exchange
 from txsticky.core.http.head import Head
 from txsticky.core.http.steps import Known
 from txsticky.core.messages.wire import Handoff
-from txsticky.core.routing.router import How
 from txsticky.serve import ServeSettings
 from txsticky.serve.asgi.engine import new_loop
 from txsticky.serve.asgi.serving import AsgiServing

@@ -10,6 +10,7 @@ import runpy
 import shlex
 import shutil
 import subprocess
+import sys
 import textwrap
 import urllib.request
 from collections.abc import Iterator
@@ -21,16 +22,16 @@ from xml.etree import ElementTree
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from tests.integration.cluster import START, Server, ServerTestCase, free_port, until
-from tests.test_house import FLOORS
+from tests.test_house import HOUSES
 from txsticky.admin import ctl
 from txsticky.admin.verbs import VERBS
 from txsticky.cli.command import Command
 from txsticky.cli.options import CommandOptions, Options
+from txsticky.core.how import How
 from txsticky.core.http.head import Head, parse_head
 from txsticky.core.lifecycle.states import Stage
 from txsticky.core.messages.wire import Kind
 from txsticky.core.routing.keys import found, parse_chain
-from txsticky.core.routing.router import How
 from txsticky.serve.asgi.engine import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -229,8 +230,9 @@ class PageTests(TestCase):
     def test_drawings(self) -> None:
         """The pictures show every row of the tables that they are drawn from."""
         path = str(ROOT / "docs" / "_extensions" / "drawings.py")
+        self.patch(sys, "path", [*sys.path, str(ROOT / "docs" / "_extensions")])
         pictures = runpy.run_path(path)["PICTURES"]
-        rooms = {room for floor in FLOORS for room in floor}
+        rooms = {room for floor in HOUSES["txsticky"] for room in floor}
         for name, words in (
             ("stages", {stage.value for stage in Stage}),
             ("frames", {kind.name for kind in Kind}),

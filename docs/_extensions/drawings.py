@@ -15,13 +15,13 @@ from typing import Any
 import attrs
 from docutils import nodes
 from docutils.parsers.rst import Directive
+from house import houses
 from sphinx import addnodes
 from sphinx.application import Sphinx
 
-from tests.test_house import FLOORS
+from txsticky.core.how import How
 from txsticky.core.lifecycle.states import MOVES, Stage
 from txsticky.core.messages.wire import Kind
-from txsticky.core.routing.router import How
 
 LETTER = 7.3  # the width of a letter of the pictures' type
 ROW = 26
@@ -135,18 +135,19 @@ def frames() -> Picture:
 
 def floors() -> Picture:
     """The house: the lowest floor at the bottom."""
+    order = houses()["txsticky"]
     elements, text = [], []
     widest = 0.0
-    for number, floor in enumerate(reversed(FLOORS)):
+    for number, floor in enumerate(reversed(order)):
         x, y = 12.0, 22 + number * 30
-        for room in sorted(floor):
+        for room in floor:
             width = LETTER * len(room) + 16
             elements.append(box(x, y, width, room))
             x += width + 8
         widest = max(widest, x + 4)
-        text.append(", ".join(sorted(floor)))
-    height = 30 * len(FLOORS) + 12
-    for number in range(len(FLOORS) + 1):
+        text.append(", ".join(floor))
+    height = 30 * len(order) + 12
+    for number in range(len(order) + 1):
         y = 7 + number * 30
         elements.append(f'<path d="M2 {y} H{widest}" opacity="0.35"/>')
     return Picture("The floors of the house", "\n".join(text), elements, widest + 2, height)

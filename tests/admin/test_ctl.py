@@ -23,7 +23,7 @@ from txsticky.admin.display import Cell, Style, duration, table
 from txsticky.admin.steering import Steering
 from txsticky.admin.verbs import OPTIONS, VERBS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ESCAPE = "\x1b"
 
 

@@ -14,7 +14,7 @@ from tests.watched import EPOCH, WatchedCase
 from txsticky.admin.metrics import CONTENT_TYPE, Metric, expose
 from txsticky.admin.state import ClusterState
 from txsticky.admin.usage import Usage
-from txsticky.core.routing.router import How
+from txsticky.core.how import How
 
 
 def read(state: ClusterState) -> dict[str, float]:

@@ -17,7 +17,7 @@ from txsticky.admin.journal import KEPT as ENTRIES_KEPT
 from txsticky.admin.journal import Journal
 from txsticky.admin.state import shown
 from txsticky.admin.usage import Usage, descriptor_limit, open_descriptors, usage_of
-from txsticky.core.routing.router import How
+from txsticky.core.how import How
 
 
 class StateTests(WatchedCase):

@@ -191,19 +191,19 @@ class CheckTests(SynchronousTestCase):
 
     def test_fine(self) -> None:
         """An application that loads is told with its kind."""
-        code, said = self.check("tests.test_plugin:application", workers=4)
+        code, said = self.check("tests.cli.test_command:application", workers=4)
         self.assertEqual(code, 0)
         self.assertIn("is fine (wsgi, 4 workers)", said)
 
     def test_not_found(self) -> None:
         """One that does not is told in a sentence, with exit code 3."""
-        code, said = self.check("tests.test_plugin:nothing")
+        code, said = self.check("tests.cli.test_command:nothing")
         self.assertEqual(code, AppLoadError.exit_code)
-        self.assertIn("tests.test_plugin:nothing", said)
+        self.assertIn("tests.cli.test_command:nothing", said)
 
     def test_options(self) -> None:
         """What the options name is looked at as well."""
-        app = "tests.test_plugin:application"
+        app = "tests.cli.test_command:application"
         for options, reason in (
             ({"listen": ("carrier:pigeon",)}, "Cannot listen on carrier:pigeon"),
             ({"status": "carrier:pigeon"}, r"Cannot listen on carrier:pigeon \(--status\)"),

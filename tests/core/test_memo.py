@@ -11,12 +11,13 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.config import Config
+from txsticky.core.how import How
 from txsticky.core.http import framing
-from txsticky.core.http.conversation import MEMORABLE
 from txsticky.core.http.head import Head, parse_head
+from txsticky.core.http.inside import AS_IT_CAME
+from txsticky.core.http.steps import MEMORABLE
 from txsticky.core.memo import ENTRY, MEMO_LIMIT, entries
 from txsticky.core.routing import forwarded, tag
-from txsticky.core.routing.router import How
 from txsticky.worker.policy import MEMORY, WorkerDesk
 
 from ..test_house import modules
@@ -41,9 +42,19 @@ def memos() -> Iterator[tuple[str, bool]]:
             for node in tree.body
             if isinstance(node, ast.AnnAssign | ast.Assign) and node.value is not None
         }
+        single = {
+            id(maker)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef) and not any(ast.iter_child_nodes(node.args))
+            for maker in node.decorator_list
+        }  # a function without parameters has one value to remember
         called = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
         for node in ast.walk(tree):
-            if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node) in MAKERS:
+            if (
+                isinstance(node, ast.Name | ast.Attribute)
+                and ast.unparse(node) in MAKERS
+                and id(node) not in single
+            ):
                 call = called.get(id(node))
                 yield f"{name}, line {node.lineno}", call is not None and sized(call, assigned)
 
@@ -128,7 +139,9 @@ class MemoryTests(SynchronousTestCase):
     def test_requests(self) -> None:
         """The requests that a worker's desk knows to the letter."""
         config = Config(sticky="none")
-        worker: Any = SimpleNamespace(config=config, router=config.router(b"0" * 16))
+        serving = SimpleNamespace(inside=AS_IT_CAME)
+        router = config.router(b"0" * 16)
+        worker: Any = SimpleNamespace(config=config, router=router, serving=serving)
         desk = WorkerDesk(worker)
 
         def remember(number: int) -> None:

@@ -971,7 +971,7 @@ class ExhaustionTests(AcceptCase):
 
     def test_said_once(self) -> None:
         """The log says it once, not at every try."""
-        with mock.patch("txsticky.worker.inbox.acceptor.log") as log:
+        with mock.patch("txsticky.intake.acceptor.log") as log:
             self.client(GET)
             with no_descriptors_left():
                 self.until(lambda: self.reactor.getReaders() == [])

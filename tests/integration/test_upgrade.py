@@ -233,7 +233,7 @@ class NewVersions(UpgradeCase):
             textwrap.dedent(f"""
             {first}
             import sys
-            from txsticky.plugin import run
+            from txsticky.cli.command import run
             {rest}
             run(sys.argv[1:])
             """)

@@ -19,6 +19,7 @@ from tests.shells import (
     received,
 )
 from txsticky.config import Config
+from txsticky.core.how import How
 from txsticky.core.lifecycle.timing import SILENT
 from txsticky.core.messages.wire import (
     Handoff,
@@ -29,7 +30,6 @@ from txsticky.core.messages.wire import (
     pack_message,
 )
 from txsticky.core.routing.pool import State
-from txsticky.core.routing.router import How
 from txsticky.errors import MailboxFull
 from txsticky.intake.reception import Arrival
 from txsticky.ipc.channel import FULL

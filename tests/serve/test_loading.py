@@ -357,7 +357,7 @@ class LibraryTests(TestCase):
 
     SCRIPT = """
 import sys
-from txsticky.serve.engine import install_asyncio_reactor
+from txsticky.serve.asgi.engine import install_asyncio_reactor
 from txsticky.serve.loading import load
 if sys.argv[1] == "early":
     install_asyncio_reactor()

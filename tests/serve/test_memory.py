@@ -26,9 +26,9 @@ from tests.integration.rawhttp import request
 from tests.tls import test_termination as test_door
 from tests.tls.test_termination import ask
 from tests.transport import test_gate
+from txsticky.core.how import How
 from txsticky.core.http.conversation import Exchange
 from txsticky.core.messages.wire import Handoff
-from txsticky.core.routing.router import How
 from txsticky.serve.asgi.facade import FacadeFactory
 from txsticky.worker import connections as connection
 

@@ -21,7 +21,7 @@ NAMES = ("SIGUSR1", "SIGUSR2", "SIGHUP")
 PROGRAM = """
 import os, signal, sys
 from twisted.internet import reactor
-from txsticky.signals import SignalTable
+from txsticky.system.signals import SignalTable
 
 before = signal.getsignal(signal.SIGHUP)
 

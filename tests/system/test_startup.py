@@ -11,10 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.system import activation
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SAY = """
 import os, sys
-from txsticky.startup import flush_streams, mend_streams
+from txsticky.system.startup import flush_streams, mend_streams
 mend_streams()
 for _ in range(2):
     print("x" * 100_000)

@@ -30,7 +30,7 @@ from txsticky.system.system import (
 )
 from txsticky.system.trust import Identity
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 EXIT_7 = "import os; os._exit(7)"
 
 

@@ -27,7 +27,7 @@ import sys
 from twisted.internet import reactor
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
-from txsticky.unixport import UNIXPort, listen
+from txsticky.system.unix_port import UNIXPort, listen
 factory = Factory()
 factory.noisy = False
 print("begun", flush=True)
@@ -201,7 +201,7 @@ class LockTests(PortCase):
     def test_one_of_many(self) -> None:
         """Of several that start at once where one was killed, exactly one listens."""
         self.stale()
-        root = str(Path(__file__).resolve().parent.parent)
+        root = str(Path(__file__).resolve().parents[2])
         starting = [
             subprocess.Popen(
                 [sys.executable, "-c", OPENER, self.path],

@@ -14,12 +14,12 @@ from twisted.internet.protocol import Factory, Protocol
 
 from tests.certificates import pair
 from tests.shells import ShellCase, Stages, ended, received
+from txsticky.core.how import How
 from txsticky.core.http.conversation import Exchange
 from txsticky.core.http.head import Head
 from txsticky.core.http.steps import Known
 from txsticky.core.lifecycle.timing import NEXT_REQUEST
 from txsticky.core.messages.wire import Handoff
-from txsticky.core.routing.router import How
 from txsticky.tls.certificates import load_certificates
 from txsticky.tls.termination import LINGER, SecureDoor, TlsLayer
 from txsticky.transport.movable import adopt, begin

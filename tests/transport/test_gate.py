@@ -18,11 +18,11 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from tests.shells import ShellCase, Stages, ended, received
+from txsticky.core.how import How
 from txsticky.core.http.conversation import Exchange
 from txsticky.core.http.head import Head, parse_head
 from txsticky.core.http.refusal import LINGER
 from txsticky.core.http.steps import Known, known
-from txsticky.core.routing.router import How
 from txsticky.transport.gate import HALF_CLOSE_GRACE, Gate
 from txsticky.transport.gated import GatedServer, GatedUNIXServer
 from txsticky.transport.movable import adopt, begin

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from txsticky.core.how import How
 from txsticky.core.lifecycle.life import ANSWERS, BEFORE, MOVES, Answer, Command, Life, State
 from txsticky.core.messages.wire import Handoff
-from txsticky.core.routing.router import How
 from txsticky.worker.connections import Connection, make_room
 
 

@@ -22,13 +22,12 @@ from tests import certificates
 from tests.shells import received
 from tests.tls.test_termination import Client
 from tests.worker.test_worker import WorkerCase
+from txsticky.core.how import How
 from txsticky.core.lifecycle.life import ANSWERS, BEFORE, Answer, Command, State
 from txsticky.core.messages.wire import Handoff
-from txsticky.core.routing.router import How
-from txsticky.serve.asgi import native
 from txsticky.serve.asgi.engine import new_loop
 from txsticky.serve.asgi.facade import FacadeFactory
-from txsticky.serve.asgi.serving import AsgiServing
+from txsticky.serve.asgi.serving import AsgiServing, native
 from txsticky.tls.certificates import load_certificates
 from txsticky.tls.termination import SecureDoor
 from txsticky.transport import gate

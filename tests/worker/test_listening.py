@@ -12,8 +12,8 @@ from twisted.internet.protocol import Protocol
 
 from tests.shells import ended, is_open, no_descriptors_left, received
 from tests.worker.test_worker import OK, Inner, WorkerCase, get
+from txsticky.core.how import How
 from txsticky.core.messages.wire import Handoff, Kind, encode, encode_json
-from txsticky.core.routing.router import How
 from txsticky.intake.acceptor import RESPITE
 from txsticky.intake.reception import Arrival
 from txsticky.ipc.inbox import arrival_of

@@ -11,11 +11,11 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.config import Config
+from txsticky.core.how import How
 from txsticky.core.http.head import Head, parse_head
 from txsticky.core.http.inside import Inside
 from txsticky.core.http.steps import MEMORABLE
 from txsticky.core.routing.pool import Pool
-from txsticky.core.routing.router import How
 from txsticky.core.routing.table import Table
 from txsticky.worker.policy import FRONT_DESK, MEMORY, WorkerDesk
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.shells import ShellCase
 from txsticky.config import Config
+from txsticky.core.how import How
 from txsticky.core.messages.wire import (
     FrameReader,
     Handoff,
@@ -22,11 +23,10 @@ from txsticky.core.messages.wire import (
     pack_handoff,
 )
 from txsticky.core.routing.pool import Pool
-from txsticky.core.routing.router import How
 from txsticky.ipc.channel import channel_pair
 from txsticky.ipc.mailbox import MailboxTransport, mailbox_pair
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 APPLICATION = """
 import os

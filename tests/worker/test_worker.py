@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from tests.shells import ShellCase, ended, no_descriptors_left, open_descriptors, received
 from txsticky import api
 from txsticky.config import Config
+from txsticky.core.how import How
 from txsticky.core.http.inside import Inside
 from txsticky.core.lifecycle.timing import QUICK, QUIET, requests_end
 from txsticky.core.messages.wire import (
@@ -31,15 +32,13 @@ from txsticky.core.messages.wire import (
     unpack,
 )
 from txsticky.core.routing.pool import Pool
-from txsticky.core.routing.router import How
 from txsticky.core.routing.table import KEY_LIMIT
 from txsticky.errors import ChannelFull
 from txsticky.ipc.channel import FULL, channel_pair
 from txsticky.ipc.mailbox import MailboxTransport, mailbox_pair
 from txsticky.system.shared_log import HandedLog
-from txsticky.worker import drain, ending, worker
 from txsticky.worker import policy as desk
-from txsticky.worker.worker import FRONT_DESK, HEARTBEAT, REPORT_SOON, Worker
+from txsticky.worker.worker import FRONT_DESK, HEARTBEAT, REPORT_SOON, Worker, drain, ending, worker
 
 PEER = ("192.0.2.7", 50000)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

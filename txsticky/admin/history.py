@@ -14,7 +14,7 @@ import attrs
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from ..core.routing.router import How
+from ..core.how import How
 from ..primary.primary import Primary
 from ..primary.worker_handle import WorkerHandle
 from ..system.system import System

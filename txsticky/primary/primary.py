@@ -18,10 +18,11 @@ from twisted.logger import Logger
 
 from ..bus.hub import bus_of
 from ..config import Config
+from ..core.how import How
 from ..core.lifecycle.timing import SILENT
 from ..core.messages.wire import Handoff, Kind, decode_json, encode_json, pack_handoff
 from ..core.routing.pool import Pool
-from ..core.routing.router import How, Refusal
+from ..core.routing.router import Refusal
 from ..core.routing.table import Table
 from ..errors import MailboxFull
 from ..intake.reception import Arrival, Reception, manners_for

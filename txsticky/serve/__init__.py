@@ -19,6 +19,14 @@ from ..core.http.inside import Inside
 from ..core.routing.forwarded import Trusted
 from ..system.shared_log import HandedLog
 
+#: Where each interface is served: the module's `serving` makes an application ready.
+_HOMES = {
+    "web": "web.resource",
+    "wsgi": "web.wsgi",
+    "asgi": "asgi.serving",
+    "protocol": "protocol",
+}
+
 
 @attrs.frozen(kw_only=True)
 class ServeSettings:
@@ -125,6 +133,6 @@ def serving_for(
         install_asyncio_reactor()
     if reactor is None:
         from twisted.internet import reactor
-    module = importlib.import_module(f"{__name__}.{interface}")
+    module = importlib.import_module(f"{__name__}.{_HOMES[interface]}")
     serving: Serving = module.serving(app, settings, reactor)
     return serving

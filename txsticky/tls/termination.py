@@ -25,13 +25,13 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from ..core.how import How
 from ..core.http.conversation import Exchange
 from ..core.http.head import Head
 from ..core.http.refusal import refusal
 from ..core.http.steps import Known
 from ..core.lifecycle.timing import NEXT_REQUEST
 from ..core.messages.wire import Handoff
-from ..core.routing.router import How
 from ..system.deadlines import Deadlines
 from ..system.system import System
 from ..transport.gate import Gate

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IConsumer, IPushProducer, ISSLTransport,
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..core.routing.router import How
+from ..core.how import How
 from ..transport.gate import Cancelable, Gate
 
 if TYPE_CHECKING:

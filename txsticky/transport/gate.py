@@ -5,7 +5,7 @@ boundaries.
 At each boundary the next request's head is looked at before the protocol sees a byte of it.  A
 request that belongs to another worker takes the connection there: once the previous response is
 wholly in the kernel, the descriptor and the unread bytes are given away, and to the protocol an
-idle client has left.  What a request or a response is, and where it ends, `txsticky.core.http.conversation`
+idle client has left.  What a request or a response is, and where it ends, `core.http.conversation`
 decides; whose it is, the `Desk`; how bytes flow, the `Host`.
 """
 
@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from ..core.how import How
 from ..core.http.conversation import Exchange
 from ..core.http.head import Head
 from ..core.http.refusal import LINGER, refusal
 from ..core.http.steps import MEMORABLE, Ask, Known, Refuse
-from ..core.routing.router import How
 from .nowhere import NOWHERE
 from .surplus import tell_surplus
 

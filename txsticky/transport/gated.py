@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet import error
 from twisted.python.failure import Failure
 
-from ..core.routing.router import How
+from ..core.how import How
 from .gate import Cancelable, Gate
 from .movable import MovableMixin, MovableServer, MovableUNIXServer
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..core.how import How
 from ..core.http.head import Head
 from ..core.http.steps import Known
-from ..core.routing.router import How
 
 
 class Nowhere:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
+from ..core.how import How
 from ..core.messages.wire import Handoff
-from ..core.routing.router import How
 from ..intake.acceptor import Acceptor
 from ..intake.reception import Arrival, Reception, manners_for
 from ..primary.upgrade.execute import own

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from ..core.how import How
 from ..core.http.head import Head
 from ..core.http.steps import MEMORABLE, Known, known
 from ..core.memo import entries
@@ -22,7 +23,7 @@ from ..core.routing.cookies import cookie_line
 from ..core.routing.forwarded import client_secure
 from ..core.routing.keys import found, inserted, opens_session
 from ..core.routing.pool import State
-from ..core.routing.router import How, Route
+from ..core.routing.router import Route
 
 if TYPE_CHECKING:
     from .worker import Worker

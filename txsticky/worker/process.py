@@ -1,5 +1,6 @@
 """
-How a worker process begins: ``python -m txsticky.worker.process N``, N being the descriptor of its channel.
+How a worker process begins: ``python -m txsticky.worker.process N``, with N the descriptor of
+its channel.
 
 The order matters.  The first frame says which interface is wanted, that decides the reactor, and
 only then may the application be imported, for it may import a reactor itself.

@@ -1,7 +1,7 @@
 """
 The worker: adopts connections, serves them, gives away what is not its own, drains and leaves.
 
-A worker is a fresh interpreter (``python -m txsticky.worker.worker N``, N its channel's descriptor).  The
+A worker is a fresh interpreter (`txsticky.worker.process`).  The
 first frame on the channel says all it needs to know; then it loads the application, says READY, and
 reads its mailbox.  It leaves when it is told to, or when its channel ends because the primary has
 gone.
@@ -23,11 +23,11 @@ from twisted.python.failure import Failure
 
 from ..api import Here, install
 from ..config import Config
+from ..core.how import How
 from ..core.http.conversation import Exchange
 from ..core.lifecycle.timing import quick
 from ..core.messages.wire import Handoff, Kind, decode_json, pack_handoff
 from ..core.routing.pool import Pool
-from ..core.routing.router import How
 from ..core.routing.table import KEY_LIMIT, Table
 from ..errors import ChannelFull, KeyTooLong, MailboxFull, TxstickyError
 from ..ipc.channel import Channel

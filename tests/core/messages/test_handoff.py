@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from txsticky.core.how import How
 from txsticky.core.messages.handoff import Handoff, Peer, pack_handoff, pack_peer, unpack
 from txsticky.core.messages.origin import NOWHERE, Origin, Stage
-from txsticky.core.routing.router import How
 from txsticky.errors import WireError
 
 HANDOFF = Handoff(

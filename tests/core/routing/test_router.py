@@ -9,12 +9,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from txsticky.core.how import How
 from txsticky.core.http.head import Head, parse_head
 from txsticky.core.routing.balance import balancer
 from txsticky.core.routing.forwarded import Trusted
 from txsticky.core.routing.keys import parse_chain
 from txsticky.core.routing.pool import Pool
-from txsticky.core.routing.router import NO_WORKER, How, Refusal, Route, Router
+from txsticky.core.routing.router import NO_WORKER, Refusal, Route, Router
 from txsticky.core.routing.table import Table
 from txsticky.core.routing.tag import Signer
 

@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.routing.router import How
+from txsticky.core.how import How
 from txsticky.serve.asgi.facade import LIMITS, FacadeFactory, FacadeHost
 
 

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 from unittest import mock
 
 from tests.asgi import PATIENCE, FakeDesk, Kept, LoopCase, pair
+from txsticky.core.how import How
 from txsticky.core.http.conversation import Exchange
 from txsticky.core.messages.wire import Handoff
-from txsticky.core.routing.router import How
 from txsticky.serve.asgi.native import MOST_WAITING, NativeHost
 from txsticky.transport import gate
 from txsticky.transport.gate import Gate

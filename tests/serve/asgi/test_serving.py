@@ -19,10 +19,10 @@ from twisted.logger import LogEvent, globalLogPublisher
 from tests.asgi import AsgiCase, Kept, Receive, Scope, Send, answer, nothing, pair
 from tests.integration import rawws
 from tests.integration.rawhttp import Connection, chunk, payload, request
+from txsticky.core.how import How
 from txsticky.core.http.conversation import Exchange
 from txsticky.core.messages.wire import Handoff
 from txsticky.core.routing.forwarded import Trusted
-from txsticky.core.routing.router import How
 from txsticky.errors import AppLoadError
 from txsticky.serve import ServeSettings, serving_for
 from txsticky.serve.asgi.engine import (

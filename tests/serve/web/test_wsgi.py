@@ -853,7 +853,7 @@ class ThreadTests(WSGICase):
         """What a process says whose threads are at work when its main thread ends."""
         script = f"""if True:
             import threading, time
-            from txsticky.serve.threads import Threads
+            from txsticky.serve.web.threads import Threads
             def work():
                 {work}
                 begun.set()

@@ -10,7 +10,7 @@ from .framing import Kind, Odd, request
 from .inside import AS_IT_CAME, Inside
 
 if TYPE_CHECKING:
-    from ..routing.router import How
+    from ..how import How
     from .head import Head, Malformed
 
 #: The longest request that is worth recognizing by the letters of its head, in bytes.

@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 
 from ...errors import WireError
-from ..routing.router import How
+from ..how import How
 from .origin import Origin, Stage
 
 _HANDOFF: Final = 1

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from ..how import How
 from .balance import Balancer, rendezvous
 from .forwarded import Trusted, client_address
 from .keys import Chain, KeyKind, found, needs_head
@@ -18,16 +18,6 @@ if TYPE_CHECKING:
     from random import Random
 
     from ..http.head import Head
-
-
-class How(enum.IntEnum):
-    """Why this worker."""
-
-    TAG = 1  # a key carries its signed tag
-    HIT = 2  # a key is bound to it in the table
-    HASH = 3  # a hashed key leads to it by rendezvous
-    NEW = 4  # there is no key: the balancer chose
-    MISS = 5  # there is a key, but nobody knows it: by rendezvous on that key
 
 
 @attrs.frozen

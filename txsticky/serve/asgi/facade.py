@@ -15,7 +15,7 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ...core.routing.router import How
+from ...core.how import How
 from .native import GatedTransport, NativeHost
 
 if TYPE_CHECKING:

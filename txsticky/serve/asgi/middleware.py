@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
+from ...core.how import How
 from ...core.routing.forwarded import Trusted, client_address, client_secure
-from ...core.routing.router import How
 from ..accesslog import AccessLog, Entry
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 
 from ...core.addresses import unmapped_host
+from ...core.how import How
 from ...core.http.conversation import Exchange
 from ...core.http.inside import Inside
 from ...core.lifecycle.timing import last_call
 from ...core.messages.wire import Handoff
-from ...core.routing.router import How
 from ...errors import AppLoadError
 from ...transport.gate import Desk, Gate
 from ...transport.write_batch import Turn
