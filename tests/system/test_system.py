@@ -18,16 +18,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.shells import ShellCase, open_descriptors
 from txsticky.errors import ConfigError
-from txsticky.system import process, system
+from txsticky.system import descriptors, process, this_process
+from txsticky.system.privileges import account, executed_as, identity_of
 from txsticky.system.process import LINE_LIMIT, REAP_EVERY, Process, Reaper
-from txsticky.system.system import (
-    FOR_ALL,
-    System,
-    account,
-    executed_as,
-    identity_of,
-    working_folder,
-)
+from txsticky.system.system import System, working_folder
+from txsticky.system.this_process import FOR_ALL
 from txsticky.system.trust import Identity
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -313,7 +308,7 @@ class TitleTests(ProcessCase):
     def show(self, title: str) -> tuple[bytes, str]:
         """The command line and the name that the kernel shows; `title` is an expression."""
         self.run_child(
-            "from txsticky.system.system import set_title\n"
+            "from txsticky.system.this_process import set_title\n"
             f"set_title({title})\n"
             "print(repr(open('/proc/self/cmdline', 'rb').read().rstrip(b'\\0')))\n"
             "print(repr(open('/proc/self/comm').read()))\n"
@@ -336,7 +331,7 @@ class TitleTests(ProcessCase):
     def test_no_proc(self) -> None:
         """Where there is no /proc nothing happens."""
         with mock.patch("builtins.open", side_effect=FileNotFoundError):
-            system.set_title("title")
+            this_process.set_title("title")
 
 
 class AccountTests(SynchronousTestCase):
@@ -411,7 +406,7 @@ class LimitTests(SynchronousTestCase):
 
         self.patch(resource, "getrlimit", lambda which: (soft, hard))
         self.patch(resource, "setrlimit", set_limit)
-        system.raise_file_limit()
+        descriptors.raise_file_limit()
         return asked
 
     def test_to_the_hard_limit(self) -> None:
@@ -439,7 +434,7 @@ class SignalTests(ProcessCase):
         """A child that does something, says so, and waits."""
         return (
             "import os, signal, sys, time\n"
-            "from txsticky import system\n"
+            "from txsticky.system import this_process\n"
             f"{act}\n"
             "print('ready', flush=True)\n"
             "time.sleep(60)\n"
@@ -447,7 +442,7 @@ class SignalTests(ProcessCase):
 
     def test_for_all(self) -> None:
         """Nothing happens at signals that are sent to all processes; TERM ends it."""
-        child = self.spawn(self.script("system.heed()"))
+        child = self.spawn(self.script("this_process.heed()"))
         self.until(lambda: self.said)
         for number in FOR_ALL:
             child.send_signal(number)
@@ -475,7 +470,7 @@ class SignalTests(ProcessCase):
         """A program that it starts, by whatever means, has every signal as it is by default."""
         self.run_child(
             "import os, signal\n"
-            "from txsticky.system.system import heed\n"
+            "from txsticky.system.this_process import heed\n"
             "heed()\n"
             "os.system('grep -E \"Sig(Blk|Ign)\" /proc/self/status')\n"
         )
@@ -488,7 +483,7 @@ class SignalTests(ProcessCase):
         """A process ends some time after its parent, whatever it is busy with."""
         reading, writing = os.pipe()
         self.addCleanup(os.close, reading)
-        child = self.script("system.end_after_parent(0.1)").replace(
+        child = self.script("this_process.end_after_parent(0.1)").replace(
             "time.sleep(60)", "\nwhile True: sum(range(1000))"
         )
         parent = (
