@@ -23,7 +23,7 @@ from ..printable import tolerate
 from ..system import startup
 from ..system.activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
 from ..system.descriptors import raise_file_limit
-from ..system.logs import at_level, json_observer, text_observer
+from ..system.logs.lines import at_level, json_observer, text_observer
 from ..system.privileges import identity_of
 from ..system.process import Reaper
 from ..system.signals import SignalTable

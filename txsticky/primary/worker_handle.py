@@ -19,7 +19,7 @@ from ..errors import MailboxFull
 from ..ipc.channel import Channel, channel_pair
 from ..ipc.mailbox import MailboxTransport, mailbox_pair
 from ..system.descriptors import own
-from ..system.logs import read_line
+from ..system.logs.lines import read_line
 from ..system.process import Process
 from ..system.system import System
 from .provision import Provision

@@ -26,9 +26,9 @@ from ..errors import TxstickyError
 from ..serve.asgi.engine import WrongReactor, install_asyncio_reactor
 from ..serve.asgi.pylogging import bridge
 from ..system.descriptors import own, raise_file_limit
-from ..system.log_config import apply_log_config
-from ..system.logs import at_level, worker_line
-from ..system.shared_log import HandedLog
+from ..system.logs.config_file import apply_log_config
+from ..system.logs.lines import at_level, worker_line
+from ..system.logs.shared import HandedLog
 from ..system.startup import flush_streams
 from ..system.this_process import FOR_ALL, end_after_parent, heed, nothing, set_title
 
