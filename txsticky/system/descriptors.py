@@ -62,3 +62,34 @@ def own(descriptor: int) -> int:
     if descriptor >= 0:
         os.set_inheritable(descriptor, False)
     return descriptor
+
+
+class Headroom:
+    """
+    Whether descriptors are scarce, told from the numbers of those that come.
+
+    A new descriptor gets the lowest free number (open(2)), so a number at the ceiling means that
+    hardly any is left. From then on whoever takes descriptors looks for room before each, because
+    the last one may have filled a gap, until a number comes that is well below the ceiling.
+
+    :param margin: how far below the ceiling a number ends the scarcity; at least as many as are
+        taken at once.
+    :param ceiling: the number from which on descriptors are not to be taken.
+    :ivar scarce: whether room is to be looked for before the next descriptor is taken.
+    """
+
+    __slots__ = ("_margin", "ceiling", "scarce")
+
+    def __init__(self, margin: int, ceiling: int | None = None) -> None:
+        self.ceiling = descriptor_ceiling() if ceiling is None else ceiling
+        self.scarce = False
+        self._margin = margin
+
+    def taken(self, descriptor: int) -> None:
+        """Take note of the number of a descriptor that has come."""
+        margin = self._margin if self.scarce else 0
+        self.scarce = descriptor >= self.ceiling - 1 - margin
+
+    def has_room(self) -> bool:
+        """Whether the next descriptor would be below the ceiling."""
+        return has_room(self.ceiling)
