@@ -87,8 +87,8 @@ class Headroom:
 
     def taken(self, descriptor: int) -> None:
         """Take note of the number of a descriptor that has come."""
-        margin = self._margin if self.scarce else 0
-        self.scarce = descriptor >= self.ceiling - 1 - margin
+        last = self.ceiling - 1
+        self.scarce = descriptor >= (last - self._margin if self.scarce else last)
 
     def has_room(self) -> bool:
         """Whether the next descriptor would be below the ceiling."""
