@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration.rawhttp import Connection
 from tests.shells import Stages
 from txsticky.core.how import How
-from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.head import Head
 from txsticky.core.http.steps import Known
 from txsticky.core.messages.wire import Handoff
@@ -192,7 +192,7 @@ class AsgiCase(LoopCase):
         ours, theirs = pair(family)
         handoff = Handoff(family, peer, ("", 0), how=how, secure=secure, prefix=prefix)
         self.kept = Kept(handoff)
-        self.serving.adopt(ours, self.kept, self.desk, Exchange())
+        self.serving.adopt(ours, self.kept, self.desk, Conversation())
         self.addCleanup(theirs.close)
         return Connection.over(theirs)
 

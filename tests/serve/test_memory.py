@@ -27,7 +27,7 @@ from tests.tls import test_termination as test_door
 from tests.tls.test_termination import ask
 from tests.transport import test_gate
 from txsticky.core.how import How
-from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.messages.wire import Handoff
 from txsticky.serve.asgi.facade import FacadeFactory
 from txsticky.worker import connections as connection
@@ -104,7 +104,7 @@ class AsgiMemory(AsgiCase):
         handoff = Handoff(socket.AF_INET, ("192.0.2.7", 5000), ("", 0), how=How.NEW)
         kept = connection.Connection(self.worker, handoff)  # type: ignore[arg-type]
         self.worker.live.add(kept)
-        self.serving.adopt(ours, kept, self.desk, Exchange())
+        self.serving.adopt(ours, kept, self.desk, Conversation())
         self.addCleanup(theirs.close)
         return Client.over(theirs)
 

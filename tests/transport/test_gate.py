@@ -19,7 +19,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from tests.shells import ShellCase, Stages, ended, received
 from txsticky.core.how import How
-from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.head import Head, parse_head
 from txsticky.core.http.refusal import LINGER
 from txsticky.core.http.steps import Known, known
@@ -243,7 +243,7 @@ class GateCase(SynchronousTestCase):
         self.clock = Clock()
         self.host = FakeHost(self.clock)
         self.desk = FakeDesk()
-        exchange = Exchange(hold_limit=hold_limit, head_limit=min(hold_limit, 65536))
+        exchange = Conversation(hold_limit=hold_limit, head_limit=min(hold_limit, 65536))
         self.gate = Gate(self.host, self.desk, exchange, "192.0.2.7", secure)
         self.host.gate = self.gate
 
@@ -1390,7 +1390,7 @@ class TransportCase(ShellCase):
         transport = adopt(self.reactor, server, ("192.0.2.7", 1), factory, self.make, 1)
         transport.connection = self.kept
         transport.how = How.NEW
-        transport.gate = Gate(transport, self.desk, Exchange(), "192.0.2.7", False)
+        transport.gate = Gate(transport, self.desk, Conversation(), "192.0.2.7", False)
         self.served.append(transport)
         begin(transport, prefix)
         return transport

@@ -26,7 +26,7 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from ..core.how import How
-from ..core.http.conversation import Exchange
+from ..core.http.conversation import Conversation
 from ..core.http.head import Head
 from ..core.http.refusal import refusal
 from ..core.http.steps import Known
@@ -217,7 +217,7 @@ class SecureDoor:
         layer.deadlines, layer.connection = self._deadlines, connection
         return layer
 
-    def exchange(self, first_is_ours: bool) -> Exchange:
+    def exchange(self, first_is_ours: bool) -> Conversation:
         """Make a follower for a conversation."""
         return self._worker.exchange(first_is_ours)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..core.how import How
-from ..core.http.conversation import Exchange
+from ..core.http.conversation import Conversation
 from ..core.http.head import Head
 from ..core.http.refusal import LINGER, refusal
 from ..core.http.steps import MEMORABLE, Ask, Known, Refuse
@@ -168,7 +168,7 @@ class Gate:
     )
 
     def __init__(
-        self, host: Host, desk: Desk, exchange: Exchange, client: str, secure: bool
+        self, host: Host, desk: Desk, exchange: Conversation, client: str, secure: bool
     ) -> None:
         self.host: Host = host
         self.desk: Desk = desk

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from ..api import Here, install
 from ..config import Config
 from ..core.how import How
-from ..core.http.conversation import Exchange
+from ..core.http.conversation import Conversation
 from ..core.lifecycle.timing import quick
 from ..core.messages.wire import Handoff, Kind, decode_json, pack_handoff
 from ..core.routing.pool import Pool
@@ -225,10 +225,10 @@ class Worker:
         begin(transport, handoff.prefix)
         return True
 
-    def exchange(self, first_is_ours: bool = True) -> Exchange:
+    def exchange(self, first_is_ours: bool = True) -> Conversation:
         """A follower for a new conversation."""
         limit = self.config.head_limit
-        return Exchange(limit, first_is_ours=first_is_ours, inside=self.serving.inside)
+        return Conversation(limit, first_is_ours=first_is_ours, inside=self.serving.inside)
 
     def make_room(self) -> None:
         make_room(self.live)

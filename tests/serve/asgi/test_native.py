@@ -14,7 +14,7 @@ from unittest import mock
 
 from tests.asgi import PATIENCE, FakeDesk, Kept, LoopCase, pair
 from txsticky.core.how import How
-from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.messages.wire import Handoff
 from txsticky.serve.asgi.native import MOST_WAITING, NativeHost
 from txsticky.transport import gate
@@ -97,7 +97,7 @@ class NativeCase(LoopCase):
             self.entered.append,
             Turn(self.loop.call_soon),
         )
-        host.gate = Gate(host, self.desk, Exchange(), "192.0.2.7", False)
+        host.gate = Gate(host, self.desk, Conversation(), "192.0.2.7", False)
         self.kept.transport = host
         return host
 

@@ -20,7 +20,7 @@ from tests.asgi import AsgiCase, Kept, Receive, Scope, Send, answer, nothing, pa
 from tests.integration import rawws
 from tests.integration.rawhttp import Connection, chunk, payload, request
 from txsticky.core.how import How
-from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.messages.wire import Handoff
 from txsticky.core.routing.forwarded import Trusted
 from txsticky.errors import AppLoadError
@@ -175,7 +175,7 @@ class HTTPTests(AsgiCase):
             ours, theirs = pair()
             self.addCleanup(theirs.close)
             kept = Kept(Handoff(socket.AF_INET, ("192.0.2.7", 1), ("", 0), how=How.NEW))
-            self.serving.adopt(ours, kept, self.desk, Exchange())
+            self.serving.adopt(ours, kept, self.desk, Conversation())
             self.turn()
         self.assertEqual((kept.ends, ours.fileno()), (1, -1))
 

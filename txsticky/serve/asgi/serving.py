@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from ...core.addresses import unmapped_host
 from ...core.how import How
-from ...core.http.conversation import Exchange
+from ...core.http.conversation import Conversation
 from ...core.http.inside import Inside
 from ...core.lifecycle.timing import last_call
 from ...core.messages.wire import Handoff
@@ -188,7 +188,7 @@ class AsgiServing:
     # ----------------------------------------------------------- connections
 
     def adopt(
-        self, sock: socket.socket, connection: Connection, desk: Desk, exchange: Exchange
+        self, sock: socket.socket, connection: Connection, desk: Desk, exchange: Conversation
     ) -> None:
         """
         Serve an adopted connection.
