@@ -24,13 +24,13 @@ from twisted.web.http import HTTPChannel, HTTPFactory
 from zope.interface import implementer
 
 from tests.shells import ReactorCase, ended, is_open, received
+from txsticky.system.descriptors import open_socket
 from txsticky.transport.movable import (
     MovableServer,
     MovableUNIXServer,
     adopt,
     allow_heads,
     begin,
-    open_socket,
     peer_address,
     spare,
 )

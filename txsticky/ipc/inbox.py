@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from ..core.messages.wire import Handoff, unpack
 from ..errors import WireError
 from ..intake.reception import Arrival
-from ..transport.movable import open_socket
+from ..system.descriptors import open_socket
 
 log = Logger()
 

@@ -38,7 +38,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..errors import MailboxFull
-from ..system.system import descriptor_ceiling, has_room
+from ..system.descriptors import descriptor_ceiling, has_room
 
 #: Bytes of kernel buffer asked for; the kernel may grant less to an unprivileged process
 #: (socket(7), wmem_max).

@@ -405,16 +405,6 @@ def severed(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
-def open_socket(descriptor: int, family: int) -> socket.socket:
-    """
-    Wrap a descriptor that arrived, taking ownership of it.
-
-    The protocol is named because asyncio sets TCP_NODELAY only on a socket that says IPPROTO_TCP.
-    """
-    proto = 0 if family == socket.AF_UNIX else socket.IPPROTO_TCP
-    return socket.socket(family, socket.SOCK_STREAM, proto, descriptor)
-
-
 def adopt(
     reactor: Any,
     sock: socket.socket,

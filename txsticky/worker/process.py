@@ -23,14 +23,14 @@ from ..core.lifecycle.timing import killed
 from ..core.messages.wire import FrameReader, Kind, decode_json, encode_json
 from ..core.routing.forwarded import Trusted
 from ..errors import TxstickyError
-from ..primary.upgrade.execute import own
 from ..serve.asgi.engine import WrongReactor, install_asyncio_reactor
 from ..serve.asgi.pylogging import bridge
-from ..system.log_config import apply_log_config
-from ..system.logs import at_level, worker_line
-from ..system.shared_log import HandedLog
+from ..system.descriptors import own, raise_file_limit
+from ..system.logs.config_file import apply_log_config
+from ..system.logs.lines import at_level, worker_line
+from ..system.logs.shared import HandedLog
 from ..system.startup import flush_streams
-from ..system.system import FOR_ALL, end_after_parent, heed, nothing, raise_file_limit, set_title
+from ..system.this_process import FOR_ALL, end_after_parent, heed, nothing, set_title
 
 log = Logger()
 

@@ -34,7 +34,7 @@ from ..ipc.channel import Channel
 from ..ipc.mailbox import MailboxTransport
 from ..serve import Serving
 from ..socketio.sessions import tag_all
-from ..system.shared_log import HandedLog
+from ..system.logs.shared import HandedLog
 from ..system.source_watch import loaded_sources
 from ..tls.relay import RelayedServer
 from ..transport.gate import Gate

@@ -1,0 +1,64 @@
+"""Open files of this process: how many it may have, and what arrives as a number."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import socket
+import sys
+
+#: What a system call fails with where this process, or the system, has no descriptor left.
+OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+#: Seconds until the next attempt then.
+RESPITE = 0.1
+
+
+def raise_file_limit() -> None:
+    """
+    Use all the descriptors that the hard limit allows: a process holds one a connection
+    (getrlimit(2)).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else max(soft, 1 << 20)
+    if soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):
+            pass
+
+
+def descriptor_ceiling() -> int:
+    """
+    The number from which on descriptors are not for connections: what is left below the limit is
+    for starting processes, for logs and for the application.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft - max(10, min(64, soft // 16))
+
+
+def has_room(ceiling: int) -> bool:
+    """Whether the next descriptor would be below the ceiling (open(2): it is the lowest one)."""
+    try:
+        lowest = os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        return False
+    os.close(lowest)
+    return lowest < ceiling
+
+
+def open_socket(descriptor: int, family: int) -> socket.socket:
+    """
+    Wrap a descriptor that arrived, taking ownership of it.
+
+    The protocol is named because asyncio sets TCP_NODELAY only on a socket that says IPPROTO_TCP.
+    """
+    proto = 0 if family == socket.AF_UNIX else socket.IPPROTO_TCP
+    return socket.socket(family, socket.SOCK_STREAM, proto, descriptor)
+
+
+def own(descriptor: int) -> int:
+    """Keep an inherited descriptor from being inherited further; -1 is none."""
+    if descriptor >= 0:
+        os.set_inheritable(descriptor, False)
+    return descriptor
