@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from twisted.logger import Logger
 
 from ...core.how import How
-from ...core.messages.wire import Handoff
+from ...core.messages.handoff import Handoff
 from ...system.descriptors import OUT_OF_DESCRIPTORS, RESPITE, open_socket
 from ...transport.gate import Cancelable, Gate
 from ...transport.movable import severed
