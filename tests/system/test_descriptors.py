@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import resource
+import socket
 import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.shells import ShellCase, no_descriptors_left
 from txsticky.system import descriptors
-from txsticky.system.descriptors import Headroom
+from txsticky.system.descriptors import Headroom, open_socket
 
 
 class LimitTests(SynchronousTestCase):
@@ -57,6 +58,22 @@ class OwnershipTests(ShellCase):
         self.assertEqual(descriptors.own(sock.fileno()), sock.fileno())
         self.assertFalse(sock.get_inheritable())
         self.assertEqual(descriptors.own(-1), -1)
+
+    def test_open_socket(self) -> None:
+        """A descriptor that arrived becomes a socket that says it is TCP, without a copy of it."""
+        server, _ = self.connected()
+        number = server.detach()
+        sock = self.owned(open_socket(number, socket.AF_INET))
+        self.assertEqual(
+            (sock.fileno(), sock.family, sock.proto),
+            (number, socket.AF_INET, socket.IPPROTO_TCP),
+        )
+
+    def test_open_unix_socket(self) -> None:
+        """One over a UNIX socket names no protocol."""
+        server, _ = self.pair()
+        sock = self.owned(open_socket(server.detach(), socket.AF_UNIX))
+        self.assertEqual((sock.family, sock.proto), (socket.AF_UNIX, 0))
 
 
 class HeadroomTests(SynchronousTestCase):

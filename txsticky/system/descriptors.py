@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import select
 import socket
 import sys
 
@@ -93,3 +94,14 @@ class Headroom:
     def has_room(self) -> bool:
         """Whether the next descriptor would be below the ceiling."""
         return has_room(self.ceiling)
+
+
+def severed(descriptor: int) -> bool:
+    """
+    Whether the kernel knows that nobody is at the other end of a connection any more.
+
+    Over TCP it does once that end has sent a reset; over a UNIX socket at once.
+    """
+    poll = select.poll()
+    poll.register(descriptor, 0)  # errors and hang-ups are always told
+    return bool(poll.poll(0))

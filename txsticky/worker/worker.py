@@ -62,9 +62,9 @@ from ..socketio.sessions import tag_all
 from ..system.logs.shared import HandedLog
 from ..system.source_watch import loaded_sources
 from ..tls.relay import RelayedServer
+from ..transport.adopt import adopt, begin
 from ..transport.gate import Gate
 from ..transport.gated import GatedServer, GatedUNIXServer
-from ..transport.movable import adopt, begin
 from ..transport.write_batch import Turn
 from .connections import Connection, PlainServer, PlainUNIXServer, make_room
 from .drain import Drain
