@@ -146,14 +146,14 @@ SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade
 
 
 def to(place: int | str, number: int = 0, body: bytes = b"") -> bytes:
-    """A request for a place: 1 is here, 0 is the front desk, others are other workers."""
+    """A request for a place: 1 is here, 0 is the primary, others are other workers."""
     head = b"POST /%d HTTP/1.1\r\nHost: x\r\nPlace: %d\r\n" % (number, int(place))
     return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
-class FakeDesk:
+class FakePolicy:
     """
-    A worker's desk: where a request belongs stands in its header Place.
+    A worker's policy: where a request belongs stands in its header Place.
 
     :ivar asked: the targets of the requests that it was asked about.
     :ivar added: the header lines that go with responses.
@@ -344,7 +344,7 @@ class FakeHost:
 
 
 class GateCase(SynchronousTestCase):
-    """A gate between a fake transport and a fake desk."""
+    """A gate between a fake transport and a fake policy."""
 
     def setUp(self) -> None:
         self.make()
@@ -353,9 +353,9 @@ class GateCase(SynchronousTestCase):
         """Make the gate."""
         self.clock = Clock()
         self.host = FakeHost(self.clock)
-        self.desk = FakeDesk()
+        self.policy = FakePolicy()
         exchange = Conversation(hold_limit=hold_limit, head_limit=min(hold_limit, 65536))
-        self.gate = Gate(self.host, self.desk, exchange, "192.0.2.7", secure)
+        self.gate = Gate(self.host, self.policy, exchange, "192.0.2.7", secure)
         self.host.gate = self.gate
 
     def arrive(self, data: bytes) -> None:

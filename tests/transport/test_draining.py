@@ -10,7 +10,7 @@ class DrainTests(GateCase):
 
     def drain(self) -> bool:
         """The worker begins to leave; whether this connection left at once."""
-        self.desk.draining = True
+        self.policy.draining = True
         return self.gate.drain()
 
     def test_odd_request(self) -> None:

@@ -62,7 +62,7 @@ class EndTests(GateCase):
         self.arrive(head)
         self.arrive(b"x\r\n")
         self.refused(400)
-        self.assertEqual((self.got, self.desk.done), (head, 0))
+        self.assertEqual((self.got, self.policy.done), (head, 0))
         self.ends()
 
     def test_no_refusal_in_a_response(self) -> None:
@@ -76,10 +76,10 @@ class EndTests(GateCase):
     def test_refusal_is_withheld(self) -> None:
         """A refusal does not overtake the response before it."""
         self.arrive(to(1) + b"\0")
-        self.desk.unconfirmed = 1
+        self.policy.unconfirmed = 1
         self.answer()
         self.assertEqual((self.host.sent, self.host.reading), (b"", False))
-        self.desk.confirm()
+        self.policy.confirm()
         self.refused(400, OK)
         self.assertTrue(self.host.lost)
 
@@ -105,7 +105,7 @@ class EndTests(GateCase):
         self.arrive(b"GET /1 HTTP/1.1\r\nA: \x01\r\n\r\n")
         self.answer()
         self.assertEqual(self.host.sent, OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"))
-        self.assertEqual(self.desk.done, 1)
+        self.assertEqual(self.policy.done, 1)
         self.ends()
 
     def test_odd_and_the_protocol_closes(self) -> None:
@@ -140,7 +140,7 @@ class EndTests(GateCase):
     def test_drain(self) -> None:
         """A worker that leaves lets it end as it would."""
         self.arrive(b"GET /1 HTTP/1.1\r\nA: \x01\r\n\r\n")
-        self.desk.draining = True
+        self.policy.draining = True
         self.assertFalse(self.gate.drain())
         self.answer()
         self.ends()
@@ -169,7 +169,7 @@ class EndTests(GateCase):
         assert isinstance(head, Head)
         memo = known(head, How.NEW)
         assert memo is not None
-        self.desk.known[GET] = memo
+        self.policy.known[GET] = memo
         self.arrive(GET)
         self.write(OK + b"more")
         self.assertEqual(self.gate.exchange.request_line, b"GET / HTTP/1.1")

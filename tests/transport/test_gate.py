@@ -17,14 +17,14 @@ class BoundaryTests(GateCase):
     def test_first(self) -> None:
         """The first request was routed here: it is delivered without asking anybody."""
         self.arrive(to(2))
-        self.assertEqual((self.got, self.desk.asked), (to(2), []))
+        self.assertEqual((self.got, self.policy.asked), (to(2), []))
 
     def test_ours(self) -> None:
         """A later request that belongs here is delivered."""
         self.arrive(to(1))
         self.answer()
         self.arrive(to(1, 7))
-        self.assertEqual((self.host.delivered, self.desk.asked), ([to(1), to(1, 7)], [b"/7"]))
+        self.assertEqual((self.host.delivered, self.policy.asked), ([to(1), to(1, 7)], [b"/7"]))
 
     def test_foreign(self) -> None:
         """One that does not takes the connection along; the protocol sees nothing of it."""
@@ -46,7 +46,7 @@ class BoundaryTests(GateCase):
         self.arrive(to(1))
         self.answer()
         self.arrive(to(3)[:20])
-        self.assertEqual((self.desk.asked, self.host.departed), ([], None))
+        self.assertEqual((self.policy.asked, self.host.departed), ([], None))
         self.arrive(to(3)[20:])
         self.assertEqual(self.host.departed, (3, to(3)))
 
@@ -66,7 +66,7 @@ class BoundaryTests(GateCase):
         for number in (1, 2, 3):
             self.assertEqual(self.got, b"".join(to(1, n) for n in range(1, number + 1)))
             self.answer()
-        self.assertEqual((self.host.sent, self.desk.done), (3 * OK, 3))
+        self.assertEqual((self.host.sent, self.policy.done), (3 * OK, 3))
 
     def test_pipelined_foreign(self) -> None:
         """A foreign request leaves when the one before it is answered, with all that follows."""
@@ -95,8 +95,8 @@ class BoundaryTests(GateCase):
         self.assertEqual((self.got, self.host.departed), (to(1, 1) + to(1, 2), (3, to(3))))
 
     def test_headers(self) -> None:
-        """Header lines of the desk go into the response, the first one's as well."""
-        self.desk.added = b"Set-Cookie: a=b\r\n"
+        """Header lines of the policy go into the response, the first one's as well."""
+        self.policy.added = b"Set-Cookie: a=b\r\n"
         self.arrive(to(1))
         self.answer()
         head, _, rest = OK.partition(b"\r\n")
@@ -107,11 +107,11 @@ class BoundaryTests(GateCase):
         for secure in (False, True):
             self.make(secure=secure)
             self.arrive(to(1))
-            self.assertEqual(self.desk.told, [("192.0.2.7", secure)])
+            self.assertEqual(self.policy.told, [("192.0.2.7", secure)])
 
     def test_how(self) -> None:
         """Each request has its own reason to be here, the first one that of its hand-off."""
-        self.desk.added = b"How: HOW\r\n"
+        self.policy.added = b"How: HOW\r\n"
         hows = []
         for request in (to(1), to(1), GET):
             self.host.sent = b""
@@ -156,7 +156,7 @@ class BoundaryTests(GateCase):
 
     def test_speaks_first_while_it_leaves(self) -> None:
         """If it speaks first, before it was asked anything, the connection stays."""
-        self.desk.draining = True
+        self.policy.draining = True
         self.host.buffered = 1000
         self.gate.drain()
         self.write(b"220 hello")
@@ -186,14 +186,14 @@ class BoundaryTests(GateCase):
         self.answer(SWITCHING)
         self.assertEqual(self.got, UPGRADE + b"frame")
         self.arrive(to(3))
-        self.assertEqual((self.got, self.desk.asked), (UPGRADE + b"frame" + to(3), []))
+        self.assertEqual((self.got, self.policy.asked), (UPGRADE + b"frame" + to(3), []))
 
     def test_connection_close(self) -> None:
         """Behind a request that says Connection: close nothing is asked."""
         self.arrive(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         self.answer()
         self.arrive(to(3))
-        self.assertEqual((self.desk.asked, self.host.departed), ([], None))
+        self.assertEqual((self.policy.asked, self.host.departed), ([], None))
 
     def test_protocol_fails(self) -> None:
         """A failure of the protocol is the caller's business."""
@@ -217,7 +217,7 @@ class BoundaryTests(GateCase):
         self.answer(SWITCHING)
         self.answer(b"frame")
         self.answer(b"frame")
-        self.assertEqual(self.desk.done, 4)
+        self.assertEqual(self.policy.done, 4)
 
     def test_served(self) -> None:
         """The gate knows whether a request was served here."""
@@ -325,13 +325,13 @@ class KnownTests(GateCase):
     """The short cut for a request that was seen before."""
 
     def remember(self, *requests: bytes) -> None:
-        """Have the desk know these."""
+        """Have the policy know these."""
         for data in requests:
             head = parse_head(data, 65536)
             assert isinstance(head, Head)
             memo = known(head, How.TAG if head.header(b"place") else How.NEW)
             assert memo is not None
-            self.desk.known[head.raw] = memo
+            self.policy.known[head.raw] = memo
 
     def test_not_asked(self) -> None:
         """It is delivered without asking."""
@@ -339,9 +339,9 @@ class KnownTests(GateCase):
         self.arrive(to(1))
         self.answer()
         self.arrive(GET)
-        self.assertEqual((self.host.delivered, self.desk.asked), ([to(1), GET], []))
+        self.assertEqual((self.host.delivered, self.policy.asked), ([to(1), GET], []))
         self.answer()
-        self.assertEqual((self.host.sent, self.desk.done), (2 * OK, 2))
+        self.assertEqual((self.host.sent, self.policy.done), (2 * OK, 2))
 
     def test_with_a_body(self) -> None:
         """So is one with a body, if that comes with it: whatever the body is."""
@@ -349,19 +349,19 @@ class KnownTests(GateCase):
         self.arrive(to(1))
         self.answer()
         self.arrive(to(1, 1, b"BODY"))
-        self.assertEqual((self.got, self.desk.asked), (to(1) + to(1, 1, b"BODY"), []))
+        self.assertEqual((self.got, self.policy.asked), (to(1) + to(1, 1, b"BODY"), []))
         self.answer()
-        self.assertEqual((self.host.sent, self.desk.done), (2 * OK, 2))
+        self.assertEqual((self.host.sent, self.policy.done), (2 * OK, 2))
 
     def test_with_a_part_of_a_body(self) -> None:
-        """If only a part of the body comes with it, or more than the body, the desk is asked."""
+        """If only a part of the body comes with it, or more than the body, the policy is asked."""
         for data in (to(1, 1, b"body")[:-1], to(1, 1, b"body") + GET):
             self.make()
             self.remember(to(1, 1, b"body"))
             self.arrive(to(1))
             self.answer()
             self.arrive(data)
-            self.assertEqual(self.desk.asked, [b"/1"])
+            self.assertEqual(self.policy.asked, [b"/1"])
 
     def test_while_another_is_open(self) -> None:
         """It waits its turn like any other."""
@@ -380,7 +380,7 @@ class KnownTests(GateCase):
         half = b"POST /7 HTTP/1.1\r\nContent-Length: %d\r\nX: " % len(GET)
         self.arrive(half)
         self.arrive(GET)
-        self.assertEqual(self.desk.asked, [b"/7"])
+        self.assertEqual(self.policy.asked, [b"/7"])
         self.assertEqual(self.got, to(1) + half + GET)
 
     @settings(deadline=None, max_examples=150)
@@ -413,7 +413,7 @@ class KnownTests(GateCase):
                     self.host.sent,
                     self.host.departed,
                     self.host.how,
-                    self.desk.done,
+                    self.policy.done,
                     self.host.reading,
                     self.gate.served,
                 )
@@ -436,8 +436,8 @@ class KnownTests(GateCase):
             if self.host.reading and self.host.live():
                 self.arrive(data)
         elif step == "drain":
-            self.desk.draining = True
-            self.desk.known.clear()
+            self.policy.draining = True
+            self.policy.known.clear()
             self.gate.drain()
         elif self.host.live() and self.gate.exchange.request_open:
             self.answer(OK if step == "answer" else OK.replace(b"200", b"404"))

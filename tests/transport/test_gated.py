@@ -12,12 +12,13 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from tests.shells import ShellCase, Stages, ended, received
-from tests.transport.cases import GET, OK, SWITCHING, UPGRADE, FakeDesk, to
+from tests.transport.cases import GET, OK, SWITCHING, UPGRADE, FakePolicy, to
 from txsticky.core.how import How
 from txsticky.core.http.conversation import Conversation
 from txsticky.transport.adopt import adopt, begin
-from txsticky.transport.gate import HALF_CLOSE_GRACE, Gate
+from txsticky.transport.gate import Gate
 from txsticky.transport.gated import GatedServer, GatedUNIXServer
+from txsticky.transport.half_close import HALF_CLOSE_GRACE
 
 
 class Page(Resource):
@@ -70,19 +71,19 @@ class TransportCase(ShellCase):
         prefix: bytes = b"",
         server: socket.socket | None = None,
     ) -> Any:
-        """Serve a connection; sets client, transport, desk, kept."""
+        """Serve a connection; sets client, transport, policy, kept."""
         if server is None:
             server, self.client = self.pair_of_sockets()
         factory: Any = answer
         if not isinstance(answer, Factory):
             factory = Site(Page(answer), reactor=self.reactor)
             factory.log = lambda request: None
-        self.desk = FakeDesk()
+        self.policy = FakePolicy()
         self.kept = Kept()
         transport = adopt(self.reactor, server, ("192.0.2.7", 1), factory, self.make, 1)
         transport.connection = self.kept
         transport.how = How.NEW
-        transport.gate = Gate(transport, self.desk, Conversation(), "192.0.2.7", False)
+        transport.gate = Gate(transport, self.policy, Conversation(), "192.0.2.7", False)
         self.served.append(transport)
         begin(transport, prefix)
         return transport
@@ -107,7 +108,7 @@ class TransportTests(TransportCase):
         transport = self.serve(lambda request: request.uri, GET)
         for number in range(3):
             self.client.sendall(to(1, number))
-        self.until(lambda: self.desk.done == 4)
+        self.until(lambda: self.policy.done == 4)
         self.client.sendall(to(3, 7) + b"more")
         self.until(lambda: self.kept.moves)
         ((sock, place, held),) = self.kept.moves
@@ -243,7 +244,7 @@ class TransportTests(TransportCase):
     def test_drain(self) -> None:
         """An idle connection is given away, empty."""
         transport = self.serve(lambda request: b"answer", GET)
-        self.until(lambda: self.desk.done)
+        self.until(lambda: self.policy.done)
         self.assertTrue(transport.gate.drain())
         ((sock, place, held),) = self.kept.moves
         self.owned(sock)
@@ -253,12 +254,12 @@ class TransportTests(TransportCase):
     def test_confirmed(self) -> None:
         """A response waits for what was bound before it."""
         self.serve(lambda request: b"answer")
-        self.desk.unconfirmed = 1
+        self.policy.unconfirmed = 1
         self.client.sendall(GET)
-        self.until(lambda: self.desk.done)
+        self.until(lambda: self.policy.done)
         self.reactor.settle()
         self.assertIsNone(received(self.client))
-        self.desk.confirm()
+        self.policy.confirm()
         self.get(b"answer")
 
     def test_protocol_fails(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.transport.cases import CONTINUE, GET, OK, SWITCHING, UPGRADE, GateCase, to
-from txsticky.transport.gate import HALF_CLOSE_GRACE
+from txsticky.transport.half_close import HALF_CLOSE_GRACE
 
 
 class HalfCloseTests(GateCase):
@@ -85,7 +85,7 @@ class HalfCloseTests(GateCase):
         """While the worker leaves it is closed, not given away: nothing more will come."""
         self.arrive(to(1))
         self.end()
-        self.desk.draining = True
+        self.policy.draining = True
         self.answer()
         self.assertEqual((self.host.lost, self.host.departed), (True, None))
 

@@ -10,7 +10,7 @@ class ConfirmTests(GateCase):
 
     def bind(self, data: bytes = b"") -> None:
         """The application binds a key."""
-        self.desk.unconfirmed += 1
+        self.policy.unconfirmed += 1
 
     def test_withheld(self) -> None:
         """A response that is written behind a binding leaves when that is confirmed, whole."""
@@ -19,7 +19,7 @@ class ConfirmTests(GateCase):
         self.answer(OK[:10])
         self.answer(OK[10:])
         self.assertEqual(self.host.sent, b"")
-        self.desk.confirm()
+        self.policy.confirm()
         self.assertEqual(self.host.sent, OK)
 
     def test_written_before(self) -> None:
@@ -29,7 +29,7 @@ class ConfirmTests(GateCase):
         self.bind()
         self.answer(OK[10:])
         self.assertEqual(self.host.sent, OK[:10])
-        self.desk.confirm()
+        self.policy.confirm()
         self.assertEqual(self.host.sent, OK)
 
     def test_several(self) -> None:
@@ -38,10 +38,10 @@ class ConfirmTests(GateCase):
         self.bind()
         self.answer(OK[:10])
         self.bind()
-        self.desk.confirm()
+        self.policy.confirm()
         self.answer(OK[10:])
         self.assertEqual(self.host.sent, b"")
-        self.desk.confirm()
+        self.policy.confirm()
         self.assertEqual(self.host.sent, OK)
 
     def test_afterwards(self) -> None:
@@ -49,7 +49,7 @@ class ConfirmTests(GateCase):
         self.arrive(to(1))
         self.bind()
         self.answer(OK[:10])
-        self.desk.confirm()
+        self.policy.confirm()
         self.answer(OK[10:20])
         self.assertEqual(self.host.sent, OK[:20])
 
@@ -67,7 +67,7 @@ class ConfirmTests(GateCase):
         self.bind()
         self.answer(b"frame")
         self.assertEqual(self.host.sent, SWITCHING)
-        self.desk.confirm()
+        self.policy.confirm()
         self.assertEqual(self.host.sent, SWITCHING + b"frame")
 
     def test_close(self) -> None:
@@ -77,7 +77,7 @@ class ConfirmTests(GateCase):
         self.answer()
         self.close()
         self.assertEqual((self.host.closing, self.host.reading), (False, False))
-        self.desk.confirm()
+        self.policy.confirm()
         self.assertEqual((self.host.sent, self.host.lost), (OK, True))
 
     def test_close_with_more_held(self) -> None:
@@ -90,7 +90,7 @@ class ConfirmTests(GateCase):
         self.host.react = lambda data: (self.bind(), self.write(OK), self.close())
         self.arrive(to(1, 1) + to(1, 2))
         self.assertEqual(self.got, to(1, 1))
-        self.desk.confirm()
+        self.policy.confirm()
         self.clock.advance(10)
         self.assertEqual((self.got, self.host.sent), (to(1, 1), OK))
 
@@ -101,7 +101,7 @@ class ConfirmTests(GateCase):
         self.bind()
         self.answer()
         self.assertFalse(self.host.lost)
-        self.desk.confirm()
+        self.policy.confirm()
         self.assertEqual((self.host.sent, self.host.lost), (OK, True))
 
     def test_half_close_afterwards(self) -> None:
@@ -110,7 +110,7 @@ class ConfirmTests(GateCase):
         self.bind()
         self.answer()
         self.assertFalse(self.end())
-        self.desk.confirm()
+        self.policy.confirm()
         self.assertEqual((self.host.sent, self.host.lost), (OK, True))
 
     def test_lost(self) -> None:
@@ -119,7 +119,7 @@ class ConfirmTests(GateCase):
         self.bind()
         self.answer()
         self.host.end()
-        self.desk.confirm()
+        self.policy.confirm()
         self.assertEqual(self.host.sent, b"")
 
     def test_leaves_afterwards(self) -> None:
@@ -128,7 +128,7 @@ class ConfirmTests(GateCase):
         self.bind()
         self.answer()
         self.assertIsNone(self.host.departed)
-        self.desk.confirm()
+        self.policy.confirm()
         self.assertEqual((self.host.sent, self.host.departed), (OK, (3, to(3, 2))))
 
     def test_drained_afterwards(self) -> None:
@@ -136,22 +136,22 @@ class ConfirmTests(GateCase):
         self.arrive(to(1))
         self.bind()
         self.answer()
-        self.desk.draining = True
+        self.policy.draining = True
         self.assertTrue(self.gate.drain())
         self.assertIsNone(self.host.departed)
-        self.desk.confirm()
+        self.policy.confirm()
         self.assertEqual((self.host.sent, self.host.departed), (OK, (0, b"")))
 
     def test_nothing_is_read_until_it_leaves(self) -> None:
         """While that is waited for nothing is read, so that no request can begin meanwhile."""
         self.arrive(to(1))
         self.bind()
-        self.desk.draining = True
+        self.policy.draining = True
         self.answer()
         self.assertFalse(self.host.reading)
         self.gate.resume()
         self.assertFalse(self.host.reading)
-        self.desk.confirm()
+        self.policy.confirm()
         self.assertEqual(self.host.departed, (0, b""))
 
     def test_lost_before_it_leaves(self) -> None:
@@ -160,5 +160,5 @@ class ConfirmTests(GateCase):
         self.bind()
         self.answer()
         self.host.end()
-        self.desk.confirm()
+        self.policy.confirm()
         self.assertEqual((self.host.sent, self.host.departed), (b"", None))
