@@ -23,6 +23,7 @@ from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.head import Head, parse_head
 from txsticky.core.http.refusal import LINGER
 from txsticky.core.http.steps import Known, known
+from txsticky.core.routing.verdict import KEEP, Give, Verdict
 from txsticky.transport.gate import HALF_CLOSE_GRACE, Gate
 from txsticky.transport.gated import GatedServer, GatedUNIXServer
 from txsticky.transport.movable import adopt, begin
@@ -60,14 +61,14 @@ class FakeDesk:
         self.done = 0
         self._after: list[Callable[[], None]] = []
 
-    def whose(self, head: Head, host: str) -> tuple[int | None, How]:
+    def whose(self, head: Head, host: str) -> Verdict:
         """Whose a request is, and why."""
         assert host == "192.0.2.7"
         self.asked.append(head.target)
         place = head.header(b"place")
         if place is None:
-            return None, How.NEW
-        return (None if place == b"1" else int(place)), How.TAG
+            return KEEP[How.NEW]
+        return KEEP[How.TAG] if place == b"1" else Give(int(place), How.TAG)
 
     def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
         """What goes with the response."""

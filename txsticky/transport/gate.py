@@ -19,6 +19,7 @@ from ..core.http.conversation import Conversation
 from ..core.http.head import Head
 from ..core.http.refusal import LINGER, refusal
 from ..core.http.steps import MEMORABLE, Ask, Known, Refuse
+from ..core.routing.verdict import FRONT_DESK, Give, GiveBack, Keep, Verdict
 from .nowhere import NOWHERE
 from .surplus import tell_surplus
 
@@ -119,11 +120,8 @@ class Desk(Protocol):
     def unconfirmed(self) -> int:
         """How many bindings the primary has not confirmed: responses wait for them."""
 
-    def whose(self, head: Head, host: str) -> tuple[int | None, How]:
-        """
-        The place that a request belongs to, and why: None is here, else a worker's id, or 0 for
-        the front desk.
-        """
+    def whose(self, head: Head, host: str) -> Verdict:
+        """Decide where a request is to be served, and say why."""
 
     def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
         """Header lines to add to the response, such as a sticky cookie."""
@@ -280,10 +278,17 @@ class Gate:
                     break
                 if isinstance(step, Ask):
                     if not step.first:
-                        place, host.how = self.desk.whose(step.head, self.client)
-                        if place is not None:
-                            self.leave(place)
-                            return
+                        verdict = self.desk.whose(step.head, self.client)
+                        host.how = verdict.how
+                        match verdict:
+                            case Keep():
+                                pass
+                            case Give(worker):
+                                self.leave(worker)
+                                return
+                            case GiveBack():
+                                self.leave(FRONT_DESK)
+                                return
                     self.served = True
                     lines = self.desk.extra_headers(step.head, self.client, self.secure, host.how)
                     exchange.keep(lines)
@@ -427,7 +432,7 @@ class Gate:
         if self.leaving or self.closing or not self.host.live():
             return False
         if self.exchange.idle:
-            self.leave(0)
+            self.leave(FRONT_DESK)
             return True
         return False
 
