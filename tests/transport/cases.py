@@ -19,6 +19,7 @@ from txsticky.core.how import How
 from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.head import Head
 from txsticky.core.http.steps import Known
+from txsticky.core.routing.verdict import KEEP, Give, Verdict
 from txsticky.transport.adopt import adopt, begin
 from txsticky.transport.gate import Gate
 from txsticky.transport.movable import MovableServer
@@ -171,14 +172,14 @@ class FakePolicy:
         self.done = 0
         self._after: list[Callable[[], None]] = []
 
-    def whose(self, head: Head, host: str) -> tuple[int | None, How]:
+    def whose(self, head: Head, host: str) -> Verdict:
         """Whose a request is, and why."""
         assert host == "192.0.2.7"
         self.asked.append(head.target)
         place = head.header(b"place")
         if place is None:
-            return None, How.NEW
-        return (None if place == b"1" else int(place)), How.TAG
+            return KEEP[How.NEW]
+        return KEEP[How.TAG] if place == b"1" else Give(int(place), How.TAG)
 
     def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
         """What goes with the response."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import attrs
 
 from ..core.http.steps import MEMORABLE, Ask, Refuse
+from ..core.routing.verdict import FRONT_DESK, Give, GiveBack, Keep
 from .ending import linger, refused
 from .half_close import HalfClose
 from .outlet import Outlet
@@ -105,10 +106,17 @@ class Gate(Outlet):
                     break
                 if isinstance(step, Ask):
                     if not step.first:
-                        place, host.how = self.policy.whose(step.head, self.client)
-                        if place is not None:
-                            self.leave(place)
-                            return
+                        verdict = self.policy.whose(step.head, self.client)
+                        host.how = verdict.how
+                        match verdict:
+                            case Keep():
+                                pass
+                            case Give(worker):
+                                self.leave(worker)
+                                return
+                            case GiveBack():
+                                self.leave(FRONT_DESK)
+                                return
                     self.served = True
                     lines = self.policy.extra_headers(step.head, self.client, self.secure, host.how)
                     exchange.keep(lines)
@@ -166,7 +174,7 @@ class Gate(Outlet):
         if self.leaving or self.closing or not self.host.live():
             return False
         if self.exchange.idle:
-            self.leave(0)
+            self.leave(FRONT_DESK)
             return True
         return False
 

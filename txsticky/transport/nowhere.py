@@ -8,6 +8,7 @@ from typing import Any
 from ..core.how import How
 from ..core.http.head import Head
 from ..core.http.steps import Known
+from ..core.routing.verdict import KEEP, Verdict
 
 
 class Nowhere:
@@ -52,9 +53,9 @@ class Nowhere:
     deliver = send = stop_reading = start_reading = half_close = dismiss = _nothing
     flush = depart = hang_up = gone = guarded = when_confirmed = request_done = _nothing
 
-    def whose(self, head: Head, host: str) -> tuple[int | None, How]:
-        """Nobody else's."""
-        return None, How.NEW
+    def whose(self, head: Head, host: str) -> Verdict:
+        """Keep the request."""
+        return KEEP[How.NEW]
 
     def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
         """None."""

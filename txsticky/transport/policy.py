@@ -8,6 +8,7 @@ from typing import Protocol
 from ..core.how import How
 from ..core.http.head import Head
 from ..core.http.steps import Known
+from ..core.routing.verdict import Verdict
 
 
 class Policy(Protocol):
@@ -27,11 +28,8 @@ class Policy(Protocol):
     def unconfirmed(self) -> int:
         """How many bindings the primary has not confirmed: responses wait for them."""
 
-    def whose(self, head: Head, host: str) -> tuple[int | None, How]:
-        """
-        The place that a request belongs to, and why: None is here, else a worker's id, or 0 for
-        the front desk.
-        """
+    def whose(self, head: Head, host: str) -> Verdict:
+        """Decide where a request is to be served, and say why."""
 
     def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
         """Header lines to add to the response, such as a sticky cookie."""
