@@ -29,6 +29,8 @@ _FOR_THE_PRIMARY = frozenset(
         "LISTEN_FDNAMES",
     }
 )
+#: Seconds that only go forward, to measure with (clock_gettime(2), CLOCK_MONOTONIC).
+monotonic = time.monotonic
 
 
 def working_folder(environ: Mapping[str, str]) -> str | None:
@@ -58,7 +60,7 @@ class System:
     """
 
     reactor: Any
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = monotonic
     rng: random.Random = attrs.field(factory=random.Random)
     folder: str | None = attrs.field(factory=lambda: working_folder(os.environ))
 

@@ -36,7 +36,7 @@ from twisted.python.failure import Failure
 
 from ..core.addresses import unmapped_host
 from ..system.descriptors import severed
-from .write_batch import Turn
+from .write_batch import WriteBatch
 
 log = Logger()
 
@@ -76,7 +76,7 @@ class MovableMixin(_Base):
     _corked = True
     _to_write = False
     #: At whose end it sends what is written while it is read; None sends at once.
-    turn: Turn | None = None
+    turn: WriteBatch | None = None
     _passed = 0
     _when_flushed: Callable[[], None] | None = None
 

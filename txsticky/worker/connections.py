@@ -20,7 +20,7 @@ from ..transport.adopt import adopt, begin
 from ..transport.gate import Gate
 from ..transport.gated import GatedServer, GatedUNIXServer
 from ..transport.plain import PlainServer, PlainUNIXServer
-from ..transport.write_batch import Turn
+from ..transport.write_batch import WriteBatch
 from .policy import RequestPolicy
 from .view import ClusterView
 
@@ -268,7 +268,7 @@ class Connections:
         self._secured = secured
         self._changed = changed
         self._reactor = reactor = system.reactor
-        self._turn = Turn(lambda end: reactor.callLater(0, end))
+        self._turn = WriteBatch(lambda end: reactor.callLater(0, end), system.clock)
         self._around = Surroundings(view, self._forget, give, serving.close_politely)
 
     def adopt(self, sock: socket.socket, handoff: Handoff) -> None:

@@ -20,7 +20,7 @@ from txsticky.core.messages.origin import Origin
 from txsticky.serve.asgi.native import MOST_WAITING, NativeHost
 from txsticky.transport import half_close
 from txsticky.transport.gate import Gate
-from txsticky.transport.write_batch import Turn
+from txsticky.transport.write_batch import WriteBatch
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 ELSEWHERE = b"GET / HTTP/1.1\r\nHost: x\r\nPlace: 3\r\n\r\n"
@@ -98,7 +98,7 @@ class NativeCase(LoopCase):
             {"peername": ("a", 1)},
             How.NEW,
             self.entered.append,
-            Turn(self.loop.call_soon),
+            WriteBatch(self.loop.call_soon, self.loop.time),
         )
         host.gate = Gate(host, self.desk, Conversation(), "192.0.2.7", False)
         self.kept.transport = host

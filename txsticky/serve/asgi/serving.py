@@ -24,9 +24,10 @@ from ...core.http.inside import Inside
 from ...core.lifecycle.timing import last_call
 from ...core.messages.handoff import Handoff
 from ...errors import AppLoadError
+from ...system.system import monotonic
 from ...transport.gate import Gate
 from ...transport.policy import Policy
-from ...transport.write_batch import Turn
+from ...transport.write_batch import WriteBatch
 from .. import ServeSettings
 from ..accesslog import AccessLog
 from ..loading import describe
@@ -63,7 +64,8 @@ class AsgiServing:
             ) from error
         self._settings = settings
         self._loop: asyncio.AbstractEventLoop = reactor._asyncioEventloop  # type: ignore[attr-defined]
-        self._turn = Turn(self._loop.call_soon)
+        # Not the loop's clock: uvloop's stands still during an iteration.
+        self._turn = WriteBatch(self._loop.call_soon, monotonic)
         self._access_log: AccessLog | None = None
         if settings.access_log is not None:
             self._access_log = AccessLog(
