@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.address import UNIXAddress
@@ -73,6 +73,16 @@ def mailbox_pair(kind: int = _TYPE) -> tuple[socket.socket, socket.socket]:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
     return sending, reading
+
+
+def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors that came with a message (cmsg(3))."""
+    return [
+        descriptor
+        for level, kind, data in ancillary
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS
+        for (descriptor,) in _DESCRIPTOR.iter_unpack(data[: len(data) // 4 * 4])
+    ]
 
 
 @implementer(IUNIXTransport, IReadWriteDescriptor)
@@ -240,12 +250,7 @@ class MailboxTransport:
         except OSError:
             self._lose()
             return False
-        descriptors = [
-            descriptor
-            for level, kind, data in ancillary
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS
-            for (descriptor,) in _DESCRIPTOR.iter_unpack(data[: len(data) // 4 * 4])
-        ]
+        descriptors = _descriptors(ancillary)
         if not size and not descriptors:
             self._lose()
             return False

@@ -56,7 +56,85 @@ else:
     _Base = object
 
 
-class MovableMixin(_Base):
+class FlushMixin(_Base):
+    """The output of a server transport: how much of it is in the kernel, and when all of it is."""
+
+    _passed = 0
+    _when_flushed: Callable[[], None] | None = None
+
+    def unsent(self) -> int:
+        """How many bytes `write` accepted that are not yet in the kernel."""
+        return int(len(self.dataBuffer) - self.offset + self._tempDataLen)
+
+    def passed(self) -> int:
+        """How many bytes have entered the kernel so far."""
+        return self._passed
+
+    def doWrite(self) -> Any:
+        if not self.connected:
+            return None
+        why = super().doWrite()
+        if self._when_flushed is not None and why is None and not self.unsent():
+            callback, self._when_flushed = self._when_flushed, None
+            callback()
+        return why
+
+    def end_output(self) -> None:
+        """
+        End what is sent once all output is in the kernel; what comes is read on.
+
+        Nothing may be written after this. It is not `loseWriteConnection`, behind which
+        `loseConnection` calls `connectionLost` before it returns, which TLS does not survive.
+        """
+        self.when_sent(self._shut)
+
+    def _shut(self) -> None:
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the client has reset the connection, which the next read tells
+
+    def writeSomeData(self, data: Any) -> Any:
+        if not data:
+            return 0  # a close finds nothing left; behind a half-close send(2) would fail
+        # The last bytes before the close travel with the FIN (send(2), MSG_MORE): on a short
+        # connection that is one packet, and one waking of the client, less.
+        if self.disconnecting and self.producer is None and len(data) <= self.SEND_LIMIT:
+            try:
+                sent: Any = self.socket.send(data, _MORE)
+            except OSError:
+                sent = super().writeSomeData(data)  # the usual way tells what it means
+        else:
+            sent = super().writeSomeData(data)
+        if sent.__class__ is int:  # else it is why the connection is lost
+            self._passed += sent
+        return sent
+
+    def flush(self, callback: Callable[[], None]) -> None:
+        """
+        Call back once all output is in the kernel: now if one send does it. Never if the connection
+        is lost.
+        """
+        if self.unsent() and not self.disconnecting:
+            why = self.doWrite()
+            if why is not None:
+                self.reactor._disconnectSelectable(self, why, False)
+                return
+        if self.connected:
+            self.when_sent(callback)
+
+    def when_sent(self, callback: Callable[[], None]) -> None:
+        """
+        Call back once all output is in the kernel, at whatever time that is sent. Never if the
+        connection is lost.
+        """
+        if self.unsent():
+            self._when_flushed = callback
+        else:
+            callback()
+
+
+class MovableMixin(FlushMixin):
     """
     What a server transport needs to be movable, mixed into `tcp.Server` or `unix.Server`.
 
@@ -77,8 +155,6 @@ class MovableMixin(_Base):
     _to_write = False
     #: At whose end it sends what is written while it is read; None sends at once.
     turn: WriteBatch | None = None
-    _passed = 0
-    _when_flushed: Callable[[], None] | None = None
 
     # ------------------------------------------------------------------ hooks
 
@@ -215,83 +291,11 @@ class MovableMixin(_Base):
         if self.connected:
             self._watch()
 
-    def unsent(self) -> int:
-        """How many bytes `write` accepted that are not yet in the kernel."""
-
-        return int(len(self.dataBuffer) - self.offset + self._tempDataLen)
-
-    def passed(self) -> int:
-        """How many bytes have entered the kernel so far."""
-        return self._passed
-
-    def doWrite(self) -> Any:
-        if not self.connected:
-            return None
-        why = super().doWrite()
-        if self._when_flushed is not None and why is None and not self.unsent():
-            callback, self._when_flushed = self._when_flushed, None
-            callback()
-        return why
-
-    def end_output(self) -> None:
-        """
-        End what is sent once all output is in the kernel; what comes is read on.
-
-        Nothing may be written after this. It is not `loseWriteConnection`, behind which
-        `loseConnection` calls `connectionLost` before it returns, which TLS does not survive.
-        """
-        self.when_sent(self._shut)
-
-    def _shut(self) -> None:
-        try:
-            self.socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # the client has reset the connection, which the next read tells
-
-    def writeSomeData(self, data: Any) -> Any:
-        if not data:
-            return 0  # a close finds nothing left; behind a half-close send(2) would fail
-        # The last bytes before the close travel with the FIN (send(2), MSG_MORE): on a short
-        # connection that is one packet, and one waking of the client, less.
-        if self.disconnecting and self.producer is None and len(data) <= self.SEND_LIMIT:
-            try:
-                sent: Any = self.socket.send(data, _MORE)
-            except OSError:
-                sent = super().writeSomeData(data)  # the usual way tells what it means
-        else:
-            sent = super().writeSomeData(data)
-        if sent.__class__ is int:  # else it is why the connection is lost
-            self._passed += sent
-        return sent
-
-    def flush(self, callback: Callable[[], None]) -> None:
-        """
-        Call back once all output is in the kernel: now if one send does it. Never if the connection
-        is lost.
-        """
-        if self.unsent() and not self.disconnecting:
-            why = self.doWrite()
-            if why is not None:
-                self.reactor._disconnectSelectable(self, why, False)
-                return
-        if self.connected:
-            self.when_sent(callback)
-
-    def when_sent(self, callback: Callable[[], None]) -> None:
-        """
-        Call back once all output is in the kernel, at whatever time that is sent. Never if the
-        connection is lost.
-        """
-        if self.unsent():
-            self._when_flushed = callback
-        else:
-            callback()
+    # ---------------------------------------------------------------- leaving
 
     def severed(self) -> bool:
         """Whether the kernel knows that nobody is at the other end any more."""
         return severed(self.socket.fileno())
-
-    # ---------------------------------------------------------------- leaving
 
     def live(self) -> bool:
         """Whether the connection is open and not being closed."""
