@@ -15,18 +15,21 @@ from twisted.internet.protocol import Factory, Protocol
 from tests.certificates import pair
 from tests.shells import ShellCase, Stages, ended, received
 from txsticky.core.how import How
-from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.head import Head
 from txsticky.core.http.steps import Known
 from txsticky.core.lifecycle.timing import NEXT_REQUEST
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
+from txsticky.core.routing.verdict import FRONT_DESK, GIVE_BACK, KEEP, Give, Verdict
+from txsticky.testing import FakeSystem
 from txsticky.tls.certificates import load_certificates
-from txsticky.tls.termination import LINGER, SecureDoor, TlsLayer
-from txsticky.transport.movable import adopt, begin
-from txsticky.worker.connections import PlainServer
+from txsticky.tls.connection import TlsServices
+from txsticky.tls.termination import LINGER, TlsLayer, TlsTerminator
+from txsticky.transport.adopt import adopt, begin
+from txsticky.transport.plain import PlainServer
 
-HERE, THERE, ELSEWHERE, FRONT_DESK = 1, 2, 3, 0
+HERE, THERE, ELSEWHERE = 1, 2, 3
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -72,7 +75,7 @@ class Apps(Factory):
 
 
 @attrs.define
-class Desk:
+class Policy:
     """A worker's policy: the target of a request says whose it is."""
 
     draining: bool = False
@@ -83,10 +86,12 @@ class Desk:
     settled: set[bool] = attrs.field(factory=set)
     waiting: list[Any] = attrs.field(factory=list)
 
-    def whose(self, head: Head, host: str, settled: bool = False) -> tuple[int | None, How]:
+    def whose(self, head: Head, host: str, settled: bool = False) -> Verdict:
         self.settled.add(settled)
         place = int(head.path.split(b"/")[1] or HERE)
-        return (None if place == HERE else place), How.TAG
+        if place == FRONT_DESK:
+            return GIVE_BACK[How.TAG]
+        return KEEP[How.TAG] if place == HERE else Give(place, How.TAG)
 
     def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
         return self.lines if secure else b""
@@ -101,39 +106,6 @@ class Desk:
 
     def request_done(self) -> None:
         self.done += 1
-
-
-@attrs.define
-class Serving:
-    """An application."""
-
-    factory: Apps
-    http: bool = True
-
-
-@attrs.define
-class Config:
-    """What the door reads of the configuration."""
-
-    head_limit: int = 65536
-    head_timeout: float = 5.0
-
-
-@attrs.define
-class Worker:
-    """A worker that keeps what it is to give away."""
-
-    serving: Serving
-    id: int = HERE
-    desk: Desk = attrs.field(factory=Desk)
-    config: Config = attrs.field(factory=Config)
-    given: list[tuple[socket.socket, int, Handoff]] = attrs.field(factory=list)
-
-    def exchange(self, first_is_ours: bool) -> Exchange:
-        return Exchange(self.config.head_limit, first_is_ours=first_is_ours)
-
-    def give(self, sock: socket.socket, place: int, handoff: Handoff) -> None:
-        self.given.append((sock, place, handoff))
 
 
 class Client:
@@ -187,8 +159,8 @@ class Client:
         self._flush()
 
 
-class DoorCase(Stages, ShellCase):
-    """A worker with a door."""
+class TlsCase(Stages, ShellCase):
+    """A worker that ends TLS."""
 
     http = True
 
@@ -197,21 +169,33 @@ class DoorCase(Stages, ShellCase):
         super().setUp()
         folder = Path(self.mktemp())
         folder.mkdir()
-        made = pair(folder, "door.test")
+        made = pair(folder, "tls.test")
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.context.load_verify_locations(made.certificate)
         self.apps = Apps()
-        self.worker = Worker(Serving(self.apps, self.http))
-        self.door = SecureDoor(
-            self.worker,  # type: ignore[arg-type]
-            self.reactor,
-            load_certificates([made.certificate], [made.key]),
-        )
+        self.policy = Policy()
+        self.given: list[tuple[socket.socket, int, Handoff]] = []
+        self.certificates = load_certificates([made.certificate], [made.key])
+        self.terminator = self.terminate(self.apps, self.http)
         self.forgotten = 0
         self.addCleanup(self._close_given)
 
+    def terminate(self, factory: Any, http: bool) -> TlsTerminator:
+        """What ends TLS for an application."""
+        services = TlsServices(
+            here=HERE,
+            policy=self.policy,
+            factory=factory,
+            converse=Conversation,
+            give=lambda *gift: self.given.append(gift),
+            reactor=self.reactor,
+        )
+        return TlsTerminator(
+            services, http, self.certificates, 5.0, FakeSystem(reactor=self.reactor)
+        )
+
     def _close_given(self) -> None:
-        for sock, _, _ in self.worker.given:
+        for sock, _, _ in self.given:
             sock.close()
 
     def closed(self) -> None:
@@ -226,12 +210,12 @@ class DoorCase(Stages, ShellCase):
         """Adopt a connection as a worker does; returns the client's socket."""
         server, client = self.connected()
         self.handoff = handoff or self.handed(client.getsockname())
-        self.transport: Any = None  # set by the door
+        self.transport: Any = None  # set by what ends TLS
         transport = adopt(
             self.reactor,
             server,
             self.handoff.origin.peer,
-            self.door.factory_for(self),
+            self.terminator.factory_for(self),
             PlainServer,
             1,
         )
@@ -247,7 +231,7 @@ class DoorCase(Stages, ShellCase):
             transport.abortConnection()
         self.reactor.settle()
 
-    def client(self, name: str = "door.test") -> Client:
+    def client(self, name: str = "tls.test") -> Client:
         """A client whose handshake is over."""
         client = Client(self.arrive(), self.context, name)
         self.turns(client, lambda: client.shaken)
@@ -267,12 +251,10 @@ class DoorCase(Stages, ShellCase):
         """Send a request; returns what its protocol got of it."""
         client.send(data)
         seen = sum(len(app.got) for app in self.apps.made)
-        given = len(self.worker.given)
+        given = len(self.given)
         self.turns(
             client,
-            lambda: (
-                sum(len(app.got) for app in self.apps.made) > seen or len(self.worker.given) > given
-            ),
+            lambda: sum(len(app.got) for app in self.apps.made) > seen or len(self.given) > given,
         )
         return self.apps.made[-1].got if self.apps.made else b""
 
@@ -285,7 +267,7 @@ class DoorCase(Stages, ShellCase):
         return client.got[before:]
 
 
-class Local(DoorCase):
+class Local(TlsCase):
     """Requests that are served here."""
 
     def test_served(self) -> None:
@@ -296,9 +278,9 @@ class Local(DoorCase):
         self.assertEqual(self.answer(client), OK)
         self.assertEqual(self.exchange(client, request), request * 2)
         self.answer(client)
-        self.assertEqual((len(self.apps.made), self.worker.given), (1, []))
-        self.assertEqual(self.worker.desk.done, 2)
-        self.assertEqual(self.worker.desk.settled, {True})
+        self.assertEqual((len(self.apps.made), self.given), (1, []))
+        self.assertEqual(self.policy.done, 2)
+        self.assertEqual(self.policy.settled, {True})
 
     def test_addresses(self) -> None:
         """The application sees the client's address, its own, and that it is secure."""
@@ -310,12 +292,12 @@ class Local(DoorCase):
         self.assertIs(ISSLTransport(transport, None), transport)
         self.assertEqual(transport.how, How.TAG)
         self.assertIsNone(transport.getPeerCertificate())
-        self.assertEqual(transport.getHandle().get_servername(), b"door.test")
+        self.assertEqual(transport.getHandle().get_servername(), b"tls.test")
 
     def test_added_lines(self) -> None:
         """Lines such as a cookie's are added to the response."""
         client = self.client()
-        self.worker.desk.lines = b"X-Added: 1\r\n"
+        self.policy.lines = b"X-Added: 1\r\n"
         self.exchange(client, ask("/1/"))
         self.assertIn(b"\r\nX-Added: 1\r\n", self.answer(client))
 
@@ -323,14 +305,14 @@ class Local(DoorCase):
         """A response that waits for a binding arrives, though the application closes meanwhile."""
         client = self.client()
         self.exchange(client, ask("/1/"))
-        self.worker.desk.unconfirmed = 1
+        self.policy.unconfirmed = 1
         transport: Any = self.apps.made[0].transport
         transport.write(OK)
         transport.loseConnection()
         self.reactor.settle()
         self.turns(client)
         self.assertEqual((client.got, client.closed), (b"", False))
-        self.worker.desk.confirm()
+        self.policy.confirm()
         self.turns(client, lambda: client.closed)
         self.assertEqual(client.got, OK)
 
@@ -342,7 +324,7 @@ class Local(DoorCase):
 
     def test_prefix(self) -> None:
         """The ClientHello that the primary read is the beginning of the conversation."""
-        hello = Client(self.pair()[0], self.context, "door.test")
+        hello = Client(self.pair()[0], self.context, "tls.test")
         hello.turn()
         prefix = received(self._owned[-1]) or b""
         sock = self.arrive(self.handed(("192.0.2.1", 99), prefix))
@@ -392,14 +374,14 @@ class Local(DoorCase):
         """A request that is known to be served here takes the short way, if it is served here."""
         data = b"GET /2/ HTTP/1.1\r\nHost: a\r\n\r\n"
         client = self.client()
-        self.worker.desk.known[data] = Known(b"GET", False, How.TAG, len(data))
+        self.policy.known[data] = Known(b"GET", False, How.TAG, len(data))
         self.assertEqual(self.exchange(client, data), data)
         self.answer(client)
         self.exchange(client, ask("/3/"))
-        self.worker.given[0][0].send(OK)
+        self.given[0][0].send(OK)
         self.turns(client, lambda: client.got == OK * 2)
         self.exchange(client, data)
-        self.assertEqual([place for _, place, _ in self.worker.given], [ELSEWHERE, THERE])
+        self.assertEqual([place for _, place, _ in self.given], [ELSEWHERE, THERE])
 
     def test_failing(self) -> None:
         """An application that raises loses its client, nobody else."""
@@ -459,7 +441,7 @@ class Local(DoorCase):
         """A client with which nothing can be agreed on is told so before the end."""
         self.context.set_ciphers("AES128-GCM-SHA256")
         self.context.maximum_version = ssl.TLSVersion.TLSv1_2
-        client = Client(self.arrive(), self.context, "door.test")
+        client = Client(self.arrive(), self.context, "tls.test")
         error = self.assertRaises(ssl.SSLError, self.turns, client, lambda: client.aborted)
         self.assertIn("handshake failure", str(error).replace("_", " ").lower())
         self.until(lambda: self.forgotten)
@@ -509,7 +491,7 @@ class Local(DoorCase):
         self.assertEqual(self.forgotten, 1)
 
 
-class Closing(DoorCase):
+class Closing(TlsCase):
     """Whatever is registered as a producer, what is over is closed."""
 
     last = ask("/1/", "Connection: close")
@@ -610,22 +592,22 @@ class Closing(DoorCase):
         self.assertFalse(client.aborted)
 
 
-class Elsewhere(DoorCase):
+class Elsewhere(TlsCase):
     """Requests that are served by other workers."""
 
     def relayed(self, client: Client, data: bytes) -> socket.socket:
         """Send a request that is another's; returns the end that was given away for it."""
-        given = len(self.worker.given)
+        given = len(self.given)
         client.send(data)
-        self.turns(client, lambda: len(self.worker.given) > given)
-        return self.worker.given[-1][0]
+        self.turns(client, lambda: len(self.given) > given)
+        return self.given[-1][0]
 
     def test_hand_off(self) -> None:
         """The end that is given away goes with all that the right worker has to know."""
         client = self.client()
         data = ask("/2/", body=b"body")
         self.relayed(client, data)
-        ((sock, place, handoff),) = self.worker.given
+        ((sock, place, handoff),) = self.given
         self.assertEqual(place, THERE)
         self.assertEqual((handoff.family, sock.family), (socket.AF_UNIX, socket.AF_UNIX))
         self.assertEqual(handoff.prefix, data)
@@ -638,13 +620,13 @@ class Elsewhere(DoorCase):
     def test_relayed(self) -> None:
         """Bodies and answers go through; they count here neither as requests nor get lines."""
         client = self.client()
-        self.worker.desk.lines = b"X-Added: 1\r\n"
+        self.policy.lines = b"X-Added: 1\r\n"
         far = self.relayed(client, ask("/2/", "Content-Length: 9") + b"body")
         client.send(b" rest")
         self.until(lambda: received(far) == b" rest")
         far.send(OK)
         self.turns(client, lambda: client.got)
-        self.assertEqual((client.got, self.worker.desk.done), (OK, 0))
+        self.assertEqual((client.got, self.policy.done), (OK, 0))
 
     def test_same_place(self) -> None:
         """Further requests for the same worker use the same pipe."""
@@ -656,19 +638,19 @@ class Elsewhere(DoorCase):
             client.got = b""
             client.send(ask("/2/next"))
             self.until(lambda: received(far) == ask("/2/next"))
-        self.assertEqual(len(self.worker.given), 1)
+        self.assertEqual(len(self.given), 1)
 
     def test_bindings_go_before(self) -> None:
         """A response that binds a key is on its way before the connection's next request is."""
         client = self.client()
         self.exchange(client, ask("/1/"))
-        self.worker.desk.unconfirmed = 1
+        self.policy.unconfirmed = 1
         self.apps.made[0].transport.write(OK)  # type: ignore[union-attr]
         client.send(ask("/2/"))
         self.reactor.settle()
-        self.assertEqual(self.worker.given, [])
-        self.worker.desk.confirm()
-        self.turns(client, lambda: self.worker.given)
+        self.assertEqual(self.given, [])
+        self.policy.confirm()
+        self.turns(client, lambda: self.given)
         self.assertEqual(client.got, OK)
 
     def test_front_desk(self) -> None:
@@ -676,7 +658,7 @@ class Elsewhere(DoorCase):
         client = self.client()
         for number in range(1, 4):
             far = self.relayed(client, ask("/0/"))
-            self.assertEqual(len(self.worker.given), number)
+            self.assertEqual(len(self.given), number)
             far.send(OK)
             self.turns(client, lambda: client.got.endswith(OK))
             client.got = b""
@@ -698,7 +680,7 @@ class Elsewhere(DoorCase):
         self.until(lambda: ended(second))
         self.answer(client)
         self.assertEqual(client.got, OK * 4)
-        self.assertEqual([place for _, place, _ in self.worker.given], [THERE, ELSEWHERE])
+        self.assertEqual([place for _, place, _ in self.given], [THERE, ELSEWHERE])
         self.assertEqual((len(self.apps.made), self.forgotten), (2, 0))
 
     def test_pipelined(self) -> None:
@@ -708,8 +690,8 @@ class Elsewhere(DoorCase):
         self.turns(client, lambda: self.apps.made)
         self.assertEqual(self.apps.made[0].got, ask("/1/a"))
         self.answer(client)
-        self.turns(client, lambda: self.worker.given)
-        far, _, handoff = self.worker.given[0]
+        self.turns(client, lambda: self.given)
+        far, _, handoff = self.given[0]
         self.assertEqual(handoff.prefix, ask("/2/b", body=b"body"))
         far.send(OK)
         self.turns(client, lambda: len(self.apps.made) == 2)
@@ -829,7 +811,7 @@ class Producer:
         self.stopped = True
 
 
-class InTime(DoorCase):
+class InTime(TlsCase):
     """The head timeout."""
 
     def test_handshake(self) -> None:
@@ -888,7 +870,7 @@ class InTime(DoorCase):
 
     def test_not_http(self) -> None:
         """For what is not HTTP the handshake alone has to come in time."""
-        self.worker.serving.http = False
+        self.terminator = self.terminate(self.apps, http=False)
         client = self.client()
         self.reactor.advance(5)
         self.reactor.settle()
@@ -899,12 +881,12 @@ class InTime(DoorCase):
         self.until(lambda: self.forgotten)
 
 
-class Leaving(DoorCase):
+class Leaving(TlsCase):
     """The worker drains."""
 
     def drain(self, final: bool = False) -> bool:
         """What the worker does; returns whether the connection will end by itself."""
-        self.worker.desk.draining = True
+        self.policy.draining = True
         return bool(self.transport.let_go(final))
 
     def test_idle(self) -> None:
@@ -935,7 +917,7 @@ class Leaving(DoorCase):
         client = self.client()
         self.drain()
         self.exchange(client, ask("/2/"))
-        self.worker.given[0][0].send(OK)
+        self.given[0][0].send(OK)
         self.turns(client, lambda: client.closed)
         self.assertIn(b"\r\nConnection: close\r\n", client.got)
         self.assertTrue(client.got.endswith(b"\r\n\r\nok"))
@@ -945,13 +927,13 @@ class Leaving(DoorCase):
         client = self.client()
         self.drain()
         self.exchange(client, ask("/1/"))
-        self.worker.desk.unconfirmed = 1
+        self.policy.unconfirmed = 1
         self.apps.made[0].transport.registerProducer(Producer(), True)  # type: ignore[union-attr]
         self.apps.made[0].transport.write(OK)  # type: ignore[union-attr]
         self.reactor.settle()
         client.turn()
         self.assertEqual((client.got, client.closed), (b"", False))
-        self.worker.desk.confirm()
+        self.policy.confirm()
         self.turns(client, lambda: client.closed)
         self.assertTrue(client.got.endswith(b"\r\n\r\nok"))
 
@@ -976,7 +958,7 @@ class Leaving(DoorCase):
     def test_known_requests(self) -> None:
         """A request that is known to be served here is told to be the last all the same."""
         data = b"GET /1/ HTTP/1.1\r\nHost: a\r\n\r\n"
-        self.worker.desk.known[data] = Known(b"GET", False, How.TAG, len(data))
+        self.policy.known[data] = Known(b"GET", False, How.TAG, len(data))
         client = self.client()
         self.drain()
         self.exchange(client, data)
@@ -1023,10 +1005,10 @@ class Leaving(DoorCase):
         self.transport.loseConnection()
         self.turns(client, lambda: client.closed)
 
-        self.worker.desk.draining = False
+        self.policy.draining = False
         client = self.client()
         self.exchange(client, ask("/2/", *upgrade))
-        self.worker.given[0][0].send(switching)
+        self.given[0][0].send(switching)
         self.turns(client, lambda: client.got)
         self.assertTrue(self.drain())
         self.reactor.advance(10 * NEXT_REQUEST)
@@ -1043,7 +1025,7 @@ class Leaving(DoorCase):
         self.assertEqual(self.answer(client, switching), switching)
 
 
-class NotHttp(DoorCase):
+class NotHttp(TlsCase):
     """An application that is not HTTP."""
 
     http = False

@@ -14,7 +14,7 @@ from txsticky.core.how import How
 from txsticky.core.lifecycle.life import ANSWERS, BEFORE, MOVES, Answer, Command, Life, State
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
-from txsticky.worker.connections import Connection, make_room
+from txsticky.worker.connections import Connection, Surroundings, make_room
 
 
 class TableTests(SynchronousTestCase):
@@ -138,9 +138,7 @@ class FakeWorker:
     """A worker."""
 
     def __init__(self) -> None:
-        self.desk = SimpleNamespace(draining=False)
-        self.final = False
-        self.serving = SimpleNamespace(close_politely=lambda protocol: False)
+        self.view = SimpleNamespace(draining=False, final=False)
         self.forgotten: list[Any] = []
         self.given: list[tuple[Any, int, Handoff]] = []
 
@@ -162,8 +160,9 @@ class ConnectionTests(SynchronousTestCase):
     def connection(self, host: FakeHost | None = None) -> Connection:
         """One that is handed here, and has a host if one is given."""
         worker: Any = self.worker
+        around = Surroundings(worker.view, worker.forget, worker.give, lambda protocol: False)
         connection = Connection(
-            worker, Handoff(family=socket.AF_INET, origin=Origin(("a", 1)), prefix=b"x")
+            around, Handoff(family=socket.AF_INET, origin=Origin(("a", 1)), prefix=b"x")
         )
         if host is not None:
             connection.made(host)
@@ -220,14 +219,14 @@ class ConnectionTests(SynchronousTestCase):
 
     def test_comes_to_a_leaving_worker(self) -> None:
         """One that comes while the worker leaves is let go as soon as all is delivered."""
-        self.worker.desk.draining = True
+        self.worker.view.draining = True
         host = FakeHost()
         self.serving(host)
         self.assertEqual(host.gate.calls, ["drain"])
 
     def test_comes_to_the_end(self) -> None:
         """When the whole cluster stops, it is closed then."""
-        self.worker.desk.draining = self.worker.final = True
+        self.worker.view.draining = self.worker.view.final = True
         host = FakeHost()
         self.serving(host)
         self.assertEqual(host.gate.calls, ["finish"])

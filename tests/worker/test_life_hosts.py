@@ -13,12 +13,14 @@ import ssl
 import time
 import types
 import unittest
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import attrs
 from twisted.internet.protocol import Factory, Protocol
 
-from tests import certificates
+from tests.certificates import pair
 from tests.shells import received
 from tests.tls.test_termination import Client
 from tests.worker.test_worker import WorkerCase
@@ -31,9 +33,8 @@ from txsticky.serve.asgi.engine import new_loop
 from txsticky.serve.asgi.facade import FacadeFactory
 from txsticky.serve.asgi.serving import AsgiServing
 from txsticky.tls.certificates import load_certificates
-from txsticky.tls.termination import SecureDoor
-from txsticky.transport import gate
-from txsticky.transport.write_batch import Turn
+from txsticky.transport import half_close
+from txsticky.transport.write_batch import WriteBatch
 from txsticky.worker.connections import Connection
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -165,12 +166,12 @@ class HostCase(WorkerCase):
     seed = 0
 
     def setUp(self) -> None:
-        super().setUp()
         Inner.case = self
         self.inners: list[Inner] = []
         self.peers: list[Peer] = []
         self.chance = random.Random(self.seed)
         self.acting = False
+        super().setUp()
         self.visited: collections.Counter[tuple[State, Command]] = collections.Counter()
 
     # ------------------------------------------------------------------ the host
@@ -212,17 +213,14 @@ class HostCase(WorkerCase):
     def run_once(self, seed: int) -> None:
         """Do what chance wants, and look whether the rules hold."""
         self.chance = random.Random(seed)
-        self.peers: list[Peer] = []
-        self.inners: list[Inner] = []
-        self.prepare()
         self.ends: collections.Counter[Connection] = collections.Counter()
-        forget = self.worker.forget
+        forget = self.forgetting(lambda connection: None)
 
         def forgotten(connection: Connection) -> None:
             self.ends[connection] += 1
             forget(connection)
 
-        self.worker.forget = forgotten  # type: ignore[method-assign]
+        self.forgetting(forgotten)
         self.begin()
         for _ in range(STEPS):
             self.act()
@@ -230,6 +228,13 @@ class HostCase(WorkerCase):
                 break
         self.come_to_rest()
         self.check(seed)
+
+    def forgetting(self, forget: Callable[[Connection], None]) -> Callable[[Connection], None]:
+        """Have connections that come from now on forgotten so; returns how it was done before."""
+        connections = self.worker.connections
+        before = connections._around.forget
+        connections._around = attrs.evolve(connections._around, forget=forget)
+        return before
 
     def act(self) -> None:
         """One thing happens, from outside or from inside."""
@@ -255,17 +260,17 @@ class HostCase(WorkerCase):
             return
         peer, server, brought = self.adopted()
         self.peers.append(peer)
-        before, inners = set(self.worker.live), len(self.inners)
+        before, inners = set(self.worker.connections.live), len(self.inners)
         where = ("192.0.2.7", 50000 + peer.number)
         made: list[Connection] = []
-        real = self.worker.forget
+        real = self.worker.connections._around.forget
 
         def made_and_gone(connection: Connection) -> None:
             made.append(connection)
             real(connection)
 
-        self.worker.forget = made_and_gone  # type: ignore[method-assign]
-        self.worker.adopt(
+        self.forgetting(made_and_gone)
+        self.worker.connections.adopt(
             server,
             Handoff(
                 family=server.family,
@@ -274,8 +279,8 @@ class HostCase(WorkerCase):
                 prefix=brought,
             ),
         )
-        self.worker.forget = real  # type: ignore[method-assign]
-        peer.connection = [*(self.worker.live - before), *made][0]
+        self.forgetting(real)
+        peer.connection = [*(self.worker.connections.live - before), *made][0]
         if not self.framed:
             peer.inners = self.inners[inners : inners + 1]
 
@@ -292,9 +297,9 @@ class HostCase(WorkerCase):
         if connection is None:
             return
         if command in (Command.LEAVE, Command.STOP):
-            for each in list(self.worker.live):
+            for each in list(self.worker.connections.live):
                 self.visited[each.state, command] += 1
-            self.worker.drain(30.0, final=command is Command.STOP)
+            self.worker.drain.begin(30.0, final=command is Command.STOP)
             return
         before = connection.state
         answer = ANSWERS[before][command]
@@ -393,7 +398,7 @@ class HostCase(WorkerCase):
         for peer in self.peers:
             peer.connection.abort()
         self.settle()
-        self.assertEqual(self.worker.live, set(), told)
+        self.assertEqual(self.worker.connections.live, set(), told)
         for peer in self.peers:
             self.assertIs(peer.connection.state, State.GONE, told)
             self.assertEqual(self.ends[peer.connection], 1, told)
@@ -492,13 +497,13 @@ class NativeTests(HostCase):
         self.addCleanup(self.loop.close)
         self.complaints: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda loop, context: self.complaints.append(context))
-        self.patch(gate, "HALF_CLOSE_GRACE", 0.02)
+        self.patch(half_close, "HALF_CLOSE_GRACE", 0.02)
         self.patch(native, "RESPITE", 0.001)
         tasks: set[Any] = set()
         serving = types.SimpleNamespace(
             _loop=self.loop,
             _entering=None,
-            _turn=Turn(self.loop.call_soon),
+            _turn=WriteBatch(self.loop.call_soon, self.loop.time),
             _keep=tasks.add,
             protocol=self.make_inner,
         )
@@ -560,7 +565,7 @@ class SecurePeer(Peer):
 
     def __init__(self, number: int, sock: socket.socket, context: ssl.SSLContext) -> None:
         super().__init__(number, sock)
-        self.client = Client(sock, context, "door.test")
+        self.client = Client(sock, context, "tls.test")
         self.client.turn()
 
     def send(self, data: bytes) -> None:
@@ -588,11 +593,10 @@ class SecureTests(HostCase):
         super().prepare()
         folder = Path(self.mktemp())
         folder.mkdir()
-        made = certificates.pair(folder, "door.test")
+        made = pair(folder, "tls.test")
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.context.load_verify_locations(made.certificate)
-        loaded = load_certificates([made.certificate], [made.key])
-        self.worker.door = SecureDoor(self.worker, self.reactor, loaded)
+        self.certificates = load_certificates([made.certificate], [made.key])
 
     def adopted(self) -> tuple[Peer, socket.socket, bytes]:
         server, client = socket.socketpair()

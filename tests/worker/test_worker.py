@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from types import SimpleNamespace
 from typing import Any, ClassVar
 from unittest import mock
 
@@ -24,13 +23,14 @@ from txsticky.core.messages.handoff import Handoff, pack_handoff, pack_log, pack
 from txsticky.core.messages.origin import Origin
 from txsticky.core.routing.pool import Pool
 from txsticky.core.routing.table import KEY_LIMIT
+from txsticky.core.routing.verdict import FRONT_DESK
 from txsticky.errors import ChannelFull
 from txsticky.ipc.channel import FULL, channel_pair
 from txsticky.ipc.mailbox import MailboxTransport, mailbox_pair
-from txsticky.system.shared_log import HandedLog
-from txsticky.worker import drain, ending, worker
-from txsticky.worker import policy as desk
-from txsticky.worker.worker import FRONT_DESK, HEARTBEAT, REPORT_SOON, Worker
+from txsticky.system.logs.shared import HandedLog
+from txsticky.testing import FakeSystem
+from txsticky.worker.load_report import HEARTBEAT, REPORT_SOON
+from txsticky.worker.worker import Worker
 
 PEER = ("192.0.2.7", 50000)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -147,15 +147,14 @@ class WorkerCase(ShellCase):
     Worker 2 of three that are ready, the test being the primary and the others.
 
     :ivar frames: what the worker has said on its channel so far.
+    :ivar certificates: what clients over TLS are shown; there is no TLS, as by default.
     """
 
     options: dict[str, Any] = {}
+    certificates: Any = None
 
     def setUp(self) -> None:
         super().setUp()
-        for module in (worker, drain, desk):
-            self.patch(module, "time", SimpleNamespace(monotonic=self.reactor.seconds))
-        self.patch(ending.exit_status, "value", 0)
         self.addCleanup(api.install, api.current())
         self.serving = FakeServing()
         self.config = Config(graceful_timeout=30.0, **self.options)
@@ -172,31 +171,42 @@ class WorkerCase(ShellCase):
             slot=2,
             generation=1,
             config=self.config.to_json(),
-            secret=(b"s" * 16).hex(),
             pool=self.pool.view(),
             table_limit=100,
             table_ttl=3600.0,
+            secret=(b"s" * 16).hex(),
             mailbox=reading.detach(),
             front_desk=self.boxes[FRONT_DESK].sending.detach(),
             listeners=self.listeners(),
         )
-        self.worker = Worker(boot, self.config, self.reactor, self.serving)  # type: ignore[arg-type]
+        self.addCleanup(self.end)
+        self.prepare()
+        self.worker = Worker(
+            boot,
+            self.config,
+            self.theirs,
+            FakeSystem(reactor=self.reactor),
+            self.serving,  # type: ignore[arg-type]
+            certificates=self.certificates,
+        )
         self._reader = FrameReader(1 << 22)
         self.frames: list[tuple[Kind, bytes]] = []
-        self.addCleanup(self.end)
 
     def listeners(self) -> list[tuple[int, int]]:
         """The listening sockets that the worker gets: none, as by default."""
         return []
+
+    def prepare(self) -> None:
+        """Make ready what serves, before the worker is made."""
 
     def end(self) -> None:
         """Close both sides."""
         self.reactor.running = False
         self.primary.close()
         self.theirs.close()
-        for connection in list(self.worker.live):
+        for connection in list(self.worker.connections.live):
             connection.transport.connectionLost(Failure(OSError()))
-        for box in (self.sender, self.worker.intake.box, *self.worker.places.values()):
+        for box in (self.sender, self.worker.inbox.box, *self.worker.outbox.boxes.values()):
             for descriptor, _ in box.take_queue():
                 os.close(descriptor)
             box.loseConnection()
@@ -205,7 +215,7 @@ class WorkerCase(ShellCase):
 
     def begin(self) -> None:
         """Start the worker, and introduce the others."""
-        self.worker.start(self.theirs)
+        self.worker.start()
         for place in (1, 3):
             self.introduce(place)
         self.reactor.settle()
@@ -261,7 +271,7 @@ class WorkerCase(ShellCase):
 
     def tag(self, id: int) -> str:
         """A session id that names a worker."""
-        return self.worker.router.signer.mint(id, "sid")
+        return self.worker.view.router.signer.mint(id, "sid")
 
     def beat(self, seconds: float) -> None:
         """Let time pass as the reactor does, in small steps."""
@@ -282,9 +292,9 @@ class StartTests(WorkerCase):
     def test_slow(self) -> None:
         """Not before; and until then the mailbox is left alone."""
         self.serving.started = Deferred()
-        self.worker.start(self.theirs)
+        self.worker.start()
         client = self.hand()
-        self.assertEqual((self.heard(Kind.READY), self.worker.intake.taken), ([], 0))
+        self.assertEqual((self.heard(Kind.READY), self.worker.inbox.taken), ([], 0))
         self.serving.started.callback(None)
         self.reactor.settle()
         self.assertEqual((len(self.heard(Kind.READY)), received(client)), (1, OK))
@@ -292,12 +302,12 @@ class StartTests(WorkerCase):
     def test_fails(self) -> None:
         """If it does not start, the reason is said, and the exit code is 3."""
         self.serving.started = Deferred()
-        self.worker.start(self.theirs)
+        self.worker.start()
         self.serving.started.errback(Failure(ZeroDivisionError("no database")))
         self.reactor.settle()
         (body,) = self.heard(Kind.FAILED)
         self.assertIn("no database", decode_json(body)["reason"])
-        self.assertEqual((self.reactor.running, ending.exit_status.value), (False, 3))
+        self.assertEqual((self.reactor.running, self.worker.end.status), (False, 3))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_current(self) -> None:
@@ -315,7 +325,7 @@ class AdoptTests(WorkerCase):
         """What came with a connection is delivered, and not kept for as long as that lasts."""
         self.begin()
         client = self.hand()
-        (connection,) = self.worker.live
+        (connection,) = self.worker.connections.live
         self.assertEqual((connection.handoff.prefix, received(client)), (b"", OK))
 
     def test_served(self) -> None:
@@ -351,7 +361,7 @@ class AdoptTests(WorkerCase):
         self.serving.refuses = True
         self.begin()
         client = self.hand()
-        self.assertEqual((ended(client), self.worker.live), (True, set()))
+        self.assertEqual((ended(client), self.worker.connections.live), (True, set()))
 
     def test_factory_fails(self) -> None:
         """If the application fails over it, that one is closed; the next is served."""
@@ -359,7 +369,9 @@ class AdoptTests(WorkerCase):
         real = self.serving.factory.buildProtocol
         self.serving.factory.buildProtocol = mock.Mock(side_effect=[ZeroDivisionError, real(None)])
         bad, good = self.hand(), self.hand()
-        self.assertEqual((ended(bad), received(good), len(self.worker.live)), (True, OK, 1))
+        self.assertEqual(
+            (ended(bad), received(good), len(self.worker.connections.live)), (True, OK, 1)
+        )
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_damaged(self) -> None:
@@ -376,9 +388,9 @@ class AdoptTests(WorkerCase):
     def test_not_served(self) -> None:
         """If serving it fails in any other way, that one is closed and forgotten as well."""
         self.begin()
-        self.serving.adopt = mock.Mock(side_effect=ZeroDivisionError)  # type: ignore[attr-defined]
+        self.worker.connections._native = mock.Mock(side_effect=ZeroDivisionError)
         client = self.hand()
-        self.assertEqual((ended(client), self.worker.live), (True, set()))
+        self.assertEqual((ended(client), self.worker.connections.live), (True, set()))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_lost_on_the_way(self) -> None:
@@ -396,19 +408,19 @@ class AdoptTests(WorkerCase):
                 )
             )
             with no_descriptors_left():
-                self.worker.intake.box.read_one()
+                self.worker.inbox.box.read_one()
             self.assertTrue(ended(client))
-        self.assertEqual((self.load()["taken"], self.worker.live), (1, set()))
+        self.assertEqual((self.load()["taken"], self.worker.connections.live), (1, set()))
 
     def test_short(self) -> None:
         """It says whether it takes nothing for want of descriptors."""
         self.begin()
         self.assertFalse(self.load().get("short", False))
-        self.worker.intake.box._ceiling = 0
+        self.worker.inbox.box._headroom.ceiling = 0
         for _ in range(2):
             self.hand()
         self.assertTrue(self.load().get("short", False))
-        self.assertEqual(self.worker.intake.taken, 1)
+        self.assertEqual(self.worker.inbox.taken, 1)
 
     def test_not_http(self) -> None:
         """What is not HTTP is served without a gate: every byte, whatever it says."""
@@ -420,7 +432,7 @@ class AdoptTests(WorkerCase):
         self.assertEqual(len(self.serving.protocols[0].got), 2)
         client.close()
         self.reactor.settle()
-        self.assertEqual((self.worker.live, self.serving.protocols[0].lost), (set(), 1))
+        self.assertEqual((self.worker.connections.live, self.serving.protocols[0].lost), (set(), 1))
 
     def test_tcp(self) -> None:
         """The same over TCP."""
@@ -438,22 +450,14 @@ class AdoptTests(WorkerCase):
 
     def test_retires(self) -> None:
         """After so many requests it asks to be replaced, once."""
-        self.worker._retire_after = 3
+        self.worker.report._retire_after = 3
         self.begin()
         client = self.hand()
         for _ in range(4):
             client.send(get())
             self.reactor.settle()
         self.assertEqual(len(self.heard(Kind.RETIRE)), 1)
-        self.assertEqual(self.worker.requests, 5)
-
-    def test_retire_after(self) -> None:
-        """The number is that of the configuration, and by chance a little more; none is never."""
-        self.assertEqual(self.worker._retire_after, 0)
-        limits = {
-            worker._limit(Config(max_requests=100, max_requests_jitter=5)) for _ in range(200)
-        }
-        self.assertEqual(limits, set(range(100, 106)))
+        self.assertEqual(self.worker.report.requests, 5)
 
 
 class DeafTests(WorkerCase):
@@ -464,16 +468,16 @@ class DeafTests(WorkerCase):
         self.serving.waits = True
         self.begin()
         client = self.hand()
-        self.worker.intake.box._lose()
+        self.worker.inbox.box._lose()
         self.reactor.settle()
         self.assertEqual((len(self.heard(Kind.DEAF)), self.reactor.running), (1, True))
         self.serving.protocols[0].transport.write(OK)
         self.reactor.settle()
-        self.assertEqual((received(client), self.worker.live), (OK, set()))
+        self.assertEqual((received(client), self.worker.connections.live), (OK, set()))
         self.beat(QUIET + 2 * HEARTBEAT)
         self.say(Kind.GO)
         self.reactor.settle()
-        self.assertEqual((self.reactor.running, worker.exit_status.value), (False, 1))
+        self.assertEqual((self.reactor.running, self.worker.end.status), (False, 1))
 
     def test_the_primary_is_gone(self) -> None:
         """If it has ended because the primary has gone, that is another matter."""
@@ -482,17 +486,17 @@ class DeafTests(WorkerCase):
         self.hand()
         self.primary.close()
         self.sender.loseConnection()
-        self.worker.intake.box.doRead()
-        self.assertTrue(self.worker.intake.box.is_closed())
-        self.assertEqual(worker.exit_status.value, 0)
+        self.worker.inbox.box.doRead()
+        self.assertTrue(self.worker.inbox.box.is_closed())
+        self.assertEqual(self.worker.end.status, 0)
 
     def test_not_at_the_end(self) -> None:
         """A worker that ends has nothing to say of it."""
         self.begin()
         self.worker.leave(0)
-        self.worker.intake.box._lose()
+        self.worker.inbox.box._lose()
         self.reactor.settle()
-        self.assertEqual((self.heard(Kind.DEAF), worker.exit_status.value), ([], 0))
+        self.assertEqual((self.heard(Kind.DEAF), self.worker.end.status), ([], 0))
 
 
 class GiveTests(WorkerCase):
@@ -516,7 +520,7 @@ class GiveTests(WorkerCase):
         received(client)
         self.boxes[3].got[0][0].send(b"there")
         self.assertEqual(received(client), b"there")
-        self.assertEqual((self.worker.live, self.serving.protocols[0].lost), (set(), 1))
+        self.assertEqual((self.worker.connections.live, self.serving.protocols[0].lost), (set(), 1))
         self.assertEqual(self.load()["given"], 1)
 
     def test_hops(self) -> None:
@@ -535,7 +539,7 @@ class GiveTests(WorkerCase):
 
     def test_stranger(self) -> None:
         """If the other's mailbox is not known here, the connection goes to the front desk."""
-        self.worker.start(self.theirs)
+        self.worker.start()
         self.reactor.settle()
         self.ask(self.hand(), f"/?sid={self.tag(3)}")
         self.assertEqual(len(self.boxes[FRONT_DESK].read()), 1)
@@ -552,12 +556,12 @@ class GiveTests(WorkerCase):
     def test_full(self) -> None:
         """What waits for a full mailbox goes to the front desk when its worker dies."""
         self.begin()
-        box = self.worker.places[3]
-        box._limit = 3
+        box = self.worker.outbox.boxes[3]
+        box._outgoing.limit = 3
         number = 0
         while box.queued < 3:
             server, _ = socket.socketpair()
-            self.worker.give(
+            self.worker.outbox.give(
                 server,
                 3,
                 Handoff(
@@ -568,7 +572,9 @@ class GiveTests(WorkerCase):
             )
             number += 1
         server, _ = socket.socketpair()
-        self.worker.give(server, 3, Handoff(family=1, origin=Origin(PEER), prefix=b"one too many"))
+        self.worker.outbox.give(
+            server, 3, Handoff(family=1, origin=Origin(PEER), prefix=b"one too many")
+        )
         self.assertEqual([h.prefix for h in self.boxes[FRONT_DESK].read()], [b"one too many"])
         self.boxes[3].close()
         self.reactor.settle()
@@ -577,9 +583,9 @@ class GiveTests(WorkerCase):
     def test_gone(self) -> None:
         """So it does when the primary says that the worker has gone."""
         self.begin()
-        while not self.worker.places[3].queued:
+        while not self.worker.outbox.boxes[3].queued:
             server, _ = socket.socketpair()
-            self.worker.give(
+            self.worker.outbox.give(
                 server,
                 3,
                 Handoff(
@@ -590,17 +596,17 @@ class GiveTests(WorkerCase):
             )
         self.pool.set_gone(3)
         self.say_pool()
-        self.assertNotIn(3, self.worker.places)
+        self.assertNotIn(3, self.worker.outbox.boxes)
         self.assertEqual(len(self.boxes[FRONT_DESK].read()), 1)
 
     def test_nowhere(self) -> None:
         """If not even the front desk takes it, it is closed, and that is logged."""
         self.begin()
         self.boxes[FRONT_DESK].close()
-        with mock.patch("txsticky.worker.worker.log") as log:
+        with mock.patch("txsticky.worker.outbox.log") as log:
             server, client = socket.socketpair()
             self.owned(client)
-            self.worker.give(server, FRONT_DESK, Handoff(family=1, origin=Origin(PEER)))
+            self.worker.outbox.give(server, FRONT_DESK, Handoff(family=1, origin=Origin(PEER)))
         self.assertEqual((log.error.call_count, ended(client)), (1, True))
 
     def test_new_session(self) -> None:
@@ -618,10 +624,10 @@ class PoolTests(WorkerCase):
         """What a worker that has gone had bound belongs to nobody."""
         self.begin()
         self.say(Kind.BIND, b"3 key")
-        self.assertEqual(self.worker.table.find(b"key", 0.0), 3)
+        self.assertEqual(self.worker.view.table.find(b"key", 0.0), 3)
         self.pool.set_gone(3)
         self.say_pool()
-        self.assertIsNone(self.worker.table.find(b"key", 0.0))
+        self.assertIsNone(self.worker.view.table.find(b"key", 0.0))
 
     def test_gone_before_it_was_introduced(self) -> None:
         """A mailbox that comes only after its worker has gone does not stay open."""
@@ -629,20 +635,20 @@ class PoolTests(WorkerCase):
         self.boxes[4] = Box(self)
         self.introduce(4)
         self.reactor.settle()
-        self.assertIn(4, self.worker.places)
+        self.assertIn(4, self.worker.outbox.boxes)
         self.say_pool()
-        self.assertIn(4, self.worker.places)  # it may be one that is still to be told of
+        self.assertIn(4, self.worker.outbox.boxes)  # it may be one that is still to be told of
         self.pool.add(5, 1)
         self.say_pool()
-        self.assertNotIn(4, self.worker.places)
-        self.assertEqual(set(self.worker.places), {FRONT_DESK, 1, 3})
+        self.assertNotIn(4, self.worker.outbox.boxes)
+        self.assertEqual(set(self.worker.outbox.boxes), {FRONT_DESK, 1, 3})
 
     def test_free(self) -> None:
         """A key can be freed from elsewhere."""
         self.begin()
         self.say(Kind.BIND, b"3 a key")
         self.say(Kind.FREE, b"a key")
-        self.assertEqual(len(self.worker.table), 0)
+        self.assertEqual(len(self.worker.view.table), 0)
 
     def test_decided_anew(self) -> None:
         """What was remembered is forgotten when the pool or the table changes, not by a view."""
@@ -651,19 +657,19 @@ class PoolTests(WorkerCase):
             lambda: self.say(Kind.BIND, b"3 key"),
             lambda: self.say(Kind.FREE, b"key"),
             lambda: (self.pool.set_draining(3), self.say_pool()),
-            lambda: self.worker.bind(b"key"),
+            lambda: self.worker.bindings.bind(b"key"),
         )
         for change in changes:
-            self.worker.desk.known[b"x"] = mock.Mock()
+            self.worker.connections.policy.known[b"x"] = mock.Mock()
             self.say_pool()
-            self.assertEqual(len(self.worker.desk.known), 1)
+            self.assertEqual(len(self.worker.connections.policy.known), 1)
             change()
-            self.assertEqual(len(self.worker.desk.known), 0)
+            self.assertEqual(len(self.worker.connections.policy.known), 0)
 
     def test_introduced_again(self) -> None:
         """A mailbox that is given again takes the place of the old one, which is closed."""
         self.begin()
-        old = self.worker.places[3].fileno()
+        old = self.worker.outbox.boxes[3].fileno()
         box = Box(self)
         self.boxes[4] = box
         self.sender.sendFileDescriptor(box.sending.detach())
@@ -671,7 +677,7 @@ class PoolTests(WorkerCase):
         self.reactor.settle()
         self.assertTrue(self.boxes[3].transport.read_one() is False)
         self.assertTrue(self.boxes[3].transport.is_closed())
-        self.assertNotEqual(self.worker.places[3], old)
+        self.assertNotEqual(self.worker.outbox.boxes[3], old)
 
     def test_rotate(self) -> None:
         """The logs are reopened."""
@@ -688,14 +694,14 @@ class PoolTests(WorkerCase):
     def test_log_comes(self) -> None:
         """Where the primary opens the log, a new one is gone over to when it comes."""
         old, new = self.mktemp(), self.mktemp()
-        self.worker.handed_log = HandedLog(os.open(old, os.O_WRONLY | os.O_CREAT))
+        self.worker._handed_log = HandedLog(os.open(old, os.O_WRONLY | os.O_CREAT))
         self.begin()
         self.give_log(new)
         self.assertEqual(self.serving.reopened, 1)
-        copy = self.worker.handed_log.open()
+        copy = self.worker._handed_log.open()
         self.assertTrue(os.path.samestat(os.fstat(copy), os.stat(new)))
         os.close(copy)
-        os.close(self.worker.handed_log._descriptor)
+        os.close(self.worker._handed_log._descriptor)
 
     def test_log_that_is_not_needed(self) -> None:
         """Where the worker has opened the log itself, one that comes is closed."""
@@ -709,7 +715,7 @@ class PoolTests(WorkerCase):
         self.begin()
         self.worker.reopen_logs()
         self.assertEqual((self.serving.reopened, self.heard(Kind.ROTATE)), (1, []))
-        self.worker.handed_log = HandedLog(-1)
+        self.worker._handed_log = HandedLog(-1)
         self.worker.reopen_logs()
         self.assertEqual((self.serving.reopened, self.heard(Kind.ROTATE)), (2, [b""]))
 
@@ -717,7 +723,7 @@ class PoolTests(WorkerCase):
         """Bus messages reach the subscribers."""
         self.begin()
         got: list[bytes] = []
-        self.worker.here.subscribe("news", got.append)
+        self.worker.bus.subscribe("news", got.append)
         self.say(Kind.MESSAGE, pack_message(b"news", b"hello"))
         self.assertEqual((self.heard(Kind.SUBSCRIBE), got), ([b"news"], [b"hello"]))
 
@@ -725,7 +731,7 @@ class PoolTests(WorkerCase):
         """And so does the number of those that were lost."""
         self.begin()
         lost: list[int] = []
-        self.worker.here.subscribe("news", lambda message: None, lost.append)
+        self.worker.bus.subscribe("news", lambda message: None, lost.append)
         self.say_json(Kind.LOST, topic="news", count=3)
         self.assertEqual(lost, [3])
 
@@ -736,20 +742,20 @@ class BindTests(WorkerCase):
     def test_told(self) -> None:
         """A key that is bound is known here at once, and told."""
         self.begin()
-        self.worker.bind(b"key")
-        self.assertEqual(self.worker.table.find(b"key", 0.0), 2)
+        self.worker.bindings.bind(b"key")
+        self.assertEqual(self.worker.view.table.find(b"key", 0.0), 2)
         self.assertEqual(self.heard(Kind.BIND), [b"key"])
 
     def test_too_long(self) -> None:
         """A key that is too long is a ValueError that says how long it may be, and goes nowhere."""
         self.begin()
-        self.worker.bind(b"k" * KEY_LIMIT)
-        error = self.assertRaises(ValueError, self.worker.bind, b"k" * 9_000_000)
+        self.worker.bindings.bind(b"k" * KEY_LIMIT)
+        error = self.assertRaises(ValueError, self.worker.bindings.bind, b"k" * 9_000_000)
         self.assertIn("9000000 bytes is too long", str(error))
-        self.worker.free(b"k" * 9_000_000)
+        self.worker.bindings.free(b"k" * 9_000_000)
         self.assertEqual(self.heard(Kind.BIND), [b"k" * KEY_LIMIT])
         self.assertEqual(self.heard(Kind.FREE), [])
-        self.assertEqual((len(self.worker.table), self.worker.desk.unconfirmed), (1, 1))
+        self.assertEqual((len(self.worker.view.table), self.worker.bindings.unconfirmed), (1, 1))
 
     def test_primary_does_not_read(self) -> None:
         """What waits for a primary that does not read has a bound: then a binding is an error."""
@@ -758,16 +764,16 @@ class BindTests(WorkerCase):
         bound = 0
         for _ in range(2 * FULL // KEY_LIMIT):
             try:
-                self.worker.bind(key)
+                self.worker.bindings.bind(key)
             except ChannelFull:
                 break
             bound += 1
-        self.assertRaises(ChannelFull, self.worker.bind, key)
+        self.assertRaises(ChannelFull, self.worker.bindings.bind, key)
         for _ in range(100):
-            self.worker.free(key)
-            self.worker._send_report()
+            self.worker.bindings.free(key)
+            self.worker.report.send()
         self.assertLess(self.worker.channel.waiting, FULL + 2 * KEY_LIMIT)
-        self.assertEqual(self.worker.desk.unconfirmed, bound)
+        self.assertEqual(self.worker.bindings.unconfirmed, bound)
 
     def test_anew(self) -> None:
         """With a pool that begins anew the table is forgotten: what is bound follows."""
@@ -775,14 +781,14 @@ class BindTests(WorkerCase):
         self.say(Kind.BIND, b"1 old")
         self.say_json(Kind.POOL, pool=self.pool.view(), anew=True)
         self.say(Kind.BIND, b"3 new")
-        self.assertEqual(self.worker.table.items(), [(b"new", 3)])
+        self.assertEqual(self.worker.view.table.items(), [(b"new", 3)])
         self.say_pool()
-        self.assertEqual(self.worker.table.items(), [(b"new", 3)])
+        self.assertEqual(self.worker.view.table.items(), [(b"new", 3)])
 
     def test_confirmed(self) -> None:
         """The Deferreds fire in order, as the primary confirms."""
         self.begin()
-        first, second = self.worker.bind(b"1"), self.worker.bind(b"2")
+        first, second = self.worker.bindings.bind(b"1"), self.worker.bindings.bind(b"2")
         self.say(Kind.BOUND)
         self.assertIsNone(self.successResultOf(first))
         self.assertNoResult(second)
@@ -794,7 +800,7 @@ class BindTests(WorkerCase):
         self.serving.waits = True
         self.begin()
         client = self.hand()
-        self.worker.bind(b"key")
+        self.worker.bindings.bind(b"key")
         self.serving.protocols[0].transport.write(OK)
         self.reactor.settle()
         self.assertIsNone(received(client))
@@ -804,20 +810,20 @@ class BindTests(WorkerCase):
     def test_canceled(self) -> None:
         """A Deferred that is canceled confuses nothing."""
         self.begin()
-        canceled, other = self.worker.bind(b"1"), self.worker.bind(b"2")
+        canceled, other = self.worker.bindings.bind(b"1"), self.worker.bindings.bind(b"2")
         canceled.addErrback(lambda failure: None)
         canceled.cancel()
         self.say(Kind.BOUND)
         self.say(Kind.BOUND)
         self.assertIsNone(self.successResultOf(other))
-        self.assertEqual(self.worker.desk.unconfirmed, 0)
+        self.assertEqual(self.worker.bindings.unconfirmed, 0)
 
     def test_free(self) -> None:
         """A key that is freed is forgotten here, and told."""
         self.begin()
-        self.worker.bind(b"key")
-        self.worker.free(b"key")
-        self.assertEqual(len(self.worker.table), 0)
+        self.worker.bindings.bind(b"key")
+        self.worker.bindings.free(b"key")
+        self.assertEqual(len(self.worker.view.table), 0)
         self.assertEqual(self.heard(Kind.BIND, Kind.FREE), [b"key", b"key"])
 
 
@@ -859,7 +865,7 @@ class DrainTests(WorkerCase):
         self.drain()
         ((_, handoff),) = [(b, h) for b in (0,) for h in self.boxes[FRONT_DESK].read()]
         self.assertEqual((handoff.prefix, handoff.hops), (b"", 1))
-        self.assertEqual((received(client), self.worker.live), (OK, set()))
+        self.assertEqual((received(client), self.worker.connections.live), (OK, set()))
 
     def test_busy(self) -> None:
         """A request that is being served is answered; then its connection is given away."""
@@ -933,7 +939,7 @@ class DrainTests(WorkerCase):
         """What is in its mailbox by then is served, too."""
         self.begin()
         self.drain()
-        self.reactor.removeReader(self.worker.intake.box)
+        self.reactor.removeReader(self.worker.inbox.box)
         client = self.hand(get(f"/?sid={self.tag(2)}"))
         self.say(Kind.GO)
         self.assertEqual(received(client), OK)
@@ -948,13 +954,13 @@ class DrainTests(WorkerCase):
         self.assertEqual(self.serving.stops, 1)
         client = self.hand()
         self.beat(2 * HEARTBEAT)
-        self.assertEqual((self.worker.live, received(client)), (set(), None))
+        self.assertEqual((self.worker.connections.live, received(client)), (set(), None))
 
     def test_not_pinned_any_more(self) -> None:
         """When it has been withdrawn, what was pinned to it belongs to others."""
         self.serving.waits = True
         self.begin()
-        self.worker.table.bind(b"key", 2, 0.0)
+        self.worker.view.table.bind(b"key", 2, 0.0)
         client = self.hand()
         self.drain()
         self.say(Kind.GO)
@@ -963,7 +969,7 @@ class DrainTests(WorkerCase):
         self.serving.protocols[0].transport.write(OK)
         self.reactor.settle()
         self.assertEqual(len(self.serving.protocols[0].got), 1)
-        self.assertEqual(len(self.worker.table), 0)
+        self.assertEqual(len(self.worker.view.table), 0)
 
     def test_time_is_over(self) -> None:
         """When the time for requests is over it leaves, whatever is still open."""
@@ -1125,7 +1131,7 @@ class FinalTests(WorkerCase):
             got += received(client) or b""
             self.reactor.turn()
         self.assertTrue(got.endswith(body))
-        self.assertEqual(self.worker.live, set())
+        self.assertEqual(self.worker.connections.live, set())
 
 
 class ExitTests(WorkerCase):
@@ -1142,7 +1148,7 @@ class ExitTests(WorkerCase):
         self.leave()
         self.assertEqual((self.serving.stops, self.reactor.running), (1, True))
         self.serving.stopped.callback(None)
-        self.assertEqual((self.reactor.running, ending.exit_status.value), (False, 0))
+        self.assertEqual((self.reactor.running, self.worker.end.status), (False, 0))
 
     def test_slow_stop(self) -> None:
         """An application that does not stop is waited for until the graceful timeout is over."""
@@ -1172,7 +1178,7 @@ class ExitTests(WorkerCase):
         self.beat(QUICK - 0.125)
         self.assertTrue(self.reactor.running)
         self.serving.stopped.callback(None)
-        self.assertEqual((self.reactor.running, ending.exit_status.value), (False, 0))
+        self.assertEqual((self.reactor.running, self.worker.end.status), (False, 0))
         self.beat(1.0)
 
     def test_quit_meanwhile(self) -> None:
@@ -1205,7 +1211,7 @@ class ExitTests(WorkerCase):
         self.leave()
         self.reactor.stop()
         self.serving.stopped.callback(None)
-        self.assertEqual(ending.exit_status.value, 0)
+        self.assertEqual(self.worker.end.status, 0)
 
     def test_bad_stop(self) -> None:
         """One that fails to stop is logged."""
@@ -1262,7 +1268,7 @@ class OrphanTests(WorkerCase):
     def test_in_the_mailbox(self) -> None:
         """What was in its mailbox by then is served: nobody else could."""
         self.begin()
-        self.reactor.removeReader(self.worker.intake.box)
+        self.reactor.removeReader(self.worker.inbox.box)
         clients = [self.hand(get(f"/{n}")) for n in range(20)]
         self.orphan()
         self.assertEqual([received(client) for client in clients], [OK] * 20)
@@ -1281,12 +1287,12 @@ class OrphanTests(WorkerCase):
         self.serving.waits = True
         self.begin()
         client, other = self.hand(), self.hand()
-        first = self.worker.bind(b"1")
+        first = self.worker.bindings.bind(b"1")
         self.serving.protocols[0].transport.write(OK)
         self.orphan()
         self.assertIsNone(self.successResultOf(first))
         self.assertEqual(received(client), OK)
-        self.assertIsNone(self.successResultOf(self.worker.bind(b"2")))
+        self.assertIsNone(self.successResultOf(self.worker.bindings.bind(b"2")))
         self.serving.protocols[1].transport.write(OK)
         self.reactor.settle()
         self.assertEqual(received(other), OK)
@@ -1346,7 +1352,7 @@ class StallTests(WorkerCase):
         self.assertTrue(answer.startswith(b"HTTP/1.1 408 "), answer)
         self.assertTrue(ended(self.client))
         self.assertEqual([each.lost for each in self.serving.protocols], [1])
-        self.assertEqual(self.worker.live, set())
+        self.assertEqual(self.worker.connections.live, set())
 
     def test_download(self) -> None:
         """A response that is not taken is cut off in time."""
@@ -1356,9 +1362,9 @@ class StallTests(WorkerCase):
             b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + bytes(9_000_000)
         )
         self.wait(7)
-        self.assertEqual(len(self.worker.live), 1)
+        self.assertEqual(len(self.worker.connections.live), 1)
         self.wait(5)
-        self.assertEqual(self.worker.live, set())
+        self.assertEqual(self.worker.connections.live, set())
         self.assertLess(len(received(self.client) or b""), 9_000_000)
 
     def test_taken_little_by_little(self) -> None:
@@ -1371,7 +1377,7 @@ class StallTests(WorkerCase):
         for _ in range(10):
             self.wait(4)
             self.client.recv(300_000)
-        self.assertEqual(len(self.worker.live), 1)
+        self.assertEqual(len(self.worker.connections.live), 1)
 
 
 class ProtocolStallTests(StallTests):
@@ -1383,10 +1389,10 @@ class ProtocolStallTests(StallTests):
         """Nobody else ends one."""
         self.wait(60)
         self.assertIsNone(received(self.client))
-        self.assertEqual(len(self.worker.live), 1)
+        self.assertEqual(len(self.worker.connections.live), 1)
 
     def test_download(self) -> None:
         """Nor one whose output is not taken."""
         self.serving.protocols[0].transport.write(bytes(9_000_000))
         self.wait(60)
-        self.assertEqual(len(self.worker.live), 1)
+        self.assertEqual(len(self.worker.connections.live), 1)

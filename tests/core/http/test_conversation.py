@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.inside import Inside
 from txsticky.core.http.steps import Ask, Deliver, Refuse
 
@@ -32,7 +32,7 @@ OK_LAST = OK.replace(b"OK\r\n", b"OK\r\n" + LAST)
 
 
 class Conversation:
-    """An exchange between a client and a server that the test plays, keeping every request.
+    """An conversation between a client and a server that the test plays, keeping every request.
 
     Attributes:
         asked: the targets that were asked about.
@@ -41,7 +41,7 @@ class Conversation:
     """
 
     def __init__(self, inject: bytes = b"", **arguments: Any) -> None:
-        self.exchange = Exchange(**arguments)
+        self.conversation = Conversation(**arguments)
         self.inject = inject
         self.asked: list[bytes] = []
         self.delivered = b""
@@ -49,21 +49,21 @@ class Conversation:
 
     def client(self, data: bytes) -> None:
         """The client sends."""
-        self.exchange.feed(data)
+        self.conversation.feed(data)
         self.pull()
 
     def server(self, data: bytes) -> bytes:
         """The inner protocol writes, and the client gets what is returned."""
-        sent = self.exchange.wrote(data)
+        sent = self.conversation.wrote(data)
         self.pull()
         return sent
 
     def pull(self) -> None:
-        """Do what the exchange says, until it waits."""
-        while (step := self.exchange.next()) is not None:
+        """Do what the conversation says, until it waits."""
+        while (step := self.conversation.next()) is not None:
             if isinstance(step, Ask):
                 self.asked.append(step.head.target)
-                self.exchange.keep(self.inject)
+                self.conversation.keep(self.inject)
             elif isinstance(step, Refuse):
                 assert not self.refused
                 self.refused = step.fault.status if step.fault else -1
@@ -76,25 +76,28 @@ class BoundaryTests(SynchronousTestCase):
 
     def test_request_is_asked_about_before_it_is_delivered(self) -> None:
         """A complete head is asked about, and nothing is delivered before the answer."""
-        exchange = Exchange()
-        exchange.feed(GET)
-        ask = exchange.next()
+        conversation = Conversation()
+        conversation.feed(GET)
+        ask = conversation.next()
         assert isinstance(ask, Ask)
         self.assertEqual(ask.head.raw, GET)
-        self.assertIsNone(exchange.next())
-        exchange.keep()
-        self.assertEqual(exchange.next(), Deliver(GET))
-        self.assertIsNone(exchange.next())
+        self.assertIsNone(conversation.next())
+        conversation.keep()
+        self.assertEqual(conversation.next(), Deliver(GET))
+        self.assertIsNone(conversation.next())
 
     def test_first(self) -> None:
         """Only the first request of a routed connection is known to be ours."""
-        for exchange, ours in ((Exchange(), True), (Exchange(first_is_ours=False), False)):
-            exchange.feed(GET + NEXT)
-            first = exchange.next()
-            exchange.keep()
-            exchange.next()
-            exchange.wrote(OK)
-            second = exchange.next()
+        for conversation, ours in (
+            (Conversation(), True),
+            (Conversation(first_is_ours=False), False),
+        ):
+            conversation.feed(GET + NEXT)
+            first = conversation.next()
+            conversation.keep()
+            conversation.next()
+            conversation.wrote(OK)
+            second = conversation.next()
             assert isinstance(first, Ask)
             assert isinstance(second, Ask)
             self.assertEqual((first.first, second.first), (ours, False))
@@ -113,7 +116,7 @@ class BoundaryTests(SynchronousTestCase):
         talk = Conversation()
         talk.client(POST[:-1])
         talk.server(OK)
-        self.assertFalse(talk.exchange.idle)
+        self.assertFalse(talk.conversation.idle)
         talk.client(POST[-1:] + NEXT)
         self.assertEqual((talk.asked, talk.delivered), ([b"/p", b"/b"], POST + NEXT))
 
@@ -132,8 +135,8 @@ class BoundaryTests(SynchronousTestCase):
         talk = Conversation()
         talk.client(b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
         piece = bytes(65536)
-        talk.exchange.feed(piece)
-        step = talk.exchange.next()
+        talk.conversation.feed(piece)
+        step = talk.conversation.next()
         assert isinstance(step, Deliver)
         self.assertIs(step.data, piece)
 
@@ -144,30 +147,30 @@ class BoundaryTests(SynchronousTestCase):
         talk.client(b"\n" + POST + b"\r")
         talk.server(OK)
         talk.client(b"\n")
-        self.assertTrue(talk.exchange.idle)
+        self.assertTrue(talk.conversation.idle)
         talk.client(b"\r\n" + NEXT)
         self.assertEqual(talk.delivered, POST + NEXT)
 
     def test_idle(self) -> None:
         """A connection is idle from its first moment, and again once a response is complete."""
         talk = Conversation()
-        self.assertTrue(talk.exchange.idle)
+        self.assertTrue(talk.conversation.idle)
         talk.client(GET)
-        self.assertFalse(talk.exchange.idle)
+        self.assertFalse(talk.conversation.idle)
         talk.server(OK)
-        self.assertTrue(talk.exchange.idle)
+        self.assertTrue(talk.conversation.idle)
         talk.client(NEXT[:5])
-        self.assertFalse(talk.exchange.idle)
+        self.assertFalse(talk.conversation.idle)
 
     def test_nothing_is_asked(self) -> None:
         """Keeping what was not asked about is a mistake that is told."""
-        self.assertRaises(RuntimeError, Exchange().keep)
+        self.assertRaises(RuntimeError, Conversation().keep)
 
     def test_empty_feed(self) -> None:
         """No bytes change nothing."""
-        exchange = Exchange()
-        exchange.feed(b"")
-        self.assertIsNone(exchange.next())
+        conversation = Conversation()
+        conversation.feed(b"")
+        self.assertIsNone(conversation.next())
 
 
 class RemainderTests(SynchronousTestCase):
@@ -175,20 +178,20 @@ class RemainderTests(SynchronousTestCase):
 
     def test_asked(self) -> None:
         """The request asked about leaves with everything that came behind it."""
-        exchange = Exchange()
-        exchange.feed(POST + NEXT[:3])
-        exchange.next()
-        self.assertEqual(exchange.remainder(), POST + NEXT[:3])
-        self.assertEqual((exchange.held, exchange.next()), (0, None))
+        conversation = Conversation()
+        conversation.feed(POST + NEXT[:3])
+        conversation.next()
+        self.assertEqual(conversation.remainder(), POST + NEXT[:3])
+        self.assertEqual((conversation.held, conversation.next()), (0, None))
 
     def test_later_request(self) -> None:
         """What was delivered and answered does not leave with a later request."""
         talk = Conversation()
         talk.client(GET)
-        talk.exchange.wrote(OK)
-        talk.exchange.feed(b"\r\n" + POST)
-        self.assertIsInstance(talk.exchange.next(), Ask)
-        self.assertEqual(talk.exchange.remainder(), POST)
+        talk.conversation.wrote(OK)
+        talk.conversation.feed(b"\r\n" + POST)
+        self.assertIsInstance(talk.conversation.next(), Ask)
+        self.assertEqual(talk.conversation.remainder(), POST)
 
     def test_half_a_head(self) -> None:
         """A connection in the middle of its next head can leave with the beginning of it."""
@@ -196,31 +199,31 @@ class RemainderTests(SynchronousTestCase):
         talk.client(GET)
         talk.server(OK)
         talk.client(NEXT[:9])
-        self.assertEqual(talk.exchange.remainder(), NEXT[:9])
+        self.assertEqual(talk.conversation.remainder(), NEXT[:9])
 
     def test_idle(self) -> None:
         """An idle connection leaves with nothing."""
-        self.assertEqual(Exchange().remainder(), b"")
+        self.assertEqual(Conversation().remainder(), b"")
 
     def test_not_within_a_request(self) -> None:
         """A connection with an open request cannot leave, nor can one that is over."""
         for data in (POST[:-1], POST, ODD, b"garbage\r\n"):
             talk = Conversation()
             talk.client(data)
-            self.assertRaises(RuntimeError, talk.exchange.remainder)
+            self.assertRaises(RuntimeError, talk.conversation.remainder)
 
     def test_bytes_read_afterwards(self) -> None:
         """Bytes read after a hand-off would be lost, so they are refused."""
-        exchange = Exchange()
-        exchange.remainder()
-        self.assertRaises(RuntimeError, exchange.feed, b"x")
+        conversation = Conversation()
+        conversation.remainder()
+        self.assertRaises(RuntimeError, conversation.feed, b"x")
 
     def test_output_afterwards(self) -> None:
         """What the inner protocol writes after the hand-off is returned as it is."""
-        exchange = Exchange()
-        exchange.remainder()
-        self.assertEqual(exchange.wrote(OK), OK)
-        self.assertFalse(exchange.tunnel)
+        conversation = Conversation()
+        conversation.remainder()
+        self.assertEqual(conversation.wrote(OK), OK)
+        self.assertFalse(conversation.tunnel)
 
 
 class OverCase(SynchronousTestCase):
@@ -229,12 +232,14 @@ class OverCase(SynchronousTestCase):
     def assert_over(self, talk: Conversation, delivered: bytes) -> None:
         """This was delivered and nothing more will be, the connection is to be closed."""
         for _ in range(2):
-            exchange = talk.exchange
+            conversation = talk.conversation
             self.assertEqual(talk.delivered, delivered)
-            self.assertTrue(exchange.over)
-            self.assertEqual((exchange.tunnel, exchange.idle, exchange.held), (False, False, 0))
-            self.assertFalse(exchange.request_open or exchange.unfinished)
-            self.assertRaises(RuntimeError, exchange.remainder)
+            self.assertTrue(conversation.over)
+            self.assertEqual(
+                (conversation.tunnel, conversation.idle, conversation.held), (False, False, 0)
+            )
+            self.assertFalse(conversation.request_open or conversation.unfinished)
+            self.assertRaises(RuntimeError, conversation.remainder)
             asked = len(talk.asked)
             talk.client(GET)
             self.assertEqual(talk.server(OK), b"")
@@ -331,7 +336,7 @@ class RefusalTests(OverCase):
         talk = Conversation()
         talk.client(CHUNKED[:-5] + b"x\r\n")
         self.assertEqual(talk.server(OK), b"")
-        self.assertFalse(talk.exchange.surplus)
+        self.assertFalse(talk.conversation.surplus)
 
 
 class OddTests(OverCase):
@@ -364,9 +369,10 @@ class OddTests(OverCase):
         talk.client(ODD)
         self.assertEqual(talk.server(UNTIL_CLOSE), UNTIL_CLOSE)
         self.assertEqual(talk.server(b"more"), b"more")
-        exchange = talk.exchange
+        conversation = talk.conversation
         self.assertEqual(
-            (exchange.over, exchange.tunnel, exchange.request_open), (False, False, True)
+            (conversation.over, conversation.tunnel, conversation.request_open),
+            (False, False, True),
         )
 
     def test_odd_response(self) -> None:
@@ -375,15 +381,15 @@ class OddTests(OverCase):
         talk.client(ODD)
         self.assertEqual(talk.server(b"hello\r\n\r\n"), b"hello\r\n\r\n")
         self.assertEqual(talk.server(OK), OK)
-        self.assertFalse(talk.exchange.over or talk.exchange.tunnel)
+        self.assertFalse(talk.conversation.over or talk.conversation.tunnel)
 
     def test_owed(self) -> None:
         """A client that sends no more is owed its response, and gets no interim one."""
         talk = Conversation()
         talk.client(ODD)
-        exchange = talk.exchange
-        self.assertTrue(exchange.request_open and exchange.finished_request)
-        self.assertFalse(exchange.interim)
+        conversation = talk.conversation
+        self.assertTrue(conversation.request_open and conversation.finished_request)
+        self.assertFalse(conversation.interim)
 
     def test_upgrade(self) -> None:
         """An offer that may be taken is not spoilt, and if it is the connection is a tunnel."""
@@ -394,9 +400,9 @@ class OddTests(OverCase):
             self.assertEqual(talk.delivered, odd)
             sent = talk.server(response)
             self.assertEqual(sent, OK_LAST if over else SWITCHING)
-            exchange = talk.exchange
-            self.assertEqual((exchange.over, exchange.tunnel), (over, not over))
-            self.assertEqual(exchange.upgraded, not over)
+            conversation = talk.conversation
+            self.assertEqual((conversation.over, conversation.tunnel), (over, not over))
+            self.assertEqual(conversation.upgraded, not over)
 
     def test_connect(self) -> None:
         """What follows a CONNECT waits for the response, and passes if that is a 2xx."""
@@ -405,7 +411,7 @@ class OddTests(OverCase):
         talk.client(data + b"\x16\x03")
         self.assertEqual((talk.asked, talk.delivered), ([b"a:1"], data))
         self.assertEqual(talk.server(OK), OK)
-        self.assertTrue(talk.exchange.upgraded)
+        self.assertTrue(talk.conversation.upgraded)
         self.assertEqual(talk.delivered, data + b"\x16\x03")
 
     def test_connect_with_content(self) -> None:
@@ -426,7 +432,7 @@ class OddTests(OverCase):
             talk.client(data)
             self.assertEqual(talk.delivered, data.replace(b"1.1\r\n", b"1.1\r\n" + LAST))
             talk.server(response)
-            self.assertEqual((talk.exchange.over, talk.exchange.upgraded), (over, not over))
+            self.assertEqual((talk.conversation.over, talk.conversation.upgraded), (over, not over))
 
     def test_refused_connect(self) -> None:
         """If it is none, nothing that follows is served."""
@@ -462,7 +468,7 @@ class LastTests(OverCase):
         last = b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"
         talk = Conversation()
         talk.client(last + NEXT)
-        self.assertTrue(talk.exchange.last)
+        self.assertTrue(talk.conversation.last)
         self.assertEqual(talk.delivered, last)
         talk.server(OK)
         self.assert_over(talk, last)
@@ -477,20 +483,20 @@ class LastTests(OverCase):
     def test_interim(self) -> None:
         """A client may be sent an interim response while it waits for the beginning of its own."""
         talk = Conversation()
-        told = [talk.exchange.interim]
+        told = [talk.conversation.interim]
         for data in (POST[:-1], POST[-1:]):
             talk.client(data)
-            told.append(talk.exchange.interim)
+            told.append(talk.conversation.interim)
         for data in (b"HTTP/1.1 102 Processing\r\n\r\n", OK[:5], OK[5:]):
             talk.server(data)
-            told.append(talk.exchange.interim)
+            told.append(talk.conversation.interim)
         self.assertEqual(told, [False, False, True, True, False, False])
 
     def test_interim_to_the_old(self) -> None:
         """But not one of HTTP/1.0, which would take it for the response."""
         talk = Conversation()
         talk.client(OLD)
-        self.assertFalse(talk.exchange.interim)
+        self.assertFalse(talk.conversation.interim)
 
     def test_until_close(self) -> None:
         """Behind a response that lasts until the connection closes nothing is served."""
@@ -498,11 +504,13 @@ class LastTests(OverCase):
         talk.client(GET + NEXT)
         self.assertEqual(talk.server(UNTIL_CLOSE), UNTIL_CLOSE)
         talk.client(NEXT)
-        exchange = talk.exchange
+        conversation = talk.conversation
         self.assertEqual((talk.asked, talk.delivered), ([b"/a"], GET))
-        self.assertEqual((exchange.tunnel, exchange.over, exchange.held), (False, False, 0))
-        self.assertTrue(exchange.request_open)
-        self.assertFalse(exchange.unfinished)
+        self.assertEqual(
+            (conversation.tunnel, conversation.over, conversation.held), (False, False, 0)
+        )
+        self.assertTrue(conversation.request_open)
+        self.assertFalse(conversation.unfinished)
         self.assertEqual(talk.server(b"more"), b"more")
 
     def test_until_close_before_the_request_is_whole(self) -> None:
@@ -520,9 +528,9 @@ class LastTests(OverCase):
         talk = Conversation()
         talk.client(head)
         talk.server(OK[:-2])
-        self.assertTrue(talk.exchange.idle)
+        self.assertTrue(talk.conversation.idle)
         self.assertEqual(talk.server(OK[-2:]), b"")
-        self.assertTrue(talk.exchange.surplus)
+        self.assertTrue(talk.conversation.surplus)
         self.assert_over(talk, head)
 
     def test_surplus(self) -> None:
@@ -531,8 +539,8 @@ class LastTests(OverCase):
             talk = Conversation()
             talk.client(GET)
             sent = b"".join(talk.server(piece) for piece in pieces)
-            self.assertEqual((sent, talk.exchange.surplus), (OK, True))
-            self.assertEqual(talk.exchange.request_line, b"GET /a HTTP/1.1")
+            self.assertEqual((sent, talk.conversation.surplus), (OK, True))
+            self.assertEqual(talk.conversation.request_line, b"GET /a HTTP/1.1")
             self.assert_over(talk, GET)
 
     def test_surplus_behind_the_last(self) -> None:
@@ -540,32 +548,32 @@ class LastTests(OverCase):
         talk = Conversation()
         talk.client(OLD)
         talk.server(OK)
-        self.assertFalse(talk.exchange.surplus)
+        self.assertFalse(talk.conversation.surplus)
         self.assertEqual(talk.server(b"x"), b"")
-        self.assertTrue(talk.exchange.surplus)
+        self.assertTrue(talk.conversation.surplus)
 
     def test_surplus_while_asking(self) -> None:
         """Surplus while the next request is on its way elsewhere is cut off; the request goes."""
-        exchange = self.asking()
-        self.assertEqual(exchange.wrote(b"HTTP/1.1 408 Request Timeout\r\n\r\n"), b"")
-        self.assertEqual(exchange.remainder(), NEXT)
+        conversation = self.asking()
+        self.assertEqual(conversation.wrote(b"HTTP/1.1 408 Request Timeout\r\n\r\n"), b"")
+        self.assertEqual(conversation.remainder(), NEXT)
 
     def test_surplus_before_it_is_kept(self) -> None:
         """If that is to stay instead, the connection is over: more might come."""
-        exchange = self.asking()
-        exchange.wrote(b"x")
-        exchange.keep()
-        self.assertIsNone(exchange.next())
-        self.assertTrue(exchange.over)
+        conversation = self.asking()
+        conversation.wrote(b"x")
+        conversation.keep()
+        self.assertIsNone(conversation.next())
+        self.assertTrue(conversation.over)
 
-    def asking(self) -> Exchange:
-        """An exchange that asks about its second request."""
+    def asking(self) -> Conversation:
+        """An conversation that asks about its second request."""
         talk = Conversation()
         talk.client(GET)
-        talk.exchange.feed(NEXT)
-        talk.exchange.wrote(OK)
-        self.assertIsInstance(talk.exchange.next(), Ask)
-        return talk.exchange
+        talk.conversation.feed(NEXT)
+        talk.conversation.wrote(OK)
+        self.assertIsInstance(talk.conversation.next(), Ask)
+        return talk.conversation
 
 
 class InsideTests(SynchronousTestCase):
@@ -591,10 +599,10 @@ class InsideTests(SynchronousTestCase):
 
     def test_leaves_as_it_came(self) -> None:
         """A request that goes elsewhere goes as it came."""
-        exchange = Exchange()
-        exchange.feed(b"\r\n" + self.H2C)
-        exchange.next()
-        self.assertEqual(exchange.remainder(), self.H2C)
+        conversation = Conversation()
+        conversation.feed(b"\r\n" + self.H2C)
+        conversation.next()
+        self.assertEqual(conversation.remainder(), self.H2C)
 
     def test_absolute_target(self) -> None:
         """A target in absolute form is shown in origin form, and asked about as it came."""
@@ -609,7 +617,7 @@ class TunnelTests(SynchronousTestCase):
 
     def assert_tunnel(self, talk: Conversation, data: bytes) -> None:
         """Everything was delivered, and so is everything to come."""
-        self.assertTrue(talk.exchange.tunnel)
+        self.assertTrue(talk.conversation.tunnel)
         self.assertEqual(talk.delivered, data)
         asked = len(talk.asked)
         talk.client(GET)
@@ -617,25 +625,25 @@ class TunnelTests(SynchronousTestCase):
         talk.client(NEXT)
         self.assertEqual(talk.delivered, data + GET + NEXT)
         self.assertEqual(len(talk.asked), asked)
-        self.assertFalse(talk.exchange.idle)
-        self.assertFalse(talk.exchange.request_open)
+        self.assertFalse(talk.conversation.idle)
+        self.assertFalse(talk.conversation.request_open)
 
     def test_server_speaks_first(self) -> None:
         """A server that speaks first is passed through; nothing was upgraded."""
         talk = Conversation()
         self.assertEqual(talk.server(b"220 hello\r\n"), b"220 hello\r\n")
-        self.assertFalse(talk.exchange.upgraded)
+        self.assertFalse(talk.conversation.upgraded)
         self.assert_tunnel(talk, b"")
 
     def test_server_speaks_while_asking(self) -> None:
         """So is one that speaks while its first request is being decided about."""
-        exchange = Exchange(first_is_ours=False)
-        exchange.feed(GET)
-        self.assertIsInstance(exchange.next(), Ask)
-        exchange.wrote(b"220 hello\r\n")
-        self.assertRaises(RuntimeError, exchange.remainder)
-        exchange.keep()
-        self.assertEqual(exchange.next(), Deliver(GET))
+        conversation = Conversation(first_is_ours=False)
+        conversation.feed(GET)
+        self.assertIsInstance(conversation.next(), Ask)
+        conversation.wrote(b"220 hello\r\n")
+        self.assertRaises(RuntimeError, conversation.remainder)
+        conversation.keep()
+        self.assertEqual(conversation.next(), Deliver(GET))
 
     def test_upgrade(self) -> None:
         """Bytes glued to an upgrade request are held until the 101 is written, then delivered."""
@@ -674,7 +682,7 @@ class InjectTests(SynchronousTestCase):
             self.assertEqual(talk.server(OK), OK.replace(b"OK\r\n", b"OK\r\n" + COOKIE + last))
 
     def test_status_line_in_pieces(self) -> None:
-        """A status line that comes in pieces gets them, and the exchange goes on."""
+        """A status line that comes in pieces gets them, and the conversation goes on."""
         talk = Conversation(COOKIE)
         talk.client(GET + NEXT)
         sent = b"".join(talk.server(OK[at : at + 1]) for at in range(len(OK)))
@@ -685,44 +693,48 @@ class InjectTests(SynchronousTestCase):
 class HalfCloseTests(SynchronousTestCase):
     """What a client that sends no more is still owed."""
 
-    def owed(self, exchange: Exchange) -> tuple[bool, bool, bool]:
+    def owed(self, conversation: Conversation) -> tuple[bool, bool, bool]:
         """The properties that say it."""
-        return exchange.request_open, exchange.finished_request, exchange.response_started
+        return (
+            conversation.request_open,
+            conversation.finished_request,
+            conversation.response_started,
+        )
 
     def test_course_of_a_request(self) -> None:
         """Open with its head, finished with its last byte, over with the response's."""
         talk = Conversation()
-        self.assertEqual(self.owed(talk.exchange), (False, False, False))
+        self.assertEqual(self.owed(talk.conversation), (False, False, False))
         talk.client(POST[:-1])
-        self.assertEqual(self.owed(talk.exchange), (True, False, False))
+        self.assertEqual(self.owed(talk.conversation), (True, False, False))
         talk.client(POST[-1:])
-        self.assertEqual(self.owed(talk.exchange), (True, True, False))
+        self.assertEqual(self.owed(talk.conversation), (True, True, False))
         talk.server(b"HTTP/1.1 102 Processing\r\n\r\n")
-        self.assertEqual(self.owed(talk.exchange), (True, True, False))
+        self.assertEqual(self.owed(talk.conversation), (True, True, False))
         talk.server(OK[:-1])
-        self.assertEqual(self.owed(talk.exchange), (True, True, True))
+        self.assertEqual(self.owed(talk.conversation), (True, True, True))
         talk.server(OK[-1:])
-        self.assertEqual(self.owed(talk.exchange), (False, False, False))
+        self.assertEqual(self.owed(talk.conversation), (False, False, False))
 
     def test_last_request(self) -> None:
         """An HTTP/1.0 request is owed its response like any other."""
         talk = Conversation()
         talk.client(OLD)
-        self.assertEqual(self.owed(talk.exchange), (True, True, False))
+        self.assertEqual(self.owed(talk.conversation), (True, True, False))
 
     def test_until_close(self) -> None:
         """A response that lasts until the connection closes is owed until then."""
         talk = Conversation()
         talk.client(GET)
         talk.server(UNTIL_CLOSE)
-        self.assertEqual(self.owed(talk.exchange), (True, True, True))
+        self.assertEqual(self.owed(talk.conversation), (True, True, True))
 
     def test_switching(self) -> None:
         """After a 101 no response is owed."""
         talk = Conversation()
         talk.client(UPGRADE)
         talk.server(SWITCHING)
-        self.assertFalse(talk.exchange.request_open)
+        self.assertFalse(talk.conversation.request_open)
 
 
 class HoldTests(SynchronousTestCase):
@@ -732,11 +744,11 @@ class HoldTests(SynchronousTestCase):
         """More than the limit held behind an open request asks for a pause, until released."""
         talk = Conversation(head_limit=100, hold_limit=200)
         talk.client(GET + b"x" * 200)
-        self.assertEqual((talk.exchange.held, talk.exchange.over_hold), (200, False))
+        self.assertEqual((talk.conversation.held, talk.conversation.over_hold), (200, False))
         talk.client(b"x\r\n")
-        self.assertTrue(talk.exchange.over_hold)
+        self.assertTrue(talk.conversation.over_hold)
         talk.server(UNTIL_CLOSE)
-        self.assertFalse(talk.exchange.over_hold)
+        self.assertFalse(talk.conversation.over_hold)
 
     def test_dropped(self) -> None:
         """What comes when nothing is served any more is not held."""
@@ -745,13 +757,13 @@ class HoldTests(SynchronousTestCase):
         talk.server(OK)
         for _ in range(3):
             talk.client(b"x" * 200)
-        self.assertEqual((talk.exchange.held, talk.exchange.over_hold), (0, False))
+        self.assertEqual((talk.conversation.held, talk.conversation.over_hold), (0, False))
 
     def test_a_head_fits(self) -> None:
         """A client is never paused in the middle of a head that may still be completed."""
         talk = Conversation(head_limit=100, hold_limit=10)
         talk.client(b"GET /" + b"a" * 95)
-        self.assertFalse(talk.exchange.over_hold)
+        self.assertFalse(talk.conversation.over_hold)
 
 
 @st.composite
@@ -812,22 +824,22 @@ class AnyConversationTests(SynchronousTestCase):
         The server answers as soon as it has a whole request, within its delivery (`prompt`) or
         when all input has come, in pieces.
         """
-        exchange = Exchange()
+        conversation = Conversation()
         got: list[bytes] = []
         unanswered: list[int] = []
 
         def answer() -> None:
             turn = unanswered.pop()
             for piece in pieces(turns[turn][1], turns[turn][2]):
-                self.assertFalse(exchange.idle)
-                self.assertEqual(exchange.wrote(piece), piece)
+                self.assertFalse(conversation.idle)
+                self.assertEqual(conversation.wrote(piece), piece)
 
         def pull() -> None:
-            while (step := exchange.next()) is not None:
+            while (step := conversation.next()) is not None:
                 if isinstance(step, Ask):
                     self.assertEqual(unanswered, [])
                     got.append(b"")
-                    exchange.keep()
+                    conversation.keep()
                     continue
                 got[-1] += step.data
                 if got[-1] == turns[len(got) - 1][0].lstrip(b"\r\n"):
@@ -836,13 +848,13 @@ class AnyConversationTests(SynchronousTestCase):
                         answer()
 
         for piece in pieces(b"".join(turn[0] for turn in turns), cuts):
-            exchange.feed(piece)
+            conversation.feed(piece)
             pull()
         while unanswered:
             answer()
             pull()
         self.assertEqual(got, [turn[0].lstrip(b"\r\n") for turn in turns])
-        self.assertTrue(exchange.idle)
+        self.assertTrue(conversation.idle)
 
     @given(
         st.lists(
@@ -867,13 +879,13 @@ class AnyConversationTests(SynchronousTestCase):
                 written = output.pop()
                 sent = talk.server(written)
                 self.assertIn(sent.replace(LAST, b""), written)
-        held = talk.exchange._held
+        held = talk.conversation._held
         got = (talk.delivered.replace(LAST, b"") + held).replace(b"\r\n", b"")
         came = data.replace(LAST, b"").replace(b"\r\n", b"")
         # Of a response that ends with the connection nobody knows but by its being open.
-        ending = talk.exchange.over or talk.exchange.request_open
+        ending = talk.conversation.over or talk.conversation.request_open
         self.assertTrue(came.startswith(got) if ending else got == came, (got, came))
-        self.assertFalse(talk.exchange.tunnel and held)
+        self.assertFalse(talk.conversation.tunnel and held)
 
     @given(
         st.lists(requests(), max_size=2),
@@ -908,7 +920,7 @@ class AnyConversationTests(SynchronousTestCase):
         sent = b"".join(talk.server(piece) for piece in pieces(OK, output))
         talk.client(b"".join(behind))
         self.assertEqual((sent, len(talk.asked)), (OK_LAST, len(before) + 1))
-        self.assertTrue(talk.exchange.over)
+        self.assertTrue(talk.conversation.over)
         shown = odd
         if b"HTTP/1.0" not in odd:
             shown = odd.replace(b"1.1\r\n", b"1.1\r\n" + LAST, 1)
@@ -920,19 +932,19 @@ class AnyConversationTests(SynchronousTestCase):
     def test_remainder(self, turns: list[bytes], data: st.DataObject) -> None:
         """At any boundary the remainder is exactly what the inner protocol has not got."""
         leave_at = data.draw(st.integers(1, len(turns)))
-        exchange = Exchange()
+        conversation = Conversation()
         delivered = b""
-        exchange.feed(b"".join(turns))
+        conversation.feed(b"".join(turns))
         for _ in range(leave_at - 1):
-            self.assertIsInstance(exchange.next(), Ask)
-            exchange.keep()
-            step = exchange.next()
+            self.assertIsInstance(conversation.next(), Ask)
+            conversation.keep()
+            step = conversation.next()
             assert isinstance(step, Deliver)
             delivered += step.data
-            exchange.wrote(OK)
-        self.assertIsInstance(exchange.next(), Ask)
+            conversation.wrote(OK)
+        self.assertIsInstance(conversation.next(), Ask)
         rest = turns[leave_at - 1].lstrip(b"\r\n") + b"".join(turns[leave_at:])
-        self.assertEqual(exchange.remainder(), rest)
+        self.assertEqual(conversation.remainder(), rest)
         self.assertEqual(
             delivered, b"".join(turn.lstrip(b"\r\n") for turn in turns[: leave_at - 1])
         )

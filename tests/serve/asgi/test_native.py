@@ -14,13 +14,13 @@ from unittest import mock
 
 from tests.asgi import PATIENCE, FakeDesk, Kept, LoopCase, pair
 from txsticky.core.how import How
-from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.serve.asgi.native import MOST_WAITING, NativeHost
-from txsticky.transport import gate
+from txsticky.transport import half_close
 from txsticky.transport.gate import Gate
-from txsticky.transport.write_batch import Turn
+from txsticky.transport.write_batch import WriteBatch
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 ELSEWHERE = b"GET / HTTP/1.1\r\nHost: x\r\nPlace: 3\r\n\r\n"
@@ -98,9 +98,9 @@ class NativeCase(LoopCase):
             {"peername": ("a", 1)},
             How.NEW,
             self.entered.append,
-            Turn(self.loop.call_soon),
+            WriteBatch(self.loop.call_soon, self.loop.time),
         )
-        host.gate = Gate(host, self.desk, Exchange(), "192.0.2.7", False)
+        host.gate = Gate(host, self.desk, Conversation(), "192.0.2.7", False)
         self.kept.transport = host
         return host
 
@@ -291,7 +291,7 @@ class AsyncioTests(NativeCase):
 
     def test_waiting_client(self) -> None:
         """One that sends no more and waits for long is asked whether it is there, and answered."""
-        self.patch(gate, "HALF_CLOSE_GRACE", 0.02)
+        self.patch(half_close, "HALF_CLOSE_GRACE", 0.02)
         self.connect(GET)
         self.client.shutdown(socket.SHUT_WR)
         asked = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -302,7 +302,7 @@ class AsyncioTests(NativeCase):
 
     def test_gone(self) -> None:
         """One that has left while it waited is noticed, though nothing is written to it."""
-        self.patch(gate, "HALF_CLOSE_GRACE", 0.2)
+        self.patch(half_close, "HALF_CLOSE_GRACE", 0.2)
         self.connect(GET)
         self.client.close()
         self.until(lambda: self.kept.ends)

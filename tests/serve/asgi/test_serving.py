@@ -20,7 +20,7 @@ from tests.asgi import AsgiCase, Kept, Receive, Scope, Send, answer, nothing, pa
 from tests.integration import rawws
 from tests.integration.rawhttp import Connection, chunk, payload, request
 from txsticky.core.how import How
-from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.core.routing.forwarded import Trusted
@@ -178,7 +178,7 @@ class HTTPTests(AsgiCase):
             kept = Kept(
                 Handoff(family=socket.AF_INET, origin=Origin(("192.0.2.7", 1)), how=How.NEW)
             )
-            self.serving.adopt(ours, kept, self.desk, Exchange())
+            self.serving.adopt(ours, kept, self.desk, Conversation())
             self.turn()
         self.assertEqual((kept.ends, ours.fileno()), (1, -1))
 
@@ -272,7 +272,7 @@ class HTTPTests(AsgiCase):
 
     def test_client_leaves(self) -> None:
         """The application hears that its client has left, whether it has begun to answer or not."""
-        self.patch(sys.modules["txsticky.transport.gate"], "HALF_CLOSE_GRACE", 0.05)
+        self.patch(sys.modules["txsticky.transport.half_close"], "HALF_CLOSE_GRACE", 0.05)
         for begins in (False, True):
             app = Waiting(begins)
             self.serve(app)
@@ -869,7 +869,7 @@ class AccessLogTests(AsgiCase):
         self.log(fails)
         self.ask(GET)
         self.assertIn('" 500 - ', self.lines()[0])
-        self.patch(sys.modules["txsticky.transport.gate"], "HALF_CLOSE_GRACE", 0.05)
+        self.patch(sys.modules["txsticky.transport.half_close"], "HALF_CLOSE_GRACE", 0.05)
         app = Waiting()
         self.log(app)
         client = self.connect(GET)
@@ -886,7 +886,7 @@ class AccessLogTests(AsgiCase):
 
     def test_failure_when_the_client_has_left(self) -> None:
         """An application that fails is logged as 500, though its client has left meanwhile."""
-        self.patch(sys.modules["txsticky.transport.gate"], "HALF_CLOSE_GRACE", 0.05)
+        self.patch(sys.modules["txsticky.transport.half_close"], "HALF_CLOSE_GRACE", 0.05)
         waiting = Waiting()
 
         async def fails(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,7 +1,7 @@
 """One connection's HTTP/1.1 conversation, followed from between the socket and the server.
 
-The gate gives every byte that a client sends to `Exchange.feed` and every byte that the inner
-protocol writes to `Exchange.wrote`. In return the exchange releases the input one request at a
+The gate gives every byte that a client sends to `Conversation.feed` and every byte that the inner
+protocol writes to `Conversation.wrote`. In return the conversation releases the input one request at a
 time and says when the connection stands between two requests, with the next head complete and
 not a byte of it seen by the inner protocol: only there can a connection move.
 
@@ -58,7 +58,7 @@ _BAD_BODY: Final = Malformed(
 )
 
 
-class Exchange:
+class Conversation:
     """Follows one connection; pure state, in which nothing happens but by a call.
 
     Pull with `next` after every `feed` and, once control is back from the inner protocol, after
@@ -291,7 +291,7 @@ class Exchange:
         return True
 
     def remainder(self) -> bytes:
-        """End this exchange; the connection moves with the bytes returned, which nobody has seen.
+        """End this conversation; the connection moves with the bytes returned, which nobody has seen.
 
         Raises:
             RuntimeError: the connection is not at a boundary.

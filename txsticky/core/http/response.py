@@ -98,7 +98,7 @@ class Response:
         self._last = last
 
     def follow(self, data: bytes) -> bytes:
-        """Take what the inner protocol writes; returns what to send, as `Exchange.wrote` does."""
+        """Take what the inner protocol writes; returns what to send, see `Conversation.wrote`."""
         if self._withheld:
             data = self._withheld + data
             self._withheld = b""

@@ -1,4 +1,4 @@
-"""What an `Exchange` has its caller do next, and what it can be told of a request in advance."""
+"""What a `Conversation` has its caller do next, and what it can be told of a request before."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Refuse:
 
 @define
 class Known:
-    """A request whose head was seen before, to the letter (`Exchange.begin`).
+    """A request whose head was seen before, to the letter (`Conversation.begin`).
 
     Args:
         method: its method.

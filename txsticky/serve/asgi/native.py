@@ -17,10 +17,10 @@ from twisted.logger import Logger
 
 from ...core.how import How
 from ...core.messages.handoff import Handoff
-from ...system.system import OUT_OF_DESCRIPTORS, RESPITE
-from ...transport.gate import Cancelable, Gate
-from ...transport.movable import open_socket, severed
-from ...transport.write_batch import Turn
+from ...system.descriptors import OUT_OF_DESCRIPTORS, RESPITE, open_socket, severed
+from ...transport.gate import Gate
+from ...transport.host import Cancelable
+from ...transport.write_batch import WriteBatch
 
 log = Logger()
 
@@ -168,7 +168,7 @@ class NativeHost(asyncio.Protocol):
         extra: dict[str, Any],
         how: How,
         entering: Callable[[How], object] | None,
-        turn: Turn,
+        turn: WriteBatch,
     ) -> None:
         self.protocol: Any = protocol
         self.extra = extra

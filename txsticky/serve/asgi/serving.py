@@ -19,13 +19,15 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 
 from ...core.addresses import unmapped_host
-from ...core.http.conversation import Exchange
+from ...core.http.conversation import Conversation
 from ...core.http.inside import Inside
 from ...core.lifecycle.timing import last_call
 from ...core.messages.handoff import Handoff
 from ...errors import AppLoadError
-from ...transport.gate import Desk, Gate
-from ...transport.write_batch import Turn
+from ...system.system import monotonic
+from ...transport.gate import Gate
+from ...transport.policy import Policy
+from ...transport.write_batch import WriteBatch
 from .. import ServeSettings
 from ..accesslog import AccessLog
 from ..loading import describe
@@ -62,7 +64,8 @@ class AsgiServing:
             ) from error
         self._settings = settings
         self._loop: asyncio.AbstractEventLoop = reactor._asyncioEventloop  # type: ignore[attr-defined]
-        self._turn = Turn(self._loop.call_soon)
+        # Not the loop's clock: uvloop's stands still during an iteration.
+        self._turn = WriteBatch(self._loop.call_soon, monotonic)
         self._access_log: AccessLog | None = None
         if settings.access_log is not None:
             self._access_log = AccessLog(
@@ -187,7 +190,7 @@ class AsgiServing:
     # ----------------------------------------------------------- connections
 
     def adopt(
-        self, sock: socket.socket, connection: Connection, desk: Desk, exchange: Exchange
+        self, sock: socket.socket, connection: Connection, desk: Policy, exchange: Conversation
     ) -> None:
         """
         Serve an adopted connection.
