@@ -22,8 +22,8 @@ from twisted.internet.protocol import Factory, Protocol
 
 from tests.certificates import pair
 from tests.shells import received
-from tests.tls.test_termination import Client
-from tests.worker.test_worker import WorkerCase
+from tests.tls.cases import Client
+from tests.worker.cases import WorkerCase
 from txsticky.core.how import How
 from txsticky.core.lifecycle.life import ANSWERS, BEFORE, Answer, Command, State
 from txsticky.core.messages.handoff import Handoff

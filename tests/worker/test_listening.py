@@ -12,7 +12,7 @@ from twisted.internet.protocol import Protocol
 
 from tests.raw_frames import Kind, encode, encode_json
 from tests.shells import ended, is_open, no_descriptors_left, received
-from tests.worker.test_worker import OK, Inner, WorkerCase, get
+from tests.worker.cases import OK, Inner, WorkerCase, get
 from txsticky.core.how import How
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.routing.verdict import FRONT_DESK, Give, Keep
