@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -20,11 +21,13 @@ from txsticky.core.messages.from_primary import Boot
 from txsticky.core.messages.handoff import Handoff, pack_handoff, pack_peer, unpack
 from txsticky.core.messages.origin import Origin
 from txsticky.core.routing.pool import Pool
+from txsticky.core.routing.table import Table
 from txsticky.core.routing.verdict import FRONT_DESK
 from txsticky.ipc.channel import channel_pair
 from txsticky.ipc.mailbox import MailboxTransport, mailbox_pair
 from txsticky.testing import FakeSystem
 from txsticky.worker.load_report import REPORT_SOON
+from txsticky.worker.view import ClusterView
 from txsticky.worker.worker import Worker
 
 PEER = ("192.0.2.7", 50000)
@@ -37,6 +40,22 @@ def get(target: str = "/", *headers: str) -> bytes:
     """A request."""
     lines = [f"GET {target} HTTP/1.1", "Host: example", *headers, "", ""]
     return "\r\n".join(lines).encode()
+
+
+def view(changed: Callable[[], None] = lambda: None, **options: Any) -> ClusterView:
+    """What worker 2 of three that are ready knows of its cluster."""
+    pool = Pool()
+    for id in (1, 2, 3):
+        pool.add(id, id)
+        pool.set_ready(id)
+    return ClusterView(
+        id=2,
+        slot=2,
+        router=Config(**options).router(b"s" * 16),
+        pool=pool,
+        table=Table(100, 3600.0),
+        changed=changed,
+    )
 
 
 class Inner(Protocol):
