@@ -5,14 +5,24 @@ from __future__ import annotations
 import socket
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
+from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.shells import ShellCase, ended, received
+from tests.worker.cases import view
 from txsticky.core.how import How
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.lifecycle.life import State
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
-from txsticky.worker.connections import Connection, Surroundings, make_room
+from txsticky.testing import FakeSystem
+from txsticky.tls.relay import RelayedServer
+from txsticky.transport.gated import GatedServer, GatedUNIXServer
+from txsticky.transport.nowhere import NOWHERE
+from txsticky.transport.plain import PlainServer, PlainUNIXServer
+from txsticky.worker.connections import Connection, Connections, Surroundings, make_room
 
 
 class FakeGate:
@@ -207,3 +217,107 @@ class ConnectionTests(SynchronousTestCase):
         make_room([self.serving(host) for host in hosts])
         self.assertEqual(sum(host.gate.calls == ["finish"] for host in hosts), 2)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class Answering(Protocol):
+    """Answers each piece."""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(data)  # type: ignore[union-attr]
+
+
+class ConnectionsTests(ShellCase):
+    """The connections of a worker."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.serving: Any = SimpleNamespace(
+            http=False,
+            factory=Factory.forProtocol(Answering),
+            close_politely=lambda protocol: False,
+        )
+        self.changed = mock.Mock()
+        self.given: list[Any] = []
+
+    def connections(self, **options: Any) -> Connections:
+        """Those of a new worker."""
+        made = Connections(
+            set(),
+            NOWHERE,  # type: ignore[arg-type]
+            self.serving,
+            Conversation,
+            options.get("secured"),
+            view=view(),
+            give=lambda *gift: self.given.append(gift),
+            changed=self.changed,
+            system=FakeSystem(reactor=self.reactor),
+        )
+        self.addCleanup(self.end, made)
+        return made
+
+    def end(self, connections: Connections) -> None:
+        """Close all."""
+        for connection in list(connections.live):
+            connection.abort()
+        self.reactor.settle()
+
+    def hand(
+        self, connections: Connections, secure: bool = False, tcp: bool = False
+    ) -> socket.socket:
+        """Hand a connection; returns the client's end."""
+        server, client = self.connected() if tcp else self.pair()
+        handoff = Handoff(
+            family=server.family, origin=Origin(("192.0.2.7", 1), secure=secure), prefix=b"x"
+        )
+        connections.adopt(socket.socket(fileno=server.detach()), handoff)
+        self.reactor.settle()
+        return client
+
+    def test_served(self) -> None:
+        """A connection is served from its first bytes on, which are not kept, and is counted."""
+        connections = self.connections()
+        client = self.hand(connections)
+        self.assertEqual(received(client), b"x")
+        (connection,) = connections.live
+        self.assertEqual((connection.handoff.prefix, connections.adopted), (b"", 1))
+        client.close()
+        self.reactor.settle()
+        self.assertEqual((connections.live, self.changed.call_count), (set(), 2))
+
+    def test_transport(self) -> None:
+        """The transport is that of the socket's family, with a gate in it for HTTP."""
+        connections = self.connections()
+        for tcp in (True, False):
+            self.hand(connections, tcp=tcp)
+        self.serving.http = True
+        for tcp in (True, False):
+            self.hand(connections, tcp=tcp)
+        self.hand(connections, secure=True)
+        kinds = {type(connection.transport) for connection in connections.live}
+        self.assertEqual(
+            kinds, {PlainServer, PlainUNIXServer, GatedServer, GatedUNIXServer, RelayedServer}
+        )
+
+    def test_secured(self) -> None:
+        """A connection goes to what ends TLS, but for one whose TLS another worker ends."""
+        secured = mock.Mock(return_value=self.serving.factory)
+        self.serving.http = True
+        connections = self.connections(secured=secured)
+        self.hand(connections)
+        self.hand(connections, secure=True)
+        self.assertEqual(secured.call_count, 1)
+
+    def test_native(self) -> None:
+        """Where the application brings its own transports, these serve; a failure is closed."""
+        self.serving.adopt = mock.Mock(side_effect=ZeroDivisionError)
+        connections = self.connections()
+        client = self.hand(connections)
+        self.assertEqual((ended(client), connections.live), (True, set()))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_refused(self) -> None:
+        """A connection that the application refuses is closed and forgotten."""
+        self.serving.factory.buildProtocol = lambda address: None
+        connections = self.connections()
+        client = self.hand(connections)
+        self.assertEqual((ended(client), connections.live), (True, set()))
