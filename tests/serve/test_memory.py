@@ -25,7 +25,7 @@ from tests.integration.rawhttp import Connection as Client
 from tests.integration.rawhttp import request
 from tests.tls import test_termination as test_door
 from tests.tls.cases import ask
-from tests.transport import test_gate
+from tests.transport import test_gated
 from txsticky.config import Config
 from txsticky.core.how import How
 from txsticky.core.http.conversation import Conversation
@@ -362,20 +362,20 @@ class Greeter(asyncio.Protocol):
             self.transport.close()
 
 
-class GatedMemory(test_gate.TransportCase):
+class GatedMemory(test_gated.TransportCase):
     """A gate in a transport of Twisted's."""
 
     def assert_free(self, end: Callable[[Any], object]) -> None:
         """A connection that has ended so leaves nothing."""
         with without_collector():
             before = alive()
-            transport: Any = self.serve(Factory.forProtocol(Lasting), test_gate.GET)
+            transport: Any = self.serve(Factory.forProtocol(Lasting), test_gated.GET)
             end(transport)
             self.until(lambda: self.kept.closings or self.kept.moves)
             for sock, _, _ in self.kept.moves:
                 sock.close()
             self.reactor.settle()
-            transport = self.kept = self.desk = None  # type: ignore[assignment]
+            transport = self.kept = self.policy = None  # type: ignore[assignment]
             self.served.clear()
             self.client.close()
             left = alive() - before
@@ -395,7 +395,7 @@ class GatedMemory(test_gate.TransportCase):
 
     def test_moved(self) -> None:
         """The connection goes to another worker."""
-        self.assert_free(lambda transport: self.client.sendall(test_gate.to(3)))
+        self.assert_free(lambda transport: self.client.sendall(test_gated.to(3)))
 
 
 class Lasting(Protocol):

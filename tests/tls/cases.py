@@ -22,7 +22,7 @@ from txsticky.testing import FakeSystem
 from txsticky.tls.certificates import load_certificates
 from txsticky.tls.connection import TlsServices
 from txsticky.tls.termination import TlsTerminator
-from txsticky.transport.movable import adopt, begin
+from txsticky.transport.adopt import adopt, begin
 from txsticky.transport.plain import PlainServer
 
 HERE = 1

@@ -20,7 +20,7 @@ from txsticky.serve.asgi.engine import new_loop
 from txsticky.serve.asgi.facade import FacadeFactory
 from txsticky.serve.asgi.serving import AsgiServing
 from txsticky.tls.certificates import load_certificates
-from txsticky.transport import gate
+from txsticky.transport import half_close
 from txsticky.transport.write_batch import Turn
 
 from .hosts import AsyncioInner, HostCase, Peer
@@ -71,7 +71,7 @@ class NativeTests(HostCase):
         self.addCleanup(self.loop.close)
         self.complaints: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda loop, context: self.complaints.append(context))
-        self.patch(gate, "HALF_CLOSE_GRACE", 0.02)
+        self.patch(half_close, "HALF_CLOSE_GRACE", 0.02)
         self.patch(native, "RESPITE", 0.001)
         tasks: set[Any] = set()
         serving = types.SimpleNamespace(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.transport.test_gate import FakeDesk, FakeHost, GateCase
+from tests.transport.cases import FakeHost, FakePolicy, GateCase
 from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.stall import Pauses
 from txsticky.testing import FakeSystem
@@ -218,7 +218,7 @@ class WatchTests(SynchronousTestCase):
     def connect(self, data: bytes = POST) -> FakeHost:
         """A connection over which so much has come."""
         host = FakeHost(self.clock)
-        host.gate = Gate(host, FakeDesk(), Conversation(), "192.0.2.7", False)
+        host.gate = Gate(host, FakePolicy(), Conversation(), "192.0.2.7", False)
         self.live.append(SimpleConnection(host))
         host.gate.arrived(data)
         return host

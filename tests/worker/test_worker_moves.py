@@ -114,7 +114,7 @@ class AdoptTests(WorkerCase):
         """It says whether it takes nothing for want of descriptors."""
         self.begin()
         self.assertFalse(self.load().get("short", False))
-        self.worker.inbox.box._ceiling = 0
+        self.worker.inbox.box._headroom.ceiling = 0
         for _ in range(2):
             self.hand()
         self.assertTrue(self.load().get("short", False))
@@ -216,7 +216,7 @@ class GiveTests(WorkerCase):
         """What waits for a full mailbox goes to the front desk when its worker dies."""
         self.begin()
         box = self.worker.outbox.boxes[3]
-        box._limit = 3
+        box._outgoing.limit = 3
         number = 0
         while box.queued < 3:
             server, _ = socket.socketpair()

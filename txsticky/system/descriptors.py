@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import select
 import socket
 import sys
 
@@ -62,3 +63,45 @@ def own(descriptor: int) -> int:
     if descriptor >= 0:
         os.set_inheritable(descriptor, False)
     return descriptor
+
+
+class Headroom:
+    """
+    Whether descriptors are scarce, told from the numbers of those that come.
+
+    A new descriptor gets the lowest free number (open(2)), so a number at the ceiling means that
+    hardly any is left. From then on whoever takes descriptors looks for room before each, because
+    the last one may have filled a gap, until a number comes that is well below the ceiling.
+
+    :param margin: how far below the ceiling a number ends the scarcity; at least as many as are
+        taken at once.
+    :param ceiling: the number from which on descriptors are not to be taken.
+    :ivar scarce: whether room is to be looked for before the next descriptor is taken.
+    """
+
+    __slots__ = ("_margin", "ceiling", "scarce")
+
+    def __init__(self, margin: int, ceiling: int | None = None) -> None:
+        self.ceiling = descriptor_ceiling() if ceiling is None else ceiling
+        self.scarce = False
+        self._margin = margin
+
+    def taken(self, descriptor: int) -> None:
+        """Take note of the number of a descriptor that has come."""
+        last = self.ceiling - 1
+        self.scarce = descriptor >= (last - self._margin if self.scarce else last)
+
+    def has_room(self) -> bool:
+        """Whether the next descriptor would be below the ceiling."""
+        return has_room(self.ceiling)
+
+
+def severed(descriptor: int) -> bool:
+    """
+    Whether the kernel knows that nobody is at the other end of a connection any more.
+
+    Over TCP it does once that end has sent a reset; over a UNIX socket at once.
+    """
+    poll = select.poll()
+    poll.register(descriptor, 0)  # errors and hang-ups are always told
+    return bool(poll.poll(0))

@@ -20,14 +20,15 @@ from ..core.lifecycle.timing import NEXT_REQUEST
 from ..core.messages.handoff import Handoff
 from ..core.messages.origin import NOWHERE, Origin
 from ..core.routing.verdict import FRONT_DESK, KEEP, Give, Verdict, place_of
-from ..transport.gate import Desk, Gate
+from ..transport.gate import Gate
+from ..transport.policy import Policy
 from .relay import Relay
 from .transport import SecureTransport
 
 _LAST = b"Connection: close\r\n"
 
 
-class SettledPolicy(Desk, typing.Protocol):
+class SettledPolicy(Policy, typing.Protocol):
     """A worker's policy, to which a gate over TLS says that its connection cannot move."""
 
     def whose(self, head: Head, host: str, settled: bool = False) -> Verdict:

@@ -20,8 +20,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..core.http.refusal import refusal
+from ..transport.adopt import begin, peer_address
 from ..transport.gated import GatedUNIXServer
-from ..transport.movable import MovableUNIXServer, begin, peer_address
+from ..transport.movable import MovableUNIXServer
 
 log = Logger()
 

@@ -17,10 +17,12 @@ from zope.interface import implementer
 
 from ..core.how import How
 from ..core.http.conversation import Conversation
-from ..transport.gate import Cancelable, Desk, Gate
+from ..transport.gate import Gate
+from ..transport.host import Cancelable
+from ..transport.policy import Policy
 
 
-class Owner(Desk, Protocol):
+class Owner(Policy, Protocol):
     """
     The connection that a transport is for, and the policy that its gate asks.
 

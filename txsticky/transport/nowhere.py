@@ -13,7 +13,7 @@ from ..core.routing.verdict import KEEP, Verdict
 
 class Nowhere:
     """
-    A host that has no connection, and a desk that nobody asks (`gate.Host`, `gate.Desk`): nothing
+    A host that has no connection, and a desk that nobody asks (`gate.Host`, `gate.Policy`): nothing
     is live in it, and nothing happens.
 
     A gate and its host know each other, and so do host and protocol.  What is over has to be let go

@@ -16,9 +16,9 @@ from ..core.messages.handoff import Handoff
 from ..serve import Serving
 from ..system.system import System
 from ..tls.relay import RelayedServer
+from ..transport.adopt import adopt, begin
 from ..transport.gate import Gate
 from ..transport.gated import GatedServer, GatedUNIXServer
-from ..transport.movable import adopt, begin
 from ..transport.plain import PlainServer, PlainUNIXServer
 from ..transport.write_batch import Turn
 from .policy import RequestPolicy

@@ -42,7 +42,7 @@ class PolicySettings:
 
 class RequestPolicy:
     """
-    The policy that the gates of one worker share (`transport.gate.Desk`).
+    The policy that the gates of one worker share (`transport.policy.Policy`).
 
     :param view: what the worker knows of its cluster.
     :param bindings: says which bindings are unconfirmed.

@@ -18,7 +18,7 @@ from txsticky.core.http.conversation import Conversation
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.serve.asgi.native import MOST_WAITING, NativeHost
-from txsticky.transport import gate
+from txsticky.transport import half_close
 from txsticky.transport.gate import Gate
 from txsticky.transport.write_batch import Turn
 
@@ -291,7 +291,7 @@ class AsyncioTests(NativeCase):
 
     def test_waiting_client(self) -> None:
         """One that sends no more and waits for long is asked whether it is there, and answered."""
-        self.patch(gate, "HALF_CLOSE_GRACE", 0.02)
+        self.patch(half_close, "HALF_CLOSE_GRACE", 0.02)
         self.connect(GET)
         self.client.shutdown(socket.SHUT_WR)
         asked = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -302,7 +302,7 @@ class AsyncioTests(NativeCase):
 
     def test_gone(self) -> None:
         """One that has left while it waited is noticed, though nothing is written to it."""
-        self.patch(gate, "HALF_CLOSE_GRACE", 0.2)
+        self.patch(half_close, "HALF_CLOSE_GRACE", 0.2)
         self.connect(GET)
         self.client.close()
         self.until(lambda: self.kept.ends)

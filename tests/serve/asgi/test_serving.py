@@ -272,7 +272,7 @@ class HTTPTests(AsgiCase):
 
     def test_client_leaves(self) -> None:
         """The application hears that its client has left, whether it has begun to answer or not."""
-        self.patch(sys.modules["txsticky.transport.gate"], "HALF_CLOSE_GRACE", 0.05)
+        self.patch(sys.modules["txsticky.transport.half_close"], "HALF_CLOSE_GRACE", 0.05)
         for begins in (False, True):
             app = Waiting(begins)
             self.serve(app)
@@ -869,7 +869,7 @@ class AccessLogTests(AsgiCase):
         self.log(fails)
         self.ask(GET)
         self.assertIn('" 500 - ', self.lines()[0])
-        self.patch(sys.modules["txsticky.transport.gate"], "HALF_CLOSE_GRACE", 0.05)
+        self.patch(sys.modules["txsticky.transport.half_close"], "HALF_CLOSE_GRACE", 0.05)
         app = Waiting()
         self.log(app)
         client = self.connect(GET)
@@ -886,7 +886,7 @@ class AccessLogTests(AsgiCase):
 
     def test_failure_when_the_client_has_left(self) -> None:
         """An application that fails is logged as 500, though its client has left meanwhile."""
-        self.patch(sys.modules["txsticky.transport.gate"], "HALF_CLOSE_GRACE", 0.05)
+        self.patch(sys.modules["txsticky.transport.half_close"], "HALF_CLOSE_GRACE", 0.05)
         waiting = Waiting()
 
         async def fails(scope: Scope, receive: Receive, send: Send) -> None:

@@ -24,7 +24,8 @@ from ...core.http.inside import Inside
 from ...core.lifecycle.timing import last_call
 from ...core.messages.handoff import Handoff
 from ...errors import AppLoadError
-from ...transport.gate import Desk, Gate
+from ...transport.gate import Gate
+from ...transport.policy import Policy
 from ...transport.write_batch import Turn
 from .. import ServeSettings
 from ..accesslog import AccessLog
@@ -187,7 +188,7 @@ class AsgiServing:
     # ----------------------------------------------------------- connections
 
     def adopt(
-        self, sock: socket.socket, connection: Connection, desk: Desk, exchange: Conversation
+        self, sock: socket.socket, connection: Connection, desk: Policy, exchange: Conversation
     ) -> None:
         """
         Serve an adopted connection.
