@@ -31,7 +31,7 @@ from .admin.journal import Journal
 from .admin.state import shown
 from .config import Config, endpoint_string
 from .core.lifecycle.fleet import Fleet
-from .core.routing.pool import State
+from .core.routing.pool import MemberState
 from .errors import ConfigError, ListenError
 from .primary.primary import Primary
 from .primary.provision import Provision
@@ -169,7 +169,7 @@ class Cluster(Service):
         """The first start is over, and connections are routed."""
         if self._stopping:
             return
-        count, ready = self.config.workers, len(self.primary.pool.in_state(State.READY))
+        count, ready = self.config.workers, len(self.primary.pool.in_state(MemberState.READY))
         workers = f"{count} workers" if count != 1 else "1 worker"
         log.info(
             "txsticky serves {app} on {addresses} with {workers}.",

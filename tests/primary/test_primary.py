@@ -29,7 +29,7 @@ from txsticky.core.messages.wire import (
     pack_handoff,
     pack_message,
 )
-from txsticky.core.routing.pool import State
+from txsticky.core.routing.pool import MemberState
 from txsticky.errors import MailboxFull
 from txsticky.intake.reception import Arrival
 from txsticky.ipc.channel import FULL
@@ -1256,7 +1256,7 @@ class LeaveTests(PrimaryCase):
         self.assertEqual({self.whose(get()) for _ in range(3)}, {2})
         self.assertEqual(self.whose(get(f"/?sid={self.tag(1)}")), 1)
         (body,) = self.workers[1].told(Kind.POOL)
-        self.assertEqual(decode_json(body)["pool"]["members"][0][2], State.DRAINING.value)
+        self.assertEqual(decode_json(body)["pool"]["members"][0][2], MemberState.DRAINING.value)
 
     def test_done(self) -> None:
         """One that is done gets nothing any more, all are told, and it may go."""

@@ -31,8 +31,8 @@ SHOWN = ODD.replace(b"1.1\r\n", b"1.1\r\n" + LAST)
 OK_LAST = OK.replace(b"OK\r\n", b"OK\r\n" + LAST)
 
 
-class Conversation:
-    """An conversation between a client and a server that the test plays, keeping every request.
+class Talk:
+    """A conversation between a client and a server that the test plays, keeping every request.
 
     Attributes:
         asked: the targets that were asked about.
@@ -104,7 +104,7 @@ class BoundaryTests(SynchronousTestCase):
 
     def test_next_request_waits_for_the_response(self) -> None:
         """A pipelined request is neither asked about nor delivered before the response's end."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(POST + NEXT)
         talk.server(OK[:-1])
         self.assertEqual((talk.asked, talk.delivered), ([b"/p"], POST))
@@ -113,7 +113,7 @@ class BoundaryTests(SynchronousTestCase):
 
     def test_next_request_waits_for_the_end_of_the_request(self) -> None:
         """A response that comes early makes no boundary within its request."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(POST[:-1])
         talk.server(OK)
         self.assertFalse(talk.conversation.idle)
@@ -122,7 +122,7 @@ class BoundaryTests(SynchronousTestCase):
 
     def test_interim_response_is_no_response(self) -> None:
         """A 100 (Continue) lets the body in and ends nothing."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(POST[:-5])
         talk.server(b"HTTP/1.1 100 Continue\r\n\r\n")
         talk.client(POST[-5:] + NEXT)
@@ -132,7 +132,7 @@ class BoundaryTests(SynchronousTestCase):
 
     def test_body_piece_is_not_copied(self) -> None:
         """A piece that lies within one request is delivered as the object that came."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
         piece = bytes(65536)
         talk.conversation.feed(piece)
@@ -142,7 +142,7 @@ class BoundaryTests(SynchronousTestCase):
 
     def test_empty_lines(self) -> None:
         """Empty lines before a request line are dropped, wherever they are cut."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(b"\r\n\r\n" * 20 + b"\r")
         talk.client(b"\n" + POST + b"\r")
         talk.server(OK)
@@ -153,7 +153,7 @@ class BoundaryTests(SynchronousTestCase):
 
     def test_idle(self) -> None:
         """A connection is idle from its first moment, and again once a response is complete."""
-        talk = Conversation()
+        talk = Talk()
         self.assertTrue(talk.conversation.idle)
         talk.client(GET)
         self.assertFalse(talk.conversation.idle)
@@ -186,7 +186,7 @@ class RemainderTests(SynchronousTestCase):
 
     def test_later_request(self) -> None:
         """What was delivered and answered does not leave with a later request."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(GET)
         talk.conversation.wrote(OK)
         talk.conversation.feed(b"\r\n" + POST)
@@ -195,7 +195,7 @@ class RemainderTests(SynchronousTestCase):
 
     def test_half_a_head(self) -> None:
         """A connection in the middle of its next head can leave with the beginning of it."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(GET)
         talk.server(OK)
         talk.client(NEXT[:9])
@@ -208,7 +208,7 @@ class RemainderTests(SynchronousTestCase):
     def test_not_within_a_request(self) -> None:
         """A connection with an open request cannot leave, nor can one that is over."""
         for data in (POST[:-1], POST, ODD, b"garbage\r\n"):
-            talk = Conversation()
+            talk = Talk()
             talk.client(data)
             self.assertRaises(RuntimeError, talk.conversation.remainder)
 
@@ -229,7 +229,7 @@ class RemainderTests(SynchronousTestCase):
 class OverCase(SynchronousTestCase):
     """What the tests of a connection's end share."""
 
-    def assert_over(self, talk: Conversation, delivered: bytes) -> None:
+    def assert_over(self, talk: Talk, delivered: bytes) -> None:
         """This was delivered and nothing more will be, the connection is to be closed."""
         for _ in range(2):
             conversation = talk.conversation
@@ -252,7 +252,7 @@ class RefusalTests(OverCase):
     def test_malformed_head(self) -> None:
         """A malformed head is refused at once, complete or not."""
         for data in (b"GET /\r\n", b"\x16\x03\x01", b"GET / HTTP/1.1\nHost: x\n\n", b"PRI \x01"):
-            talk = Conversation()
+            talk = Talk()
             talk.client(data)
             self.assertEqual(talk.refused, 400)
             self.assert_over(talk, b"")
@@ -260,7 +260,7 @@ class RefusalTests(OverCase):
     def test_malformed_next_head(self) -> None:
         """So is a later one, but not before the response before it is complete."""
         for data in (b"\0", b"GET / HTTP/1.1\r\nno colon\r", b"GET / HTTP/1.1\r\nA : b"):
-            talk = Conversation()
+            talk = Talk()
             talk.client(GET + data)
             self.assertEqual((talk.delivered, talk.refused), (GET, 0))
             talk.server(OK)
@@ -269,14 +269,14 @@ class RefusalTests(OverCase):
 
     def test_version(self) -> None:
         """Another version than 1.0 and 1.1 is refused with 505."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(b"PRI * HTTP/2.0\r\n")
         self.assertEqual(talk.refused, 505)
 
     def test_oversize_head(self) -> None:
         """A head beyond the limit is refused with 431, the first and every later one."""
         for before in (b"", GET, POST + GET):
-            talk = Conversation(head_limit=100)
+            talk = Talk(head_limit=100)
             talk.client(before)
             for _ in range(before.count(b"HTTP")):
                 talk.server(OK)
@@ -289,14 +289,14 @@ class RefusalTests(OverCase):
     def test_bad_body(self) -> None:
         """A chunked body that turns out to be none is refused; nothing of what is wrong passes."""
         data = CHUNKED.replace(b"\r\nabc", b"\nabc")
-        talk = Conversation()
+        talk = Talk()
         talk.client(data + GET)
         self.assertEqual(talk.refused, 400)
         self.assert_over(talk, b"")
 
     def test_bad_body_later(self) -> None:
         """What was delivered before the fault came stays delivered."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(CHUNKED[:-5])
         talk.client(b"x" + GET)
         self.assertEqual(talk.refused, 400)
@@ -305,18 +305,18 @@ class RefusalTests(OverCase):
     def test_oversize_trailers(self) -> None:
         """Trailers and the line of a chunk beyond the limit are refused with 431."""
         for data in (b"A: b\r\n" * 30, b"A" * 200, b"A: b\r\n" * 16 + b"A" * 10 + b": b\r\n"):
-            talk = Conversation(head_limit=100)
+            talk = Talk(head_limit=100)
             talk.client(CHUNKED[:-2])
             talk.client(data)
             self.assertEqual(talk.refused, 431)
             self.assert_over(talk, CHUNKED[:-2])
-        talk = Conversation(head_limit=100)
+        talk = Talk(head_limit=100)
         talk.client(CHUNKED[:-5] + b"1;" + b"a" * 200)
         self.assertEqual(talk.refused, 431)
 
     def test_response_has_begun(self) -> None:
         """A response that has begun cannot become a refusal: the connection ends with it."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(CHUNKED[:-5])
         talk.server(OK[:-1])
         talk.client(b"x\r\n")
@@ -325,7 +325,7 @@ class RefusalTests(OverCase):
 
     def test_interim_response_has_been_sent(self) -> None:
         """An interim response does not keep the final one from being a refusal."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(CHUNKED[:-5])
         talk.server(b"HTTP/1.1 100 Continue\r\n\r\n")
         talk.client(b"x\r\n")
@@ -333,7 +333,7 @@ class RefusalTests(OverCase):
 
     def test_no_surplus(self) -> None:
         """What the inner protocol answers to a request that was refused is not too much."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(CHUNKED[:-5] + b"x\r\n")
         self.assertEqual(talk.server(OK), b"")
         self.assertFalse(talk.conversation.surplus)
@@ -344,7 +344,7 @@ class OddTests(OverCase):
 
     def test_framing(self) -> None:
         """It passes as it comes, but that the inner protocol is told to close, as is the client."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(ODD + b"rest")
         self.assertEqual((talk.asked, talk.delivered), ([b"/"], SHOWN + b"rest"))
         talk.client(b"more")
@@ -356,7 +356,7 @@ class OddTests(OverCase):
         """So it is with one that is odd in no more than a header's value."""
         for line in (b"A: \x01", b"A: b\r\n c", b"A: \x7f"):
             odd = b"GET /a HTTP/1.1\r\n" + line + b"\r\n\r\n"
-            talk = Conversation()
+            talk = Talk()
             talk.client(GET)
             talk.server(OK)
             talk.client(odd)
@@ -365,7 +365,7 @@ class OddTests(OverCase):
 
     def test_response_until_close(self) -> None:
         """A response without an end lasts until the inner protocol ends it."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(ODD)
         self.assertEqual(talk.server(UNTIL_CLOSE), UNTIL_CLOSE)
         self.assertEqual(talk.server(b"more"), b"more")
@@ -377,7 +377,7 @@ class OddTests(OverCase):
 
     def test_odd_response(self) -> None:
         """So does one that is not understood."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(ODD)
         self.assertEqual(talk.server(b"hello\r\n\r\n"), b"hello\r\n\r\n")
         self.assertEqual(talk.server(OK), OK)
@@ -385,7 +385,7 @@ class OddTests(OverCase):
 
     def test_owed(self) -> None:
         """A client that sends no more is owed its response, and gets no interim one."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(ODD)
         conversation = talk.conversation
         self.assertTrue(conversation.request_open and conversation.finished_request)
@@ -395,7 +395,7 @@ class OddTests(OverCase):
         """An offer that may be taken is not spoilt, and if it is the connection is a tunnel."""
         odd = UPGRADE.replace(b"1.1\r\n", b"1.1\r\nA: \x01\r\n")
         for response, over in ((SWITCHING, False), (OK, True)):
-            talk = Conversation()
+            talk = Talk()
             talk.client(odd)
             self.assertEqual(talk.delivered, odd)
             sent = talk.server(response)
@@ -407,7 +407,7 @@ class OddTests(OverCase):
     def test_connect(self) -> None:
         """What follows a CONNECT waits for the response, and passes if that is a 2xx."""
         data = b"CONNECT a:1 HTTP/1.1\r\n\r\n"
-        talk = Conversation()
+        talk = Talk()
         talk.client(data + b"\x16\x03")
         self.assertEqual((talk.asked, talk.delivered), ([b"a:1"], data))
         self.assertEqual(talk.server(OK), OK)
@@ -418,7 +418,7 @@ class OddTests(OverCase):
         """A CONNECT that has content, which it should not have, gets that delivered."""
         for content in (b"Content-Length: 3\r\n\r\nabc", CHUNKED.partition(b"1.1\r\n")[2]):
             data = b"CONNECT a:1 HTTP/1.1\r\n" + content
-            talk = Conversation()
+            talk = Talk()
             talk.client(data + NEXT)
             self.assertEqual(talk.delivered, data)
             talk.server(OK)
@@ -428,7 +428,7 @@ class OddTests(OverCase):
         """One whose content has no certain end is odd, and upgraded by a 2xx like any other."""
         data = b"CONNECT a:1 HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\nx"
         for response, over in ((OK, False), (OK.replace(b"200", b"400"), True)):
-            talk = Conversation()
+            talk = Talk()
             talk.client(data)
             self.assertEqual(talk.delivered, data.replace(b"1.1\r\n", b"1.1\r\n" + LAST))
             talk.server(response)
@@ -438,7 +438,7 @@ class OddTests(OverCase):
         """If it is none, nothing that follows is served."""
         data = b"CONNECT a:1 HTTP/1.1\r\n\r\n"
         no = OK.replace(b"200 OK", b"405 No")
-        talk = Conversation()
+        talk = Talk()
         talk.client(data + NEXT)
         self.assertEqual(talk.server(no), no.replace(b"No\r\n", b"No\r\n" + LAST))
         self.assert_over(talk, data)
@@ -449,7 +449,7 @@ class LastTests(OverCase):
 
     def test_http10(self) -> None:
         """An HTTP/1.0 request is asked about, answered, and followed by nothing."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(OLD + NEXT)
         self.assertEqual((talk.asked, talk.delivered), ([b"/old"], OLD))
         talk.server(OK)
@@ -458,7 +458,7 @@ class LastTests(OverCase):
 
     def test_http10_at_a_later_boundary(self) -> None:
         """An HTTP/1.0 head behind an HTTP/1.1 request is asked about as well."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(GET + OLD)
         talk.server(OK)
         self.assertEqual(talk.asked, [b"/a", b"/old"])
@@ -466,7 +466,7 @@ class LastTests(OverCase):
     def test_close_by_the_client(self) -> None:
         """What follows a request with Connection: close is not served."""
         last = b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"
-        talk = Conversation()
+        talk = Talk()
         talk.client(last + NEXT)
         self.assertTrue(talk.conversation.last)
         self.assertEqual(talk.delivered, last)
@@ -475,14 +475,14 @@ class LastTests(OverCase):
 
     def test_close_by_the_server(self) -> None:
         """What follows a response with Connection: close is not served."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(GET + NEXT)
         talk.server(OK_LAST)
         self.assert_over(talk, GET)
 
     def test_interim(self) -> None:
         """A client may be sent an interim response while it waits for the beginning of its own."""
-        talk = Conversation()
+        talk = Talk()
         told = [talk.conversation.interim]
         for data in (POST[:-1], POST[-1:]):
             talk.client(data)
@@ -494,13 +494,13 @@ class LastTests(OverCase):
 
     def test_interim_to_the_old(self) -> None:
         """But not one of HTTP/1.0, which would take it for the response."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(OLD)
         self.assertFalse(talk.conversation.interim)
 
     def test_until_close(self) -> None:
         """Behind a response that lasts until the connection closes nothing is served."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(GET + NEXT)
         self.assertEqual(talk.server(UNTIL_CLOSE), UNTIL_CLOSE)
         talk.client(NEXT)
@@ -515,7 +515,7 @@ class LastTests(OverCase):
 
     def test_until_close_before_the_request_is_whole(self) -> None:
         """The rest of the request is delivered nevertheless, and nothing behind it."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(POST[:-3])
         talk.server(UNTIL_CLOSE)
         talk.client(POST[-3:] + NEXT)
@@ -525,7 +525,7 @@ class LastTests(OverCase):
     def test_body_of_a_head_response(self) -> None:
         """A body behind the response to HEAD is cut off, and nothing follows."""
         head = GET.replace(b"GET", b"HEAD")
-        talk = Conversation()
+        talk = Talk()
         talk.client(head)
         talk.server(OK[:-2])
         self.assertTrue(talk.conversation.idle)
@@ -536,7 +536,7 @@ class LastTests(OverCase):
     def test_surplus(self) -> None:
         """What is longer than its length is cut off, at once or later, and nothing follows."""
         for pieces in ((OK + b"x",), (OK, b"x"), (OK[:-1], OK[-1:] + OK)):
-            talk = Conversation()
+            talk = Talk()
             talk.client(GET)
             sent = b"".join(talk.server(piece) for piece in pieces)
             self.assertEqual((sent, talk.conversation.surplus), (OK, True))
@@ -545,7 +545,7 @@ class LastTests(OverCase):
 
     def test_surplus_behind_the_last(self) -> None:
         """It is cut off behind a last response as well, and told."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(OLD)
         talk.server(OK)
         self.assertFalse(talk.conversation.surplus)
@@ -567,8 +567,8 @@ class LastTests(OverCase):
         self.assertTrue(conversation.over)
 
     def asking(self) -> Conversation:
-        """An conversation that asks about its second request."""
-        talk = Conversation()
+        """A conversation that asks about its second request."""
+        talk = Talk()
         talk.client(GET)
         talk.conversation.feed(NEXT)
         talk.conversation.wrote(OK)
@@ -588,7 +588,7 @@ class InsideTests(SynchronousTestCase):
     def test_any_split(self) -> None:
         """An offer is taken off however it is cut, and every byte of the body is delivered."""
         for at in range(len(self.H2C)):
-            talk = Conversation()
+            talk = Talk()
             talk.client(GET)
             talk.server(OK)
             talk.client(self.H2C[:at])
@@ -606,7 +606,7 @@ class InsideTests(SynchronousTestCase):
 
     def test_absolute_target(self) -> None:
         """A target in absolute form is shown in origin form, and asked about as it came."""
-        talk = Conversation(inside=Inside(absolute=False))
+        talk = Talk(inside=Inside(absolute=False))
         talk.client(b"GET http://b/a?x HTTP/1.1\r\nHost: c\r\n\r\n")
         self.assertEqual(talk.asked, [b"http://b/a?x"])
         self.assertEqual(talk.delivered, b"GET /a?x HTTP/1.1\r\nHost: b\r\n\r\n")
@@ -615,7 +615,7 @@ class InsideTests(SynchronousTestCase):
 class TunnelTests(SynchronousTestCase):
     """Where HTTP has ended, or has not begun, everything passes as it came."""
 
-    def assert_tunnel(self, talk: Conversation, data: bytes) -> None:
+    def assert_tunnel(self, talk: Talk, data: bytes) -> None:
         """Everything was delivered, and so is everything to come."""
         self.assertTrue(talk.conversation.tunnel)
         self.assertEqual(talk.delivered, data)
@@ -630,7 +630,7 @@ class TunnelTests(SynchronousTestCase):
 
     def test_server_speaks_first(self) -> None:
         """A server that speaks first is passed through; nothing was upgraded."""
-        talk = Conversation()
+        talk = Talk()
         self.assertEqual(talk.server(b"220 hello\r\n"), b"220 hello\r\n")
         self.assertFalse(talk.conversation.upgraded)
         self.assert_tunnel(talk, b"")
@@ -647,7 +647,7 @@ class TunnelTests(SynchronousTestCase):
 
     def test_upgrade(self) -> None:
         """Bytes glued to an upgrade request are held until the 101 is written, then delivered."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(UPGRADE + b"\x81\x02hi")
         self.assertEqual(talk.delivered, UPGRADE)
         talk.server(SWITCHING[:-1])
@@ -657,7 +657,7 @@ class TunnelTests(SynchronousTestCase):
 
     def test_refused_upgrade(self) -> None:
         """A server that answers an upgrade request in HTTP goes on in HTTP."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(UPGRADE + NEXT)
         talk.server(OK)
         self.assertEqual(talk.asked, [b"/ws", b"/b"])
@@ -668,7 +668,7 @@ class InjectTests(SynchronousTestCase):
 
     def test_only_its_own_response(self) -> None:
         """The lines are added to the response of the request that they were given for."""
-        talk = Conversation(COOKIE)
+        talk = Talk(COOKIE)
         talk.client(GET + NEXT)
         talk.inject = b""
         self.assertEqual(talk.server(OK), OK.replace(b"OK\r\n", b"OK\r\n" + COOKIE))
@@ -677,13 +677,13 @@ class InjectTests(SynchronousTestCase):
     def test_last(self) -> None:
         """The response to a request that nothing follows gets them as well."""
         for data, last in ((ODD, LAST), (b"CONNECT a:1 HTTP/1.1\r\n\r\n", b""), (OLD, b"")):
-            talk = Conversation(COOKIE)
+            talk = Talk(COOKIE)
             talk.client(data)
             self.assertEqual(talk.server(OK), OK.replace(b"OK\r\n", b"OK\r\n" + COOKIE + last))
 
     def test_status_line_in_pieces(self) -> None:
         """A status line that comes in pieces gets them, and the conversation goes on."""
-        talk = Conversation(COOKIE)
+        talk = Talk(COOKIE)
         talk.client(GET + NEXT)
         sent = b"".join(talk.server(OK[at : at + 1]) for at in range(len(OK)))
         self.assertEqual(sent, OK.replace(b"OK\r\n", b"OK\r\n" + COOKIE))
@@ -703,7 +703,7 @@ class HalfCloseTests(SynchronousTestCase):
 
     def test_course_of_a_request(self) -> None:
         """Open with its head, finished with its last byte, over with the response's."""
-        talk = Conversation()
+        talk = Talk()
         self.assertEqual(self.owed(talk.conversation), (False, False, False))
         talk.client(POST[:-1])
         self.assertEqual(self.owed(talk.conversation), (True, False, False))
@@ -718,20 +718,20 @@ class HalfCloseTests(SynchronousTestCase):
 
     def test_last_request(self) -> None:
         """An HTTP/1.0 request is owed its response like any other."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(OLD)
         self.assertEqual(self.owed(talk.conversation), (True, True, False))
 
     def test_until_close(self) -> None:
         """A response that lasts until the connection closes is owed until then."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(GET)
         talk.server(UNTIL_CLOSE)
         self.assertEqual(self.owed(talk.conversation), (True, True, True))
 
     def test_switching(self) -> None:
         """After a 101 no response is owed."""
-        talk = Conversation()
+        talk = Talk()
         talk.client(UPGRADE)
         talk.server(SWITCHING)
         self.assertFalse(talk.conversation.request_open)
@@ -742,7 +742,7 @@ class HoldTests(SynchronousTestCase):
 
     def test_over_hold(self) -> None:
         """More than the limit held behind an open request asks for a pause, until released."""
-        talk = Conversation(head_limit=100, hold_limit=200)
+        talk = Talk(head_limit=100, hold_limit=200)
         talk.client(GET + b"x" * 200)
         self.assertEqual((talk.conversation.held, talk.conversation.over_hold), (200, False))
         talk.client(b"x\r\n")
@@ -752,7 +752,7 @@ class HoldTests(SynchronousTestCase):
 
     def test_dropped(self) -> None:
         """What comes when nothing is served any more is not held."""
-        talk = Conversation(head_limit=100, hold_limit=200)
+        talk = Talk(head_limit=100, hold_limit=200)
         talk.client(OLD)
         talk.server(OK)
         for _ in range(3):
@@ -761,7 +761,7 @@ class HoldTests(SynchronousTestCase):
 
     def test_a_head_fits(self) -> None:
         """A client is never paused in the middle of a head that may still be completed."""
-        talk = Conversation(head_limit=100, hold_limit=10)
+        talk = Talk(head_limit=100, hold_limit=10)
         talk.client(b"GET /" + b"a" * 95)
         self.assertFalse(talk.conversation.over_hold)
 
@@ -872,7 +872,7 @@ class AnyConversationTests(SynchronousTestCase):
     @settings(deadline=None, max_examples=200)
     def test_nothing_is_lost(self, data: bytes, cuts: list[int], output: list[bytes]) -> None:
         """Whatever comes is delivered or held in order, until nothing more is to be served."""
-        talk = Conversation()
+        talk = Talk()
         for piece in pieces(data, cuts):
             talk.client(piece)
             if output:
@@ -909,7 +909,7 @@ class AnyConversationTests(SynchronousTestCase):
 
         The server has all of it that came until its answer; what comes `late` it never sees.
         """
-        talk = Conversation()
+        talk = Talk()
         plain = b"".join(before)
         for request in before:
             talk.client(request)

@@ -34,7 +34,7 @@ from txsticky.core.lifecycle.states import (
     Retire,
     Say,
     Spawn,
-    Stage,
+    WorkerStage,
     how_it_ended,
     pause,
 )
@@ -1001,8 +1001,12 @@ class FleetMachine(RuleBasedStateMachine):
     def wakes_in_time(self) -> None:
         """Whoever is in a stage that must not last has a deadline, and wake knows the first."""
         deadlines = [w.deadline for w in self.instances() if w.deadline is not None]
-        assert all(w.deadline is not None for w in self.instances() if w.stage is Stage.STARTING)
-        assert all(w.deadline is not None for w in self.instances() if w.stage is Stage.RETIRING)
+        assert all(
+            w.deadline is not None for w in self.instances() if w.stage is WorkerStage.STARTING
+        )
+        assert all(
+            w.deadline is not None for w in self.instances() if w.stage is WorkerStage.RETIRING
+        )
         if deadlines:
             assert self.fleet.wake() <= min(deadlines)
 
@@ -1010,7 +1014,7 @@ class FleetMachine(RuleBasedStateMachine):
     def none_is_cut_short(self) -> None:
         """What is to leave has its whole time from the first word on, unless that is hurried."""
         for worker in self.instances():
-            if worker.stage is Stage.RETIRING:
+            if worker.stage is WorkerStage.RETIRING:
                 assert worker.deadline <= self.now + killed(DRAIN)
                 assert worker.why.startswith("did not end within the graceful timeout")
 

@@ -22,7 +22,7 @@ from txsticky.core.messages.wire import (
     pack_message,
     unpack_message,
 )
-from txsticky.core.routing.pool import State
+from txsticky.core.routing.pool import MemberState
 from txsticky.primary.primary import OTHERS, Primary
 from txsticky.primary.upgrade.state import (
     state_of,
@@ -136,7 +136,7 @@ class StateTests(HandoverCase):
         self.take_over()
         after = [(m.id, m.slot, m.state, m.load) for m in self.primary.pool.members]
         self.assertEqual(after, before)
-        self.assertEqual(after[1][2], State.DRAINING)
+        self.assertEqual(after[1][2], MemberState.DRAINING)
 
     def test_tags(self) -> None:
         """Tags that were given before name the same workers."""

@@ -1,8 +1,8 @@
 """One connection's HTTP/1.1 conversation, followed from between the socket and the server.
 
 The gate gives every byte that a client sends to `Conversation.feed` and every byte that the inner
-protocol writes to `Conversation.wrote`. In return the conversation releases the input one request at a
-time and says when the connection stands between two requests, with the next head complete and
+protocol writes to `Conversation.wrote`. In return the conversation releases the input one request
+at a time and says when the connection stands between two requests, with the next head complete and
 not a byte of it seen by the inner protocol: only there can a connection move.
 
 Nothing is ever changed but for header lines added on demand and what `inside` changes in a request,
@@ -19,10 +19,10 @@ import enum
 import re
 from typing import Final
 
-from .framing import Decoder, Kind, Odd, RequestFraming, TooLarge, body, content, request
+from .framing import BodyKind, Decoder, Odd, RequestFraming, TooLarge, body, content, request
 from .head import NEED_DATA, TOO_LARGE, Head, Malformed, parse_head
 from .inside import AS_IT_CAME, Inside
-from .response import PASSING, SILENT, Phase, Response
+from .response import PASSING, SILENT, Response, ResponsePhase
 from .steps import INTERIM_SINCE, Ask, Deliver, Known, Refuse, line_of
 
 
@@ -48,8 +48,8 @@ _ODD: Final = _Input.ODD
 _DROP: Final = _Input.DROP
 _TUNNEL: Final = _Input.TUNNEL
 _GONE: Final = _Input.GONE
-_NONE: Final = Kind.NONE
-_CHUNKED: Final = Kind.CHUNKED
+_NONE: Final = BodyKind.NONE
+_CHUNKED: Final = BodyKind.CHUNKED
 
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 _CR: Final = 13
@@ -291,7 +291,7 @@ class Conversation:
         return True
 
     def remainder(self) -> bytes:
-        """End this conversation; the connection moves with the bytes returned, which nobody has seen.
+        """End the conversation and return the held bytes, with which the connection moves.
 
         Raises:
             RuntimeError: the connection is not at a boundary.
@@ -376,7 +376,7 @@ class Conversation:
             self._request_ended(self._response.phase)
         return step
 
-    def _request_ended(self, phase: Phase) -> None:
+    def _request_ended(self, phase: ResponsePhase) -> None:
         if phase is SILENT:
             self._settle()
         elif phase is PASSING:

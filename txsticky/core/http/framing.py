@@ -29,7 +29,7 @@ class TooLarge(Odd):
     """A line or the trailers of a chunked body are larger than the limit on heads."""
 
 
-class Kind(enum.Enum):
+class BodyKind(enum.Enum):
     """How the end of a message body is found (RFC 9112, section 6.3)."""
 
     NONE = "no body"
@@ -43,12 +43,12 @@ class RequestFraming:
     """Where a request ends.
 
     Args:
-        kind: how its body is delimited; never `Kind.UNTIL_CLOSE`.
-        length: of a `Kind.LENGTH` body, in bytes.
+        kind: how its body is delimited; never `BodyKind.UNTIL_CLOSE`.
+        length: of a `BodyKind.LENGTH` body, in bytes.
         last: no further request may follow: ``Connection: close``, or HTTP/1.0.
     """
 
-    kind: Kind
+    kind: BodyKind
     length: int
     last: bool
 
@@ -60,12 +60,12 @@ class ResponseFraming:
     Args:
         status: the status code; below 200 the final response is still to come.
         kind: how its body is delimited.
-        length: of a `Kind.LENGTH` body, in bytes.
+        length: of a `BodyKind.LENGTH` body, in bytes.
         closes: the server closes the connection behind it.
     """
 
     status: int
-    kind: Kind
+    kind: BodyKind
     length: int
     closes: bool
 
@@ -148,25 +148,25 @@ def response(head: bytes, method: bytes) -> ResponseFraming:
     return read(head, method == b"HEAD")
 
 
-def body(kind: Kind, length: int, limit: int = _LIMIT) -> Decoder:
-    """A follower of a body of `Kind.LENGTH` (`length` bytes, more than none) or `Kind.CHUNKED`.
+def body(kind: BodyKind, length: int, limit: int = _LIMIT) -> Decoder:
+    """A follower of a body whose kind is `LENGTH` (`length` bytes, more than none) or `CHUNKED`.
 
     Args:
         limit: the longest line of a chunk, and the largest trailers, in bytes; the follower raises
             `TooLarge` beyond.
     """
-    return _Length(length) if kind is Kind.LENGTH else _Chunks(limit)
+    return _Length(length) if kind is BodyKind.LENGTH else _Chunks(limit)
 
 
 @functools.lru_cache(_CACHED_BLOCKS)
 def _request(block: bytes, version: bytes) -> RequestFraming:
     kind, length, close = _fields(block)
     if version == b"1.0":
-        if kind is Kind.CHUNKED:  # RFC 9112, section 6.1: faulty framing
+        if kind is BodyKind.CHUNKED:  # RFC 9112, section 6.1: faulty framing
             raise Odd("a chunked HTTP/1.0 request")
         close = True
-    if kind is Kind.UNTIL_CLOSE:  # RFC 9112, section 6.3: of a request that means no body
-        kind = Kind.NONE
+    if kind is BodyKind.UNTIL_CLOSE:  # RFC 9112, section 6.3: of a request that means no body
+        kind = BodyKind.NONE
     return RequestFraming(kind, length, close)
 
 
@@ -177,16 +177,16 @@ def _response(head: bytes, bodiless: bool) -> ResponseFraming:
         raise Odd("the status line is not 'HTTP/1.1 nnn reason' ended by CR LF")
     kind, length, close = _fields(head[line.end() - 2 :])
     if line[1] == b"0":
-        if kind is Kind.CHUNKED:
+        if kind is BodyKind.CHUNKED:
             raise Odd("a chunked HTTP/1.0 response")
         close = True
     status = int(line[2])
     if bodiless or status < 200 or status in (204, 304):
-        kind, length = Kind.NONE, 0
-    return ResponseFraming(status, kind, length, close or kind is Kind.UNTIL_CLOSE)
+        kind, length = BodyKind.NONE, 0
+    return ResponseFraming(status, kind, length, close or kind is BodyKind.UNTIL_CLOSE)
 
 
-def _fields(block: bytes) -> tuple[Kind, int, bool]:
+def _fields(block: bytes) -> tuple[BodyKind, int, bool]:
     """What header lines say about framing: the kind, the length, whether ``close`` is said.
 
     Args:
@@ -194,24 +194,24 @@ def _fields(block: bytes) -> tuple[Kind, int, bool]:
     """
     if not _BLOCK.fullmatch(block):
         raise Odd("a header line is not 'Name: value' ended by CR LF")
-    kind = Kind.UNTIL_CLOSE
+    kind = BodyKind.UNTIL_CLOSE
     length = 0
     close = False
     for name, value in _FRAMING_FIELD.findall(block.lower()):
         value = value.rstrip(b" \t")
         if name == b"connection":
             close = close or b"close" in [option.strip(b" \t") for option in value.split(b",")]
-        elif kind is not Kind.UNTIL_CLOSE:
+        elif kind is not BodyKind.UNTIL_CLOSE:
             raise Odd("more than one Content-Length or Transfer-Encoding")
         elif name == b"transfer-encoding":
             if value != b"chunked":
                 raise Odd("a Transfer-Encoding other than 'chunked'")
-            kind = Kind.CHUNKED
+            kind = BodyKind.CHUNKED
         else:
             if not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
                 raise Odd("a Content-Length that is not a plain number")
             length = int(value)
-            kind = Kind.LENGTH if length else Kind.NONE
+            kind = BodyKind.LENGTH if length else BodyKind.NONE
     return kind, length, close
 
 

@@ -6,10 +6,10 @@ import enum
 import re
 from typing import Final
 
-from .framing import Decoder, Kind, Odd, body, response
+from .framing import BodyKind, Decoder, Odd, body, response
 
 
-class Phase(enum.Enum):
+class ResponsePhase(enum.Enum):
     """What the next byte from the inner protocol belongs to."""
 
     SILENT = "nothing: no response is due"
@@ -19,13 +19,13 @@ class Phase(enum.Enum):
 
 
 # Module names, because looking a member up in its class costs 0.1 us on Python 3.11.
-SILENT: Final = Phase.SILENT
-HEAD: Final = Phase.HEAD
-BODY: Final = Phase.BODY
-PASSING: Final = Phase.PASSING
-_NONE: Final = Kind.NONE
-_LENGTH: Final = Kind.LENGTH
-_UNTIL_CLOSE: Final = Kind.UNTIL_CLOSE
+SILENT: Final = ResponsePhase.SILENT
+HEAD: Final = ResponsePhase.HEAD
+BODY: Final = ResponsePhase.BODY
+PASSING: Final = ResponsePhase.PASSING
+_NONE: Final = BodyKind.NONE
+_LENGTH: Final = BodyKind.LENGTH
+_UNTIL_CLOSE: Final = BodyKind.UNTIL_CLOSE
 
 _LAST: Final = b"Connection: close\r\n"
 _FINAL: Final = re.compile(rb"HTTP/1\.[01] (?:101|[2-5][0-9][0-9])[ \r]")
@@ -74,7 +74,7 @@ class Response:
         self._withheld = b""
         self._begun = b""  # the beginning of a head that came in pieces
         self._decoder: Decoder | None = None
-        self.phase: Phase = SILENT
+        self.phase: ResponsePhase = SILENT
         self.started = False
         self.closes = False
         self.until_close = False

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define
 
-from .framing import Kind, Odd, request
+from .framing import BodyKind, Odd, request
 from .inside import AS_IT_CAME, Inside
 
 if TYPE_CHECKING:
@@ -81,7 +81,11 @@ def known(head: Head, how: How, inside: Inside = AS_IT_CAME) -> Known | None:
         framing = request(head)
     except Odd:
         return None
-    if framing.kind is Kind.CHUNKED or head.size != len(head.raw) or head.version != INTERIM_SINCE:
+    if (
+        framing.kind is BodyKind.CHUNKED
+        or head.size != len(head.raw)
+        or head.version != INTERIM_SINCE
+    ):
         return None
     if inside.head(head) is not head.raw:
         return None

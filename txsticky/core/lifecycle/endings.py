@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .states import Instance, Stage, how_it_ended
+from .states import Instance, WorkerStage, how_it_ended
 from .timing import killed
 
 #: The exit status of a process that was killed (signal(7), SIGKILL).
@@ -51,7 +51,7 @@ def how_it_left(worker: Instance, status: int) -> tuple[str, str]:
     :param status: its exit code, or the negative number of the signal that ended it.
     :returns: the name of a log level, and what follows the worker's name.
     """
-    if worker.stage is Stage.LEAVING and worker.deadline is None and status == KILLED:
+    if worker.stage is WorkerStage.LEAVING and worker.deadline is None and status == KILLED:
         return "info" if worker.why == STARTING else "warn", f"{worker.why} and was killed"
-    level = "warn" if status and worker.stage is Stage.RETIRING else "info"
+    level = "warn" if status and worker.stage is WorkerStage.RETIRING else "info"
     return level, f"has left: it {how_it_ended(status)}"

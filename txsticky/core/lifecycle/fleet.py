@@ -38,8 +38,8 @@ from .states import (
     Say,
     Slot,
     Spawn,
-    Stage,
     Step,
+    WorkerStage,
     how_it_ended,
 )
 from .timing import killed, quick
@@ -109,9 +109,9 @@ class Fleet:
     def ready(self, id: int, now: float) -> list[Effect]:
         """The worker's application is loaded and started."""
         worker = self.instances.get(id)
-        if worker is None or worker.stage is not Stage.STARTING:
+        if worker is None or worker.stage is not WorkerStage.STARTING:
             return []
-        worker.move(Stage.READY)
+        worker.move(WorkerStage.READY)
         worker.since, worker.deadline = now, None
         self.ever_ready = True
         for slot in self.slots.values():
@@ -127,9 +127,9 @@ class Fleet:
     def load_failed(self, id: int, reason: str, now: float) -> list[Effect]:
         """The worker says that its application does not load; it is about to exit."""
         worker = self.instances.get(id)
-        if worker is None or worker.stage is not Stage.STARTING:
+        if worker is None or worker.stage is not WorkerStage.STARTING:
             return []
-        worker.move(Stage.LEAVING)
+        worker.move(WorkerStage.LEAVING)
         self._end_within(worker, quick(self.graceful_timeout), "its failed start", now)
         self._start_failed(worker, reason, LOAD_FAILURE, now)
         return self._settle(now)
@@ -137,7 +137,7 @@ class Fleet:
     def not_spawned(self, id: int, reason: str, now: float) -> list[Effect]:
         """The process could not be created; there will be no exit."""
         worker = self.instances.pop(id, None)
-        if worker is not None and worker.stage is Stage.STARTING:
+        if worker is not None and worker.stage is WorkerStage.STARTING:
             self._start_failed(worker, reason, 1, now)
         return self._settle(now)
 
@@ -151,10 +151,10 @@ class Fleet:
         if worker is None:
             return []
         how = how_it_ended(status)
-        if worker.stage is Stage.STARTING:
+        if worker.stage is WorkerStage.STARTING:
             code = LOAD_FAILURE if status == LOAD_FAILURE else 1
             self._start_failed(worker, f"it {how} before it was ready", code, now)
-        elif worker.stage is Stage.READY:
+        elif worker.stage is WorkerStage.READY:
             self._lost(worker, now)
             self._say("error", "Worker {slot} (id {id}) {how} unexpectedly.", worker, how=how)
         else:
@@ -169,10 +169,10 @@ class Fleet:
         It has the graceful timeout for that; if nothing had asked it to leave, it is replaced.
         """
         worker = self.instances.get(id)
-        if worker is None or worker.stage is not Stage.READY:
+        if worker is None or worker.stage is not WorkerStage.READY:
             return []
         self._say("error", "Worker {slot} (id {id}) stops serving unasked.", worker)
-        worker.move(Stage.RETIRING)
+        worker.move(WorkerStage.RETIRING)
         self._end_within(worker, self.graceful_timeout, "its end of service", now)
         self._lost(worker, now)
         return self._settle(now)
@@ -188,7 +188,7 @@ class Fleet:
             return []
         why = "gives no sign of life" if takes else "takes no connections"
         self._say("error", "Worker {slot} (id {id}) {why} and is killed.", worker, why=why)
-        was_current = worker.stage is Stage.READY
+        was_current = worker.stage is WorkerStage.READY
         self._kill(worker, SILENT)
         if was_current:
             slot = self.slots[worker.slot]
@@ -257,9 +257,9 @@ class Fleet:
                     self._kill(worker, HURRIED)
             elif self.phase is Phase.DRAINING:
                 self._dismiss(worker, now, final=True)
-            elif worker.stage is Stage.STARTING:
+            elif worker.stage is WorkerStage.STARTING:
                 self._kill(worker, STARTING)
-            elif worker.stage is not Stage.LEAVING:
+            elif worker.stage is not WorkerStage.LEAVING:
                 self._quit(worker, now)
         return self._settle(now)
 
@@ -289,7 +289,7 @@ class Fleet:
 
     def _unwanted(self, id: int, why: str, now: float) -> list[Effect]:
         worker = self.instances.get(id)
-        if worker is not None and worker.stage is Stage.READY and not worker.unwanted:
+        if worker is not None and worker.stage is WorkerStage.READY and not worker.unwanted:
             worker.unwanted = True
             self._say("info", "Worker {slot} (id {id}) {why}: a successor is due.", worker, why=why)
             self._plan_replacement(worker)
@@ -344,7 +344,7 @@ class Fleet:
 
     def _spawn_if_idle(self, slot: Slot, now: float) -> None:
         """Start a worker in the slot unless one is starting there."""
-        starts = slot.current is not None and slot.current.stage is Stage.STARTING
+        starts = slot.current is not None and slot.current.stage is WorkerStage.STARTING
         if not starts and slot.successor is None:
             self._spawn(slot, now)
 
@@ -383,7 +383,7 @@ class Fleet:
         self._clear_plans()
         self.phase = Phase.QUITTING
         for worker in self.instances.values():
-            if worker.stage is not Stage.LEAVING:
+            if worker.stage is not WorkerStage.LEAVING:
                 self._kill(worker, STARTING)
 
     def _lost(self, worker: Instance, now: float) -> None:
@@ -394,7 +394,7 @@ class Fleet:
 
     def _dismiss(self, worker: Instance, now: float, final: bool = False) -> None:
         """Let a worker go in peace; one that is starting holds nothing that needs it."""
-        if worker.stage is Stage.STARTING:
+        if worker.stage is WorkerStage.STARTING:
             self._kill(worker, STARTING)
         elif worker.stage in SERVING:
             self._retire(worker, now, final)
@@ -402,7 +402,7 @@ class Fleet:
     def _retire(self, worker: Instance, now: float, final: bool = False) -> None:
         seconds = self.graceful_timeout
         if worker.deadline is None:
-            worker.move(Stage.RETIRING)
+            worker.move(WorkerStage.RETIRING)
             self._end_within(worker, seconds, "being told to leave", now)
         else:  # it retires already, and the time that it was given runs
             seconds = max(0.0, min(seconds, worker.deadline - killed(0.0) - now))
@@ -410,7 +410,7 @@ class Fleet:
 
     def _quit(self, worker: Instance, now: float) -> None:
         """Ask a worker to leave without waiting for requests."""
-        worker.move(Stage.LEAVING)
+        worker.move(WorkerStage.LEAVING)
         self._end_within(worker, quick(self.graceful_timeout), "being told to stop at once", now)
         self._effects.append(Kill(worker.id, hard=False))
 
@@ -418,13 +418,13 @@ class Fleet:
         end_within(worker, seconds, self.graceful_timeout, since, now)
 
     def _kill(self, worker: Instance, why: str) -> None:
-        if worker.stage is not Stage.LEAVING:
-            worker.move(Stage.LEAVING)
+        if worker.stage is not WorkerStage.LEAVING:
+            worker.move(WorkerStage.LEAVING)
         worker.deadline, worker.why = None, why
         self._effects.append(Kill(worker.id, hard=True))
 
     def _overdue(self, worker: Instance, now: float) -> None:
-        if worker.stage is Stage.STARTING:
+        if worker.stage is WorkerStage.STARTING:
             self._kill(worker, NOT_READY)
             self._start_failed(worker, not_ready(self.start_timeout), 1, now)
         else:

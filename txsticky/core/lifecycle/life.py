@@ -13,7 +13,7 @@ import enum
 from typing import Final
 
 
-class State(enum.Enum):
+class LifeState(enum.Enum):
     """Where a connection is in its life."""
 
     HANDED = "handed"  # taken in hand; nothing is there yet that could serve it
@@ -27,24 +27,24 @@ class State(enum.Enum):
 
 
 #: The states before that in which all is delivered that the connection brought.
-BEFORE: Final = frozenset((State.HANDED, State.MADE, State.BEGUN))
+BEFORE: Final = frozenset((LifeState.HANDED, LifeState.MADE, LifeState.BEGUN))
 
 #: What may follow. A connection can be lost in any state.
 MOVES: Final = {
-    State.HANDED: {State.MADE, State.GONE},
-    State.MADE: {State.BEGUN, State.CLOSING, State.GONE},
+    LifeState.HANDED: {LifeState.MADE, LifeState.GONE},
+    LifeState.MADE: {LifeState.BEGUN, LifeState.CLOSING, LifeState.GONE},
     # What follows in its own first bytes may take it elsewhere.
-    State.BEGUN: {State.SERVING, State.CLOSING, State.DEPARTING, State.GONE},
-    State.SERVING: {State.FLUSHING, State.CLOSING, State.DEPARTING, State.GONE},
+    LifeState.BEGUN: {LifeState.SERVING, LifeState.CLOSING, LifeState.DEPARTING, LifeState.GONE},
+    LifeState.SERVING: {LifeState.FLUSHING, LifeState.CLOSING, LifeState.DEPARTING, LifeState.GONE},
     # What the protocol writes unasked while its output leaves keeps the connection here.
-    State.FLUSHING: {State.SERVING, State.CLOSING, State.DEPARTING, State.GONE},
-    State.CLOSING: {State.GONE},
-    State.DEPARTING: {State.GONE},
-    State.GONE: set[State](),
+    LifeState.FLUSHING: {LifeState.SERVING, LifeState.CLOSING, LifeState.DEPARTING, LifeState.GONE},
+    LifeState.CLOSING: {LifeState.GONE},
+    LifeState.DEPARTING: {LifeState.GONE},
+    LifeState.GONE: set[LifeState](),
 }
 
 
-class Command(enum.Enum):
+class LifeCommand(enum.Enum):
     """What may come to a connection from outside, at any time."""
 
     ROOM = "descriptors are short: close if idle"
@@ -57,7 +57,7 @@ class Command(enum.Enum):
     EOF = "the client has closed its sending side"
 
 
-class Answer(enum.Enum):
+class LifeAnswer(enum.Enum):
     """What a command does."""
 
     NOW = "what the exchange allows, now"
@@ -66,29 +66,29 @@ class Answer(enum.Enum):
     END = "close the connection, now"
 
 
-_NO: Final = Answer.NOTHING
-_NOW: Final = Answer.NOW
-_LATER: Final = Answer.LATER
-_END: Final = Answer.END
+_NO: Final = LifeAnswer.NOTHING
+_NOW: Final = LifeAnswer.NOW
+_LATER: Final = LifeAnswer.LATER
+_END: Final = LifeAnswer.END
 
 # fmt: off
 _ROWS: Final = {
     # A connection that brought a request is not closed for room, nor given away before that was
     # seen; one that is on its way out is not sent twice.
     #                 room  leave   stop    close   turn  deadline  abort  end of the client's bytes
-    State.HANDED:    (_NO,  _LATER, _LATER, _LATER, _NO,  _NO,      _END,  _NO),
-    State.MADE:      (_NO,  _LATER, _LATER, _LATER, _NO,  _NO,      _END,  _NO),
-    State.BEGUN:     (_NO,  _LATER, _LATER, _LATER, _NOW, _NOW,     _END,  _LATER),
-    State.SERVING:   (_NOW, _NOW,   _NOW,   _NOW,   _NOW, _NOW,     _END,  _NOW),
-    State.FLUSHING:  (_NO,  _NO,    _NO,    _NO,    _NOW, _NOW,     _END,  _NO),
-    State.CLOSING:   (_NO,  _NO,    _NO,    _NO,    _NOW, _NOW,     _END,  _NO),
-    State.DEPARTING: (_NO,  _NO,    _NO,    _NO,    _NO,  _NO,      _END,  _NO),
-    State.GONE:      (_NO,  _NO,    _NO,    _NO,    _NO,  _NO,      _NO,   _NO),
+    LifeState.HANDED:    (_NO,  _LATER, _LATER, _LATER, _NO,  _NO,      _END,  _NO),
+    LifeState.MADE:      (_NO,  _LATER, _LATER, _LATER, _NO,  _NO,      _END,  _NO),
+    LifeState.BEGUN:     (_NO,  _LATER, _LATER, _LATER, _NOW, _NOW,     _END,  _LATER),
+    LifeState.SERVING:   (_NOW, _NOW,   _NOW,   _NOW,   _NOW, _NOW,     _END,  _NOW),
+    LifeState.FLUSHING:  (_NO,  _NO,    _NO,    _NO,    _NOW, _NOW,     _END,  _NO),
+    LifeState.CLOSING:   (_NO,  _NO,    _NO,    _NO,    _NOW, _NOW,     _END,  _NO),
+    LifeState.DEPARTING: (_NO,  _NO,    _NO,    _NO,    _NO,  _NO,      _END,  _NO),
+    LifeState.GONE:      (_NO,  _NO,    _NO,    _NO,    _NO,  _NO,      _NO,   _NO),
 }
 # fmt: on
 
 #: What each command does in each state.
-ANSWERS: Final = {state: dict(zip(Command, row, strict=True)) for state, row in _ROWS.items()}
+ANSWERS: Final = {state: dict(zip(LifeCommand, row, strict=True)) for state, row in _ROWS.items()}
 
 
 class Life:
@@ -101,10 +101,10 @@ class Life:
     __slots__ = ("_owed", "state")
 
     def __init__(self) -> None:
-        self.state = State.HANDED
-        self._owed: tuple[Command, ...] = ()
+        self.state = LifeState.HANDED
+        self._owed: tuple[LifeCommand, ...] = ()
 
-    def move(self, state: State) -> bool:
+    def move(self, state: LifeState) -> bool:
         """
         Enter another state.
 
@@ -116,7 +116,7 @@ class Life:
         self.state = state
         return True
 
-    def answer(self, command: Command, state: State | None = None) -> Answer:
+    def answer(self, command: LifeCommand, state: LifeState | None = None) -> LifeAnswer:
         """
         What a command does now. One that is to be done later is kept for `owed`.
 
@@ -128,7 +128,7 @@ class Life:
             self._owed += (command,)
         return answer
 
-    def owed(self) -> tuple[Command, ...]:
+    def owed(self) -> tuple[LifeCommand, ...]:
         """Take what was to be done later, in the order in which it came."""
         owed, self._owed = self._owed, ()
         return owed

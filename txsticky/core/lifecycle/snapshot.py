@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from .fleet import Fleet
-from .states import PLACED, Instance, Stage
+from .states import PLACED, Instance, WorkerStage
 
 
 def snapshot(fleet: Fleet) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def restore(snapshot: Mapping[str, Any]) -> Fleet:
     fleet.ever_ready = snapshot["ever_ready"]
     fleet.take_plans(snapshot["plans"])
     for fields in snapshot["instances"]:
-        worker = Instance(**{**fields, "stage": Stage(fields["stage"])})
+        worker = Instance(**{**fields, "stage": WorkerStage(fields["stage"])})
         fleet.instances[worker.id] = worker
         if worker.stage in PLACED:
             slot = fleet.slots[worker.slot]

@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 
-class Stage(enum.Enum):
+class WorkerStage(enum.Enum):
     """Where a worker is in its life."""
 
     STARTING = "starting"  # it holds no connection yet
@@ -20,15 +20,15 @@ class Stage(enum.Enum):
 
 #: What may follow.
 MOVES: Final = {
-    Stage.STARTING: {Stage.READY, Stage.LEAVING},
-    Stage.READY: {Stage.RETIRING, Stage.LEAVING},
-    Stage.RETIRING: {Stage.LEAVING},
-    Stage.LEAVING: set[Stage](),
+    WorkerStage.STARTING: {WorkerStage.READY, WorkerStage.LEAVING},
+    WorkerStage.READY: {WorkerStage.RETIRING, WorkerStage.LEAVING},
+    WorkerStage.RETIRING: {WorkerStage.LEAVING},
+    WorkerStage.LEAVING: set[WorkerStage](),
 }
 #: Holding connections, or able to.
-SERVING: Final = {Stage.READY, Stage.RETIRING}
+SERVING: Final = {WorkerStage.READY, WorkerStage.RETIRING}
 #: In a slot, as opposed to on the way out.
-PLACED: Final = {Stage.STARTING, Stage.READY}
+PLACED: Final = {WorkerStage.STARTING, WorkerStage.READY}
 
 
 class Phase(enum.Enum):
@@ -130,13 +130,13 @@ class Instance:
     id: int
     slot: int
     generation: int
-    stage: Stage = Stage.STARTING
+    stage: WorkerStage = WorkerStage.STARTING
     since: float = 0.0
     deadline: float | None = None
     unwanted: bool = False
     why: str = ""
 
-    def move(self, stage: Stage) -> None:
+    def move(self, stage: WorkerStage) -> None:
         """Enter another stage."""
         assert stage in MOVES[self.stage], (self, stage)
         self.stage = stage
@@ -195,7 +195,11 @@ class Step:
     def is_done(self, slot: Slot) -> bool:
         """Whether the slot is there already."""
         current = slot.current
-        return current is not None and current.stage is Stage.READY and current.id >= self.first_new
+        return (
+            current is not None
+            and current.stage is WorkerStage.READY
+            and current.id >= self.first_new
+        )
 
 
 def pause(deaths: int) -> float:

@@ -68,7 +68,7 @@ class KeySource:
 
 
 @attrs.frozen
-class Key:
+class FoundKey:
     """
     A key that a request has.
 
@@ -86,7 +86,7 @@ Chain = tuple[KeySource, ...]
 # ------------------------------------------------------------------------ in a request
 
 
-def found(chain: Chain, head: Head | None, client: str) -> tuple[Key, ...]:
+def found(chain: Chain, head: Head | None, client: str) -> tuple[FoundKey, ...]:
     """
     The keys of a request, in the order of the chain.
 
@@ -102,7 +102,7 @@ def found(chain: Chain, head: Head | None, client: str) -> tuple[Key, ...]:
         else:
             value = source.extract(head)
         if value:
-            keys.append(Key(value, source))
+            keys.append(FoundKey(value, source))
     return tuple(keys)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import attrs
 
 
-class State(enum.Enum):
+class MemberState(enum.Enum):
     """Where a worker is in its life."""
 
     STARTING = "starting"
@@ -42,7 +42,7 @@ class Member:
 
     id: int
     slot: int
-    state: State = State.STARTING
+    state: MemberState = MemberState.STARTING
     sent: int = 0
     taken: int = 0
     live: int = 0
@@ -87,7 +87,7 @@ class Pool:
         """Find one worker."""
         return self._members.get(id)
 
-    def in_state(self, *states: State) -> tuple[Member, ...]:
+    def in_state(self, *states: MemberState) -> tuple[Member, ...]:
         """The workers in one of these states, by slot and then by age."""
         return tuple(member for member in self.members if member.state in states)
 
@@ -103,7 +103,7 @@ class Pool:
     def is_ready(self, id: int) -> bool:
         """Whether a worker is there, and takes anything."""
         member = self._members.get(id)
-        return member is not None and member.state is State.READY
+        return member is not None and member.state is MemberState.READY
 
     def reachable(self, id: int) -> bool:
         """Whether a connection pinned to this worker can still go there: ready or draining."""
@@ -127,17 +127,17 @@ class Pool:
 
     def set_ready(self, id: int) -> None:
         """The worker may get connections."""
-        self._set_state(id, State.READY)
+        self._set_state(id, MemberState.READY)
 
     def set_draining(self, id: int) -> None:
         """The worker gets only what is pinned to it."""
-        self._set_state(id, State.DRAINING)
+        self._set_state(id, MemberState.DRAINING)
 
     def set_gone(self, id: int) -> None:
         """The worker has left; the pool forgets it."""
         member = self._members.pop(id, None)
         if member is not None:
-            member.state = State.GONE
+            member.state = MemberState.GONE
             self._changed()
 
     def suspect(self, id: int, flag: bool) -> None:
@@ -147,7 +147,7 @@ class Pool:
             member.suspect = flag
             self._changed()
 
-    def _set_state(self, id: int, state: State) -> None:
+    def _set_state(self, id: int, state: MemberState) -> None:
         member = self._members.get(id)
         if member is not None and member.state is not state:
             member.state = state
@@ -155,10 +155,10 @@ class Pool:
 
     def _changed(self) -> None:
         self.version += 1
-        ready = self.in_state(State.READY)
+        ready = self.in_state(MemberState.READY)
         self._candidates = tuple(member for member in ready if not member.suspect) or ready
         self._reachable = frozenset(
-            member.id for member in self.in_state(State.READY, State.DRAINING)
+            member.id for member in self.in_state(MemberState.READY, MemberState.DRAINING)
         )
 
     # ------------------------------------------------------------------------- load
@@ -219,7 +219,7 @@ class Pool:
         """Make the copy: the same answers of `candidates` and `reachable`, loads as they were."""
         pool = cls()
         for id, slot, state, suspect, live in view["members"]:
-            pool._members[id] = Member(id, slot, State(state), live=live, suspect=suspect)
+            pool._members[id] = Member(id, slot, MemberState(state), live=live, suspect=suspect)
         pool._changed()
         pool.version = view["version"]
         return pool
