@@ -21,7 +21,9 @@ from txsticky.config import Config
 from txsticky.core.http.head import Head
 from txsticky.core.http.refusal import LINGER, refusal
 from txsticky.intake.acceptor import BATCH, RESPITE, Acceptor
-from txsticky.intake.reception import Arrival, Manners, Reception, manners_for
+from txsticky.intake.arrival import Arrival
+from txsticky.intake.expectations import Manners, manners_for
+from txsticky.intake.reception import Reception
 from txsticky.system.deadlines import Deadlines
 from txsticky.testing import FakeSystem
 

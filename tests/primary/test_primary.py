@@ -31,7 +31,7 @@ from txsticky.core.messages.wire import (
 )
 from txsticky.core.routing.pool import MemberState
 from txsticky.errors import MailboxFull
-from txsticky.intake.reception import Arrival
+from txsticky.intake.arrival import Arrival
 from txsticky.ipc.channel import FULL
 from txsticky.ipc.inbox import FrontDesk
 from txsticky.ipc.mailbox import MailboxTransport

@@ -13,7 +13,8 @@ from twisted.logger import Logger
 
 from ..core.addresses import unmapped_host
 from ..system.system import OUT_OF_DESCRIPTORS, RESPITE, descriptor_ceiling, has_room
-from .reception import READ_SIZE, Arrival, Reception
+from .arrival import READ_SIZE, Arrival
+from .reception import Reception
 
 log = Logger()
 

@@ -13,51 +13,18 @@ import socket
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-import attrs
 from twisted.logger import Logger
 
-from ..config import DEFAULT_STICKY, Config
 from ..core.http.head import NEED_DATA, Head, Malformed, NeedData, parse_head
 from ..core.http.proxy_protocol import ProxyHeader
 from ..core.http.proxy_protocol import parse as parse_proxy
 from ..core.http.refusal import LINGER, refusal
-from ..core.routing.forwarded import Trusted
 from ..system.deadlines import Deadlines
 from ..system.system import System
+from .arrival import READ_SIZE, Arrival
+from .expectations import Manners
 
 log = Logger()
-
-READ_SIZE = 65536
-
-
-@attrs.define(eq=False, slots=True)
-class Arrival:
-    """
-    A connection that was accepted, and that nobody serves yet.
-
-    :param sock: the connection.
-    :param peer: the client's (host, port); the host is empty for a UNIX socket.
-    :param host: the address that it connected to, likewise.
-    :param listener: the number of the `--listen` that it came by.
-    :param data: the bytes read so far.
-    :param head: the head in them, once it is complete; None for what is not HTTP.
-    :param hops: how often the connection has moved.
-    :param secure: whether the client came over TLS that a worker ends: the bytes are decrypted, and
-        HTTP.
-    :param idle: whether it was given back between two requests.
-    """
-
-    sock: socket.SocketType
-    peer: tuple[str, int]
-    host: tuple[str, int] = ("", 0)
-    listener: int = 0
-    data: bytes = b""
-    head: Head | None = None
-    hops: int = 0
-    secure: bool = False
-    idle: bool = False
-    server_name: str = ""
-    proxied: bool = False
 
 
 class Limits(Protocol):
@@ -74,44 +41,6 @@ class Limits(Protocol):
     @property
     def keep_alive(self) -> float:
         """Seconds that a connection may be idle."""
-
-
-@attrs.define
-class Manners:
-    """
-    What the clients are expected to say first.
-
-    :param waits: whether there is anything to wait for; if not, a connection is handed off as it
-        is.
-    :param parses: whether it is HTTP in the clear, so that there is a head to wait for.
-    :param only_http: whether what is not HTTP is refused.
-    :param proxies: says of a peer's host whether it has to begin with a PROXY protocol header.
-    """
-
-    waits: bool = True
-    parses: bool = True
-    only_http: bool = True
-    proxies: Callable[[str], bool] | None = None
-
-
-def manners_for(config: Config, needs_head: bool, http: bool | None) -> Manners:
-    """
-    What clients say first, by the configuration.
-
-    :param needs_head: whether a request's head can matter to where it goes (`Router.needs_head`).
-    :param http: whether the application speaks HTTP; None if that is not known yet.
-    """
-    manners = Manners()
-    # What is not HTTP has no session of Engine.IO: to wait for one, as the default would have it,
-    # is to keep a server that speaks first from speaking.
-    wanted = config.sticky != DEFAULT_STICKY and needs_head
-    manners.parses = not config.tls and (http is not False or wanted)
-    manners.waits = config.tls or manners.parses
-    manners.only_http = bool(http)
-    if config.proxy_protocol:
-        trusted = Trusted.parse(config.forwarded_allow_ips or "127.0.0.1,::1,unix")
-        manners.proxies = lambda host: host in trusted
-    return manners
 
 
 Verdict = Malformed | Literal[NeedData.NEED_DATA] | None

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from ..core.messages.wire import Handoff, unpack
 from ..errors import WireError
-from ..intake.reception import Arrival
+from ..intake.arrival import Arrival
 from ..transport.movable import open_socket
 
 log = Logger()

@@ -25,7 +25,9 @@ from ..core.routing.pool import Pool
 from ..core.routing.router import Refusal
 from ..core.routing.table import Table
 from ..errors import MailboxFull
-from ..intake.reception import Arrival, Reception, manners_for
+from ..intake.arrival import Arrival
+from ..intake.expectations import manners_for
+from ..intake.reception import Reception
 from ..ipc.inbox import FrontDesk
 from ..ipc.mailbox import MailboxTransport, mailbox_pair
 from ..system.system import System

@@ -18,7 +18,9 @@ from twisted.logger import Logger
 from ..core.how import How
 from ..core.messages.wire import Handoff
 from ..intake.acceptor import Acceptor
-from ..intake.reception import Arrival, Reception, manners_for
+from ..intake.arrival import Arrival
+from ..intake.expectations import manners_for
+from ..intake.reception import Reception
 from ..primary.upgrade.execute import own
 from ..system.system import System
 from ..transport.movable import open_socket
