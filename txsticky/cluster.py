@@ -119,7 +119,7 @@ class Cluster(Service):
         inherited = dict(state["listeners"]) if state else {}
         self.primary = take_primary(self, state) if state else Primary(self.system, self.config)
         self.primary.on_ended = self._ended
-        self.primary.on_manners = self.primary.listeners.defer
+        self.primary.on_expectations = self.primary.listeners.defer
         self.primary.provision = Provision(self.config, identity)
         self.primary.on_begun = self._begun
         try:

@@ -34,8 +34,6 @@ _SHARABLE = ("tcp", "tcp4", "tcp6")
 DEMO = "txsticky.demo:resource"
 #: What identifies a client when nothing is said.
 DEFAULT_STICKY = "sid"
-#: What may be logged, the least first; uvicorn's and gunicorn's names.
-LOG_LEVELS = ("critical", "error", "warning", "info", "debug")
 OFF = Text(none="off")
 
 
@@ -294,6 +292,11 @@ class Config:
     def tls(self) -> bool:
         """Whether the workers end TLS."""
         return bool(self.tls_cert)
+
+    @property
+    def sticky_by_default(self) -> bool:
+        """Whether the sticky keys are the default's, which only HTTP has."""
+        return self.sticky == DEFAULT_STICKY
 
     def shares(self, listen: str) -> bool:
         """Whether the workers accept on this one of `listen`, each on a socket of its own."""

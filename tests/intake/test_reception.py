@@ -22,7 +22,7 @@ from txsticky.core.http.head import Head
 from txsticky.core.http.refusal import LINGER, refusal
 from txsticky.intake.acceptor import BATCH, RESPITE, Acceptor
 from txsticky.intake.arrival import Arrival
-from txsticky.intake.expectations import Manners, manners_for
+from txsticky.intake.expectations import Expectations, expectations_for
 from txsticky.intake.reception import Reception
 from txsticky.system.deadlines import Deadlines
 from txsticky.testing import FakeSystem
@@ -63,6 +63,10 @@ class PeekCase(ShellCase):
     def place(self, arrival: Arrival) -> None:
         """Take an arrival."""
         self.placed.append(arrival)
+
+    def expect(self, **fields: Any) -> None:
+        """Change what clients are expected to send."""
+        self.reception.expectations = attrs.evolve(self.reception.expectations, **fields)
 
     def close(self) -> None:
         """Give up what is here."""
@@ -215,18 +219,18 @@ class WaitTests(PeekCase):
         self.assertEqual((self.watched(), self.reactor.getDelayedCalls()), (0, []))
 
 
-class MannersTests(PeekCase):
+class ExpectationsTests(PeekCase):
     """What clients are expected to say first."""
 
     def test_server_speaks_first(self) -> None:
         """Where nothing is expected, a silent connection is placed at once."""
-        self.reception.manners = Manners(waits=False, parses=False, only_http=False)
+        self.reception.expectations = Expectations(waits=False, parses=False, only_http=False)
         self.arrive()
         self.assertEqual(self.placed, [self.arrival])
 
     def test_any_bytes(self) -> None:
         """Where bytes are expected but no head, the first of them do."""
-        self.reception.manners = Manners(waits=True, parses=False, only_http=False)
+        self.reception.expectations = Expectations(waits=True, parses=False, only_http=False)
         client = self.arrive()
         self.assertEqual(self.placed, [])
         self.say(client, b"\x16\x03\x01")
@@ -234,13 +238,13 @@ class MannersTests(PeekCase):
 
     def test_no_http(self) -> None:
         """Where it need not be HTTP, what cannot be is placed without a head, not refused."""
-        self.reception.manners = Manners(only_http=False)
+        self.reception.expectations = Expectations(only_http=False)
         self.arrive(b"HELO example\r\n")
         self.assertEqual([(a.data, a.head) for a in self.placed], [(b"HELO example\r\n", None)])
 
     def test_http_all_the_same(self) -> None:
         """There, a head is still found, and waited for while the bytes may become one."""
-        self.reception.manners = Manners(only_http=False)
+        self.reception.expectations = Expectations(only_http=False)
         client = self.arrive(GET[:20])
         self.assertEqual(self.placed, [])
         self.say(client, GET[20:])
@@ -248,7 +252,7 @@ class MannersTests(PeekCase):
 
     def test_no_http_and_no_more(self) -> None:
         """There, what the client said before it closed its side is placed as it is."""
-        self.reception.manners = Manners(only_http=False)
+        self.reception.expectations = Expectations(only_http=False)
         client = self.arrive(b"hello")
         client.shutdown(socket.SHUT_WR)
         self.reactor.settle()
@@ -257,7 +261,7 @@ class MannersTests(PeekCase):
 
     def test_no_http_in_time(self) -> None:
         """There, what has not become a head in time is placed as it is."""
-        self.reception.manners = Manners(only_http=False)
+        self.reception.expectations = Expectations(only_http=False)
         client = self.arrive(b"hello")
         self.reactor.advance(10)
         self.assertEqual([(a.data, a.head) for a in self.placed], [(b"hello", None)])
@@ -265,45 +269,53 @@ class MannersTests(PeekCase):
 
     def test_silence_where_bytes_are_expected(self) -> None:
         """Who says nothing at all in time is closed, there too."""
-        self.reception.manners = Manners(only_http=False)
+        self.reception.expectations = Expectations(only_http=False)
         client = self.arrive()
         self.reactor.advance(10)
         self.assertEqual((self.placed, ended(client)), ([], True))
 
 
-class ExpectationTests(SynchronousTestCase):
+class ExpectationsForTests(SynchronousTestCase):
     """What clients are expected to say first, by the configuration."""
 
-    def manners(self, http: bool | None, needs_head: bool = True, **options: Any) -> Manners:
-        """The manners of a cluster."""
-        return manners_for(Config(**options), needs_head, http)
+    def expectations(
+        self, http: bool | None, needs_head: bool = True, **options: Any
+    ) -> Expectations:
+        """The expectations of a cluster."""
+        return expectations_for(Config(**options), needs_head, http)
 
     def test_http(self) -> None:
         """HTTP: a head, and nothing else."""
-        manners = self.manners(True)
-        self.assertEqual((manners.waits, manners.parses, manners.only_http), (True, True, True))
+        expectations = self.expectations(True)
+        self.assertEqual(
+            (expectations.waits, expectations.parses, expectations.only_http), (True, True, True)
+        )
 
     def test_unknown(self) -> None:
         """As long as nobody knows what it is: a head if there is one."""
-        manners = self.manners(None)
-        self.assertEqual((manners.waits, manners.parses, manners.only_http), (True, True, False))
+        expectations = self.expectations(None)
+        self.assertEqual(
+            (expectations.waits, expectations.parses, expectations.only_http), (True, True, False)
+        )
 
     def test_other(self) -> None:
         """Something else: nothing, unless a key is asked for that a head would have."""
-        self.assertFalse(self.manners(False).waits)
-        self.assertTrue(self.manners(False, sticky="cookie:a").waits)
-        self.assertFalse(self.manners(False, needs_head=False, sticky="ip").waits)
+        self.assertFalse(self.expectations(False).waits)
+        self.assertTrue(self.expectations(False, sticky="cookie:a").waits)
+        self.assertFalse(self.expectations(False, needs_head=False, sticky="ip").waits)
 
     def test_tls(self) -> None:
         """TLS: bytes, but no head in them."""
-        manners = self.manners(True, tls_cert=["a"], tls_key=["b"])
-        self.assertEqual((manners.waits, manners.parses), (True, False))
+        expectations = self.expectations(True, tls_cert=["a"], tls_key=["b"])
+        self.assertEqual((expectations.waits, expectations.parses), (True, False))
 
     def test_proxies(self) -> None:
         """PROXY headers: from trusted proxies, or this host if none are named; else from nobody."""
-        self.assertIsNone(self.manners(True).proxies)
+        self.assertIsNone(self.expectations(True).proxies)
         for trusted, host in (("", "127.0.0.1"), ("192.0.2.0/24", "192.0.2.7")):
-            proxies = self.manners(True, proxy_protocol=True, forwarded_allow_ips=trusted).proxies
+            proxies = self.expectations(
+                True, proxy_protocol=True, forwarded_allow_ips=trusted
+            ).proxies
             assert proxies is not None
             self.assertEqual((proxies(host), proxies("203.0.113.9")), (True, False))
 
@@ -313,7 +325,7 @@ class ProxyTests(PeekCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.reception.manners.proxies = lambda host: host == "192.0.2.7"
+        self.expect(proxies=lambda host: host == "192.0.2.7")
 
     def test_names_the_client(self) -> None:
         """The header names the client, and is taken off the bytes; versions 1 and 2."""
@@ -369,7 +381,7 @@ class ProxyTests(PeekCase):
 
     def test_server_speaks_first(self) -> None:
         """Where nothing is expected of the client, the header alone will do."""
-        self.reception.manners.waits = self.reception.manners.parses = False
+        self.expect(waits=False, parses=False)
         client = self.arrive()
         self.assertEqual(self.placed, [])
         self.say(client, PROXY)
@@ -377,7 +389,7 @@ class ProxyTests(PeekCase):
 
     def test_half_a_header_and_no_more(self) -> None:
         """Half a header is never taken for the client's bytes, whatever the application speaks."""
-        self.reception.manners.only_http = False
+        self.expect(only_http=False)
         client = self.arrive(PROXY[:9])
         client.shutdown(socket.SHUT_WR)
         self.reactor.settle()
@@ -513,7 +525,7 @@ class RefusalTests(PeekCase):
 
     def test_turn_nonsense_away(self) -> None:
         """Nonsense gets the refusal that it would have got from a cluster that is ready."""
-        self.reception.manners.only_http = False
+        self.expect(only_http=False)
         client = self.arrive(b"GET /\r\n")
         self.reception.turn_away(self.placed.pop(), "No worker is ready.", 1)
         self.assertEqual(self.status(client), 400)
@@ -536,7 +548,7 @@ class RefusalTests(PeekCase):
     )
     def test_any_pieces(self, data: bytes, cuts: list[int], proxies: bool) -> None:
         """However the bytes are cut, the verdict is the same, and no byte is lost or added."""
-        self.reception.manners.proxies = (lambda host: True) if proxies else None
+        self.expect(proxies=(lambda host: True) if proxies else None)
         verdicts = []
         for pieces in ([], sorted(min(cut, len(data)) for cut in cuts)):
             client = self.arrive()

@@ -675,22 +675,22 @@ class NoWaitTests(PrimaryCase):
         self.assertEqual([handoff.prefix for _, handoff in self.taken()], [get()])
 
 
-class MannersTests(PrimaryCase):
+class ExpectationsTests(PrimaryCase):
     """What the clients are expected to say, by what the application speaks."""
 
     def test_http(self) -> None:
         """HTTP: a head is waited for, and anything else is refused; silence can be deferred."""
-        self.primary.on_manners = mock.Mock()
+        self.primary.on_expectations = mock.Mock()
         self.start()
-        self.assertEqual(self.primary.on_manners.call_args_list, [mock.call(True)])
+        self.assertEqual(self.primary.on_expectations.call_args_list, [mock.call(True)])
         self.assertTrue((received(self.arrive(b"x\r\n")) or b"").startswith(b"HTTP/1.1 400 "))
 
     def test_other(self) -> None:
         """Something else: nothing is waited for; the server may speak first."""
-        self.primary.on_manners = mock.Mock()
+        self.primary.on_expectations = mock.Mock()
         client = self.arrive(b"")
         self.start(http=False)
-        self.assertEqual(self.primary.on_manners.call_args_list, [mock.call(False)])
+        self.assertEqual(self.primary.on_expectations.call_args_list, [mock.call(False)])
         self.assertEqual([handoff.prefix for _, handoff in self.taken()], [])
         self.assertEqual(sum(len(worker.hands) for worker in self.workers), 1)
         self.arrive(b"hello")

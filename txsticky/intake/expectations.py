@@ -6,20 +6,21 @@ from collections.abc import Callable
 
 import attrs
 
-from ..config import DEFAULT_STICKY, Config
+from ..config import Config
 from ..core.routing.forwarded import Trusted
 
 
-@attrs.define
-class Manners:
+@attrs.frozen
+class Expectations:
     """
-    What the clients are expected to say first.
+    What clients are expected to send first.
 
-    :param waits: whether there is anything to wait for; if not, a connection is handed off as it
-        is.
-    :param parses: whether it is HTTP in the clear, so that there is a head to wait for.
+    :param waits: whether a connection waits for its client's first bytes; if not, it is handed off
+        as it is.
+    :param parses: whether HTTP in the clear is expected, so that a connection waits for a head.
     :param only_http: whether what is not HTTP is refused.
-    :param proxies: says of a peer's host whether it has to begin with a PROXY protocol header.
+    :param proxies: says of a peer's host whether its connections have to begin with a PROXY
+        protocol header; None if no connection has to.
     """
 
     waits: bool = True
@@ -28,21 +29,25 @@ class Manners:
     proxies: Callable[[str], bool] | None = None
 
 
-def manners_for(config: Config, needs_head: bool, http: bool | None) -> Manners:
+def expectations_for(config: Config, needs_head: bool, http: bool | None) -> Expectations:
     """
-    What clients say first, by the configuration.
+    Tell what clients send first.
 
     :param needs_head: whether a request's head can matter to where it goes (`Router.needs_head`).
     :param http: whether the application speaks HTTP; None if that is not known yet.
     """
-    manners = Manners()
-    # What is not HTTP has no session of Engine.IO: to wait for one, as the default would have it,
-    # is to keep a server that speaks first from speaking.
-    wanted = config.sticky != DEFAULT_STICKY and needs_head
-    manners.parses = not config.tls and (http is not False or wanted)
-    manners.waits = config.tls or manners.parses
-    manners.only_http = bool(http)
-    if config.proxy_protocol:
-        trusted = Trusted.parse(config.forwarded_allow_ips or "127.0.0.1,::1,unix")
-        manners.proxies = lambda host: host in trusted
-    return manners
+    # Only HTTP has a session of Engine.IO: to wait for one by default would keep a server of
+    # another protocol from speaking first.
+    wanted = needs_head and not config.sticky_by_default
+    parses = not config.tls and (http is not False or wanted)
+    return Expectations(
+        waits=config.tls or parses,
+        parses=parses,
+        only_http=bool(http),
+        proxies=_trusted(config).__contains__ if config.proxy_protocol else None,
+    )
+
+
+def _trusted(config: Config) -> Trusted:
+    """The peers that send a PROXY protocol header; the local ones if the operator names none."""
+    return Trusted.parse(config.forwarded_allow_ips or "127.0.0.1,::1,unix")

@@ -22,7 +22,7 @@ from ..core.http.refusal import LINGER, refusal
 from ..system.deadlines import Deadlines
 from ..system.system import System
 from .arrival import READ_SIZE, Arrival
-from .expectations import Manners
+from .expectations import Expectations
 
 log = Logger()
 
@@ -59,7 +59,7 @@ class Reception:
         self.system = system
         self.limits = limits
         self.place = place
-        self.manners = Manners()
+        self.expectations = Expectations()
         self.max_waiting = 10_000
         self.refusals: collections.Counter[int] = collections.Counter()
         self._told: set[str] = set()
@@ -79,9 +79,9 @@ class Reception:
         :param seen: how many of the bytes were looked at before.
         :returns: `NEED_DATA`; or a `Malformed` to refuse with; or None: the arrival can be placed.
         """
-        manners = self.manners
-        if manners.proxies is not None and not arrival.proxied:
-            if not arrival.hops and manners.proxies(arrival.peer[0]):
+        expectations = self.expectations
+        if expectations.proxies is not None and not arrival.proxied:
+            if not arrival.hops and expectations.proxies(arrival.peer[0]):
                 header = parse_proxy(arrival.data)
                 if not isinstance(header, ProxyHeader):
                     return header
@@ -91,12 +91,12 @@ class Reception:
                 seen = 0
             arrival.proxied = True
         if not arrival.data:
-            return NEED_DATA if manners.waits else None
-        if manners.parses or arrival.secure:
+            return NEED_DATA if expectations.waits else None
+        if expectations.parses or arrival.secure:
             head = parse_head(arrival.data, self.limits.head_limit, seen)
             if type(head) is Head:
                 arrival.head = head
-            elif head is NEED_DATA or manners.only_http:
+            elif head is NEED_DATA or expectations.only_http:
                 return head  # type: ignore[return-value]
         return None
 
@@ -116,7 +116,7 @@ class Reception:
 
     def turn_away(self, arrival: Arrival, reason: str, retry_after: int) -> None:
         """Refuse with 503, or, if the client made no sense, with what it would have got anyway."""
-        parses = self.manners.parses or arrival.secure
+        parses = self.expectations.parses or arrival.secure
         if parses and arrival.data and arrival.head is None:
             head = parse_head(arrival.data, self.limits.head_limit)
             if isinstance(head, Malformed):
@@ -268,8 +268,12 @@ class Peek(_Readable):
 
     def go_on_without_head(self) -> bool:
         """No head will come: what need not be HTTP is placed as it is. Whether it was."""
-        arrival, manners = self.arrival, self.reception.manners
-        if manners.only_http or not arrival.data or not (arrival.proxied or not manners.proxies):
+        arrival, expectations = self.arrival, self.reception.expectations
+        if (
+            expectations.only_http
+            or not arrival.data
+            or not (arrival.proxied or not expectations.proxies)
+        ):
             return False
         self.withdraw()
         self.reception.place(arrival)

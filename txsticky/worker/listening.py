@@ -19,7 +19,7 @@ from ..core.how import How
 from ..core.messages.wire import Handoff
 from ..intake.acceptor import Acceptor
 from ..intake.arrival import Arrival
-from ..intake.expectations import manners_for
+from ..intake.expectations import expectations_for
 from ..intake.reception import Reception
 from ..primary.upgrade.execute import own
 from ..system.system import System
@@ -85,7 +85,7 @@ class Entrance:
         """Begin to accept."""
         worker, self._open = self._worker, True
         needs_head, http = worker.router.needs_head, worker.serving.http
-        self.reception.manners = manners_for(worker.config, needs_head, http)
+        self.reception.expectations = expectations_for(worker.config, needs_head, http)
         for acceptor in self.acceptors:
             acceptor.start()
 

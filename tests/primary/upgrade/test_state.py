@@ -165,12 +165,12 @@ class StateTests(HandoverCase):
         told = [unpack_message(body) for body in self.workers[0].told(Kind.MESSAGE)]
         self.assertEqual(told, [(b"news", b"it works")])
 
-    def test_manners(self) -> None:
+    def test_expectations(self) -> None:
         """What the application speaks need not be found out again."""
         self.start(http=False)
         self.take_over()
         self.assertEqual(self.primary.http, False)
-        self.assertFalse(self.primary.reception.manners.only_http)
+        self.assertFalse(self.primary.reception.expectations.only_http)
 
     def test_fleet(self) -> None:
         """The fleet has its workers, and starts those that are missing."""
