@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 import errno
 import os
 import re
@@ -19,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.shells import ShellCase, ended, is_open, no_descriptors_left, received
 from txsticky.config import Config
 from txsticky.core.http.head import Head
-from txsticky.core.http.refusal import LINGER, refusal
+from txsticky.core.http.refusal import LINGER
 from txsticky.intake.acceptor import BATCH, RESPITE, Acceptor
 from txsticky.intake.arrival import Arrival
 from txsticky.intake.expectations import Expectations, expectations_for
@@ -440,17 +439,6 @@ class RefusalTests(PeekCase):
         data = received(client) or b""
         self.assertIn(b"\r\nContent-Length: 20\r\n", data)
         self.assertTrue(data.endswith(b"\r\n\r\n"))
-
-    def test_retry_after(self) -> None:
-        """A refusal may say when to try again."""
-        self.assertIn(b"\r\nRetry-After: 7\r\n", refusal(503, "Later.", 7))
-        self.assertNotIn(b"Retry-After", refusal(400, "No."))
-
-    def test_date(self) -> None:
-        """The date is that of HTTP (RFC 9110 section 5.6.7)."""
-        found = re.search(rb"\r\nDate: ([^\r]+ GMT)\r\n", refusal(400, "No."))
-        assert found is not None
-        self.assertIsNotNone(email.utils.parsedate(found[1].decode()))
 
     def test_linger(self) -> None:
         """A refused client that goes on sending is not reset: it can read its refusal."""

@@ -33,6 +33,7 @@ from ..core.http.steps import Known
 from ..core.lifecycle.timing import NEXT_REQUEST
 from ..core.messages.wire import Handoff
 from ..system.deadlines import Deadlines
+from ..system.http_date import http_date
 from ..system.system import System
 from ..transport.gate import Gate
 from ..worker.policy import FRONT_DESK, WorkerDesk
@@ -355,7 +356,8 @@ class SecureConnection(Protocol):
         if self._inside.protocol is not None or not self._inside.live():
             return
         if self._inside.gate.exchange.held:
-            self._inside.send(refusal(408, "The request head did not come in time."))
+            late = "The request head did not come in time."
+            self._inside.send(refusal(408, late, http_date()))
         self._inside.end()
 
     def left(self) -> None:

@@ -19,6 +19,7 @@ from ..core.http.conversation import Conversation
 from ..core.http.head import Head
 from ..core.http.refusal import LINGER, refusal
 from ..core.http.steps import MEMORABLE, Ask, Known, Refuse
+from ..system.http_date import http_date
 from .nowhere import NOWHERE
 from .surplus import tell_surplus
 
@@ -319,7 +320,7 @@ class Gate:
         """Answer in the place of the protocol inside, which gets nothing more."""
         fault = step.fault
         if fault is not None:
-            data = refusal(fault.status, fault.reason, head_only=step.head_only)
+            data = refusal(fault.status, fault.reason, http_date(), head_only=step.head_only)
             if self._withheld:
                 self._withheld.append(data)
             else:
