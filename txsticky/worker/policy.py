@@ -165,7 +165,7 @@ class WorkerDesk:
                 return b""
         value = signer.mint(worker.id, secrets.token_hex(4))
         secure = client_secure(head, host, secure, worker.router.trusted)
-        return cookie_line(self._insert, value, secure)
+        return cookie_line(self._insert.name, self._insert.attributes, value, secure)
 
     # --------------------------------------------------------------- bindings
 
