@@ -10,24 +10,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Any, Final, Protocol
 
 from .pool import Member
 
-if TYPE_CHECKING:
-    from random import Random
+
+class Chance(Protocol):
+    """A source of chance; `random.Random` is one."""
+
+    def random(self) -> float:
+        """A number from 0 up to, but not including, 1."""
+
+    def shuffle(self, x: list[Any]) -> None:
+        """Put a list in any order, in place."""
 
 
 class Balancer(Protocol):
     """A way to choose."""
 
-    def choose(self, members: Sequence[Member], rng: Random) -> Member:
+    def choose(self, members: Sequence[Member], chance: Chance) -> Member:
         """
         Choose one.
 
         :param members: at least one; `Pool.candidates`, whose tuple stays the same object until
             it changes.
-        :param rng: the source of chance.
+        :param chance: where numbers come from that no client can foresee.
         """
 
 
@@ -42,7 +49,7 @@ class LeastConn:
     def __init__(self) -> None:
         self._after = 0
 
-    def choose(self, members: Sequence[Member], rng: Random) -> Member:
+    def choose(self, members: Sequence[Member], chance: Chance) -> Member:
         """The least loaded; the search begins behind the last choice, so that ties rotate."""
         count = len(members)
         best = index = self._after % count
@@ -64,7 +71,7 @@ class RoundRobin:
     def __init__(self) -> None:
         self._turn = -1
 
-    def choose(self, members: Sequence[Member], rng: Random) -> Member:
+    def choose(self, members: Sequence[Member], chance: Chance) -> Member:
         """The next one."""
         self._turn = (self._turn + 1) % len(members)
         return members[self._turn]
@@ -84,14 +91,14 @@ class ShuffledRounds:
         self._members: Sequence[Member] = ()
         self._round: list[Member] = []
 
-    def choose(self, members: Sequence[Member], rng: Random) -> Member:
+    def choose(self, members: Sequence[Member], chance: Chance) -> Member:
         """The next one of this round."""
         if members is not self._members:
             self._members = members
             self._round = []
         if not self._round:
             self._round = list(members)
-            rng.shuffle(self._round)
+            chance.shuffle(self._round)
         return self._round.pop()
 
 
@@ -104,13 +111,13 @@ class TwoChoices:
     the loads are out of date.
     """
 
-    def choose(self, members: Sequence[Member], rng: Random) -> Member:
+    def choose(self, members: Sequence[Member], chance: Chance) -> Member:
         """The less loaded of two; the first drawn if they are equal."""
         count = len(members)
         if count == 1:
             return members[0]
-        first = int(rng.random() * count)
-        second = int(rng.random() * (count - 1))
+        first = int(chance.random() * count)
+        second = int(chance.random() * (count - 1))
         second += second >= first
         one, other = members[first], members[second]
         return other if other.load < one.load else one
