@@ -20,7 +20,8 @@ from txsticky.core.lifecycle.life import (
     LifeCommand,
     LifeState,
 )
-from txsticky.core.messages.wire import Handoff
+from txsticky.core.messages.handoff import Handoff
+from txsticky.core.messages.origin import Origin
 from txsticky.worker.connections import Connection, make_room
 
 
@@ -178,7 +179,9 @@ class ConnectionTests(SynchronousTestCase):
     def connection(self, host: FakeHost | None = None) -> Connection:
         """One that is handed here, and has a host if one is given."""
         worker: Any = self.worker
-        connection = Connection(worker, Handoff(socket.AF_INET, ("a", 1), ("", 0), prefix=b"x"))
+        connection = Connection(
+            worker, Handoff(family=socket.AF_INET, origin=Origin(("a", 1)), prefix=b"x")
+        )
         if host is not None:
             connection.made(host)
         return connection
