@@ -47,9 +47,10 @@ from .primary.upgrade.state import (
 )
 from .system.activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
 from .system.endpoints import open_port
-from .system.log_config import read_log_config
+from .system.logs.config_file import read_log_config
+from .system.privileges import executed_as, identity_of
 from .system.source_watch import SourceWatch
-from .system.system import System, executed_as, identity_of
+from .system.system import System
 from .system.trust import Identity
 from .transport.movable import spare
 

@@ -23,7 +23,7 @@ from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.tls.certificates import load_certificates
 from txsticky.tls.termination import LINGER, SecureDoor, TlsLayer
-from txsticky.transport.movable import adopt, begin
+from txsticky.transport.adopt import adopt, begin
 from txsticky.worker.connections import PlainServer
 
 HERE, THERE, ELSEWHERE, FRONT_DESK = 1, 2, 3, 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.transport.test_gate import FakeDesk, FakeHost, GateCase
+from tests.transport.cases import FakeDesk, FakeHost, GateCase
 from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.stall import Pauses
 from txsticky.transport.gate import Gate

@@ -34,7 +34,7 @@ from ..core.option import (
     switch,
 )
 from ..errors import ConfigError
-from ..system.logs import at_level, level_named, text_observer
+from ..system.logs.lines import at_level, level_named, text_observer
 
 #: What the names of the environment's variables begin with.
 PREFIX = "TXSTICKY_"

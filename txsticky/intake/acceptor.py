@@ -12,7 +12,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from ..core.addresses import unmapped_host
-from ..system.system import OUT_OF_DESCRIPTORS, RESPITE, descriptor_ceiling, has_room
+from ..system.descriptors import OUT_OF_DESCRIPTORS, RESPITE, descriptor_ceiling, has_room
 from .arrival import READ_SIZE, Arrival
 from .reception import Reception
 

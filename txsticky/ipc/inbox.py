@@ -12,7 +12,7 @@ from ..core.messages.handoff import Handoff, unpack
 from ..core.messages.origin import Stage
 from ..errors import WireError
 from ..intake.arrival import Arrival
-from ..transport.movable import open_socket
+from ..system.descriptors import open_socket
 
 log = Logger()
 

@@ -12,7 +12,7 @@ from twisted.web.http import Request, datetimeToLogString
 
 from ..errors import ConfigError
 from ..printable import quotable
-from ..system.shared_log import HandedLog, open_log
+from ..system.logs.shared import HandedLog, open_log
 from . import ServeSettings
 
 #: How many transports are asked for `how`, each being wrapped by the one before (TLS, policies).

@@ -21,8 +21,9 @@ from zope.interface import implementer
 
 from ..core.http.refusal import refusal
 from ..system.http_date import http_date
+from ..transport.adopt import begin, peer_address
 from ..transport.gated import GatedUNIXServer
-from ..transport.movable import MovableUNIXServer, begin, peer_address
+from ..transport.movable import MovableUNIXServer
 
 log = Logger()
 

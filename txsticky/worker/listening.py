@@ -23,9 +23,8 @@ from ..intake.acceptor import Acceptor
 from ..intake.arrival import Arrival
 from ..intake.expectations import expectations_for
 from ..intake.reception import Reception
-from ..primary.upgrade.execute import own
+from ..system.descriptors import open_socket, own
 from ..system.system import System
-from ..transport.movable import open_socket
 from .policy import FRONT_DESK
 
 if TYPE_CHECKING:

@@ -59,12 +59,12 @@ from ..ipc.channel import Channel
 from ..ipc.mailbox import MailboxTransport
 from ..serve import Serving
 from ..socketio.sessions import tag_all
-from ..system.shared_log import HandedLog
+from ..system.logs.shared import HandedLog
 from ..system.source_watch import loaded_sources
 from ..tls.relay import RelayedServer
+from ..transport.adopt import adopt, begin
 from ..transport.gate import Gate
 from ..transport.gated import GatedServer, GatedUNIXServer
-from ..transport.movable import adopt, begin
 from ..transport.write_batch import Turn
 from .connections import Connection, PlainServer, PlainUNIXServer, make_room
 from .drain import Drain

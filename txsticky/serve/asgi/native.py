@@ -17,9 +17,9 @@ from twisted.logger import Logger
 
 from ...core.how import How
 from ...core.messages.handoff import Handoff
-from ...system.system import OUT_OF_DESCRIPTORS, RESPITE
-from ...transport.gate import Cancelable, Gate
-from ...transport.movable import open_socket, severed
+from ...system.descriptors import OUT_OF_DESCRIPTORS, RESPITE, open_socket, severed
+from ...transport.gate import Gate
+from ...transport.host import Cancelable
 from ...transport.write_batch import Turn
 
 log = Logger()
