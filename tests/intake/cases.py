@@ -16,11 +16,7 @@ from txsticky.intake.reception import Reception
 from txsticky.testing import FakeSystem
 
 GET = b"GET /chat?sid=1 HTTP/1.1\r\nHost: example\r\n\r\n"
-
-
 PROXY = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 80\r\n"
-
-
 PROXY_2 = (
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x10"
     + bytes([203, 0, 113, 9, 192, 0, 2, 1])
