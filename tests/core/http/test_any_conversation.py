@@ -12,17 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.steps import Ask, Deliver
 
-from .talk import (
-    LAST,
-    ODD,
-    OK,
-    OK_LAST,
-    OLD,
-    SWITCHING,
-    UNTIL_CLOSE,
-    UPGRADE,
-    Talk,
-)
+from .talk import LAST, ODD, OK, OK_LAST, OLD, SWITCHING, UNTIL_CLOSE, UPGRADE, Talk
 
 
 @st.composite

@@ -8,20 +8,7 @@ from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.inside import Inside
 from txsticky.core.http.steps import Ask, Deliver
 
-from .talk import (
-    COOKIE,
-    GET,
-    LAST,
-    NEXT,
-    ODD,
-    OK,
-    OLD,
-    POST,
-    SWITCHING,
-    UNTIL_CLOSE,
-    UPGRADE,
-    Talk,
-)
+from .talk import COOKIE, GET, LAST, NEXT, ODD, OK, OLD, POST, SWITCHING, UNTIL_CLOSE, UPGRADE, Talk
 
 
 class BoundaryTests(SynchronousTestCase):
