@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from .fleet import Fleet
+from .plan import Plan
 from .states import PLACED, Instance, WorkerStage
 
 
@@ -24,7 +25,7 @@ def snapshot(fleet: Fleet) -> dict[str, Any]:
         "next_id": fleet.next_id,
         "generation": fleet.generation,
         "ever_ready": fleet.ever_ready,
-        "plans": fleet.plans(),
+        "plans": fleet.plan.to_json(),
         "instances": [
             {**attrs.asdict(worker), "stage": worker.stage.value}
             for worker in fleet.instances.values()
@@ -38,7 +39,7 @@ def restore(snapshot: Mapping[str, Any]) -> Fleet:
     fleet.next_id = snapshot["next_id"]
     fleet.generation = snapshot["generation"]
     fleet.ever_ready = snapshot["ever_ready"]
-    fleet.take_plans(snapshot["plans"])
+    fleet.plan = Plan.from_json(snapshot["plans"])
     for fields in snapshot["instances"]:
         worker = Instance(**{**fields, "stage": WorkerStage(fields["stage"])})
         fleet.instances[worker.id] = worker

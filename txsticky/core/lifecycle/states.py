@@ -184,24 +184,6 @@ class Slot:
         self.due = now + pause(self.deaths)
 
 
-@attrs.frozen
-class Step:
-    """Bring a slot to a ready worker whose id is at least `first_new`."""
-
-    slot: int
-    first_new: int
-    reload: bool
-
-    def is_done(self, slot: Slot) -> bool:
-        """Whether the slot is there already."""
-        current = slot.current
-        return (
-            current is not None
-            and current.stage is WorkerStage.READY
-            and current.id >= self.first_new
-        )
-
-
 def pause(deaths: int) -> float:
     """Seconds to wait after so many deaths in a row, 1 or more."""
     return min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(deaths - 1, 32))
