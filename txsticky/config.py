@@ -103,7 +103,7 @@ def endpoint_string(listen: str, backlog: int) -> str:
 @attrs.frozen(kw_only=True)
 class Config:
     """
-    What a cluster is to be.  The fields carry the names of the command's options.
+    What a cluster is to be. The fields carry the names of the command's options.
 
     Times are in seconds, sizes in bytes.
 

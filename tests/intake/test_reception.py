@@ -188,8 +188,10 @@ class DeadlineTests(PeekCase):
         self.assertEqual((first.expired.call_count, second.expired.call_count), (1, 0))
 
     def test_idle(self) -> None:
-        """A connection given back between two requests is closed without a word when its time
-        as an idle one is over."""
+        """
+        A connection given back between two requests is closed without a word when its time
+        as an idle one is over.
+        """
         client = self.arrive(b"", hops=1, idle=True)
         self.reactor.advance(59.9)
         self.assertFalse(ended(client))

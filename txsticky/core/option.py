@@ -1,7 +1,7 @@
 """
 An option of the command, declared once: type, range, default, and the words that explain it.
 
-`txsticky.config.Config` declares its fields with `option`.  The command line, ``--help``, the
+`txsticky.config.Config` declares its fields with `option`. The command line, ``--help``, the
 environment, a configuration file and the README's table are made from these declarations.
 """
 

@@ -27,12 +27,13 @@ OK_LAST = OK.replace(b"OK\r\n", b"OK\r\n" + LAST)
 
 
 class Talk:
-    """A conversation between a client and a server that the test plays, keeping every request.
+    """
+    A conversation between a client and a server that the test plays, keeping every request.
 
-    Attributes:
-        asked: the targets that were asked about.
-        delivered: what the inner protocol got.
-        refused: the status that the client is refused with; 0 for none, -1 for an end without one.
+    :ivar asked: the targets that were asked about.
+    :ivar delivered: what the inner protocol got.
+    :ivar refused: the status that the client is refused with; 0 for none, -1 for an end without
+        one.
     """
 
     def __init__(self, inject: bytes = b"", **arguments: Any) -> None:

@@ -70,7 +70,8 @@ class AnyConversationTests(SynchronousTestCase):
     def test_plain_requests(
         self, turns: list[tuple[bytes, bytes, list[int]]], cuts: list[int], prompt: bool
     ) -> None:
-        """Each plain request is asked about once and delivered whole, after the response before.
+        """
+        Each plain request is asked about once and delivered whole, after the response before.
 
         The server answers as soon as it has a whole request, within its delivery (`prompt`) or
         when all input has come, in pieces.
@@ -156,7 +157,8 @@ class AnyConversationTests(SynchronousTestCase):
         output: list[int],
         late: bool,
     ) -> None:
-        """However it is cut, an odd request is asked about once, answered once, and the last.
+        """
+        However it is cut, an odd request is asked about once, answered once, and the last.
 
         The server has all of it that came until its answer; what comes `late` it never sees.
         """

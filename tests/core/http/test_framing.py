@@ -497,10 +497,10 @@ def our_response(data: bytes, method: bytes) -> tuple[int | None, bool]:
 
 
 def their_end(connection: h11.Connection, data: bytes) -> tuple[int | None, bool]:
-    """Where h11 sees the end of the message in `data`, and whether it is the last.
+    """
+    Where h11 sees the end of the message in `data`, and whether it is the last.
 
-    Raises:
-        h11.RemoteProtocolError: h11 refuses it.
+    :raises h11.RemoteProtocolError: h11 refuses it.
     """
     connection.receive_data(data)
     while True:

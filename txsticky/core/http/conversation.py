@@ -1,4 +1,5 @@
-"""One connection's HTTP/1.1 conversation, followed from between the socket and the server.
+"""
+One connection's HTTP/1.1 conversation, followed from between the socket and the server.
 
 The gate gives every byte that a client sends to `Conversation.feed` and every byte that the inner
 protocol writes to `Conversation.wrote`. In return the conversation releases the input one request

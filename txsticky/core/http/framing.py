@@ -1,4 +1,5 @@
-"""Where HTTP/1.1 messages end: RFC 9112 read strictly, for the gate.
+"""
+Where HTTP/1.1 messages end: RFC 9112 read strictly, for the gate.
 
 The gate moves a connection between two requests, so it has to know for certain where one ends.
 Whatever has more than one reading, or only a lenient one, is `Odd`: what to do about that is the
@@ -40,12 +41,12 @@ class BodyKind(enum.Enum):
 
 @frozen
 class RequestFraming:
-    """Where a request ends.
+    """
+    Where a request ends.
 
-    Args:
-        kind: how its body is delimited; never `BodyKind.UNTIL_CLOSE`.
-        length: of a `BodyKind.LENGTH` body, in bytes.
-        last: no further request may follow: ``Connection: close``, or HTTP/1.0.
+    :param kind: how its body is delimited; never `BodyKind.UNTIL_CLOSE`.
+    :param length: of a `BodyKind.LENGTH` body, in bytes.
+    :param last: no further request may follow: ``Connection: close``, or HTTP/1.0.
     """
 
     kind: BodyKind
@@ -55,13 +56,13 @@ class RequestFraming:
 
 @frozen
 class ResponseFraming:
-    """Where a response ends.
+    """
+    Where a response ends.
 
-    Args:
-        status: the status code; below 200 the final response is still to come.
-        kind: how its body is delimited.
-        length: of a `BodyKind.LENGTH` body, in bytes.
-        closes: the server closes the connection behind it.
+    :param status: the status code; below 200 the final response is still to come.
+    :param kind: how its body is delimited.
+    :param length: of a `BodyKind.LENGTH` body, in bytes.
+    :param closes: the server closes the connection behind it.
     """
 
     status: int
@@ -74,13 +75,11 @@ class Decoder(Protocol):
     """Follows a message body without decoding it."""
 
     def feed(self, data: bytes, at: int) -> tuple[int, bool]:
-        """Pass over the bytes of the body in ``data[at:]``.
+        """
+        Pass over the bytes of the body in ``data[at:]``.
 
-        Returns:
-            The index behind the last of them, and whether the body is complete.
-
-        Raises:
-            Odd: this is not a body in the expected coding.
+        :returns: the index behind the last of them, and whether the body is complete.
+        :raises Odd: this is not a body in the expected coding.
         """
 
 
@@ -113,10 +112,10 @@ _CHUNK_LINE: Final = re.compile(
 
 
 def request(head: Head) -> RequestFraming:
-    """Where the request with this head ends.
+    """
+    Where the request with this head ends.
 
-    Raises:
-        Odd: it has no end that everybody agrees on, or what follows it is not HTTP.
+    :raises Odd: it has no end that everybody agrees on, or what follows it is not HTTP.
     """
     if head.method == b"CONNECT":
         raise Odd("what follows a CONNECT is not HTTP")
@@ -124,10 +123,10 @@ def request(head: Head) -> RequestFraming:
 
 
 def content(head: Head) -> RequestFraming:
-    """Where the content ends that the header lines tell of, which a CONNECT should not have.
+    """
+    Where the content ends that the header lines tell of, which a CONNECT should not have.
 
-    Raises:
-        Odd: it has no end that everybody agrees on.
+    :raises Odd: it has no end that everybody agrees on.
     """
     block = head.raw[head.fields_at - 2 :]
     read = _request if len(block) <= _CACHED_BLOCK else _request.__wrapped__
@@ -135,25 +134,23 @@ def content(head: Head) -> RequestFraming:
 
 
 def response(head: bytes, method: bytes) -> ResponseFraming:
-    """Where the response with this head ends.
+    """
+    Where the response with this head ends.
 
-    Args:
-        head: from the status line to the final CR LF CR LF.
-        method: of the request that it answers.
-
-    Raises:
-        Odd: it has no end that everybody agrees on.
+    :param head: from the status line to the final CR LF CR LF.
+    :param method: of the request that it answers.
+    :raises Odd: it has no end that everybody agrees on.
     """
     read = _response if len(head) <= _CACHED_BLOCK else _response.__wrapped__
     return read(head, method == b"HEAD")
 
 
 def body(kind: BodyKind, length: int, limit: int = _LIMIT) -> Decoder:
-    """A follower of a body whose kind is `LENGTH` (`length` bytes, more than none) or `CHUNKED`.
+    """
+    A follower of a body whose kind is `LENGTH` (`length` bytes, more than none) or `CHUNKED`.
 
-    Args:
-        limit: the longest line of a chunk, and the largest trailers, in bytes; the follower raises
-            `TooLarge` beyond.
+    :param limit: the longest line of a chunk, and the largest trailers, in bytes; the follower
+        raises `TooLarge` beyond.
     """
     return _Length(length) if kind is BodyKind.LENGTH else _Chunks(limit)
 
@@ -187,10 +184,10 @@ def _response(head: bytes, bodiless: bool) -> ResponseFraming:
 
 
 def _fields(block: bytes) -> tuple[BodyKind, int, bool]:
-    """What header lines say about framing: the kind, the length, whether ``close`` is said.
+    """
+    What header lines say about framing: the kind, the length, whether ``close`` is said.
 
-    Args:
-        block: the header lines with the CR LF before the first and the empty line at the end.
+    :param block: the header lines with the CR LF before the first and the empty line at the end.
     """
     if not _BLOCK.fullmatch(block):
         raise Odd("a header line is not 'Name: value' ended by CR LF")

@@ -1,7 +1,7 @@
 """
 The PROXY protocol, versions 1 and 2 (haproxy.org, proxy-protocol.txt): who the client is.
 
-A proxy sends the header before the first byte of the stream.  What follows it is left untouched.
+A proxy sends the header before the first byte of the stream. What follows it is left untouched.
 """
 
 from __future__ import annotations

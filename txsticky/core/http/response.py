@@ -32,19 +32,17 @@ _FINAL: Final = re.compile(rb"HTTP/1\.[01] (?:101|[2-5][0-9][0-9])[ \r]")
 
 
 class Response:
-    """Follows the responses on one connection, one at a time.
+    """
+    Follows the responses on one connection, one at a time.
 
-    Args:
-        head_limit: the largest response head that is followed, in bytes.
-
-    Attributes:
-        phase: where the output stands; `SILENT` again when the response is complete, `PASSING`
-            for good when its end cannot be known or HTTP has ended.
-        started: bytes of the final response were written.
-        closes: the final response said that the connection closes behind it.
-        until_close: the response lasts until the connection closes.
-        surplus: more was written than the response has; it was cut off.
-        upgraded: HTTP has ended: a 101, or a 2xx to CONNECT.
+    :param head_limit: the largest response head that is followed, in bytes.
+    :ivar phase: where the output stands; `SILENT` again when the response is complete, `PASSING`
+        for good when its end cannot be known or HTTP has ended.
+    :ivar started: bytes of the final response were written.
+    :ivar closes: the final response said that the connection closes behind it.
+    :ivar until_close: the response lasts until the connection closes.
+    :ivar surplus: more was written than the response has; it was cut off.
+    :ivar upgraded: HTTP has ended: a 101, or a 2xx to CONNECT.
     """
 
     __slots__ = (
@@ -82,13 +80,13 @@ class Response:
         self.upgraded = False
 
     def expect(self, method: bytes, lines: bytes, last: bool = False) -> None:
-        """A request was delivered: its response is due.
+        """
+        A request was delivered: its response is due.
 
-        Args:
-            method: of the request.
-            lines: header lines to add behind the status line of the final response.
-            last: the connection closes behind the response: ``Connection: close`` is added to it,
-                unless it says so, or ends with the connection, or HTTP ends with it.
+        :param method: of the request.
+        :param lines: header lines to add behind the status line of the final response.
+        :param last: the connection closes behind the response: ``Connection: close`` is added to
+            it, unless it says so, or ends with the connection, or HTTP ends with it.
         """
         self.phase = HEAD
         self.started = False

@@ -13,7 +13,7 @@ class Pauses(Generic[Waiting]):
     Remembers, from one look to the next, since when nothing has moved on connections.
 
     A look shows for each connection whose client is to move a mark that changes whenever something
-    moves.  What happened between two looks that were further apart than they were to be cannot be
+    moves. What happened between two looks that were further apart than they were to be cannot be
     known, for this process may have been stopped or busy: it is not held against the clients.
 
     :param limit: seconds of a pause that is too long.

@@ -2,7 +2,7 @@
 A connection's life in a worker: its states, what may come to it from outside, and the answers.
 
 The table is the same for every host, be it a transport of Twisted, one of asyncio's or TLS.  A
-connection that is handed to a worker brings bytes that were read elsewhere.  Until they are
+connection that is handed to a worker brings bytes that were read elsewhere. Until they are
 delivered it looks idle to whoever asks the exchange, and is not: so the table is asked first, and
 the exchange only where the table says `NOW`.
 """

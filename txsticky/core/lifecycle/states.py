@@ -145,7 +145,7 @@ class Instance:
 @attrs.define
 class Slot:
     """
-    A worker's place.  `current` is None while the next one waits for its time, `due`.
+    A worker's place. `current` is None while the next one waits for its time, `due`.
 
     :param successor: starting, to replace a current worker that is ready.
     :param deaths: in a row, of workers that had not settled; they make the pause.

@@ -1,5 +1,5 @@
 """
-The balancers: who gets a connection that nothing pins.  The names are HAProxy's.
+The balancers: who gets a connection that nothing pins. The names are HAProxy's.
 
 Each spreads a herd evenly as long as the caller reserves every choice in the pool
 (`Pool.reserve`) before it makes the next: 200 connections at once over 4 equal workers are 50
@@ -42,7 +42,7 @@ class LeastConn:
     """
     The least loaded; those that are equally loaded take turns (HAProxy's ``leastconn``).
 
-    A worker that has just begun is the least loaded for a while.  It does not attract a herd,
+    A worker that has just begun is the least loaded for a while. It does not attract a herd,
     because each choice is load at once.
     """
 
@@ -81,7 +81,7 @@ class ShuffledRounds:
     """
     ``random``: chance, but even in the short run.
 
-    Each worker gets one connection in every round, and chance shuffles the rounds.  Independent
+    Each worker gets one connection in every round, and chance shuffles the rounds. Independent
     draws would give 200 connections over 4 workers a standard deviation of 6 around 50; here
     nobody is ever more than one ahead, and still no client can tell who is next, nor do several
     primaries fall into step.

@@ -1,7 +1,7 @@
 """
 Sticky keys: what in a request says which client it is from.
 
-A chain of sources is asked in its order.  Names are matched exactly, parameters and paths after
+A chain of sources is asked in its order. Names are matched exactly, parameters and paths after
 percent-decoding; nothing is ever looked for in a body or in a header that no source names.
 """
 
@@ -59,7 +59,7 @@ class KeySource:
     name: str = ""
     hashed: bool = False
     attributes: tuple[str, ...] = ()
-    #: Finds the value in a head; None or empty if there is none.  Derived from kind and name.
+    #: Finds the value in a head; None or empty if there is none. Derived from kind and name.
     extract: Extract = attrs.field(init=False, eq=False, repr=False)
 
     @extract.default
@@ -141,7 +141,7 @@ def _from_query(name: str) -> Extract:
     """
     Find the first parameter of this name that has a value, as `urllib.parse.parse_qs` does.
 
-    One search instead of a parse, and the literal ``&`` in front makes it a fast one.  The bytes of
+    One search instead of a parse, and the literal ``&`` in front makes it a fast one. The bytes of
     the name may be percent-encoded.
     """
     parts = []
@@ -232,7 +232,7 @@ def parse_chain(text: str) -> Chain:
 
     :param text: sources with commas between them: ``sid``, ``query:NAME``, ``cookie:NAME``,
         ``insert:NAME`` (with cookie attributes: ``insert:NAME;Max-Age=60``), ``header:NAME``,
-        ``path:REGEX`` (its first group, or the whole match), ``ip``, ``none``.  ``hash:`` before
+        ``path:REGEX`` (its first group, or the whole match), ``ip``, ``none``. ``hash:`` before
         one makes its key decide by rendezvous; ``ip`` always does.
     :raises ValueError: with a sentence that says which source is wrong and what to write.
     """

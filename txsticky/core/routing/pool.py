@@ -63,7 +63,7 @@ class Pool:
     """
     The workers of a cluster.
 
-    Only the primary changes a pool; the workers hold copies (`view`, `from_view`).  To name a
+    Only the primary changes a pool; the workers hold copies (`view`, `from_view`). To name a
     worker that the pool does not have is no error in any method: it has just gone, and its last
     words are still on their way.
     """

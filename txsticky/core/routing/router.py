@@ -82,7 +82,7 @@ class Router:
         chance: Chance,
     ) -> Route | Refusal:
         """
-        Decide.  The caller reserves the choice in the pool if it carries it out.
+        Decide. The caller reserves the choice in the pool if it carries it out.
 
         The first that answers: a tag in any key, the table for any key, a hashed key by
         rendezvous, the first key by rendezvous (so that the requests of one client agree even when
