@@ -1,4 +1,4 @@
-"""What can go wrong, one class each: its docstring is the sentence that the operator reads."""
+"""The errors: the docstring of each class is the sentence that the operator reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .printable import printable
 
 class TxstickyError(Exception):
     """
-    Something that the operator has to know went wrong.
+    An error that the operator has to know of.
 
     A subclass's docstring is a format string (`str.format`); the fields that it names are the
     arguments. The sentence is printable (`printable`), whatever the fields are.
@@ -17,8 +17,8 @@ class TxstickyError(Exception):
     :raises KeyError: a field that the sentence names is missing.
     """
 
-    #: What the command exits with when nobody handles the error; 3, as in gunicorn, when the
-    #: application does not load.
+    #: The exit code of a command that this error ends; 3, as in gunicorn, when the application
+    #: does not load.
     exit_code: ClassVar[int] = 1
 
     def __init__(self, **fields: Any) -> None:

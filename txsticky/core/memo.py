@@ -1,5 +1,5 @@
 """
-What a memo may cost.
+What a memo may cost in memory.
 
 Whatever is remembered between requests is chosen by clients: the letters of a head, an address, a
 tag. So each memo has a bound in bytes, which follows from two numbers: how many entries it has,

@@ -190,11 +190,11 @@ class Several:
 @attrs.frozen
 class Declaration:
     """
-    What is said of an option where it is declared.
+    The declaration of an option, beside its default.
 
     :param help: one sentence for ``--help`` and the README, without a full stop.
     :param short: its one-letter name.
-    :param default: how its default is told where the value itself says too little.
+    :param default: how the default is shown where the value itself says too little.
     """
 
     kind: OptionType
@@ -209,10 +209,10 @@ def option(
     """
     Declare an option: an attrs field that carries its `Declaration` and checks itself.
 
-    :param default: its value when nothing is said.
+    :param default: the value if the option is not given.
     :param help: one sentence, without a full stop.
     :param short: its one-letter name on the command line.
-    :param shown: how the default is told; by default the value itself.
+    :param shown: how the default is shown; None for the value itself.
     """
     converter = _tuple if isinstance(kind, Several) else None
     metadata = {_KEY: Declaration(kind, help, short, shown)}
@@ -231,7 +231,7 @@ def _check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
 
 
 def declaration(attribute: attrs.Attribute[Any]) -> Declaration:
-    """What is declared of a field made by `option`."""
+    """The declaration of a field made by `option`."""
     found: Declaration = attribute.metadata[_KEY]
     return found
 

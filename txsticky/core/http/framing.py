@@ -83,7 +83,7 @@ class Decoder(Protocol):
         """
 
 
-# Short blocks only: the bound on entries is then one on memory, whoever sends them.
+# Only short blocks, so that the bound on entries bounds the memory.
 _CACHED_BLOCK: Final = 2048
 _CACHED_BLOCKS: Final = entries(1024, _CACHED_BLOCK)
 # 18 digits are beyond any message; the chunk size of as many bytes has 15.
@@ -91,7 +91,7 @@ _MAX_LENGTH_DIGITS: Final = 18
 _MAX_SIZE_DIGITS: Final = 15
 #: What a chunk's line and the trailers may take, in bytes, if a caller names no other limit.
 _LIMIT: Final = 65536
-#: The last chunk and no trailers, as everybody writes them.
+#: The last chunk and no trailers, in the usual spelling.
 _END: Final = b"0\r\n\r\n"
 
 # Visible characters, blanks and obs-text: a field value without the control characters that
@@ -113,9 +113,9 @@ _CHUNK_LINE: Final = re.compile(
 
 def request(head: Head) -> RequestFraming:
     """
-    Where the request with this head ends.
+    Tell where the request with this head ends.
 
-    :raises Odd: it has no end that everybody agrees on, or what follows it is not HTTP.
+    :raises Odd: its end has more than one reading, or what follows it is not HTTP.
     """
     if head.method == b"CONNECT":
         raise Odd("what follows a CONNECT is not HTTP")
@@ -124,9 +124,9 @@ def request(head: Head) -> RequestFraming:
 
 def content(head: Head) -> RequestFraming:
     """
-    Where the content ends that the header lines tell of, which a CONNECT should not have.
+    Tell where the content of a request ends by its header lines, even that of a CONNECT.
 
-    :raises Odd: it has no end that everybody agrees on.
+    :raises Odd: its end has more than one reading.
     """
     block = head.raw[head.fields_at - 2 :]
     read = _request if len(block) <= _CACHED_BLOCK else _request.__wrapped__
@@ -135,11 +135,11 @@ def content(head: Head) -> RequestFraming:
 
 def response(head: bytes, method: bytes) -> ResponseFraming:
     """
-    Where the response with this head ends.
+    Tell where the response with this head ends.
 
     :param head: from the status line to the final CR LF CR LF.
     :param method: of the request that it answers.
-    :raises Odd: it has no end that everybody agrees on.
+    :raises Odd: its end has more than one reading.
     """
     read = _response if len(head) <= _CACHED_BLOCK else _response.__wrapped__
     return read(head, method == b"HEAD")
@@ -147,7 +147,7 @@ def response(head: bytes, method: bytes) -> ResponseFraming:
 
 def body(kind: BodyKind, length: int, limit: int = _LIMIT) -> Decoder:
     """
-    A follower of a body whose kind is `LENGTH` (`length` bytes, more than none) or `CHUNKED`.
+    Make a follower of a body whose kind is `LENGTH` (`length` bytes, more than none) or `CHUNKED`.
 
     :param limit: the longest line of a chunk, and the largest trailers, in bytes; the follower
         raises `TooLarge` beyond.

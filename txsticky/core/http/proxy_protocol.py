@@ -1,5 +1,5 @@
 """
-The PROXY protocol, versions 1 and 2 (haproxy.org, proxy-protocol.txt): who the client is.
+The PROXY protocol, versions 1 and 2: the client's address (haproxy.org, proxy-protocol.txt).
 
 A proxy sends the header before the first byte of the stream. What follows it is left untouched.
 """

@@ -15,7 +15,7 @@ class ResponsePhase(enum.Enum):
     SILENT = "nothing: no response is due"
     HEAD = "a response head"
     BODY = "a response body"
-    PASSING = "nobody's business any more"
+    PASSING = "nothing that is followed"
 
 
 # Module names, because looking a member up in its class costs 0.1 us on Python 3.11.

@@ -29,7 +29,8 @@ class Deliver:
 @define
 class Ask:
     """
-    A request head is complete, and the inner protocol has seen nothing of it: whose is it?
+    A request head is complete, and the inner protocol has seen nothing of it: decide where it
+    belongs.
 
     :param head: the head.
     :param first: this is the first request of a connection that was routed by it already: keep it.

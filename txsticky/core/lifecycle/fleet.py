@@ -56,7 +56,7 @@ from .states import (
 )
 from .timing import quick
 
-#: Failed starts in a row, in every slot, after which a fleet that serves nobody gives up.
+#: Failed starts in a row, in every slot, after which a fleet without a serving worker gives up.
 ATTEMPTS: Final = 5
 #: What a worker exits with when its application does not load, and so does the cluster (gunicorn).
 LOAD_FAILURE: Final = 3

@@ -1,10 +1,10 @@
 """
-A connection's life in a worker: its states, what may come to it from outside, and the answers.
+A connection's life in a worker: its states, the commands from outside, and the answers.
 
 The table is the same for every host, be it a transport of Twisted, one of asyncio's or TLS.  A
 connection that is handed to a worker brings bytes that were read elsewhere. Until they are
-delivered it looks idle to whoever asks the exchange, and is not: so the table is asked first, and
-the exchange only where the table says `NOW`.
+delivered the `Conversation` looks idle, and the connection is not: so the table is asked first, and
+the conversation only where the table says `NOW`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class LifeState(enum.Enum):
     HANDED = "handed"  # taken in hand; nothing is there yet that could serve it
     MADE = "made"  # its transport is made; the event loop may not have connected it yet
     BEGUN = "begun"  # its protocol is connected; what the connection brought is not delivered
-    SERVING = "serving"  # all that it brought is delivered; its exchange knows the rest
+    SERVING = "serving"  # all that it brought is delivered; its conversation knows the rest
     FLUSHING = "flushing"  # it is to go elsewhere, once its output is in the kernel
     CLOSING = "closing"  # it is to be closed, once its output is in the kernel
     DEPARTING = "departing"  # its descriptor is being taken away, with what is not delivered
@@ -45,7 +45,7 @@ MOVES: Final = {
 
 
 class LifeCommand(enum.Enum):
-    """What may come to a connection from outside, at any time."""
+    """The commands that a connection may get from outside, at any time."""
 
     ROOM = "descriptors are short: close if idle"
     LEAVE = "the worker leaves: go elsewhere if idle"
@@ -58,9 +58,9 @@ class LifeCommand(enum.Enum):
 
 
 class LifeAnswer(enum.Enum):
-    """What a command does."""
+    """What a command does in a state."""
 
-    NOW = "what the exchange allows, now"
+    NOW = "what the conversation allows, now"
     LATER = "the same, as soon as all is delivered that the connection brought"
     NOTHING = "nothing, for it is about something that is not there, or under way already"
     END = "close the connection, now"
@@ -93,9 +93,9 @@ ANSWERS: Final = {state: dict(zip(LifeCommand, row, strict=True)) for state, row
 
 class Life:
     """
-    One connection's life: its state, and what is to be done as soon as all is delivered.
+    One connection's life: its state, and the commands that wait until all is delivered.
 
-    :ivar state: where it is.
+    :ivar state: where the connection is in its life.
     """
 
     __slots__ = ("_owed", "state")
@@ -108,8 +108,8 @@ class Life:
         """
         Enter another state.
 
-        :returns: whether this was a step; False if it is there already, or the table (`MOVES`) does
-            not lead there, for instance back from the end.
+        :returns: False if the state is the same, or `MOVES` does not lead to the new one, for
+            instance back from the end.
         """
         if state not in MOVES[self.state]:
             return False
@@ -118,7 +118,7 @@ class Life:
 
     def answer(self, command: LifeCommand, state: LifeState | None = None) -> LifeAnswer:
         """
-        What a command does now. One that is to be done later is kept for `owed`.
+        Tell what a command does now. A command that is put off is kept for `owed`.
 
         :param state: the state to answer in, if that is known better: what is being served may be
             flushing or closing.
@@ -129,6 +129,6 @@ class Life:
         return answer
 
     def owed(self) -> tuple[LifeCommand, ...]:
-        """Take what was to be done later, in the order in which it came."""
+        """Take the commands that were put off, in the order in which they came."""
         owed, self._owed = self._owed, ()
         return owed

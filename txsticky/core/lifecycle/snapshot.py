@@ -14,9 +14,10 @@ from .states import PLACED, Instance, WorkerStage
 
 def snapshot(fleet: Fleet) -> dict[str, Any]:
     """
-    The fleet's workers, plans and settings, for `restore` in a process that uses the same clock.
+    Take down the fleet's workers, plan and settings, for `restore` in a process that uses the same
+    clock.
 
-    How long a slot was to wait for its next worker is not part of it.
+    The time for which a slot still waits for its next worker is not part of it.
     """
     return {
         "workers": len(fleet.slots),
@@ -34,7 +35,7 @@ def snapshot(fleet: Fleet) -> dict[str, Any]:
 
 
 def restore(snapshot: Mapping[str, Any]) -> Fleet:
-    """A fleet that has these workers already; `Fleet.start` adds what is missing."""
+    """Make a fleet that has these workers already; `Fleet.start` adds the missing ones."""
     fleet = Fleet(snapshot["workers"], snapshot["graceful_timeout"], snapshot["start_timeout"])
     fleet.next_id = snapshot["next_id"]
     fleet.generation = snapshot["generation"]

@@ -149,7 +149,7 @@ class Slot:
 
     :param successor: starting, to replace a current worker that is ready.
     :param deaths: in a row, of workers that had not settled; they make the pause.
-    :param failures: starts in a row that did not get ready, while nobody in the fleet did.
+    :param failures: starts in a row that did not get ready, while no worker of the fleet did.
     """
 
     number: int
@@ -160,7 +160,7 @@ class Slot:
     failures: int = 0
 
     def start_failed(self, worker: Instance) -> None:
-        """A worker of this slot has not become ready, and will not."""
+        """Count a worker of this slot that will never be ready."""
         self.failures += 1
         self.deaths += 1
         if self.successor is worker:
@@ -169,13 +169,13 @@ class Slot:
             self.current = None
 
     def lose(self, worker: Instance, now: float) -> None:
-        """A ready worker has died. A successor that is starting already takes its place."""
+        """Count the death of a ready worker, and put a successor that is starting in its place."""
         self.forgive(worker, now)
         self.deaths += 1
         self.current, self.successor = self.successor, None
 
     def forgive(self, worker: Instance, now: float) -> None:
-        """A worker's life is over; if it had settled, that ends a row of deaths."""
+        """End a row of deaths, if the worker whose life is over had settled."""
         if now - worker.since >= SETTLED:
             self.deaths = 0
 
@@ -190,5 +190,5 @@ def pause(deaths: int) -> float:
 
 
 def how_it_ended(status: int) -> str:
-    """Tell an exit status: a code, or the negative number of a signal."""
+    """Put an exit status into words: a code, or the negative number of a signal."""
     return f"was ended by signal {-status}" if status < 0 else f"exited with code {status}"

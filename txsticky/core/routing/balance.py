@@ -1,5 +1,5 @@
 """
-The balancers: who gets a connection that nothing pins. The names are HAProxy's.
+The balancers choose workers for connections that no key pins. The names are HAProxy's.
 
 Each spreads a herd evenly as long as the caller reserves every choice in the pool
 (`Pool.reserve`) before it makes the next: 200 connections at once over 4 equal workers are 50
@@ -30,7 +30,7 @@ class Balancer(Protocol):
 
     def choose(self, members: Sequence[Member], chance: Chance) -> Member:
         """
-        Choose one.
+        Choose a worker.
 
         :param members: at least one; `Pool.candidates`, whose tuple stays the same object until
             it changes.
@@ -40,7 +40,7 @@ class Balancer(Protocol):
 
 class LeastConn:
     """
-    The least loaded; those that are equally loaded take turns (HAProxy's ``leastconn``).
+    The least loaded worker; equally loaded ones take turns (HAProxy's ``leastconn``).
 
     A worker that has just begun is the least loaded for a while. It does not attract a herd,
     because each choice is load at once.
@@ -50,7 +50,7 @@ class LeastConn:
         self._after = 0
 
     def choose(self, members: Sequence[Member], chance: Chance) -> Member:
-        """The least loaded; the search begins behind the last choice, so that ties rotate."""
+        """The least loaded worker; the search begins behind the last choice: ties rotate."""
         count = len(members)
         best = index = self._after % count
         least = members[index].load
@@ -66,13 +66,13 @@ class LeastConn:
 
 
 class RoundRobin:
-    """One after the other, whatever their load (HAProxy's ``roundrobin``)."""
+    """One worker after the other, whatever their load (HAProxy's ``roundrobin``)."""
 
     def __init__(self) -> None:
         self._turn = -1
 
     def choose(self, members: Sequence[Member], chance: Chance) -> Member:
-        """The next one."""
+        """The next worker."""
         self._turn = (self._turn + 1) % len(members)
         return members[self._turn]
 
@@ -82,9 +82,9 @@ class ShuffledRounds:
     ``random``: chance, but even in the short run.
 
     Each worker gets one connection in every round, and chance shuffles the rounds. Independent
-    draws would give 200 connections over 4 workers a standard deviation of 6 around 50; here
-    nobody is ever more than one ahead, and still no client can tell who is next, nor do several
-    primaries fall into step.
+    draws would give 200 connections over 4 workers a standard deviation of 6 around 50; here no
+    worker is ever more than one ahead, and still no client can tell which worker is next, nor do
+    several primaries fall into step.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class ShuffledRounds:
         self._round: list[Member] = []
 
     def choose(self, members: Sequence[Member], chance: Chance) -> Member:
-        """The next one of this round."""
+        """The next worker of this round."""
         if members is not self._members:
             self._members = members
             self._round = []
@@ -112,7 +112,7 @@ class TwoChoices:
     """
 
     def choose(self, members: Sequence[Member], chance: Chance) -> Member:
-        """The less loaded of two; the first drawn if they are equal."""
+        """The less loaded of two workers; the first drawn if they are equal."""
         count = len(members)
         if count == 1:
             return members[0]
@@ -135,7 +135,7 @@ def balancer(name: str) -> Balancer:
     """
     Make a balancer.
 
-    :raises ValueError: there is none of that name.
+    :raises ValueError: there is no balancer of that name.
     """
     try:
         return BALANCERS[name]()

@@ -1,5 +1,5 @@
 """
-Sticky keys: what in a request says which client it is from.
+Sticky keys: the parts of a request that identify its client.
 
 A chain of sources is asked in its order. Names are matched exactly, parameters and paths after
 percent-decoding; nothing is ever looked for in a body or in a header that no source names.
@@ -70,10 +70,10 @@ class KeySource:
 @attrs.frozen
 class FoundKey:
     """
-    A key that a request has.
+    A key that was found in a request.
 
     :param value: decoded, never empty.
-    :param source: where it stood.
+    :param source: where the key stood.
     """
 
     value: bytes
@@ -127,7 +127,7 @@ def needs_head(chain: Chain) -> bool:
 
 
 def inserted(chain: Chain) -> KeySource | None:
-    """The source whose cookie we insert into responses, if there is one."""
+    """The source whose cookie is inserted into responses, if there is one."""
     return next((source for source in chain if source.kind is KeyKind.INSERT), None)
 
 
@@ -214,7 +214,7 @@ _SID: Final[Extract] = _from_query("sid")
 _EIO: Final[Extract] = _from_query("EIO")
 
 
-# ------------------------------------------------------------------ the operator's words
+# ---------------------------------------------------------------- the text of an option
 
 #: A comma separates where a word follows that could name a source, so that a regular expression
 #: may hold a comma as in ``{1,3}``; any other comma of a name is written ``\,``.

@@ -64,8 +64,8 @@ class Pool:
     The workers of a cluster.
 
     Only the primary changes a pool; the workers hold copies (`view`, `from_view`). To name a
-    worker that the pool does not have is no error in any method: it has just gone, and its last
-    words are still on their way.
+    worker that the pool does not have is no error in any method: the worker has just gone, and its
+    last frames are still on their way.
     """
 
     def __init__(self) -> None:
@@ -80,11 +80,11 @@ class Pool:
 
     @property
     def members(self) -> tuple[Member, ...]:
-        """All of them, by slot and then by age."""
+        """All workers, by slot and then by age."""
         return tuple(sorted(self._members.values(), key=lambda member: (member.slot, member.id)))
 
     def get(self, id: int) -> Member | None:
-        """Find one worker."""
+        """Find the worker with this id."""
         return self._members.get(id)
 
     def in_state(self, *states: MemberState) -> tuple[Member, ...]:
@@ -93,15 +93,15 @@ class Pool:
 
     def candidates(self) -> tuple[Member, ...]:
         """
-        Who may get a connection that nothing pins: the ready ones that are not suspect, or else
-        all that are ready.
+        The workers that may get a connection that no key pins: the ready ones that are not suspect,
+        or else all that are ready.
 
         The tuple is the same object until a state changes.
         """
         return self._candidates
 
     def is_ready(self, id: int) -> bool:
-        """Whether a worker is there, and takes anything."""
+        """Whether a worker is there, and takes new connections."""
         member = self._members.get(id)
         return member is not None and member.state is MemberState.READY
 
@@ -113,7 +113,7 @@ class Pool:
 
     def add(self, id: int, slot: int) -> Member:
         """
-        A worker has been started.
+        Add a worker that has been started.
 
         :raises ValueError: the id was used before.
         """
@@ -126,22 +126,22 @@ class Pool:
         return member
 
     def set_ready(self, id: int) -> None:
-        """The worker may get connections."""
+        """Let a worker get new connections."""
         self._set_state(id, MemberState.READY)
 
     def set_draining(self, id: int) -> None:
-        """The worker gets only what is pinned to it."""
+        """Let a worker get only what is pinned to it."""
         self._set_state(id, MemberState.DRAINING)
 
     def set_gone(self, id: int) -> None:
-        """The worker has left; the pool forgets it."""
+        """Forget a worker that has left."""
         member = self._members.pop(id, None)
         if member is not None:
             member.state = MemberState.GONE
             self._changed()
 
     def suspect(self, id: int, flag: bool) -> None:
-        """The worker missed its heartbeat, or its heart beats again."""
+        """Note whether a worker misses its heartbeats."""
         member = self._members.get(id)
         if member is not None and member.suspect != flag:
             member.suspect = flag
@@ -164,20 +164,20 @@ class Pool:
     # ------------------------------------------------------------------------- load
 
     def reserve(self, id: int) -> None:
-        """A hand-off was decided on: it counts from now, long before the worker reports it."""
+        """Count a hand-off as load from its decision on, long before the worker reports it."""
         member = self._members.get(id)
         if member is not None:
             member.sent += 1
 
     def release(self, id: int) -> None:
-        """A reserved hand-off did not leave."""
+        """Take back a reserved hand-off that did not leave."""
         member = self._members.get(id)
         if member is not None:
             member.sent -= 1
 
     def report(self, id: int, live: int, taken: int, lag: float, now: float | None = None) -> None:
         """
-        Take in what a worker says of itself.
+        Take in a worker's report of its load.
 
         :param live: connections it holds.
         :param taken: reserved hand-offs that it has taken out of its mailbox, ever.
@@ -194,7 +194,7 @@ class Pool:
 
     def stuck(self, id: int, now: float) -> float:
         """
-        For how many seconds a worker has taken nothing by its own reports, though hand-offs wait
+        The seconds for which a worker has, by its own reports, taken no hand-off though some wait
         for it.
         """
         member = self._members.get(id)

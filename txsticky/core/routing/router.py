@@ -48,7 +48,7 @@ NO_WORKER: Final = Refusal("No worker is ready to serve this request.")
 @attrs.define
 class Router:
     """
-    Decides with what it is given, and does nothing.
+    Decides by its arguments alone, and changes nothing but the balancer's turn.
 
     :param chain: where keys stand.
     :param signer: reads the tags.
@@ -82,11 +82,11 @@ class Router:
         chance: Chance,
     ) -> Route | Refusal:
         """
-        Decide. The caller reserves the choice in the pool if it carries it out.
+        Decide. A caller that carries the choice out reserves it in the pool (`Pool.reserve`).
 
         The first that answers: a tag in any key, the table for any key, a hashed key by
         rendezvous, the first key by rendezvous (so that the requests of one client agree even when
-        nobody knows it), the balancer.
+        the key is bound to no worker), the balancer.
 
         :param head: None if it cannot be read (TLS): only addresses pin then.
         :param peer_host: the address of the connection's other end; empty for a UNIX socket.

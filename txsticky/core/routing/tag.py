@@ -33,7 +33,7 @@ class Signer:
     """
     Mints and reads tagged values.
 
-    :param secret: what all processes of a cluster know and nobody else; 16 random bytes or more.
+    :param secret: known to the processes of one cluster alone; 16 random bytes or more.
     :raises ValueError: the secret is shorter than that.
     """
 
