@@ -16,7 +16,7 @@ from twisted.internet.protocol import Factory, Protocol
 from tests.shells import received
 from tests.worker.cases import WorkerCase
 from txsticky.core.how import How
-from txsticky.core.lifecycle.life import ANSWERS, BEFORE, Answer, Command, State
+from txsticky.core.lifecycle.life import ANSWERS, BEFORE, LifeAnswer, LifeCommand, LifeState
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.worker.connections import Connection
@@ -55,7 +55,7 @@ class Inner:
         self.case.meanwhile(self)
 
     def answer(self) -> None:
-        """Answer what has been asked."""
+        """LifeAnswer what has been asked."""
         while self.answers < self.got.count(b"\r\n\r\n") and not self.over:
             self.answers += 1
             self.transport.write(self.case.chance.choice((OK, OK, OK, BIG)))
@@ -152,7 +152,7 @@ class HostCase(WorkerCase):
     framed: ClassVar[bool] = True
     secure: ClassVar[bool] = False
     #: The states in which commands have to come.
-    wanted: ClassVar[set[State]] = set()
+    wanted: ClassVar[set[LifeState]] = set()
     seed = 0
 
     def setUp(self) -> None:
@@ -162,7 +162,7 @@ class HostCase(WorkerCase):
         self.chance = random.Random(self.seed)
         self.acting = False
         super().setUp()
-        self.visited: collections.Counter[tuple[State, Command]] = collections.Counter()
+        self.visited: collections.Counter[tuple[LifeState, LifeCommand]] = collections.Counter()
 
     # ------------------------------------------------------------------ the host
 
@@ -279,30 +279,36 @@ class HostCase(WorkerCase):
         if not self.peers:
             return
         command = self.chance.choices(
-            (Command.ROOM, Command.LEAVE, Command.STOP, Command.CLOSE, Command.ABORT),
+            (
+                LifeCommand.ROOM,
+                LifeCommand.LEAVE,
+                LifeCommand.STOP,
+                LifeCommand.CLOSE,
+                LifeCommand.ABORT,
+            ),
             (8, 1, 1, 2, 1),
         )[0]
         peer = self.chance.choice(self.peers)
         connection = getattr(peer, "connection", None)
         if connection is None:
             return
-        if command in (Command.LEAVE, Command.STOP):
+        if command in (LifeCommand.LEAVE, LifeCommand.STOP):
             for each in list(self.worker.connections.live):
                 self.visited[each.state, command] += 1
-            self.worker.drain.begin(30.0, final=command is Command.STOP)
+            self.worker.drain.begin(30.0, final=command is LifeCommand.STOP)
             return
         before = connection.state
         answer = ANSWERS[before][command]
         self.visited[before, command] += 1
-        if command is Command.ROOM:
+        if command is LifeCommand.ROOM:
             connection.make_room()
-        elif command is Command.CLOSE:
+        elif command is LifeCommand.CLOSE:
             peer.cut = True
             connection.close()
         else:
             peer.cut = True
             connection.abort()
-        if answer in (Answer.NOTHING, Answer.LATER):
+        if answer in (LifeAnswer.NOTHING, LifeAnswer.LATER):
             self.assertIs(connection.state, before, f"{command} in {before}")
 
     def client_acts(self) -> None:
@@ -390,7 +396,7 @@ class HostCase(WorkerCase):
         self.settle()
         self.assertEqual(self.worker.connections.live, set(), told)
         for peer in self.peers:
-            self.assertIs(peer.connection.state, State.GONE, told)
+            self.assertIs(peer.connection.state, LifeState.GONE, told)
             self.assertEqual(self.ends[peer.connection], 1, told)
         self.assertEqual(self.flushLoggedErrors(), [], told)
 
@@ -401,7 +407,7 @@ class HostCase(WorkerCase):
         delivered = b"".join(inner.got for inner in inners)
         delivered += self.relayed.get(peer.number, b"")
         if moved is not None:
-            self.assertEqual(peer.connection.state, State.GONE, told)
+            self.assertEqual(peer.connection.state, LifeState.GONE, told)
             if not peer.cut:
                 self.assertEqual(delivered + moved, peer.sent, told)
             else:
@@ -410,7 +416,7 @@ class HostCase(WorkerCase):
             first = peer.brought.find(b"\r\n\r\n") + 4
             if first >= 4:
                 self.assertTrue(delivered.startswith(peer.brought[:first]), told)
-            if peer.connection.state is not State.SERVING:
+            if peer.connection.state is not LifeState.SERVING:
                 # Idle, it was closed, which crosses with what the client has sent meanwhile.
                 self.assertTrue(peer.sent.startswith(delivered), told)
                 self.assertNotIn(peer.connection.state, BEFORE, told)
@@ -429,7 +435,7 @@ class HostCase(WorkerCase):
 
     def fuzz(self) -> None:
         """All runs. Commands have to come in these states, or they would not show much."""
-        met: collections.Counter[tuple[State, Command]] = collections.Counter()
+        met: collections.Counter[tuple[LifeState, LifeCommand]] = collections.Counter()
         for seed in range(RUNS):
             case = type(self)("one_run")
             case.seed = seed

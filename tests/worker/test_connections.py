@@ -14,7 +14,7 @@ from tests.shells import ShellCase, ended, received
 from tests.worker.cases import view
 from txsticky.core.how import How
 from txsticky.core.http.conversation import Conversation
-from txsticky.core.lifecycle.life import State
+from txsticky.core.lifecycle.life import LifeState
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.testing import FakeSystem
@@ -134,8 +134,8 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(
             states,
             [
-                State.HANDED, State.MADE, State.BEGUN, State.SERVING, State.FLUSHING,
-                State.CLOSING, State.DEPARTING, State.GONE,
+                LifeState.HANDED, LifeState.MADE, LifeState.BEGUN, LifeState.SERVING,
+                LifeState.FLUSHING, LifeState.CLOSING, LifeState.DEPARTING, LifeState.GONE,
             ],
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from tests.certificates import pair
 from tests.tls.cases import Client
-from txsticky.core.lifecycle.life import State
+from txsticky.core.lifecycle.life import LifeState
 from txsticky.serve.asgi import native
 from txsticky.serve.asgi.engine import new_loop
 from txsticky.serve.asgi.facade import FacadeFactory
@@ -29,7 +29,7 @@ from .hosts import AsyncioInner, HostCase, Peer
 class TwistedTests(HostCase):
     """Twisted's transports with a gate in them."""
 
-    wanted = {State.BEGUN, State.SERVING, State.CLOSING, State.GONE}
+    wanted = {LifeState.BEGUN, LifeState.SERVING, LifeState.CLOSING, LifeState.GONE}
 
     def test_every_command(self) -> None:
         """Nothing is left behind, nothing raises, each connection ends in one place."""
@@ -57,7 +57,14 @@ class NativeTests(HostCase):
 
     make_inner = AsyncioInner
     loop_name: ClassVar[str] = "asyncio"
-    wanted = {State.MADE, State.BEGUN, State.SERVING, State.FLUSHING, State.DEPARTING, State.GONE}
+    wanted = {
+        LifeState.MADE,
+        LifeState.BEGUN,
+        LifeState.SERVING,
+        LifeState.FLUSHING,
+        LifeState.DEPARTING,
+        LifeState.GONE,
+    }
 
     def setUp(self) -> None:
         first = new_loop(self.loop_name)  # libuv opens a pipe for the process, once
@@ -161,7 +168,7 @@ class SecurePeer(Peer):
 class SecureTests(HostCase):
     """Clients over TLS, with a protocol of Twisted's inside."""
 
-    wanted = {State.SERVING, State.CLOSING, State.GONE}
+    wanted = {LifeState.SERVING, LifeState.CLOSING, LifeState.GONE}
 
     def prepare(self) -> None:
         super().prepare()

@@ -17,7 +17,7 @@ from txsticky.core.how import How
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.routing.verdict import FRONT_DESK, Give, Keep
 from txsticky.intake.acceptor import RESPITE
-from txsticky.intake.reception import Arrival
+from txsticky.intake.arrival import Arrival
 from txsticky.ipc.inbox import arrival_of
 from txsticky.worker.load_report import HEARTBEAT
 
