@@ -13,7 +13,8 @@ from unittest import mock
 
 from tests.asgi import PATIENCE
 from txsticky.core.how import How
-from txsticky.serve.asgi.native import MOST_WAITING, NativeHost
+from txsticky.serve.asgi.native import NativeHost
+from txsticky.serve.asgi.writing import MOST_WAITING
 from txsticky.transport import gate
 
 from .native import ELSEWHERE, GET, OK, SEEN, SWITCHING, UPGRADE, Inner, NativeCase

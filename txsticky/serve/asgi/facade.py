@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ...core.how import How
-from .native import GatedTransport, NativeHost
+from .transport import GatedTransport
 
 if TYPE_CHECKING:
     from ...tls.transport import SecureTransport
@@ -52,8 +52,7 @@ class FacadeHost(Protocol):
             if hasattr(address, "port"):
                 self.extra[name] = (address.host, address.port)
         outside.registerProducer(self, True)
-        # It asks of its host what this one has as well.
-        self._inner = GatedTransport(cast(NativeHost, self))
+        self._inner = GatedTransport(self)
         self.protocol.connection_made(self._inner)
 
     def dataReceived(self, data: bytes) -> None:
@@ -108,8 +107,8 @@ class FacadeHost(Protocol):
         """When the protocol is told to resume, and to pause."""
         return LIMITS
 
-    def set_write_buffer_limits(self, high: int | None, low: int | None) -> None:
-        """Twisted's limits stay."""
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Do nothing: Twisted's limits stay."""
 
     def live(self) -> bool:
         """Whether the connection is open and not being closed."""

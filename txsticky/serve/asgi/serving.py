@@ -11,7 +11,6 @@ import asyncio
 import inspect
 import os
 import socket
-import time
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -26,14 +25,15 @@ from ...core.lifecycle.timing import last_call
 from ...core.messages.wire import Handoff
 from ...errors import AppLoadError
 from ...transport.gate import Desk, Gate
+from ...transport.kept import Kept
 from ...transport.write_batch import Turn
 from .. import ServeSettings
-from ..accesslog import AccessLog
+from ..accesslog import access_log_for
 from ..loading import describe
 from . import middleware
 from .engine import close_websocket, engine_settings, install_asyncio_reactor
 from .facade import FacadeFactory, FacadeHost
-from .native import Connection, NativeHost
+from .native import NativeHost
 
 log = Logger()
 
@@ -64,11 +64,7 @@ class AsgiServing:
         self._settings = settings
         self._loop: asyncio.AbstractEventLoop = reactor._asyncioEventloop  # type: ignore[attr-defined]
         self._turn = Turn(self._loop.call_soon)
-        self._access_log: AccessLog | None = None
-        if settings.access_log is not None:
-            self._access_log = AccessLog(
-                settings.access_log, settings.slot, time.time, settings.handed_log
-            )
+        self._access_log = access_log_for(settings, reactor)
         self._config = uvicorn.Config(
             app,
             loop="none",
@@ -187,9 +183,7 @@ class AsgiServing:
 
     # ----------------------------------------------------------- connections
 
-    def adopt(
-        self, sock: socket.socket, connection: Connection, desk: Desk, exchange: Exchange
-    ) -> None:
+    def adopt(self, sock: socket.socket, connection: Kept, desk: Desk, exchange: Exchange) -> None:
         """
         Serve an adopted connection.
 
@@ -222,7 +216,7 @@ class AsgiServing:
             _loop=self._loop,
         )
 
-    async def _connect(self, host: NativeHost, sock: socket.socket, connection: Connection) -> None:
+    async def _connect(self, host: NativeHost, sock: socket.socket, connection: Kept) -> None:
         try:
             await self._loop.connect_accepted_socket(lambda: host, sock)
         except Exception as error:
