@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any, Protocol
 
-from ..core.messages.wire import Handoff
+from ..core.messages.handoff import Handoff
 
 
 class Kept(Protocol):

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from tests.asgi import FakeDesk, Kept, LoopCase, pair
 from txsticky.core.how import How
 from txsticky.core.http.conversation import Exchange
-from txsticky.core.messages.wire import Handoff
+from txsticky.core.messages.handoff import Handoff
+from txsticky.core.messages.origin import Origin
 from txsticky.serve.asgi.native import NativeHost
 from txsticky.transport.gate import Gate
 from txsticky.transport.write_batch import Turn
@@ -90,7 +91,9 @@ class NativeCase(LoopCase):
 
     def adopt(self, prefix: bytes = b"") -> NativeHost:
         """Make the host; its transport comes when the loop runs."""
-        self.kept = Kept(Handoff(self.family, ("", 0), ("", 0), how=How.NEW, prefix=prefix))
+        self.kept = Kept(
+            Handoff(family=self.family, origin=Origin(("", 0)), how=How.NEW, prefix=prefix)
+        )
         host = NativeHost(
             self.loop,
             self.inner,
