@@ -11,8 +11,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from txsticky.serve.web import wsgi_call as wsgicall
-from txsticky.serve.web.wsgi_call import BUFFER
+from txsticky.serve.web import pending
+from txsticky.serve.web.pending import BUFFER
 
 from ...serving import Client, request
 from .cases import Start, WSGICase, digest, environ_of, text, told
@@ -176,7 +176,7 @@ class FlowTests(WSGICase):
 
     async def test_together(self) -> None:
         """All buffers have a bound together: beyond it each response has little room."""
-        self.patch(wsgicall, "TOGETHER", 2 * BUFFER)
+        self.patch(pending, "TOGETHER", 2 * BUFFER)
         app, _ = self.pieces(65536, 100)
         self.serve(app, threads=100)
         clients = [await self.unread() for _ in range(10)]

@@ -4,7 +4,7 @@ A WSGI application as a worker serves it: twisted.web around threads of its own.
 What is looked after here, beside what PEP 3333 says:
 
 * a request reaches a thread when its body has come as a whole, so that a slow upload holds none;
-* a response waits for its client in a buffer, so that a slow download holds none (`wsgicall`);
+* a response waits for its client in a buffer, so that a slow download holds none (`wsgi_call`);
 * a chunked body has no CONTENT_LENGTH, and frameworks take it for empty: its length is known;
 * a WebSocket that a client tries has an application raise, which is told once (`tries`);
 * UNIX sockets have no host or port, and twisted.web wants them;
@@ -36,10 +36,11 @@ from ..accesslog import access_log_for
 from ..loading import describe
 from ..protocol import FactoryServing
 from .environ import environ_of
+from .pending import Buffers
 from .site import StickySite
 from .threads import Threads
 from .tries import Tries
-from .wsgi_call import Application, Buffers, Call
+from .wsgi_call import Application, Call
 
 
 class WSGIRequest(server.Request):

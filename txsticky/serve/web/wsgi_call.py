@@ -10,11 +10,9 @@ application is ended.
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from threading import Condition, Lock
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
@@ -24,6 +22,7 @@ from zope.interface import implementer
 
 from ..loading import describe
 from .environ import Environ
+from .pending import Buffers, Pending
 from .threads import Threads
 from .tries import Tries
 
@@ -33,26 +32,9 @@ Start = Callable[..., Callable[[bytes], object]]
 Application = Callable[[Environ, Start], Iterable[bytes]]
 Headers = list[tuple[str, str]]
 
-#: Bytes of one response that may wait for its client before the application's thread waits.
-BUFFER: Final = 1 << 20
-#: Bytes of all responses of a worker that may wait. Beyond, each of them has room for `LOW` only.
-TOGETHER: Final = 64 << 20
-#: Bytes that may wait still when a thread that waited goes on.
-LOW: Final = 1 << 16
-#: The longest piece that is given to the transport at once, in bytes.
-SLICE: Final = 1 << 18
-
 _STATUS = re.compile(r"[1-9]\d\d( [^\r\n]*)?")
 #: What twisted.web says for itself.
 _OURS = ("server", "date")
-
-
-class Buffers:
-    """What the responses of a worker hold together."""
-
-    def __init__(self) -> None:
-        self.lock = Lock()
-        self.size = 0
 
 
 @implementer(IPushProducer)
@@ -89,17 +71,7 @@ class Call:
         self._tries = tries
         self._threads = threads
         self._in_reactor = in_reactor
-        self._buffers = buffers
-        self._lock = buffers.lock
-        self._room: Condition | None = None
-        # What both sides know, within the lock.
-        self._pieces: deque[bytes | memoryview] = deque()
-        self._size = 0
-        self._coming = False  # the reactor is to be called, or is at it
-        self._flowing = True  # the transport takes more
-        self._ended = False
-        self._failed = False
-        self._gone = False
+        self._pending = Pending(buffers)
         # What only the application's thread knows, until the reactor is told to begin.
         self._head: tuple[int, bytes, Headers] | None = None
         self._begun = False
@@ -125,10 +97,7 @@ class Call:
                 self._in_reactor(partial(log.failure, "The application failed.", Failure()))
         finally:
             self._errors.flush()
-        with self._lock:
-            self._ended, self._failed = True, failed
-            call = self._calls(True)
-        if call:
+        if self._pending.end(failed):
             self._in_reactor(self.drain)
 
     def _iterate(self) -> None:
@@ -141,7 +110,7 @@ class Call:
             else:
                 for piece in result:
                     self._put(piece, True)
-                    if self._gone:
+                    if self._pending.gone:
                         return
             if self._head is None:
                 raise RuntimeError("the application did not call start_response")
@@ -176,75 +145,36 @@ class Call:
         if self._head is None:
             raise RuntimeError("the application did not call start_response")
         self._begun = True
-        with self._lock:
-            if self._gone:
-                return
-            self._pieces.append(piece)
-            self._size += len(piece)
-            self._buffers.size += len(piece)
-            call = now and self._calls(False)
-            full = now and self._full()
+        call, full = self._pending.put(piece, now)
         if call:
             self._in_reactor(self.drain)
         if full:
-            self._threads.aside(self._wait)
-
-    def _full(self) -> bool:
-        size = self._size
-        return size > BUFFER or (size > LOW and self._buffers.size > TOGETHER)
-
-    def _wait(self) -> None:
-        """Wait until the client has taken most of what there is, or has gone."""
-        with self._lock:
-            room = self._room = Condition(self._lock)
-            while self._size > LOW and not self._gone:
-                room.wait()
-            self._room = None
-
-    def _calls(self, ended: bool) -> bool:
-        """Whether the reactor has to be called: it is not, and there is something to do for it."""
-        if self._coming or self._gone:
-            return False
-        self._coming = self._flowing or (ended and not self._pieces)
-        return self._coming
+            self._threads.aside(self._pending.wait)
 
     # ------------------------------------------------------ the reactor's thread
 
     def pauseProducing(self) -> None:
         """The transport is full (`IPushProducer`)."""
-        self._flowing = False
+        self._pending.pause()
 
     def resumeProducing(self) -> None:
         """The transport takes more (`IPushProducer`)."""
-        with self._lock:
-            self._flowing = True
+        self._pending.resume()
         self.drain()
 
     def stopProducing(self) -> None:
         """The connection is lost, which `lost` says as well (`IPushProducer`)."""
 
     def lost(self) -> None:
-        """The client has gone: what waits for it is dropped, and the application is ended."""
-        with self._lock:
-            self._gone = True
-            self._buffers.size -= self._size
-            self._size = 0
-            self._pieces.clear()
-            if self._room is not None:
-                self._room.notify()
+        """Drop what waits for the client, which has gone, and end the application."""
+        self._pending.drop()
 
     def drain(self) -> None:
         """Send what there is, as far as the transport takes it."""
         try:
-            while True:
-                with self._lock:
-                    piece = self._take()
-                    if piece is None:
-                        self._coming = False
-                        over = self._ended and not self._pieces and not self._gone
-                        break
+            while (piece := self._pending.take()) is not None:
                 self._send(piece)
-            if over:
+            if self._pending.complete():
                 self._finish()
         except Exception:
             log.failure("A response could not be sent.")
@@ -252,21 +182,6 @@ class Call:
             channel = getattr(self._request, "channel", None)
             if channel is not None:  # else it is finished
                 channel.loseConnection()
-
-    def _take(self) -> bytes | None:
-        """The next piece, if the transport takes one."""
-        if not (self._pieces and self._flowing):
-            return None
-        piece = self._pieces.popleft()
-        if len(piece) > SLICE:
-            view = memoryview(piece)
-            self._pieces.appendleft(view[SLICE:])
-            piece = view[:SLICE]
-        self._size -= len(piece)
-        self._buffers.size -= len(piece)
-        if self._room is not None and self._size <= LOW:
-            self._room.notify()
-        return bytes(piece)
 
     def _send(self, data: bytes) -> None:
         request = self._request
@@ -285,9 +200,8 @@ class Call:
 
     def _finish(self) -> None:
         request = self._request
-        with self._lock:
-            self._gone = True  # nothing is to follow
-        if self._failed:
+        self._pending.close()
+        if self._pending.failed:
             if self._started:
                 request.loseConnection()  # so that the client notices
                 return
