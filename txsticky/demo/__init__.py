@@ -23,7 +23,7 @@ from .upload import Upload
 __all__ = ["resource"]
 
 # The page needs nothing from elsewhere, and the browser holds it to that.
-POLICY = (
+CONTENT_POLICY = (
     b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
     b"connect-src 'self' ws: wss:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
@@ -42,7 +42,7 @@ class Answer(Resource):
     def render_GET(self, request: Request) -> bytes:
         request.setHeader(b"Content-Type", self.kind)
         request.setHeader(b"Cache-Control", b"no-store")
-        request.setHeader(b"Content-Security-Policy", POLICY)
+        request.setHeader(b"Content-Security-Policy", CONTENT_POLICY)
         request.setHeader(b"X-Content-Type-Options", b"nosniff")
         return self.make()
 

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from .here import Place, whoami
 
 TOPIC = "txsticky.demo.chat"
-PERIOD = 0.5  # seconds between two looks at the pool
+POOL_PERIOD = 0.5  # seconds between two looks at the pool
 LONGEST_NAME = 24  # characters, as the page's fields say
 LONGEST_TEXT = 500
 BAD_MESSAGE = 4400  # our code for closing; RFC 6455, 7.4.2 leaves 4000 to 4999 to applications
@@ -123,7 +123,7 @@ class Visitors(WebSocketServerFactory):  # type: ignore[misc]  # autobahn has no
         self.visitors.add(visitor)
         if not self.ticker.running:
             self.shown = b""
-            self.ticker.start(PERIOD)
+            self.ticker.start(POOL_PERIOD)
         else:
             visitor.tell(self.shown)
 

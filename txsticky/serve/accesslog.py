@@ -20,7 +20,7 @@ _DEPTH = 4
 
 
 @attrs.frozen
-class Entry:
+class LogLine:
     """
     What one line says of a request and its response.
 
@@ -95,7 +95,7 @@ class AccessLog:
             os.close(self._fd)
             self._fd = None
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: LogLine) -> None:
         """Append one line."""
         if self._fd is None:
             return
@@ -134,9 +134,9 @@ def access_log_for(settings: ServeSettings, reactor: Any) -> AccessLog | None:
     return AccessLog(settings.access_log, settings.slot, reactor.seconds, settings.handed_log)
 
 
-def entry_of(request: Request) -> Entry:
+def log_line_of(request: Request) -> LogLine:
     """Describe a finished request of twisted.web."""
-    return Entry(
+    return LogLine(
         client=getattr(request.getClientAddress(), "host", "") or "-",
         method=request.method,
         target=request.uri,

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import queue
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from socketio import PubSubManager
 from socketio.async_pubsub_manager import AsyncPubSubManager
 from socketio.packet import Packet
+from twisted.internet.task import deferLater
 from twisted.internet.threads import blockingCallFromThread
 from twisted.logger import Logger
 from twisted.python.threadable import isInIOThread
@@ -27,7 +27,7 @@ from ..errors import BusOverrun, NotInWorker
 log = Logger()
 
 #: Bytes of messages that may wait for python-socketio to deal with them.
-BACKLOG = 32 << 20
+WAITING_LIMIT = 32 << 20
 #: Seconds until the next try when the bus is full.
 _PAUSE = 0.02
 
@@ -62,7 +62,7 @@ class Inbox:
         """A message has come from the bus."""
         if message.startswith(self._host):
             return
-        if self._in - self._out > BACKLOG:
+        if self._in - self._out > WAITING_LIMIT:
             self.lost(1)
             return
         self._in += len(message)
@@ -181,7 +181,7 @@ class Manager(PubSubManager):  # type: ignore[misc]
             except BusOverrun:
                 if isInIOThread():
                     raise
-                time.sleep(_PAUSE)
+                _pause()
             else:
                 return
 
@@ -195,6 +195,18 @@ def _in_reactor(function: Callable[..., Any], *arguments: Any) -> None:
     if isInIOThread():
         function(*arguments)
         return
+    _wait_for(function, *arguments)
+
+
+def _pause() -> None:
+    """Wait for `_PAUSE`, by the reactor's clock, in a thread that is not the reactor's."""
+    from twisted.internet import reactor
+
+    _wait_for(deferLater, reactor, _PAUSE)
+
+
+def _wait_for(function: Callable[..., Any], *arguments: Any) -> None:
+    """Call a function in the reactor's thread, and wait for what it returns."""
     from twisted.internet import reactor
 
     threads: Any = reactor

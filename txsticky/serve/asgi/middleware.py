@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import attrs
 
 from ...core.how import How
 from ...core.routing.forwarded import Trusted, client_address, client_secure
-from ..accesslog import AccessLog, Entry
-
-if TYPE_CHECKING:
-    from ...core.http.head import Head
+from ..accesslog import AccessLog, LogLine
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -67,11 +64,11 @@ class Logged:
         finally:
             self.access_log.write(self._entry(scope, told, how))
 
-    def _entry(self, scope: Scope, told: _Told, how: str) -> Entry:
+    def _entry(self, scope: Scope, told: _Told, how: str) -> LogLine:
         headers = dict(reversed([(name.lower(), value) for name, value in scope["headers"]]))
         path: bytes = scope["raw_path"].removeprefix(self.root_path.encode())
         query = scope["query_string"]
-        return Entry(
+        return LogLine(
             client=scope["client"][0] if scope.get("client") else "-",
             method=scope.get("method", "GET").encode(),
             target=path + (b"?" + query if query else b""),
@@ -138,8 +135,7 @@ class Forwarded:
         peer = scope["client"][0] if scope.get("client") else ""
         if peer not in self.trusted:
             return
-        # What the functions ask of a head, this one answers.
-        head = cast("Head", _Headers(scope["headers"]))
+        head = ScopeHeaders(scope["headers"])
         client = client_address(head, peer, self.trusted)
         if client != peer:
             scope["client"] = (client, 0)
@@ -150,8 +146,12 @@ class Forwarded:
 
 
 @attrs.frozen
-class _Headers:
-    """The headers of a scope, with what `core.forwarded` asks of a head."""
+class ScopeHeaders:
+    """
+    The headers of an ASGI scope (`core.routing.forwarded.HasHeaders`).
+
+    :param _headers: (name, value) of each.
+    """
 
     _headers: Iterable[tuple[bytes, bytes]]
 
@@ -160,7 +160,7 @@ class _Headers:
 
 
 @attrs.define
-class LastRequest:
+class NoKeepAlive:
     """
     Says that each request is the last of its connection (a keep-alive of 0 seconds).
 

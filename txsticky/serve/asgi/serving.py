@@ -112,7 +112,7 @@ class AsgiServing:
     def _wrapped(self, app: Any) -> Any:
         settings = self._settings
         if settings.keep_alive <= 0:
-            app = middleware.LastRequest(app)
+            app = middleware.NoKeepAlive(app)
         if self._access_log is not None:
             app = middleware.Logged(app, self._access_log, self._config.root_path)
         if settings.trusted:

@@ -13,7 +13,7 @@ from twisted.web.resource import IResource
 
 from ...transport.movable import allow_heads
 from .. import ServeSettings
-from ..accesslog import AccessLog, entry_of
+from ..accesslog import AccessLog, log_line_of
 from .forwarded import ForwardedRequest
 from .measured import MeasuredRequest
 
@@ -101,7 +101,7 @@ class StickySite(server.Site):
 
     def log(self, request: http.Request) -> None:
         if self._access_log is not None:
-            self._access_log.write(entry_of(request))
+            self._access_log.write(log_line_of(request))
 
 
 def _mixer(
@@ -131,7 +131,7 @@ def adapt_site(site: http.HTTPFactory, settings: ServeSettings, log: AccessLog |
 
         def both(request: http.Request) -> None:
             own_log(request)
-            log.write(entry_of(request))
+            log.write(log_line_of(request))
 
         site.log = both  # type: ignore[method-assign]
     if isinstance(site, server.Site):
