@@ -350,7 +350,7 @@ class WebSocketTests(WSGICase):
             raise RuntimeError("no socket.")
 
         await self.once(app)
-        self.assertIn("raised RuntimeError: no socket; the next", self.said[0][1])
+        self.assertIn("raised RuntimeError: no socket; further attempts", self.said[0][1])
 
     async def test_iterated(self) -> None:
         """One that raises when its response is asked for."""

@@ -1,4 +1,4 @@
-"""What stands between uvicorn and an ASGI application: each only if the operator asks for it."""
+"""ASGI middleware between uvicorn and the application, each only if the settings ask for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 #: How the request of the running task was routed.
 route: contextvars.ContextVar[How] = contextvars.ContextVar("txsticky_route")
 
-#: What the log says of a request whose client left before an answer, as nginx does.
+#: The status in the log for a request whose client left before the response, as in nginx's.
 CLIENT_GONE = 499
 
 
@@ -31,8 +31,8 @@ class Logged:
     Writes the access log, a line when a request or a WebSocket has ended.
 
     :param app: the application inside.
-    :param access_log: where to write.
-    :param root_path: what uvicorn puts before the path of each request.
+    :param access_log: the log.
+    :param root_path: the path that uvicorn puts before the path of each request.
     """
 
     app: App
@@ -82,7 +82,7 @@ class Logged:
 
 
 class _Told:
-    """What was told to the client of one request."""
+    """What the client of a request has been told."""
 
     __slots__ = ("gone", "length", "raised", "status")
 
@@ -92,7 +92,7 @@ class _Told:
         self.gone = self.raised = False
 
     def note(self, message: Message) -> None:
-        """The application says something."""
+        """Note a message of the application."""
         kind = message["type"]
         if kind in ("http.response.body", "websocket.http.response.body"):
             self.length += len(message.get("body", b""))
@@ -107,7 +107,7 @@ class _Told:
 
     @property
     def status_code(self) -> int:
-        """What the client got: 500 is uvicorn's answer for an application that gives none."""
+        """The status that the client got; uvicorn sends 500 for an application that sends none."""
         if self.status:
             return self.status
         return CLIENT_GONE if self.gone and not self.raised else 500
@@ -116,10 +116,10 @@ class _Told:
 @attrs.define
 class Forwarded:
     """
-    Believes the client's address and scheme from trusted proxies.
+    Takes the client's address and scheme from trusted proxies.
 
     :param app: the application inside.
-    :param trusted: the peers that are believed.
+    :param trusted: the trusted proxies.
     """
 
     app: App
@@ -162,7 +162,7 @@ class ScopeHeaders:
 @attrs.define
 class NoKeepAlive:
     """
-    Says that each request is the last of its connection (a keep-alive of 0 seconds).
+    Closes each connection after its response (a keep-alive of 0 seconds).
 
     :param app: the application inside.
     """

@@ -1,8 +1,8 @@
 """
-ASGI applications, by uvicorn's own protocol classes (the extra ``txsticky[asgi]``).
+Serve an ASGI application by uvicorn's own protocol classes (the extra ``txsticky[asgi]``).
 
-uvicorn parses HTTP and WebSocket, runs the application and the lifespan; the connections are
-adopted ones.  It needs the asyncio reactor, with uvloop where that is installed.
+uvicorn parses HTTP and WebSocket on adopted connections, and runs the application and its lifespan.
+It needs the asyncio reactor, with uvloop if that is installed.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class AsgiServing:
     An ASGI application (`serve.Serving`).
 
     :param app: the application.
-    :param settings: what the operator wants.
+    :param settings: the operator's settings.
     :param reactor: the asyncio reactor.
-    :raises AppLoadError: it is no ASGI application, or uvicorn is not installed.
+    :raises AppLoadError: the application is not an ASGI application, or uvicorn is not installed.
     """
 
     interface = "asgi"
@@ -95,7 +95,7 @@ class AsgiServing:
         """
         Start the application's lifespan.
 
-        The Deferred fails with what made the start fail.
+        The Deferred fails with the reason if the application cannot start.
         """
         return Deferred.fromFuture(asyncio.ensure_future(self._start(), loop=self._loop))
 
@@ -120,14 +120,14 @@ class AsgiServing:
         return app
 
     async def _tick(self) -> None:
-        """Keep the Date header of the responses true."""
+        """Keep the Date header of responses up to date."""
         while True:
             await asyncio.sleep(1)
             await self._server.on_tick(0)
 
     def stop(self, seconds: float) -> Deferred[None]:
         """
-        Say goodbye to who is still here, and shut the application's lifespan down.
+        Close the remaining connections, and shut the application's lifespan down.
 
         :param seconds: see `Serving.stop`.
         """
@@ -156,8 +156,8 @@ class AsgiServing:
 
     def finish(self) -> None:
         """
-        Cancel what the application still has under way, and wait for it, as `asyncio.run` does at
-        its end. The reactor has stopped.
+        Cancel the tasks that the application still runs, and wait for them, as `asyncio.run` does
+        at its end.
         """
         tasks = asyncio.all_tasks(self._loop)
         for task in tasks:
@@ -168,11 +168,11 @@ class AsgiServing:
 
     @property
     def busy(self) -> bool:
-        """Whether the application is at work, perhaps behind a response that was sent."""
+        """Whether the application is at work, even if its response was sent."""
         return bool(self._server.server_state.tasks)
 
     def reopen_logs(self) -> None:
-        """Go over to a new access log of the same name."""
+        """Reopen the access log by its name."""
         if self._access_log is not None:
             self._access_log.reopen()
 
@@ -219,13 +219,13 @@ class AsgiServing:
         try:
             await self._loop.connect_accepted_socket(lambda: host, sock)
         except Exception as error:
-            log.debug("A connection was not taken: {error}", error=error)
+            log.debug("A connection could not be adopted: {error}", error=error)
             sock.close()
             host.gate.closed()
             connection.closed()
 
     def close_politely(self, protocol: Any) -> bool:
-        """Close a WebSocket with code 1001, anything else at the end of what it is doing."""
+        """Close a WebSocket with code 1001, another connection after its response."""
         if isinstance(protocol, FacadeHost):
             protocol = protocol.protocol
         if close_websocket(protocol):
@@ -238,7 +238,7 @@ def _interface(app: Any) -> str:
     """
     Tell the version of ASGI by the arguments that the application takes.
 
-    :raises AppLoadError: it takes neither.
+    :raises AppLoadError: the arguments are of neither version.
     """
     if callable(app):
         try:
@@ -257,7 +257,7 @@ def _interface(app: Any) -> str:
 
 
 def _addresses(sock: socket.socket, handoff: Handoff) -> dict[str, Any]:
-    """What `get_extra_info` says: the client's address as the hand-off has it."""
+    """Make what `get_extra_info` tells: the client's address as the hand-off has it."""
     origin = handoff.origin
     name = origin.host if origin.host[0] else sock.getsockname()
     if isinstance(name, tuple):
@@ -274,7 +274,8 @@ def serving(app: object, settings: ServeSettings, reactor: Any) -> AsgiServing:
     """
     Serve an ASGI application.
 
-    :raises AppLoadError: it is none, uvicorn is not installed, or the reactor is not asyncio's.
+    :raises AppLoadError: the application is not an ASGI application, uvicorn is not installed, or
+        another reactor than the asyncio one is.
     """
     install_asyncio_reactor()
     return AsgiServing(app, settings, reactor)

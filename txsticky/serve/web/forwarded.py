@@ -16,7 +16,7 @@ from .. import ServeSettings
 
 class ForwardedRequest(Request):
     """
-    A request that believes its proxy, if the transport's peer is a trusted one.
+    A request whose client is told by its proxy, if the transport's peer is trusted.
 
     `getClientAddress`, `getClientIP` and `client` then tell the address from X-Forwarded-For, with
     port 0, and `isSecure` is also true if X-Forwarded-Proto says https.

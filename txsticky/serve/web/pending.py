@@ -18,7 +18,7 @@ SLICE: Final = 1 << 18
 
 class Buffers:
     """
-    What the responses of a worker hold together.
+    The bytes that wait in all responses of a worker.
 
     :ivar lock: guards all of them.
     :ivar size: bytes that wait.
@@ -34,10 +34,10 @@ class Pending:
     The pieces of one response that have not been sent.
 
     `put`, `wait` and `end` are called in the application's thread, all other methods in the
-    reactor's.  Where one returns whether to call the reactor, a call of `Call.drain` in the
-    reactor's thread is due.
+    reactor's. Where a method returns whether to call the reactor, `Call.drain` is to be called in
+    the reactor's thread.
 
-    :param buffers: counts what waits for all clients.
+    :param buffers: counts the bytes that wait for all clients.
     :ivar gone: whether nothing is to be sent any more.
     :ivar failed: whether the application has ended with an exception.
     """

@@ -1,10 +1,10 @@
 """
-One request on its way through a WSGI application, and its response on the way to the client.
+A request in a WSGI application, and its response to the client.
 
-The application's thread puts what it has into a buffer, and the reactor's takes it out at the
-client's pace.  So a thread is free as soon as the application has returned its last piece, whether
-the client has read it or not.  If the buffer is full, the thread waits; if the client has gone, the
-application is ended.
+The application's thread puts its output into a buffer (`pending`); the reactor's thread takes it
+out at the client's pace. So a thread is free as soon as the application has returned its last
+piece, whether the client has read it or not. If the buffer is full, the thread waits; if the client
+has gone, the application is ended.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Application = Callable[[Environ, Start], Iterable[bytes]]
 Headers = list[tuple[str, str]]
 
 _STATUS = re.compile(r"[1-9]\d\d( [^\r\n]*)?")
-#: What twisted.web says for itself.
+#: Headers that twisted.web sets itself.
 _OURS = ("server", "date")
 
 
@@ -45,12 +45,13 @@ class Call:
     `run` is called in a thread of `threads`, all other methods without an underscore in the
     reactor's.
 
-    :param request: the request, which the call is the producer of.
-    :param environ: its environment.
-    :param threads: where the application runs.
-    :param buffers: counts what waits for all clients.
-    :param tries: tells of WebSockets that were tried.
-    :param in_reactor: calls something in the reactor's thread, from any thread.
+    :param app: the application.
+    :param request: the request; the call is its producer.
+    :param environ: the WSGI environment of the request.
+    :param threads: the threads that the application runs in.
+    :param buffers: counts the bytes that wait for all clients.
+    :param tries: logs errors at WebSocket handshakes.
+    :param in_reactor: calls a function in the reactor's thread, from any thread.
     """
 
     def __init__(
@@ -72,27 +73,27 @@ class Call:
         self._threads = threads
         self._in_reactor = in_reactor
         self._pending = Pending(buffers)
-        # What only the application's thread knows, until the reactor is told to begin.
+        # Set by the application's thread alone, until the reactor is told to begin.
         self._head: tuple[int, bytes, Headers] | None = None
         self._begun = False
-        # What only the reactor's knows.
+        # Set by the reactor's thread alone.
         self._started = False
 
     def start(self) -> None:
-        """Begin."""
+        """Have a thread run the application."""
         self._request.registerProducer(self, True)
         self._threads.run(self.run)
 
     # ------------------------------------------------- the application's thread
 
     def run(self) -> None:
-        """Run the application to its end."""
+        """Run the application to its end, in this thread."""
         failed = False
         try:
             self._iterate()
         except BaseException as error:
             failed = True
-            # Here, for its client may have gone, so that nothing is sent any more.
+            # Logged here, because nothing is sent any more if the client has gone.
             if self._begun or not self._tries.caught(self._environ, error):
                 self._in_reactor(partial(log.failure, "The application failed.", Failure()))
         finally:
@@ -104,7 +105,7 @@ class Call:
         result = self._app(self._environ, self._start_response)
         try:
             if type(result) in (list, tuple):
-                # It is all there already: to wait for room would save nothing.
+                # All of it is in memory already: to wait for room would save nothing.
                 for piece in result:
                     self._put(piece, False)
             else:
@@ -134,9 +135,9 @@ class Call:
 
     def _put(self, piece: object, now: bool) -> None:
         """
-        Add a piece to what is sent.
+        Add a piece to the response.
 
-        :param now: send it at once, before the next comes, and wait if there is no room.
+        :param now: send it before the next piece comes, and wait if there is no room.
         """
         if not isinstance(piece, bytes):
             raise TypeError(f"the application yielded {describe(piece)}, not bytes")
@@ -154,23 +155,23 @@ class Call:
     # ------------------------------------------------------ the reactor's thread
 
     def pauseProducing(self) -> None:
-        """The transport is full (`IPushProducer`)."""
+        """Send no more until `resumeProducing`: the transport is full (`IPushProducer`)."""
         self._pending.pause()
 
     def resumeProducing(self) -> None:
-        """The transport takes more (`IPushProducer`)."""
+        """Send again: the transport takes more (`IPushProducer`)."""
         self._pending.resume()
         self.drain()
 
     def stopProducing(self) -> None:
-        """The connection is lost, which `lost` says as well (`IPushProducer`)."""
+        """Do nothing: the connection is lost, and `lost` is called as well (`IPushProducer`)."""
 
     def lost(self) -> None:
         """Drop what waits for the client, which has gone, and end the application."""
         self._pending.drop()
 
     def drain(self) -> None:
-        """Send what there is, as far as the transport takes it."""
+        """Send what waits, as far as the transport takes it."""
         try:
             while (piece := self._pending.take()) is not None:
                 self._send(piece)
@@ -213,12 +214,14 @@ class Call:
 
 def sendable(status: str, headers: Headers) -> tuple[int, bytes, Headers]:
     """
-    Check what the reactor's thread will have to send.
+    Check the head of a response, before the reactor's thread sends it.
 
-    :returns: the status code, the reason, with the usual one for one that is missing, and a copy of
-        the headers.
-    :raises ValueError: it is no HTTP status, or not ISO-8859-1.
-    :raises TypeError: the status or a header is no text.
+    :param status: as the application gave it, for example `200 OK`.
+    :param headers: as the application gave them.
+    :returns: the status code, the reason (the usual one if it is missing), and a copy of the
+        headers.
+    :raises ValueError: the status is no HTTP status, or a text is not ISO-8859-1.
+    :raises TypeError: the status or a header is not a `str`.
     """
     for text in (status, *(text for header in headers for text in header)):
         if not isinstance(text, str):
