@@ -243,6 +243,7 @@ class PageTests(TestCase):
             ),
             ("routes", {how.name for how in How}),
             ("floors", rooms),
+            ("core", {room for floor in HOUSES["core"] for room in floor}),
         ):
             picture = pictures[name]()
             shown = {element.text for element in ElementTree.fromstring(picture.svg()).iter()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -142,9 +143,9 @@ def frames() -> Picture:
     return Picture("What the primary and a worker tell each other", text, elements, width, bottom)
 
 
-def floors() -> Picture:
-    """Draw the import order: a floor imports only from the floors below it."""
-    order = houses()["txsticky"]
+def floors(package: str = "txsticky") -> Picture:
+    """Draw the import order of a package: a floor imports only from the floors below it."""
+    order = houses()[package]
     elements, text = [], []
     widest = 0.0
     for number, floor in enumerate(reversed(order)):
@@ -159,7 +160,8 @@ def floors() -> Picture:
     for number in range(len(order) + 1):
         y = 7 + number * 30
         elements.append(f'<path d="M2 {y} H{widest}" opacity="0.35"/>')
-    return Picture("The floors of the house", "\n".join(text), elements, widest + 2, height)
+    title = "The order of imports in " + package
+    return Picture(title, "\n".join(text), elements, widest + 2, height)
 
 
 def routes() -> Picture:
@@ -183,6 +185,7 @@ PICTURES: dict[str, Callable[[], Picture]] = {
     "stages": stages,
     "frames": frames,
     "floors": floors,
+    "core": partial(floors, "core"),
     "routes": routes,
 }
 
