@@ -298,10 +298,10 @@ class DemoTests(ServerTestCase):
 
     def test_picture_for_the_documentation(self) -> None:
         """The screen is a PNG that README and documentation can show (tests/pictures.py)."""
-        self.browser.shape(1100, 760)
+        self.browser.shape(1100, 740)
         self.browser.click("#ask")
         self.browser.click("#others")
-        self.browser.type("#text", "Hello from the other worker!")
+        self.browser.type("#text", "Hello to all workers!")
         self.browser.click("#post")
         self.browser.until("document.querySelectorAll('#log li').length === 2")
         self.browser.until("document.querySelectorAll('#theirs li').length === 10")

@@ -245,7 +245,7 @@ class PageTests(ServerTestCase):
 
     def test_picture_for_the_documentation(self) -> None:
         """The screen is a PNG that README and documentation can show (tests/pictures.py)."""
-        self.browser.shape(1100, 760)
+        self.browser.shape(1100, 800)
         with self.held(7):
             for turn in range(5):
                 for number in range(40 + 30 * (turn % 3)):
