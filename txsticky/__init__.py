@@ -1,4 +1,5 @@
-"""A sticky multi-worker server: connections move, bytes don't.
+"""
+A sticky multi-worker server: connections move, bytes don't.
 
 A primary process accepts each TCP connection, reads one request head, decides which worker it
 belongs to, and passes the open descriptor with the bytes already read. From then on every byte

@@ -1,7 +1,4 @@
-"""
-``python -m txsticky``: the command, without the plugin discovery of ``twist``; and ``ctl``, which
-steers a running cluster.
-"""
+"""``python -m txsticky``: the command without ``twist``, and ``ctl`` for a running cluster."""
 
 from __future__ import annotations
 

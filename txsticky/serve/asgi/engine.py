@@ -41,8 +41,7 @@ SETTINGS: Mapping[str, Callable[[str], Any]] = {
 
 
 class WrongReactor(AppLoadError):
-    """The application is ASGI and imports Twisted's reactor, which is not the asyncio one: say
-    --interface=asgi."""
+    """The application is ASGI and imports a reactor that is not asyncio's: say --interface=asgi."""
 
 
 def install_asyncio_reactor() -> None:

@@ -1,6 +1,4 @@
-"""
-asyncio protocols on transports of Twisted, for connections over TLS, which Twisted terminates.
-"""
+"""asyncio protocols on transports of Twisted, for connections over TLS."""
 
 from __future__ import annotations
 

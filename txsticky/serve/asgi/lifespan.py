@@ -14,7 +14,7 @@ log = Logger()
 
 
 class LifespanFailed(TxstickyError):
-    """its lifespan failed: {reason}"""
+    """its lifespan failed: {reason}"""  # noqa: D400, D415 - it follows a colon
 
 
 class Lifespan:

@@ -156,8 +156,9 @@ class AsgiServing:
 
     def finish(self) -> None:
         """
-        Cancel the tasks that the application still runs, and wait for them, as `asyncio.run` does
-        at its end.
+        Cancel the tasks that the application still runs, and wait for them.
+
+        `asyncio.run` does the same at its end. The reactor has stopped.
         """
         tasks = asyncio.all_tasks(self._loop)
         for task in tasks:

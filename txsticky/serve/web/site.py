@@ -119,9 +119,7 @@ def _mixer(
 
 
 def adapt_site(site: http.HTTPFactory, settings: ServeSettings, log: AccessLog | None) -> None:
-    """
-    Apply the settings to an application's own Site, whose own log and timeouts stay.
-    """
+    """Apply the settings to an application's own Site, whose own log and timeouts stay."""
     build = site.buildProtocol
     site.buildProtocol = (  # type: ignore[method-assign]
         lambda addr: allow_heads(build(addr), settings.head_limit)
