@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration.rawhttp import Connection
 from tests.shells import Stages
 from txsticky.core.how import How
-from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.head import Head
 from txsticky.core.http.steps import Known
 from txsticky.core.messages.handoff import Handoff
@@ -197,7 +197,7 @@ class AsgiCase(LoopCase):
             family=family, origin=Origin(peer, ("", 0), secure), how=how, prefix=prefix
         )
         self.kept = Kept(handoff)
-        self.serving.adopt(ours, self.kept, self.desk, Exchange())
+        self.serving.adopt(ours, self.kept, self.desk, Conversation())
         self.addCleanup(theirs.close)
         return Connection.over(theirs)
 

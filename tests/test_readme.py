@@ -29,7 +29,7 @@ from txsticky.cli.command import Command
 from txsticky.cli.options import CommandOptions, Options
 from txsticky.core.how import How
 from txsticky.core.http.head import Head, parse_head
-from txsticky.core.lifecycle.states import Stage
+from txsticky.core.lifecycle.states import WorkerStage
 from txsticky.core.messages.from_primary import FROM_PRIMARY
 from txsticky.core.messages.from_worker import FROM_WORKER
 from txsticky.core.routing.keys import found, parse_chain
@@ -236,7 +236,7 @@ class PageTests(TestCase):
         rooms = {room for floor in HOUSES["txsticky"] for room in floor}
         frames = (*FROM_PRIMARY.values(), *FROM_WORKER.values())
         for name, words in (
-            ("stages", {stage.value for stage in Stage}),
+            ("stages", {stage.value for stage in WorkerStage}),
             (
                 "frames",
                 {frame.__name__ for frame in frames},

@@ -27,7 +27,7 @@ from tests.tls import test_termination as test_door
 from tests.tls.test_termination import ask
 from tests.transport import test_gate
 from txsticky.core.how import How
-from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.serve.asgi.facade import FacadeFactory
@@ -105,7 +105,7 @@ class AsgiMemory(AsgiCase):
         handoff = Handoff(family=socket.AF_INET, origin=Origin(("192.0.2.7", 5000)), how=How.NEW)
         kept = connection.Connection(self.worker, handoff)  # type: ignore[arg-type]
         self.worker.live.add(kept)
-        self.serving.adopt(ours, kept, self.desk, Exchange())
+        self.serving.adopt(ours, kept, self.desk, Conversation())
         self.addCleanup(theirs.close)
         return Client.over(theirs)
 

@@ -15,7 +15,7 @@ from twisted.internet.protocol import Factory, Protocol
 from tests.certificates import pair
 from tests.shells import ShellCase, Stages, ended, received
 from txsticky.core.how import How
-from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.head import Head
 from txsticky.core.http.steps import Known
 from txsticky.core.lifecycle.timing import NEXT_REQUEST
@@ -23,7 +23,7 @@ from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.tls.certificates import load_certificates
 from txsticky.tls.termination import LINGER, SecureDoor, TlsLayer
-from txsticky.transport.movable import adopt, begin
+from txsticky.transport.adopt import adopt, begin
 from txsticky.worker.connections import PlainServer
 
 HERE, THERE, ELSEWHERE, FRONT_DESK = 1, 2, 3, 0
@@ -129,8 +129,8 @@ class Worker:
     config: Config = attrs.field(factory=Config)
     given: list[tuple[socket.socket, int, Handoff]] = attrs.field(factory=list)
 
-    def exchange(self, first_is_ours: bool) -> Exchange:
-        return Exchange(self.config.head_limit, first_is_ours=first_is_ours)
+    def exchange(self, first_is_ours: bool) -> Conversation:
+        return Conversation(self.config.head_limit, first_is_ours=first_is_ours)
 
     def give(self, sock: socket.socket, place: int, handoff: Handoff) -> None:
         self.given.append((sock, place, handoff))

@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 from tests.shells import ended, received
-from tests.transport.test_movable import ConnectionCase, Inner, inner
+from tests.transport.cases import ConnectionCase, Inner, inner
 from txsticky.transport import write_batch as turn
 from txsticky.transport.movable import MovableServer
 from txsticky.transport.write_batch import Turn

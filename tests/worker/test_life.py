@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.core.how import How
-from txsticky.core.lifecycle.life import ANSWERS, BEFORE, MOVES, Answer, Command, Life, State
+from txsticky.core.lifecycle.life import (
+    ANSWERS,
+    BEFORE,
+    MOVES,
+    Life,
+    LifeAnswer,
+    LifeCommand,
+    LifeState,
+)
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.worker.connections import Connection, make_room
@@ -22,37 +30,46 @@ class TableTests(SynchronousTestCase):
 
     def test_whole(self) -> None:
         """Every command has an answer in every state, and every state has its moves."""
-        for state in State:
-            self.assertEqual(set(ANSWERS[state]), set(Command))
-        self.assertEqual(set(MOVES), set(State))
+        for state in LifeState:
+            self.assertEqual(set(ANSWERS[state]), set(LifeCommand))
+        self.assertEqual(set(MOVES), set(LifeState))
 
     def test_not_before_it_serves(self) -> None:
         """Before all is delivered nothing but an abort ends a connection or sends it elsewhere."""
-        wanted = (Command.ROOM, Command.LEAVE, Command.STOP, Command.CLOSE)
+        wanted = (LifeCommand.ROOM, LifeCommand.LEAVE, LifeCommand.STOP, LifeCommand.CLOSE)
         answers = {ANSWERS[state][command] for state in BEFORE for command in wanted}
-        self.assertEqual(answers, {Answer.LATER, Answer.NOTHING})
-        self.assertTrue(all(ANSWERS[state][Command.ABORT] is Answer.END for state in BEFORE))
+        self.assertEqual(answers, {LifeAnswer.LATER, LifeAnswer.NOTHING})
+        self.assertTrue(
+            all(ANSWERS[state][LifeCommand.ABORT] is LifeAnswer.END for state in BEFORE)
+        )
 
     def test_later_has_a_later(self) -> None:
         """What is put off can be done: only states that lead to the one that serves put off."""
-        putting_off = {state for state in State if Answer.LATER in ANSWERS[state].values()}
+        putting_off = {state for state in LifeState if LifeAnswer.LATER in ANSWERS[state].values()}
         self.assertEqual(putting_off, set(BEFORE))
 
     def test_on_its_way_out(self) -> None:
         """A connection that is on its way out is not sent anywhere else."""
-        for state in (State.FLUSHING, State.CLOSING, State.DEPARTING):
-            for command in (Command.ROOM, Command.LEAVE, Command.STOP, Command.CLOSE):
-                self.assertIs(ANSWERS[state][command], Answer.NOTHING)
+        for state in (LifeState.FLUSHING, LifeState.CLOSING, LifeState.DEPARTING):
+            for command in (
+                LifeCommand.ROOM,
+                LifeCommand.LEAVE,
+                LifeCommand.STOP,
+                LifeCommand.CLOSE,
+            ):
+                self.assertIs(ANSWERS[state][command], LifeAnswer.NOTHING)
 
     def test_gone(self) -> None:
         """What is gone answers nothing and goes nowhere."""
-        self.assertEqual(set(ANSWERS[State.GONE].values()), {Answer.NOTHING})
-        self.assertEqual(MOVES[State.GONE], set())
+        self.assertEqual(set(ANSWERS[LifeState.GONE].values()), {LifeAnswer.NOTHING})
+        self.assertEqual(MOVES[LifeState.GONE], set())
 
     def test_may_be_lost(self) -> None:
         """A connection can be lost in every state."""
         self.assertTrue(
-            all(State.GONE in MOVES[state] for state in State if state is not State.GONE)
+            all(
+                LifeState.GONE in MOVES[state] for state in LifeState if state is not LifeState.GONE
+            )
         )
 
 
@@ -62,20 +79,20 @@ class LifeTests(SynchronousTestCase):
     def test_owed(self) -> None:
         """What was put off is told once, in its order, and the same command once."""
         life = Life()
-        for command in (Command.STOP, Command.CLOSE, Command.STOP):
-            self.assertIs(life.answer(command), Answer.LATER)
-        self.assertEqual(life.owed(), (Command.STOP, Command.CLOSE))
+        for command in (LifeCommand.STOP, LifeCommand.CLOSE, LifeCommand.STOP):
+            self.assertIs(life.answer(command), LifeAnswer.LATER)
+        self.assertEqual(life.owed(), (LifeCommand.STOP, LifeCommand.CLOSE))
         self.assertEqual(life.owed(), ())
 
     def test_better_known(self) -> None:
         """The answer is that of the state that is known better."""
         life = Life()
-        life.move(State.MADE), life.move(State.BEGUN), life.move(State.SERVING)
-        self.assertIs(life.answer(Command.ROOM), Answer.NOW)
-        self.assertIs(life.answer(Command.ROOM, State.CLOSING), Answer.NOTHING)
+        life.move(LifeState.MADE), life.move(LifeState.BEGUN), life.move(LifeState.SERVING)
+        self.assertIs(life.answer(LifeCommand.ROOM), LifeAnswer.NOW)
+        self.assertIs(life.answer(LifeCommand.ROOM, LifeState.CLOSING), LifeAnswer.NOTHING)
 
-    @given(st.lists(st.sampled_from(State)))
-    def test_moves(self, wanted: list[State]) -> None:
+    @given(st.lists(st.sampled_from(LifeState)))
+    def test_moves(self, wanted: list[LifeState]) -> None:
         """Whatever is asked for, only steps of the table are made."""
         life = Life()
         for state in wanted:
@@ -195,8 +212,8 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(
             states,
             [
-                State.HANDED, State.MADE, State.BEGUN, State.SERVING, State.FLUSHING,
-                State.CLOSING, State.DEPARTING, State.GONE,
+                LifeState.HANDED, LifeState.MADE, LifeState.BEGUN, LifeState.SERVING,
+                LifeState.FLUSHING, LifeState.CLOSING, LifeState.DEPARTING, LifeState.GONE,
             ],
         )  # fmt: skip
 

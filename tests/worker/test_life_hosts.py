@@ -23,7 +23,7 @@ from tests.shells import received
 from tests.tls.test_termination import Client
 from tests.worker.test_worker import WorkerCase
 from txsticky.core.how import How
-from txsticky.core.lifecycle.life import ANSWERS, BEFORE, Answer, Command, State
+from txsticky.core.lifecycle.life import ANSWERS, BEFORE, LifeAnswer, LifeCommand, LifeState
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.serve.asgi import native
@@ -161,7 +161,7 @@ class HostCase(WorkerCase):
     framed: ClassVar[bool] = True
     secure: ClassVar[bool] = False
     #: The states in which commands have to come.
-    wanted: ClassVar[set[State]] = set()
+    wanted: ClassVar[set[LifeState]] = set()
     seed = 0
 
     def setUp(self) -> None:
@@ -171,7 +171,7 @@ class HostCase(WorkerCase):
         self.peers: list[Peer] = []
         self.chance = random.Random(self.seed)
         self.acting = False
-        self.visited: collections.Counter[tuple[State, Command]] = collections.Counter()
+        self.visited: collections.Counter[tuple[LifeState, LifeCommand]] = collections.Counter()
 
     # ------------------------------------------------------------------ the host
 
@@ -284,30 +284,36 @@ class HostCase(WorkerCase):
         if not self.peers:
             return
         command = self.chance.choices(
-            (Command.ROOM, Command.LEAVE, Command.STOP, Command.CLOSE, Command.ABORT),
+            (
+                LifeCommand.ROOM,
+                LifeCommand.LEAVE,
+                LifeCommand.STOP,
+                LifeCommand.CLOSE,
+                LifeCommand.ABORT,
+            ),
             (8, 1, 1, 2, 1),
         )[0]
         peer = self.chance.choice(self.peers)
         connection = getattr(peer, "connection", None)
         if connection is None:
             return
-        if command in (Command.LEAVE, Command.STOP):
+        if command in (LifeCommand.LEAVE, LifeCommand.STOP):
             for each in list(self.worker.live):
                 self.visited[each.state, command] += 1
-            self.worker.drain(30.0, final=command is Command.STOP)
+            self.worker.drain(30.0, final=command is LifeCommand.STOP)
             return
         before = connection.state
         answer = ANSWERS[before][command]
         self.visited[before, command] += 1
-        if command is Command.ROOM:
+        if command is LifeCommand.ROOM:
             connection.make_room()
-        elif command is Command.CLOSE:
+        elif command is LifeCommand.CLOSE:
             peer.cut = True
             connection.close()
         else:
             peer.cut = True
             connection.abort()
-        if answer in (Answer.NOTHING, Answer.LATER):
+        if answer in (LifeAnswer.NOTHING, LifeAnswer.LATER):
             self.assertIs(connection.state, before, f"{command} in {before}")
 
     def client_acts(self) -> None:
@@ -395,7 +401,7 @@ class HostCase(WorkerCase):
         self.settle()
         self.assertEqual(self.worker.live, set(), told)
         for peer in self.peers:
-            self.assertIs(peer.connection.state, State.GONE, told)
+            self.assertIs(peer.connection.state, LifeState.GONE, told)
             self.assertEqual(self.ends[peer.connection], 1, told)
         self.assertEqual(self.flushLoggedErrors(), [], told)
 
@@ -406,7 +412,7 @@ class HostCase(WorkerCase):
         delivered = b"".join(inner.got for inner in inners)
         delivered += self.relayed.get(peer.number, b"")
         if moved is not None:
-            self.assertEqual(peer.connection.state, State.GONE, told)
+            self.assertEqual(peer.connection.state, LifeState.GONE, told)
             if not peer.cut:
                 self.assertEqual(delivered + moved, peer.sent, told)
             else:
@@ -415,7 +421,7 @@ class HostCase(WorkerCase):
             first = peer.brought.find(b"\r\n\r\n") + 4
             if first >= 4:
                 self.assertTrue(delivered.startswith(peer.brought[:first]), told)
-            if peer.connection.state is not State.SERVING:
+            if peer.connection.state is not LifeState.SERVING:
                 # Idle, it was closed, which crosses with what the client has sent meanwhile.
                 self.assertTrue(peer.sent.startswith(delivered), told)
                 self.assertNotIn(peer.connection.state, BEFORE, told)
@@ -434,7 +440,7 @@ class HostCase(WorkerCase):
 
     def fuzz(self) -> None:
         """All runs. Commands have to come in these states, or they would not show much."""
-        met: collections.Counter[tuple[State, Command]] = collections.Counter()
+        met: collections.Counter[tuple[LifeState, LifeCommand]] = collections.Counter()
         for seed in range(RUNS):
             case = type(self)("one_run")
             case.seed = seed
@@ -450,7 +456,7 @@ class HostCase(WorkerCase):
 class TwistedTests(HostCase):
     """Twisted's transports with a gate in them."""
 
-    wanted = {State.BEGUN, State.SERVING, State.CLOSING, State.GONE}
+    wanted = {LifeState.BEGUN, LifeState.SERVING, LifeState.CLOSING, LifeState.GONE}
 
     def test_every_command(self) -> None:
         """Nothing is left behind, nothing raises, each connection ends in one place."""
@@ -478,7 +484,14 @@ class NativeTests(HostCase):
 
     make_inner = AsyncioInner
     loop_name: ClassVar[str] = "asyncio"
-    wanted = {State.MADE, State.BEGUN, State.SERVING, State.FLUSHING, State.DEPARTING, State.GONE}
+    wanted = {
+        LifeState.MADE,
+        LifeState.BEGUN,
+        LifeState.SERVING,
+        LifeState.FLUSHING,
+        LifeState.DEPARTING,
+        LifeState.GONE,
+    }
 
     def setUp(self) -> None:
         first = new_loop(self.loop_name)  # libuv opens a pipe for the process, once
@@ -582,7 +595,7 @@ class SecurePeer(Peer):
 class SecureTests(HostCase):
     """Clients over TLS, with a protocol of Twisted's inside."""
 
-    wanted = {State.SERVING, State.CLOSING, State.GONE}
+    wanted = {LifeState.SERVING, LifeState.CLOSING, LifeState.GONE}
 
     def prepare(self) -> None:
         super().prepare()

@@ -16,7 +16,7 @@ from tests.worker.test_worker import OK, Inner, WorkerCase, get
 from txsticky.core.how import How
 from txsticky.core.messages.handoff import Handoff
 from txsticky.intake.acceptor import RESPITE
-from txsticky.intake.reception import Arrival
+from txsticky.intake.arrival import Arrival
 from txsticky.ipc.inbox import arrival_of
 from txsticky.worker.worker import FRONT_DESK, HEARTBEAT
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.transport.test_gate import FakeDesk, FakeHost, GateCase
-from txsticky.core.http.conversation import Exchange
+from tests.transport.cases import FakeDesk, FakeHost, GateCase
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.stall import Pauses
 from txsticky.transport.gate import Gate
 from txsticky.worker.stall_watch import LOOK_MOST, StallWatch, awaited, gate_of
@@ -216,7 +216,7 @@ class WatchTests(SynchronousTestCase):
     def connect(self, data: bytes = POST) -> FakeHost:
         """A connection over which so much has come."""
         host = FakeHost(self.clock)
-        host.gate = Gate(host, FakeDesk(), Exchange(), "192.0.2.7", False)
+        host.gate = Gate(host, FakeDesk(), Conversation(), "192.0.2.7", False)
         self.live.append(SimpleConnection(host))
         host.gate.arrived(data)
         return host

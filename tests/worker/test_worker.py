@@ -27,7 +27,7 @@ from txsticky.core.routing.table import KEY_LIMIT
 from txsticky.errors import ChannelFull
 from txsticky.ipc.channel import FULL, channel_pair
 from txsticky.ipc.mailbox import MailboxTransport, mailbox_pair
-from txsticky.system.shared_log import HandedLog
+from txsticky.system.logs.shared import HandedLog
 from txsticky.worker import drain, ending, worker
 from txsticky.worker import policy as desk
 from txsticky.worker.worker import FRONT_DESK, HEARTBEAT, REPORT_SOON, Worker

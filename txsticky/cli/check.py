@@ -21,9 +21,9 @@ from ..errors import ConfigError, TxstickyError
 from ..printable import printable
 from ..serve.asgi.engine import WrongReactor
 from ..system.endpoints import read_endpoint
-from ..system.logs import event_text
+from ..system.logs.lines import event_text
+from ..system.privileges import executed_as, identity_of
 from ..system.startup import mend_streams
-from ..system.system import executed_as, identity_of
 from ..system.trust import Identity
 from ..tls.certificates import read_files
 from ..worker.process import begin_logging, load, load_tls

@@ -22,11 +22,13 @@ from ..primary.upgrade.execute import PASSED, check_form, is_trial, take_signals
 from ..printable import tolerate
 from ..system import startup
 from ..system.activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
-from ..system.logs import at_level, json_observer, text_observer
+from ..system.descriptors import raise_file_limit
+from ..system.logs.lines import at_level, json_observer, text_observer
+from ..system.privileges import identity_of
 from ..system.process import Reaper
 from ..system.signals import SignalTable
-from ..system.system import identity_of, raise_file_limit, set_title
 from ..system.systemd import Notifier
+from ..system.this_process import set_title
 from ..system.trust import distrust, written
 from .options import CommandOptions, Options
 

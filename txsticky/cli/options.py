@@ -25,7 +25,7 @@ from ..core.option import (
     Choice,
     Declaration,
     Flag,
-    Kind,
+    OptionType,
     Several,
     declared,
     default_shown,
@@ -34,7 +34,7 @@ from ..core.option import (
     switch,
 )
 from ..errors import ConfigError
-from ..system.logs import at_level, level_named, text_observer
+from ..system.logs.lines import at_level, level_named, text_observer
 
 #: The prefix of the environment variables that set options.
 PREFIX = "TXSTICKY_"
@@ -329,7 +329,7 @@ def _places(
         yield f"{name} in {stored.path}", stored.values[name], read
 
 
-def _read_typed(kind: Kind) -> Callable[[Any], Any]:
+def _read_typed(kind: OptionType) -> Callable[[Any], Any]:
     """Return what reads an option of the command line as `usage.Options` has parsed it."""
     if isinstance(kind, Flag):
         return bool

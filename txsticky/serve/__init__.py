@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IProtocolFactory
 
 from ..core.http.inside import Inside
 from ..core.routing.forwarded import Trusted
-from ..system.shared_log import HandedLog
+from ..system.logs.shared import HandedLog
 
 #: Where each interface is served: the module's `serving` makes an application ready.
 _HOMES = {

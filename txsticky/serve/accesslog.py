@@ -12,7 +12,7 @@ from twisted.web.http import Request, datetimeToLogString
 
 from ..errors import ConfigError
 from ..printable import quotable
-from ..system.shared_log import HandedLog, open_log
+from ..system.logs.shared import HandedLog, open_log
 from . import ServeSettings
 
 #: How many wrapped transports (TLS, policies) are searched for the attribute `how`.

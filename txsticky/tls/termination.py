@@ -26,7 +26,7 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from ..core.how import How
-from ..core.http.conversation import Exchange
+from ..core.http.conversation import Conversation
 from ..core.http.head import Head
 from ..core.http.refusal import refusal
 from ..core.http.steps import Known
@@ -34,6 +34,7 @@ from ..core.lifecycle.timing import NEXT_REQUEST
 from ..core.messages.handoff import Handoff
 from ..core.messages.origin import NOWHERE, Origin
 from ..system.deadlines import Deadlines
+from ..system.http_date import http_date
 from ..system.system import System
 from ..transport.gate import Gate
 from ..worker.policy import FRONT_DESK, WorkerDesk
@@ -218,7 +219,7 @@ class SecureDoor:
         layer.deadlines, layer.connection = self._deadlines, connection
         return layer
 
-    def exchange(self, first_is_ours: bool) -> Exchange:
+    def exchange(self, first_is_ours: bool) -> Conversation:
         """Make a follower for a conversation."""
         return self._worker.exchange(first_is_ours)
 
@@ -355,7 +356,8 @@ class SecureConnection(Protocol):
         if self._inside.protocol is not None or not self._inside.live():
             return
         if self._inside.gate.exchange.held:
-            self._inside.send(refusal(408, "The request head did not come in time."))
+            late = "The request head did not come in time."
+            self._inside.send(refusal(408, late, http_date()))
         self._inside.end()
 
     def left(self) -> None:

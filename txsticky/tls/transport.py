@@ -16,7 +16,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..core.how import How
-from ..transport.gate import Cancelable, Gate
+from ..transport.gate import Gate
+from ..transport.host import Cancelable
 
 if TYPE_CHECKING:
     from .termination import SecureConnection

@@ -15,10 +15,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..core.how import How
-from ..core.http.conversation import Exchange
+from ..core.http.conversation import Conversation
 from ..core.http.head import Head
 from ..core.http.refusal import LINGER, refusal
 from ..core.http.steps import MEMORABLE, Ask, Known, Refuse
+from ..system.http_date import http_date
+from .host import Cancelable, Host
 from .nowhere import NOWHERE
 from .surplus import tell_surplus
 
@@ -38,68 +40,6 @@ _ASK = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ECHO = 1 / 32
 #: Seconds for the answer to a request that stalled to leave.
 _LAST_WORD = 1.0
-
-
-class Cancelable(Protocol):
-    """What a delayed call gives back."""
-
-    def cancel(self) -> None:
-        """Do not call after all."""
-
-
-class Host(Protocol):
-    """What the gate needs of the transport that it sits in."""
-
-    #: How the present request was routed; the gate sets it for every request but the first.
-    how: How
-
-    def deliver(self, data: bytes) -> None:
-        """Give bytes to the protocol inside."""
-
-    def live(self) -> bool:
-        """Whether the connection is open and not being closed."""
-
-    def stop_reading(self) -> None:
-        """Leave the client's bytes in the kernel."""
-
-    def start_reading(self) -> None:
-        """Read the client's bytes again."""
-
-    def send(self, data: bytes) -> None:
-        """Write to the client."""
-
-    def later(self, seconds: float, action: Callable[[], None]) -> Cancelable:
-        """Call `action` from the reactor."""
-
-    def unsent(self) -> int:
-        """Bytes of output that are not in the kernel."""
-
-    def passed(self) -> int:
-        """Bytes of output that have entered the kernel so far."""
-
-    def severed(self) -> bool:
-        """Whether the kernel knows that nobody is at the other end any more."""
-
-    def flush(self, callback: Callable[[], None]) -> None:
-        """Call back once all output is in the kernel."""
-
-    def depart(self, place: int, held: bytes) -> None:
-        """Take the connection away and give it, with the held bytes, to the place."""
-
-    def guarded(self, action: Callable[[], None]) -> None:
-        """Call now what may fail: then that is logged, and the connection is closed."""
-
-    def hang_up(self) -> None:
-        """Close the connection after what is written."""
-
-    def half_close(self) -> None:
-        """Tell the client, after what is written, that nothing follows; go on reading."""
-
-    def gone(self) -> None:
-        """Tell the protocol that the client has left, and close at once."""
-
-    def dismiss(self) -> None:
-        """Tell the protocol that the client has left; what was written has had time to leave."""
 
 
 class Desk(Protocol):
@@ -168,7 +108,7 @@ class Gate:
     )
 
     def __init__(
-        self, host: Host, desk: Desk, exchange: Exchange, client: str, secure: bool
+        self, host: Host, desk: Desk, exchange: Conversation, client: str, secure: bool
     ) -> None:
         self.host: Host = host
         self.desk: Desk = desk
@@ -319,7 +259,7 @@ class Gate:
         """Answer in the place of the protocol inside, which gets nothing more."""
         fault = step.fault
         if fault is not None:
-            data = refusal(fault.status, fault.reason, head_only=step.head_only)
+            data = refusal(fault.status, fault.reason, http_date(), head_only=step.head_only)
             if self._withheld:
                 self._withheld.append(data)
             else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from ..core.lifecycle.life import Answer, Command, Life, State
+from ..core.lifecycle.life import Life, LifeAnswer, LifeCommand, LifeState
 from ..core.messages.handoff import Handoff
 from ..transport.movable import MovableServer, MovableUNIXServer
 
@@ -45,52 +45,52 @@ class Connection:
     # ------------------------------------------------------------------ how far it is
 
     @property
-    def state(self) -> State:
+    def state(self) -> LifeState:
         """Where it is in its life."""
         state = self._life.state
-        if state is State.SERVING:
+        if state is LifeState.SERVING:
             gate = getattr(self.transport, "gate", None)
             if not self.transport.live() or (gate is not None and gate.closing):
-                return State.CLOSING
+                return LifeState.CLOSING
             if gate is not None and gate.leaving:
-                return State.FLUSHING
+                return LifeState.FLUSHING
         return state
 
     def made(self, transport: Any) -> None:
         """Its host is made; one that was made before is inside of it."""
         self.transport = transport
-        self._life.move(State.MADE)
+        self._life.move(LifeState.MADE)
 
     def begun(self) -> None:
         """Its protocol is connected."""
-        self._life.move(State.BEGUN)
+        self._life.move(LifeState.BEGUN)
 
     def delivered(self) -> None:
         """
         Everything is delivered that it brought. What was to be done then is done now; and a worker
         that is leaving lets go of it if it can.
         """
-        if not self._life.move(State.SERVING):
+        if not self._life.move(LifeState.SERVING):
             return
         for command in self._life.owed():
-            if command is Command.CLOSE:
+            if command is LifeCommand.CLOSE:
                 self.close()
         if self._worker.desk.draining:
             self.let_go(self._worker.final)
 
     def departing(self) -> None:
         """Its exchange is over, and its descriptor is being taken away."""
-        self._life.move(State.DEPARTING)
+        self._life.move(LifeState.DEPARTING)
 
     def closed(self) -> None:
         """The connection is over, and its transport is let go."""
-        if self._life.move(State.GONE):
+        if self._life.move(LifeState.GONE):
             self._worker.forget(self)
             self.transport = None
 
     def departed(self, sock: socket.socket, place: int, held: bytes) -> None:
         """The connection has been taken away from its transport, to go to `place`."""
-        if not self._life.move(State.GONE):
+        if not self._life.move(LifeState.GONE):
             sock.close()  # it was closed on the way
             return
         self._worker.forget(self)
@@ -103,7 +103,7 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Whether it could be closed for others: all is delivered, and nothing is under way."""
-        return self.state is State.SERVING and _idle(self.transport)
+        return self.state is LifeState.SERVING and _idle(self.transport)
 
     @property
     def served(self) -> bool:
@@ -113,7 +113,9 @@ class Connection:
 
     def make_room(self) -> None:
         """Descriptors are short: close if idle."""
-        if self._life.answer(Command.ROOM, self.state) is Answer.NOW and _idle(self.transport):
+        if self._life.answer(LifeCommand.ROOM, self.state) is LifeAnswer.NOW and _idle(
+            self.transport
+        ):
             self._try(self.transport.gate.finish)
 
     def let_go(self, final: bool) -> bool:
@@ -123,16 +125,16 @@ class Connection:
         :returns: whether it will end by itself: it is idle, or at the end of its response. If not,
             it may last, as a WebSocket does, and is to be closed some time.
         """
-        answer = self._life.answer(Command.STOP if final else Command.LEAVE, self.state)
-        if answer is not Answer.NOW:
+        answer = self._life.answer(LifeCommand.STOP if final else LifeCommand.LEAVE, self.state)
+        if answer is not LifeAnswer.NOW:
             return True
         leaves = self._try(lambda: _let_go(self.transport, final))
         return leaves is None or leaves
 
     def close(self) -> None:
         """Close it, as politely as its protocol can."""
-        answer = self._life.answer(Command.CLOSE, self.state)
-        if answer is Answer.NOW:
+        answer = self._life.answer(LifeCommand.CLOSE, self.state)
+        if answer is LifeAnswer.NOW:
             self._try(self._close)
 
     def _close(self) -> None:
@@ -143,7 +145,7 @@ class Connection:
 
     def abort(self) -> None:
         """Close it now, whatever is under way."""
-        if self._life.answer(Command.ABORT) is not Answer.END or self.transport is None:
+        if self._life.answer(LifeCommand.ABORT) is not LifeAnswer.END or self.transport is None:
             return
         try:
             self.transport.abortConnection()

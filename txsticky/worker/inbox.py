@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from ..core.messages.handoff import Handoff, Log, Peer, unpack
 from ..errors import WireError
 from ..ipc.mailbox import MailboxTransport
-from ..transport.movable import open_socket
+from ..system.descriptors import open_socket
 
 if TYPE_CHECKING:
     from .worker import Worker

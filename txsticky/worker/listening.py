@@ -20,10 +20,11 @@ from ..core.messages.from_worker import ListeningLoad
 from ..core.messages.handoff import Handoff
 from ..core.messages.origin import Origin
 from ..intake.acceptor import Acceptor
-from ..intake.reception import Arrival, Reception, manners_for
-from ..primary.upgrade.execute import own
+from ..intake.arrival import Arrival
+from ..intake.expectations import expectations_for
+from ..intake.reception import Reception
+from ..system.descriptors import open_socket, own
 from ..system.system import System
-from ..transport.movable import open_socket
 from .policy import FRONT_DESK
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Entrance:
         """Begin to accept."""
         worker, self._open = self._worker, True
         needs_head, http = worker.router.needs_head, worker.serving.http
-        self.reception.manners = manners_for(worker.config, needs_head, http)
+        self.reception.expectations = expectations_for(worker.config, needs_head, http)
         for acceptor in self.acceptors:
             acceptor.start()
 

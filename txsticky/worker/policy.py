@@ -22,7 +22,7 @@ from ..core.routing.balance import balancer
 from ..core.routing.cookies import cookie_line
 from ..core.routing.forwarded import client_secure
 from ..core.routing.keys import found, inserted, opens_session
-from ..core.routing.pool import State
+from ..core.routing.pool import MemberState
 from ..core.routing.router import Route
 
 if TYPE_CHECKING:
@@ -143,7 +143,8 @@ class WorkerDesk:
         """Whether somebody else could serve a request: nobody, when the whole cluster stops."""
         worker = self._worker
         return not worker.final and any(
-            member.id != worker.id and member.state is State.READY for member in worker.pool.members
+            member.id != worker.id and member.state is MemberState.READY
+            for member in worker.pool.members
         )
 
     def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
@@ -164,7 +165,7 @@ class WorkerDesk:
                 return b""
         value = signer.mint(worker.id, secrets.token_hex(4))
         secure = client_secure(head, host, secure, worker.router.trusted)
-        return cookie_line(self._insert, value, secure)
+        return cookie_line(self._insert.name, self._insert.attributes, value, secure)
 
     # --------------------------------------------------------------- bindings
 

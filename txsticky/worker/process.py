@@ -26,14 +26,14 @@ from ..core.messages.from_primary import FROM_PRIMARY, Boot
 from ..core.messages.from_worker import Failed
 from ..core.routing.forwarded import Trusted
 from ..errors import ProtocolMismatch, TxstickyError, WireError
-from ..primary.upgrade.execute import own
 from ..serve.asgi.engine import WrongReactor, install_asyncio_reactor
 from ..serve.asgi.pylogging import bridge
-from ..system.log_config import apply_log_config
-from ..system.logs import at_level, worker_line
-from ..system.shared_log import HandedLog
+from ..system.descriptors import own, raise_file_limit
+from ..system.logs.config_file import apply_log_config
+from ..system.logs.lines import at_level, worker_line
+from ..system.logs.shared import HandedLog
 from ..system.startup import flush_streams
-from ..system.system import FOR_ALL, end_after_parent, heed, nothing, raise_file_limit, set_title
+from ..system.this_process import FOR_ALL, end_after_parent, heed, nothing, set_title
 
 log = Logger()
 

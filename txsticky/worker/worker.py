@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 
 from ..api import Here, install
 from ..config import Config
-from ..core.http.conversation import Exchange
+from ..core.http.conversation import Conversation
 from ..core.lifecycle.timing import quick
 from ..core.messages.frames import Frame
 from ..core.messages.from_primary import (
@@ -59,12 +59,12 @@ from ..ipc.channel import Channel
 from ..ipc.mailbox import MailboxTransport
 from ..serve import Serving
 from ..socketio.sessions import tag_all
-from ..system.shared_log import HandedLog
+from ..system.logs.shared import HandedLog
 from ..system.source_watch import loaded_sources
 from ..tls.relay import RelayedServer
+from ..transport.adopt import adopt, begin
 from ..transport.gate import Gate
 from ..transport.gated import GatedServer, GatedUNIXServer
-from ..transport.movable import adopt, begin
 from ..transport.write_batch import Turn
 from .connections import Connection, PlainServer, PlainUNIXServer, make_room
 from .drain import Drain
@@ -249,10 +249,10 @@ class Worker:
         begin(transport, handoff.prefix)
         return True
 
-    def exchange(self, first_is_ours: bool = True) -> Exchange:
+    def exchange(self, first_is_ours: bool = True) -> Conversation:
         """A follower for a new conversation."""
         limit = self.config.head_limit
-        return Exchange(limit, first_is_ours=first_is_ours, inside=self.serving.inside)
+        return Conversation(limit, first_is_ours=first_is_ours, inside=self.serving.inside)
 
     def make_room(self) -> None:
         make_room(self.live)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from tests.asgi import FakeDesk, Kept, LoopCase, pair
 from txsticky.core.how import How
-from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.serve.asgi.native import NativeHost
@@ -103,7 +103,7 @@ class NativeCase(LoopCase):
             self.entered.append,
             Turn(self.loop.call_soon),
         )
-        host.gate = Gate(host, self.desk, Exchange(), "192.0.2.7", False)
+        host.gate = Gate(host, self.desk, Conversation(), "192.0.2.7", False)
         self.kept.transport = host
         return host
 

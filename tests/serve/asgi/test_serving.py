@@ -16,7 +16,7 @@ from tests.asgi import AsgiCase, Kept, Receive, Scope, Send, answer, nothing, pa
 from tests.integration import rawws
 from tests.integration.rawhttp import chunk, payload, request
 from txsticky.core.how import How
-from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.serve.asgi.pylogging import Bridge
@@ -90,7 +90,7 @@ class HTTPTests(AsgiCase):
             kept = Kept(
                 Handoff(family=socket.AF_INET, origin=Origin(("192.0.2.7", 1)), how=How.NEW)
             )
-            self.serving.adopt(ours, kept, self.desk, Exchange())
+            self.serving.adopt(ours, kept, self.desk, Conversation())
             self.turn()
         self.assertEqual((kept.ends, ours.fileno()), (1, -1))
 

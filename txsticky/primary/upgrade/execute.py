@@ -28,9 +28,11 @@ from twisted.logger import Logger
 
 from ...core.lifecycle.states import how_it_ended
 from ...errors import UpgradeError
-from ...intake.reception import Arrival
+from ...intake.arrival import Arrival
+from ...system.descriptors import own
 from ...system.startup import flush_streams
-from ...system.system import FOR_ALL, System
+from ...system.system import System
+from ...system.this_process import FOR_ALL
 from ...system.trust import Identity, own_command, own_environment
 from ...system.unix_port import identity as file_identity
 from ...system.unix_port import remove
@@ -187,13 +189,6 @@ def inherited_state(environ: Any) -> dict[str, Any] | None:
 def take_signals() -> None:
     """Have the signals delivered that came during the execution or the start."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-
-
-def own(descriptor: int) -> int:
-    """Keep an inherited descriptor from being inherited further; -1 is none."""
-    if descriptor >= 0:
-        os.set_inheritable(descriptor, False)
-    return descriptor
 
 
 # ---------------------------------------------------------------------------- connections

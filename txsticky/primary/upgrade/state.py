@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.lifecycle.fleet import Fleet
 from ...core.lifecycle.snapshot import restore, snapshot
-from ...core.routing.pool import State
+from ...core.routing.pool import MemberState
 from ...ipc.mailbox import MailboxTransport
+from ...system.descriptors import own
 from ..primary import Primary
 from ..worker_handle import WorkerHandle
-from .execute import own, pack, pack_arrival, unpack, unpack_arrival
+from .execute import pack, pack_arrival, unpack, unpack_arrival
 
 if TYPE_CHECKING:
     from ...cluster import Cluster
@@ -69,9 +70,9 @@ def take_primary(cluster: Cluster, state: dict[str, Any]) -> Primary:
     for id, slot, name, sent, taken, live in state["members"]:
         member = primary.pool.add(id, slot)
         member.sent, member.taken, member.live = sent, taken, live
-        if name == State.READY.value:
+        if name == MemberState.READY.value:
             primary.pool.set_ready(id)
-        elif name == State.DRAINING.value:
+        elif name == MemberState.DRAINING.value:
             primary.pool.set_draining(id)
     for key, worker in state["table"]:
         primary.table.bind(unpack(key), worker, cluster.system.clock())

@@ -17,10 +17,9 @@ import attrs
 from twisted.logger import Logger
 
 from ...core.how import How
-from ...system.system import OUT_OF_DESCRIPTORS, RESPITE
-from ...transport.gate import Cancelable
+from ...system.descriptors import OUT_OF_DESCRIPTORS, RESPITE, open_socket, severed
+from ...transport.host import Cancelable
 from ...transport.kept import Kept
-from ...transport.movable import open_socket, severed
 from ...transport.write_batch import Turn
 from .transport import GatedTransport
 from .writing import WritingHost

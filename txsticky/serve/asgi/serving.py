@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 
 from ...core.addresses import unmapped_host
-from ...core.http.conversation import Exchange
+from ...core.http.conversation import Conversation
 from ...core.http.inside import Inside
 from ...core.lifecycle.timing import last_call
 from ...core.messages.handoff import Handoff
@@ -183,7 +183,9 @@ class AsgiServing:
 
     # ----------------------------------------------------------- connections
 
-    def adopt(self, sock: socket.socket, connection: Kept, desk: Desk, exchange: Exchange) -> None:
+    def adopt(
+        self, sock: socket.socket, connection: Kept, desk: Desk, exchange: Conversation
+    ) -> None:
         """
         Serve an adopted connection.
 
