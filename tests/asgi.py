@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ClassVar, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.python.runtime import seconds as runtimeSeconds
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.rawhttp import Connection
@@ -148,6 +149,7 @@ class ReactorOn:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._asyncioEventloop = loop
+        self.seconds = runtimeSeconds
 
 
 class AsgiCase(LoopCase):

@@ -58,8 +58,8 @@ class Outlet:
 
 
 @define
-class Relay:
-    """A relay that remembers what it was told."""
+class Backplane:
+    """A backplane that remembers what it was told."""
 
     told: list[tuple[Any, ...]] = field(factory=list)
 
@@ -170,8 +170,8 @@ class BusTests(SynchronousTestCase):
         self.assertEqual(one.take(), [])
 
     def test_relay(self) -> None:
-        """The relay gets what is published here, and each topic's first and last listener."""
-        relay = self.bus.relay = Relay()
+        """The backplane gets what is published here, and each topic's first and last listener."""
+        backplane = self.bus.backplane = Backplane()
         self.subscribe(1, b"a")
         self.subscribe(2, b"a")
         self.publish(b"a", b"x")
@@ -179,7 +179,7 @@ class BusTests(SynchronousTestCase):
         self.bus.forget(1)
         self.bus.forget(2)
         self.assertEqual(
-            relay.told,
+            backplane.told,
             [
                 ("subscribe", b"a"),
                 ("publish", b"a", b"x"),
@@ -190,11 +190,11 @@ class BusTests(SynchronousTestCase):
 
     def test_from_elsewhere(self) -> None:
         """What comes from another machine is delivered here, and not sent back."""
-        relay = self.bus.relay = Relay()
+        backplane = self.bus.backplane = Backplane()
         one = self.subscribe(1, b"a")
-        relay.told.clear()
+        backplane.told.clear()
         self.bus.arrived(b"a", b"x")
-        self.assertEqual((one.take(), relay.told), ([("a", b"x")], []))
+        self.assertEqual((one.take(), backplane.told), ([("a", b"x")], []))
 
     def test_local(self) -> None:
         """A local bus starts and stops alone."""

@@ -280,7 +280,7 @@ def _primary(cluster: Managed, history: History) -> PrimaryState:
             "published": bus.published,
             "delivered": bus.delivered,
             "lost": bus.lost,
-            "not relayed": bus.relay.lost if bus.relay is not None else 0,
+            "not relayed": bus.backplane.lost if bus.backplane is not None else 0,
         },
     )
 

@@ -32,14 +32,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from .framing import Odd, content, request
-from .head import Head, Malformed
+from .framing import Odd, TooLarge, content, request
+from .head import TOO_LARGE, Head, Malformed
 from .incoming import ANSWERING, ASKED, BOUNDARY, GONE, ODD, REQUEST, TUNNEL, Incoming
 from .inside import AS_IT_CAME, Inside
 from .response import PASSING, SILENT, Response
 from .steps import INTERIM_SINCE, Ask, Deliver, Known, Refuse, line_of
 
-_HEAD_BEGINS: Final = b"HEAD "
+_BAD_BODY: Final = Malformed(
+    400, "The request's chunked body or its trailers are not of the form of RFC 9112, section 7.1."
+)
 
 
 class Conversation(Incoming):
@@ -82,7 +84,7 @@ class Conversation(Incoming):
         first_is_ours: bool = True,
         inside: Inside = AS_IT_CAME,
     ) -> None:
-        super().__init__(head_limit, hold_limit, first_is_ours)
+        Incoming.__init__(self, head_limit, hold_limit, first_is_ours)
         self._response = Response(head_limit)
         self._interim = True  # as for what is `Known`
         self._last = False  # the open request is odd
@@ -136,8 +138,7 @@ class Conversation(Incoming):
             return None
         state = self._input
         if state is BOUNDARY:
-            step = self._at_boundary()
-            return self._refuse(step, head_only=False) if isinstance(step, Malformed) else step
+            return self._at_boundary()
         if state is REQUEST:
             return self._in_request()
         if state is TUNNEL or state is ODD:
@@ -215,10 +216,14 @@ class Conversation(Incoming):
         return True
 
     def _in_request(self) -> Deliver | Refuse:
-        passed = self._pass_body()
-        if isinstance(passed, Malformed):
-            return self._refuse(passed, self.request_line.startswith(_HEAD_BEGINS))
-        at, done = passed
+        at, self._seen = self._seen, 0
+        done = True
+        if self._body is not None:
+            try:
+                at, done = self._body.feed(self._held, at)
+            except Odd as odd:
+                fault = TOO_LARGE if isinstance(odd, TooLarge) else _BAD_BODY
+                return self._refuse(fault, self.request_line.startswith(b"HEAD "))
         step = self._release(at)
         if done:
             self.finished_request = True

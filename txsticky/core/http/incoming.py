@@ -6,10 +6,10 @@ import enum
 import re
 from typing import Final
 
-from .framing import BodyKind, Decoder, Odd, RequestFraming, TooLarge, body
-from .head import NEED_DATA, TOO_LARGE, Head, Malformed, parse_head
+from .framing import BodyKind, Decoder, RequestFraming, body
+from .head import NEED_DATA, Head, Malformed, parse_head
 from .response import BODY, HEAD, PASSING, SILENT, ResponsePhase
-from .steps import Ask, Deliver
+from .steps import Ask, Deliver, Refuse
 
 
 class Input(enum.Enum):
@@ -62,9 +62,6 @@ PHASES: Final[dict[Input, frozenset[ResponsePhase]]] = {
 
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 _CR: Final = 13
-_BAD_BODY: Final = Malformed(
-    400, "The request's chunked body or its trailers are not of the form of RFC 9112, section 7.1."
-)
 
 
 class Incoming:
@@ -152,7 +149,7 @@ class Incoming:
         self._held = held[size:]
         return Deliver(held[:size])
 
-    def _at_boundary(self) -> Ask | Malformed | None:
+    def _at_boundary(self) -> Ask | Refuse | None:
         """Look for the next head; ask about it if it is complete."""
         held = self._held
         if held[0] == _CR:
@@ -165,7 +162,7 @@ class Incoming:
             self._seen = len(held)
             return None
         if isinstance(head, Malformed):
-            return head
+            return self._refuse(head, head_only=False)
         self._asked = head
         self._input = ASKED
         first, self._first = self._first, False
@@ -184,15 +181,9 @@ class Incoming:
             self._body = body(framing.kind, framing.length, self._head_limit)
         self._input = REQUEST
 
-    def _pass_body(self) -> tuple[int, bool] | Malformed:
-        """How much of what is held belongs to the open request, and whether that is its end."""
-        at, self._seen = self._seen, 0
-        if self._body is None:
-            return at, True
-        try:
-            return self._body.feed(self._held, at)
-        except Odd as odd:
-            return TOO_LARGE if isinstance(odd, TooLarge) else _BAD_BODY
+    def _refuse(self, fault: Malformed, head_only: bool) -> Refuse:
+        """Serve nothing more, for what came cannot be served."""
+        raise NotImplementedError
 
     def _drop(self) -> None:
         """Serve no request that comes from now on."""

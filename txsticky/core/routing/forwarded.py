@@ -6,15 +6,12 @@ import functools
 import ipaddress
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import attrs
 
 from ..addresses import unmapped, unmapped_network
 from ..memo import entries
-
-if TYPE_CHECKING:
-    from ..http.head import Head
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -44,6 +41,13 @@ def _read_address(text: str) -> _Address | None:
     except ValueError:
         return None
     return unmapped(address)
+
+
+class HasHeaders(Protocol):
+    """The headers of a request, whatever has read them."""
+
+    def headers(self, name: bytes) -> tuple[bytes, ...]:
+        """Return the values of a header in the order sent; `name` is in lower case."""
 
 
 @attrs.frozen
@@ -119,7 +123,7 @@ def forwarded_for(values: Iterable[bytes], peer_host: str, trusted: Trusted) -> 
     return host
 
 
-def client_address(head: Head | None, peer_host: str, trusted: Trusted) -> str:
+def client_address(head: HasHeaders | None, peer_host: str, trusted: Trusted) -> str:
     """
     The client's address, as far as the peer is trusted to name it.
 
@@ -130,7 +134,7 @@ def client_address(head: Head | None, peer_host: str, trusted: Trusted) -> str:
     return forwarded_for(head.headers(b"x-forwarded-for"), peer_host, trusted)
 
 
-def client_secure(head: Head, peer_host: str, secure: bool, trusted: Trusted) -> bool:
+def client_secure(head: HasHeaders, peer_host: str, secure: bool, trusted: Trusted) -> bool:
     """
     Whether the client speaks TLS, either on this connection or, as X-Forwarded-Proto says, to a
     trusted proxy.
