@@ -1,4 +1,4 @@
-"""What a process does about itself: its title, its signals, and its end after its parent's."""
+"""What a process sets for itself: its title, its signals, its end after its parent's."""
 
 from __future__ import annotations
 
