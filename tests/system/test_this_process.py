@@ -67,6 +67,19 @@ class SignalTests(ProcessCase):
         self.until(lambda: self.ends)
         self.assertEqual(self.ends, [-signal.SIGTERM])
 
+    def test_while_it_ends(self) -> None:
+        """They do not end a process whose interpreter takes its time to end."""
+        self.run_child(
+            "import atexit, os, signal\n"
+            "from txsticky.system.this_process import FOR_ALL, heed\n"
+            "heed()\n"
+            "class Last:\n"
+            "    def __del__(self, kill=os.kill, pid=os.getpid(), numbers=tuple(FOR_ALL)):\n"
+            "        for number in numbers: kill(pid, number)\n"
+            "import builtins; builtins.last = Last()\n"
+        )
+        self.assertEqual(self.ends, [0])
+
     def test_while_it_starts(self) -> None:
         """A process that has no handlers yet is not ended by them: they are held back."""
         child = self.spawn(self.script("pass"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import signal
@@ -42,7 +43,16 @@ def heed() -> None:
     for number in FOR_ALL | _PYTHON_IGNORES:
         signal.signal(number, nothing)
         signal.siginterrupt(number, False)
+    # Python takes its handlers away as it ends, and what then comes would be the process's end.
+    # What is registered first is called last: no program is started any more.
+    atexit.register(ignore_at_the_end)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def ignore_at_the_end() -> None:
+    """Ignore the signals that may come to all processes: this process is ending already."""
+    for number in FOR_ALL:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def end_after_parent(seconds: float) -> None:
