@@ -30,7 +30,7 @@ from txsticky.cli.command import Command
 from txsticky.cli.options import CommandOptions, Options
 from txsticky.core.how import How
 from txsticky.core.http.head import Head, parse_head
-from txsticky.core.lifecycle.states import Stage
+from txsticky.core.lifecycle.states import WorkerStage
 from txsticky.core.routing.keys import found, parse_chain
 from txsticky.serve.asgi.engine import SETTINGS
 
@@ -234,7 +234,7 @@ class PageTests(TestCase):
         pictures = runpy.run_path(path)["PICTURES"]
         rooms = {room for floor in HOUSES["txsticky"] for room in floor}
         for name, words in (
-            ("stages", {stage.value for stage in Stage}),
+            ("stages", {stage.value for stage in WorkerStage}),
             ("frames", {kind.name for kind in Kind}),
             ("routes", {how.name for how in How}),
             ("floors", rooms),

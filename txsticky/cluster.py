@@ -31,7 +31,7 @@ from .admin.journal import Journal
 from .admin.state import shown
 from .config import Config, endpoint_string
 from .core.lifecycle.fleet import Fleet
-from .core.routing.pool import State
+from .core.routing.pool import MemberState
 from .errors import ConfigError, ListenError
 from .primary.primary import Primary
 from .primary.provision import Provision
@@ -120,7 +120,7 @@ class Cluster(Service):
         inherited = dict(state["listeners"]) if state else {}
         self.primary = take_primary(self, state) if state else Primary(self.system, self.config)
         self.primary.on_ended = self._ended
-        self.primary.on_manners = self.primary.listeners.defer
+        self.primary.on_expectations = self.primary.listeners.defer
         self.primary.provision = Provision(self.config, identity)
         self.primary.on_begun = self._begun
         try:
@@ -170,7 +170,7 @@ class Cluster(Service):
         """The first start is over, and connections are routed."""
         if self._stopping:
             return
-        count, ready = self.config.workers, len(self.primary.pool.in_state(State.READY))
+        count, ready = self.config.workers, len(self.primary.pool.in_state(MemberState.READY))
         workers = f"{count} workers" if count != 1 else "1 worker"
         log.info(
             "txsticky serves {app} on {addresses} with {workers}.",

@@ -20,7 +20,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 
 from txsticky.core.how import How
-from txsticky.core.lifecycle.states import MOVES, Stage
+from txsticky.core.lifecycle.states import MOVES, WorkerStage
 from txsticky.core.messages.wire import Kind
 
 LETTER = 7.3  # the width of a letter of the pictures' type
@@ -78,7 +78,7 @@ def comments(enumeration: type) -> dict[str, str]:
 
 def stages() -> Picture:
     """The stages of a worker, and what may follow each."""
-    names = list(Stage)
+    names = list(WorkerStage)
     width, gap, y = 84, 46, 40
     place = {stage: number * (width + gap) + 2 for number, stage in enumerate(names)}
     elements = [box(place[stage], y, width, stage.value) for stage in names]

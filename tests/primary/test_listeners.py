@@ -11,7 +11,8 @@ from tests.shells import ShellCase
 from txsticky.config import Config
 from txsticky.core.messages.from_primary import Accept
 from txsticky.core.routing.pool import Pool
-from txsticky.intake.reception import Arrival, Reception
+from txsticky.intake.arrival import Arrival
+from txsticky.intake.reception import Reception
 from txsticky.primary import listeners
 from txsticky.primary.listeners import FIRST, NOBODYS, Listeners
 from txsticky.testing import FakeSystem

@@ -25,9 +25,9 @@ from txsticky.core.lifecycle.timing import SILENT
 from txsticky.core.messages.from_worker import Bind, Free
 from txsticky.core.messages.handoff import Handoff, pack_handoff
 from txsticky.core.messages.origin import Origin
-from txsticky.core.routing.pool import State
+from txsticky.core.routing.pool import MemberState
 from txsticky.errors import MailboxFull
-from txsticky.intake.reception import Arrival
+from txsticky.intake.arrival import Arrival
 from txsticky.ipc.channel import FULL, Channel
 from txsticky.ipc.inbox import FrontDesk
 from txsticky.ipc.mailbox import MailboxTransport
@@ -676,22 +676,22 @@ class NoWaitTests(PrimaryCase):
         self.assertEqual([handoff.prefix for _, handoff in self.taken()], [get()])
 
 
-class MannersTests(PrimaryCase):
+class ExpectationsTests(PrimaryCase):
     """What the clients are expected to say, by what the application speaks."""
 
     def test_http(self) -> None:
         """HTTP: a head is waited for, and anything else is refused; silence can be deferred."""
-        self.primary.on_manners = mock.Mock()
+        self.primary.on_expectations = mock.Mock()
         self.start()
-        self.assertEqual(self.primary.on_manners.call_args_list, [mock.call(True)])
+        self.assertEqual(self.primary.on_expectations.call_args_list, [mock.call(True)])
         self.assertTrue((received(self.arrive(b"x\r\n")) or b"").startswith(b"HTTP/1.1 400 "))
 
     def test_other(self) -> None:
         """Something else: nothing is waited for; the server may speak first."""
-        self.primary.on_manners = mock.Mock()
+        self.primary.on_expectations = mock.Mock()
         client = self.arrive(b"")
         self.start(http=False)
-        self.assertEqual(self.primary.on_manners.call_args_list, [mock.call(False)])
+        self.assertEqual(self.primary.on_expectations.call_args_list, [mock.call(False)])
         self.assertEqual([handoff.prefix for _, handoff in self.taken()], [])
         self.assertEqual(sum(len(worker.hands) for worker in self.workers), 1)
         self.arrive(b"hello")
@@ -1258,7 +1258,7 @@ class LeaveTests(PrimaryCase):
         self.assertEqual({self.whose(get()) for _ in range(3)}, {2})
         self.assertEqual(self.whose(get(f"/?sid={self.tag(1)}")), 1)
         (body,) = self.workers[1].told(Kind.POOL)
-        self.assertEqual(decode_json(body)["pool"]["members"][0][2], State.DRAINING.value)
+        self.assertEqual(decode_json(body)["pool"]["members"][0][2], MemberState.DRAINING.value)
 
     def test_done(self) -> None:
         """One that is done gets nothing any more, all are told, and it may go."""

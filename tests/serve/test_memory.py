@@ -24,7 +24,7 @@ from tests.integration import rawws
 from tests.integration.rawhttp import Connection as Client
 from tests.integration.rawhttp import request
 from tests.tls import test_termination as test_door
-from tests.tls.test_termination import ask
+from tests.tls.cases import ask
 from tests.transport import test_gated
 from txsticky.config import Config
 from txsticky.core.how import How

@@ -12,12 +12,12 @@ from twisted.internet.protocol import Protocol
 
 from tests.raw_frames import Kind, encode, encode_json
 from tests.shells import ended, is_open, no_descriptors_left, received
-from tests.worker.test_worker import OK, Inner, WorkerCase, get
+from tests.worker.cases import OK, Inner, WorkerCase, get
 from txsticky.core.how import How
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.routing.verdict import FRONT_DESK, Give, Keep
 from txsticky.intake.acceptor import RESPITE
-from txsticky.intake.reception import Arrival
+from txsticky.intake.arrival import Arrival
 from txsticky.ipc.inbox import arrival_of
 from txsticky.worker.load_report import HEARTBEAT
 

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from .. import __version__
 from ..config import Config
 from ..core.lifecycle.states import Phase
-from ..core.routing.pool import State
+from ..core.routing.pool import MemberState
 from ..primary.primary import Primary
 from ..primary.supervisor import Supervisor
 from ..primary.suspicion import ILL
@@ -52,7 +52,7 @@ class WorkerState:
 
     :param worker: its number, 1 to N (``TXSTICKY_WORKER``); its successor has the same.
     :param id: unique for the life of the cluster.
-    :param state: a `core.pool.State`: starting, ready, draining or gone.
+    :param state: a `core.routing.pool.MemberState`: starting, ready, draining or gone.
     :param suspect: it gets nothing new as long as others can take it.
     :param suspicions: why: silent, takes nothing, crowded (its mailbox is full), short of
         descriptors.
@@ -194,13 +194,13 @@ class ClusterState:
     @property
     def ready(self) -> int:
         """How many workers are ready."""
-        return sum(worker.state == State.READY.value for worker in self.workers)
+        return sum(worker.state == MemberState.READY.value for worker in self.workers)
 
     @property
     def healthy(self) -> bool:
         """Whether a worker is ready, and takes connections or will by itself."""
         return any(
-            worker.state == State.READY.value and ILL.isdisjoint(worker.suspicions)
+            worker.state == MemberState.READY.value and ILL.isdisjoint(worker.suspicions)
             for worker in self.workers
         )
 
@@ -208,7 +208,8 @@ class ClusterState:
     def takes_traffic(self) -> bool:
         """Whether a balancer in front should send connections here."""
         takes = any(
-            worker.state == State.READY.value and not worker.suspect for worker in self.workers
+            worker.state == MemberState.READY.value and not worker.suspect
+            for worker in self.workers
         )
         return takes and self.routing and self.phase == Phase.RUNNING.value
 
@@ -291,7 +292,7 @@ def _worker(handle: WorkerHandle, primary: Primary, history: History, clock: flo
         worker=handle.slot,
         id=handle.id,
         generation=handle.generation,
-        state=(member.state if member else State.GONE).value,
+        state=(member.state if member else MemberState.GONE).value,
         suspect=bool(member and member.suspect),
         suspicions=primary.suspicions.of(handle.id),
         pid=handle.process.pid,

@@ -25,7 +25,7 @@ from ..core.option import (
     Choice,
     Declaration,
     Flag,
-    Kind,
+    OptionType,
     Several,
     declared,
     default_shown,
@@ -315,7 +315,7 @@ def _places(
         yield f"{name} in {stored.path}", stored.values[name], read
 
 
-def _read_typed(kind: Kind) -> Callable[[Any], Any]:
+def _read_typed(kind: OptionType) -> Callable[[Any], Any]:
     """Return what reads an option of the command line as `usage.Options` has parsed it."""
     if isinstance(kind, Flag):
         return bool

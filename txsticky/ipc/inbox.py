@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from ..core.messages.handoff import Handoff, unpack
 from ..core.messages.origin import Stage
 from ..errors import WireError
-from ..intake.reception import Arrival
+from ..intake.arrival import Arrival
 from ..system.descriptors import open_socket
 
 log = Logger()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from ..core.messages.from_primary import Accept
-from ..core.routing.pool import Pool, State
+from ..core.routing.pool import MemberState, Pool
 from ..intake.acceptor import Acceptor
 from ..intake.reception import Reception
 
@@ -138,7 +138,7 @@ class Listeners:
         slots = set()
         for handle in handles:
             member = pool.get(handle.id)
-            if member is None or member.state is not State.READY or not handle.listens:
+            if member is None or member.state is not MemberState.READY or not handle.listens:
                 continue
             if not handle.accepts:
                 handle.accepts = True

@@ -51,7 +51,9 @@ from ..core.routing.pool import Pool
 from ..core.routing.router import Refusal
 from ..core.routing.table import Table
 from ..errors import MailboxFull
-from ..intake.reception import Arrival, Reception, manners_for
+from ..intake.arrival import Arrival
+from ..intake.expectations import expectations_for
+from ..intake.reception import Reception
 from ..ipc.inbox import FrontDesk
 from ..ipc.mailbox import MailboxTransport, mailbox_pair
 from ..system.system import System
@@ -114,7 +116,7 @@ class Primary:
         #: Called when the first start is over and connections are routed.
         self.on_begun: Callable[[], None] = lambda: None
         #: Told whether clients are expected to speak first, when that is known.
-        self.on_manners: Callable[[bool], None] = lambda waits: None
+        self.on_expectations: Callable[[bool], None] = lambda waits: None
         #: Told, with --reload, which files a worker has loaded.
         self.on_sources: Callable[[Iterable[str]], None] = lambda files: None
         # Until all workers of the first start are ready, or one has been for some seconds: keys
@@ -133,10 +135,12 @@ class Primary:
             reading, system.reactor, self.desk, short=self.reception.free_descriptors
         )
         self.leftovers: set[MailboxTransport] = set()
-        self._set_manners()
+        self._set_expectations()
 
-    def _set_manners(self) -> None:
-        self.reception.manners = manners_for(self.config, self.router.needs_head, self.http)
+    def _set_expectations(self) -> None:
+        self.reception.expectations = expectations_for(
+            self.config, self.router.needs_head, self.http
+        )
 
     # ---------------------------------------------------------------- routing
 
@@ -345,8 +349,8 @@ class Primary:
         self.interface = interface
         if self.http != http:
             self.http = http
-            self._set_manners()
-            self.on_manners(self.reception.manners.waits)
+            self._set_expectations()
+            self.on_expectations(self.reception.expectations.waits)
             for arrival in self.reception.take_waiting():
                 self.room.add(arrival)
 

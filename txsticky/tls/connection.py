@@ -20,6 +20,7 @@ from ..core.lifecycle.timing import NEXT_REQUEST
 from ..core.messages.handoff import Handoff
 from ..core.messages.origin import NOWHERE, Origin
 from ..core.routing.verdict import FRONT_DESK, KEEP, Give, Verdict, place_of
+from ..system.http_date import http_date
 from ..transport.gate import Gate
 from ..transport.policy import Policy
 from .relay import Relay
@@ -216,7 +217,8 @@ class SecureConnection(Protocol):
         if self._inside.protocol is not None or not self._inside.live():
             return
         if self._inside.gate.exchange.held:
-            self._inside.send(refusal(408, "The request head did not come in time."))
+            late = "The request head did not come in time."
+            self._inside.send(refusal(408, late, http_date()))
         self._inside.end()
 
     def left(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ..core.http.refusal import LINGER, refusal
 from ..core.http.steps import Refuse
+from ..system.http_date import http_date
 from .host import Cancelable, Host
 
 #: Seconds for the answer to a request that stalled to leave.
@@ -72,4 +73,4 @@ def refused(step: Refuse) -> bytes:
     fault = step.fault
     if fault is None:
         return b""
-    return refusal(fault.status, fault.reason, head_only=step.head_only)
+    return refusal(fault.status, fault.reason, http_date(), head_only=step.head_only)

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
 from ..core.http.conversation import Conversation
-from ..core.lifecycle.life import Answer, Command, Life, State
+from ..core.lifecycle.life import Life, LifeAnswer, LifeCommand, LifeState
 from ..core.messages.handoff import Handoff
 from ..serve import Serving
 from ..system.system import System
@@ -72,25 +72,25 @@ class Connection:
     # ------------------------------------------------------------------ how far it is
 
     @property
-    def state(self) -> State:
+    def state(self) -> LifeState:
         """Where the connection is in its life."""
         state = self._life.state
-        if state is State.SERVING:
+        if state is LifeState.SERVING:
             gate = getattr(self.transport, "gate", None)
             if not self.transport.live() or (gate is not None and gate.closing):
-                return State.CLOSING
+                return LifeState.CLOSING
             if gate is not None and gate.leaving:
-                return State.FLUSHING
+                return LifeState.FLUSHING
         return state
 
     def made(self, transport: Any) -> None:
         """Take in that the host is made; one that was made before is inside of it."""
         self.transport = transport
-        self._life.move(State.MADE)
+        self._life.move(LifeState.MADE)
 
     def begun(self) -> None:
         """Take in that the protocol is connected."""
-        self._life.move(State.BEGUN)
+        self._life.move(LifeState.BEGUN)
 
     def delivered(self) -> None:
         """
@@ -99,10 +99,10 @@ class Connection:
         What was put off until then is done now; and a worker that is leaving lets go of the
         connection if it can.
         """
-        if not self._life.move(State.SERVING):
+        if not self._life.move(LifeState.SERVING):
             return
         for command in self._life.owed():
-            if command is Command.CLOSE:
+            if command is LifeCommand.CLOSE:
                 self.close()
         view = self._around.view
         if view.draining:
@@ -110,11 +110,11 @@ class Connection:
 
     def departing(self) -> None:
         """Take in that the descriptor is being taken away, for the conversation is over here."""
-        self._life.move(State.DEPARTING)
+        self._life.move(LifeState.DEPARTING)
 
     def closed(self) -> None:
         """Take in that the connection is over, and let its transport go."""
-        if self._life.move(State.GONE):
+        if self._life.move(LifeState.GONE):
             self._around.forget(self)
             self.transport = None
 
@@ -126,7 +126,7 @@ class Connection:
         :param place: the id of a worker, or `FRONT_DESK`.
         :param held: the bytes of the stream that were read and not delivered.
         """
-        if not self._life.move(State.GONE):
+        if not self._life.move(LifeState.GONE):
             sock.close()  # it was closed on the way
             return
         self._around.forget(self)
@@ -139,7 +139,7 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Whether the connection could be closed to make room: nothing is under way on it."""
-        return self.state is State.SERVING and _idle(self.transport)
+        return self.state is LifeState.SERVING and _idle(self.transport)
 
     @property
     def served(self) -> bool:
@@ -149,7 +149,9 @@ class Connection:
 
     def make_room(self) -> None:
         """Close if idle: descriptors are short."""
-        if self._life.answer(Command.ROOM, self.state) is Answer.NOW and _idle(self.transport):
+        if self._life.answer(LifeCommand.ROOM, self.state) is LifeAnswer.NOW and _idle(
+            self.transport
+        ):
             self._try(self.transport.gate.finish)
 
     def let_go(self, final: bool) -> bool:
@@ -160,16 +162,16 @@ class Connection:
         :returns: whether the connection will end by itself: it is idle, or ends with its response.
             If not, it may last, as a WebSocket does, and is to be closed some time.
         """
-        answer = self._life.answer(Command.STOP if final else Command.LEAVE, self.state)
-        if answer is not Answer.NOW:
+        answer = self._life.answer(LifeCommand.STOP if final else LifeCommand.LEAVE, self.state)
+        if answer is not LifeAnswer.NOW:
             return True
         leaves = self._try(lambda: _let_go(self.transport, final))
         return leaves is None or leaves
 
     def close(self) -> None:
         """Close as politely as the protocol can."""
-        answer = self._life.answer(Command.CLOSE, self.state)
-        if answer is Answer.NOW:
+        answer = self._life.answer(LifeCommand.CLOSE, self.state)
+        if answer is LifeAnswer.NOW:
             self._try(self._close)
 
     def _close(self) -> None:
@@ -180,7 +182,7 @@ class Connection:
 
     def abort(self) -> None:
         """Close now, whatever is under way."""
-        if self._life.answer(Command.ABORT) is not Answer.END or self.transport is None:
+        if self._life.answer(LifeCommand.ABORT) is not LifeAnswer.END or self.transport is None:
             return
         try:
             self.transport.abortConnection()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -66,3 +67,11 @@ class End:
             self._call.cancel()
         with contextlib.suppress(ReactorNotRunning):  # it was stopped before, perhaps from outside
             self._system.reactor.stop()
+
+
+def discard_output() -> None:
+    """Let what this process writes from now on go nowhere: the pipe that took it is no more."""
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    os.close(quiet)

@@ -24,7 +24,9 @@ from ..core.messages.handoff import Handoff
 from ..core.messages.origin import Origin
 from ..core.routing.verdict import FRONT_DESK, Give, GiveBack, Keep, Verdict
 from ..intake.acceptor import Acceptor
-from ..intake.reception import Arrival, Reception, manners_for
+from ..intake.arrival import Arrival
+from ..intake.expectations import expectations_for
+from ..intake.reception import Reception
 from ..system.descriptors import open_socket, own
 from ..system.system import System
 
@@ -115,7 +117,8 @@ class Listening:
     def start(self) -> None:
         """Begin to accept."""
         settings, self._accepts = self._settings, True
-        self.reception.manners = manners_for(settings.config, settings.needs_head, settings.http)
+        config, needs_head, http = settings.config, settings.needs_head, settings.http
+        self.reception.expectations = expectations_for(config, needs_head, http)
         for acceptor in self.acceptors:
             acceptor.start()
 

@@ -195,4 +195,4 @@ class RequestPolicy:
                 return b""
         value = signer.mint(view.id, self._system.random_bytes(4).hex())
         secure = client_secure(head, host, secure, view.router.trusted)
-        return cookie_line(self._insert, value, secure)
+        return cookie_line(self._insert.name, self._insert.attributes, value, secure)

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from ..core.http.refusal import refusal
 from ..core.http.stall import Pauses
+from ..system.http_date import http_date
 from ..system.system import System
 from ..transport.gate import Gate
 
@@ -67,7 +68,7 @@ class StallWatch:
                 client=gate.client,
             )
             try:
-                gate.stalled(refusal(408, "The request did not come in time."))
+                gate.stalled(refusal(408, "The request did not come in time.", http_date()))
             except Exception:
                 log.failure("A connection that has stalled could not be ended.")
 

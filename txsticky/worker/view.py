@@ -9,7 +9,7 @@ import attrs
 
 from ..config import Config
 from ..core.messages.from_primary import Boot
-from ..core.routing.pool import Pool, State
+from ..core.routing.pool import MemberState, Pool
 from ..core.routing.router import Router
 from ..core.routing.table import Table
 
@@ -57,7 +57,8 @@ class ClusterView:
     def others(self) -> bool:
         """Whether another worker could serve a request; never while the whole cluster stops."""
         return not self.final and any(
-            member.id != self.id and member.state is State.READY for member in self.pool.members
+            member.id != self.id and member.state is MemberState.READY
+            for member in self.pool.members
         )
 
     def update(self, pool: Pool, peers: Iterable[int]) -> set[int]:

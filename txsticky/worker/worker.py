@@ -11,11 +11,9 @@ from __future__ import annotations
 import functools
 import os
 import socket
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
-from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -51,7 +49,7 @@ from ..system.system import System
 from .bindings import Bindings
 from .connections import Connection, Connections
 from .drain import Drain
-from .ending import End
+from .ending import End, discard_output
 from .fast_path import FastPath
 from .inbox import WorkerInbox
 from .listening import Listening, ListeningSettings
@@ -122,38 +120,29 @@ class Worker:
             system=self._system,
         )
         converse = functools.partial(Conversation, config.head_limit, inside=inside)
+        secured = None
+        if certificates is not None:
+            secured = _terminator(
+                certificates,
+                config.head_timeout,
+                self._serving,
+                self._system,
+                here=self.view.id,
+                policy=policy,
+                converse=converse,
+                give=self.outbox.give,
+            ).factory_for
         return Connections(
             live,
             policy,
             self._serving,
             converse,
-            self._secured(policy, converse, certificates),
+            secured,
             view=self.view,
             give=self.outbox.give,
             changed=self._live_changed,
             system=self._system,
         )
-
-    def _secured(
-        self, policy: RequestPolicy, converse: Callable[..., Conversation], certificates: Any
-    ) -> Callable[[Connection], IProtocolFactory] | None:
-        """Make what ends TLS here, if there are certificates; OpenSSL is imported only then."""
-        if certificates is None:
-            return None
-        from ..tls.connection import TlsServices
-        from ..tls.termination import TlsTerminator
-
-        serving, system = self._serving, self._system
-        services = TlsServices(
-            here=self.view.id,
-            policy=policy,
-            factory=serving.factory,
-            converse=converse,
-            give=self.outbox.give,
-            reactor=system.reactor,
-        )
-        timeout = self._config.head_timeout
-        return TlsTerminator(services, serving.http, certificates, timeout, system).factory_for
 
     def _make_listening(self, listeners: list[Any]) -> Listening:
         needs_head, http = self.view.router.needs_head, self._serving.http
@@ -253,20 +242,12 @@ class Worker:
         """Finish what is here, and leave: the primary has died, and its pipe with it."""
         if self._over():
             return  # it is this worker that ends, and the reactor that closes what is open
-        quiet = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(quiet, 1)
-        os.dup2(quiet, 2)
-        os.close(quiet)
+        discard_output()
         self.bindings.orphaned()
         self.drain.begin(self._config.graceful_timeout, final=True)
 
     def _deaf(self) -> None:
-        """
-        Leave, for the mailbox has ended though the worker was not told to leave.
-
-        It can take nothing any more: what it holds is served to its end, and another worker takes
-        its place.
-        """
+        """Leave: the mailbox has ended, so that another worker has to take this one's place."""
         if self._over():
             return
         self.channel.read_now()
@@ -279,8 +260,6 @@ class Worker:
 
     def _over(self) -> bool:
         return self.end.begun or not self._system.reactor.running
-
-    # --------------------------------------------------------------- load and logs
 
     def _live_changed(self) -> None:
         self.report.changed()
@@ -312,8 +291,6 @@ class Worker:
         if self._handed_log is not None:
             self.channel.send(WantLog())
 
-    # ------------------------------------------------------------------------- exit
-
     def quit(self) -> None:
         """Leave without waiting for requests; the application stops nevertheless."""
         self.end.within(quick(self._config.graceful_timeout))
@@ -331,3 +308,19 @@ class Worker:
         self.listening.close()
         self.channel.send(Withdraw())  # from here on there may be no sign of life
         self.end.begin(status)
+
+
+def _terminator(
+    certificates: Any, head_timeout: float, serving: Serving, system: System, **services: Any
+) -> Any:
+    """Make what ends TLS; OpenSSL is imported only where it is needed."""
+    from ..tls.connection import TlsServices
+    from ..tls.termination import TlsTerminator
+
+    return TlsTerminator(
+        TlsServices(factory=serving.factory, reactor=system.reactor, **services),
+        serving.http,
+        certificates,
+        head_timeout,
+        system,
+    )

@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.shells import ShellCase, open_descriptors, received
 from tests.test_cluster import ClusterCase
 from txsticky.errors import UpgradeError
-from txsticky.intake.reception import Arrival
+from txsticky.intake.arrival import Arrival
 from txsticky.primary.upgrade import execute as upgrade
 from txsticky.primary.upgrade.execute import (
     FORM,

@@ -28,7 +28,7 @@ from twisted.logger import Logger
 
 from ...core.lifecycle.states import how_it_ended
 from ...errors import UpgradeError
-from ...intake.reception import Arrival
+from ...intake.arrival import Arrival
 from ...system.descriptors import own
 from ...system.startup import flush_streams
 from ...system.system import System

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.lifecycle.fleet import Fleet
 from ...core.lifecycle.snapshot import restore, snapshot
-from ...core.routing.pool import State
+from ...core.routing.pool import MemberState
 from ...ipc.mailbox import MailboxTransport
 from ...system.descriptors import own
 from ..primary import Primary
@@ -70,9 +70,9 @@ def take_primary(cluster: Cluster, state: dict[str, Any]) -> Primary:
     for id, slot, name, sent, taken, live in state["members"]:
         member = primary.pool.add(id, slot)
         member.sent, member.taken, member.live = sent, taken, live
-        if name == State.READY.value:
+        if name == MemberState.READY.value:
             primary.pool.set_ready(id)
-        elif name == State.DRAINING.value:
+        elif name == MemberState.DRAINING.value:
             primary.pool.set_draining(id)
     for key, worker in state["table"]:
         primary.table.bind(unpack(key), worker, cluster.system.clock())
