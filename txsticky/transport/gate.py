@@ -17,13 +17,13 @@ from ..core.http.steps import MEMORABLE, Ask, Refuse
 from ..core.routing.verdict import FRONT_DESK, Give, GiveBack, Keep
 from .ending import linger, refused
 from .half_close import HalfClose
-from .outlet import Outlet
+from .output import Output
 
 
 @attrs.define(eq=False, repr=False, weakref_slot=False)
-class Gate(Outlet):
+class Gate(Output):
     """
-    Watches one connection. What goes out, and the end, are in `Outlet`.
+    Watches one connection. What goes out, and the end, are in `Output`.
 
     :ivar inner_paused: the protocol inside wants no input.
     :ivar served: a request was served since the connection came to this process.

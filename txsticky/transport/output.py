@@ -20,7 +20,7 @@ from .withheld import Withheld
 
 
 @attrs.define(eq=False, repr=False, weakref_slot=False)
-class Outlet:
+class Output:
     """
     The outgoing half of one connection's gate.
 
