@@ -68,14 +68,13 @@ class SignalTests(ProcessCase):
         self.assertEqual(self.ends, [-signal.SIGTERM])
 
     def test_while_it_ends(self) -> None:
-        """Nor do they end a process whose interpreter takes its time to end."""
+        """They do not end a process whose interpreter takes its time to end."""
         self.run_child(
             "import atexit, os, signal\n"
-            "from txsticky.system import this_process\n"
-            "this_process.heed()\n"
+            "from txsticky.system.this_process import FOR_ALL, heed\n"
+            "heed()\n"
             "class Last:\n"
-            "    def __del__(self, kill=os.kill, pid=os.getpid(),"
-            " numbers=tuple(this_process.FOR_ALL)):\n"
+            "    def __del__(self, kill=os.kill, pid=os.getpid(), numbers=tuple(FOR_ALL)):\n"
             "        for number in numbers: kill(pid, number)\n"
             "import builtins; builtins.last = Last()\n"
         )

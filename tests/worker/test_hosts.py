@@ -21,7 +21,7 @@ from txsticky.serve.asgi.facade import FacadeFactory
 from txsticky.serve.asgi.serving import AsgiServing
 from txsticky.tls.certificates import load_certificates
 from txsticky.transport import half_close
-from txsticky.transport.write_batch import Turn
+from txsticky.transport.write_batch import WriteBatch
 
 from .hosts import AsyncioInner, HostCase, Peer
 
@@ -84,7 +84,7 @@ class NativeTests(HostCase):
         serving = types.SimpleNamespace(
             _loop=self.loop,
             _entering=None,
-            _turn=Turn(self.loop.call_soon),
+            _turn=WriteBatch(self.loop.call_soon, self.loop.time),
             _keep=tasks.add,
             protocol=self.make_inner,
         )

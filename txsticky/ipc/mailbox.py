@@ -35,8 +35,8 @@ from .outgoing import MAX_MESSAGE, Outgoing
 #: Bytes of kernel buffer asked for; the kernel may grant less to an unprivileged process
 #: (socket(7), wmem_max).
 BUFFER = 1 << 20
-#: Messages taken in one turn of the reactor, unless somebody wants fewer: a full mailbox is not to
-#: starve the connections.
+#: Messages taken in one turn of the reactor, unless the owner wants fewer: a full mailbox is not
+#: to starve the connections.
 BATCH = 16
 
 _DESCRIPTOR = struct.Struct("i")
@@ -209,7 +209,7 @@ class MailboxTransport:
         self._reactor.addReader(self)
 
     def stopReading(self) -> None:
-        """Leave the messages where they are: in the kernel, for whoever reads this end next."""
+        """Leave the messages where they are: in the kernel, for the next reader of this end."""
         self._reactor.removeReader(self)
         if self._resting is not None:
             self._resting.cancel()
@@ -227,7 +227,7 @@ class MailboxTransport:
         return None
 
     def _rest(self) -> None:
-        """There are hardly any descriptors left: what comes would be lost. Look again later."""
+        """Look again later: descriptors are scarce, and what is taken now could be lost."""
         self._reactor.removeReader(self)
         self._resting = self._reactor.callLater(RESPITE, self._go_on)
         self._tell(self._short)
@@ -240,7 +240,7 @@ class MailboxTransport:
             self._rest()
 
     def read_one(self) -> bool:
-        """Take one message, if there is one. At the end of the mailbox, close."""
+        """Take a message; returns whether there was any. At the end of the mailbox, close."""
         if self.disconnecting:
             return False
         try:
@@ -286,7 +286,7 @@ class MailboxTransport:
                 self.protocol.fileDescriptorReceived(descriptor)  # type: ignore[union-attr]
             self.protocol.dataReceived(message)  # type: ignore[union-attr]
         except Exception:
-            # One bad message must not close the mailbox for all the others.
+            # A bad message must not close the mailbox for the messages behind it.
             self._log.failure("A mailbox message could not be dealt with.")
 
     # ---------------------------------------------------------------- closing

@@ -11,7 +11,7 @@ import sys
 
 #: What a system call fails with where this process, or the system, has no descriptor left.
 OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-#: Seconds until the next attempt then.
+#: Seconds until the next attempt after `OUT_OF_DESCRIPTORS`.
 RESPITE = 0.1
 
 
@@ -70,7 +70,7 @@ class Headroom:
     Whether descriptors are scarce, told from the numbers of those that come.
 
     A new descriptor gets the lowest free number (open(2)), so a number at the ceiling means that
-    hardly any is left. From then on whoever takes descriptors looks for room before each, because
+    hardly any is left. From then on the owner looks for room before it takes a descriptor, because
     the last one may have filled a gap, until a number comes that is well below the ceiling.
 
     :param margin: how far below the ceiling a number ends the scarcity; at least as many as are
@@ -98,7 +98,7 @@ class Headroom:
 
 def severed(descriptor: int) -> bool:
     """
-    Whether the kernel knows that nobody is at the other end of a connection any more.
+    Whether the kernel knows that the other end of a connection is gone.
 
     Over TCP it does once that end has sent a reset; over a UNIX socket at once.
     """

@@ -1,4 +1,4 @@
-"""Users and groups: whom workers are executed as."""
+"""Users and groups: the identity that workers are executed under."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def account(user: str | None, group: str | None) -> tuple[int, int, str]:
             ) from None
     if os.geteuid() and (entry.pw_uid, gid) != (os.geteuid(), os.getegid()):
         raise ConfigError(
-            option="--user", value=user, hint="only root can run workers as somebody else"
+            option="--user", value=user, hint="only root can run workers as another user"
         )
     return entry.pw_uid, gid, entry.pw_name
 

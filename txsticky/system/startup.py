@@ -18,7 +18,7 @@ HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 def leave_working_folder() -> None:
     """
     Import nothing from the working directory: it is the application's, which the primary does not
-    load, and with ``--user`` others may write there.
+    load, and with ``--user`` other users may write there.
 
     Where this package is in it, as in a checkout that is not installed, it stays.
     """

@@ -35,8 +35,8 @@ monotonic = time.monotonic
 
 def working_folder(environ: Mapping[str, str]) -> str | None:
     """
-    The working directory as who started us names it, which may be a symbolic link; None if nobody
-    did.
+    The working directory as PWD names it, which may be a symbolic link; None if PWD does not name
+    it.
 
     A new release of an application is often a directory of its own, and a link leads to the
     present one.
@@ -51,7 +51,7 @@ def working_folder(environ: Mapping[str, str]) -> str | None:
 @attrs.define
 class System:
     """
-    What the primary asks of its operating system.
+    What a process asks of its operating system.
 
     :param reactor: the reactor: descriptors and delayed calls.
     :param clock: seconds, monotonic.
@@ -78,7 +78,7 @@ class System:
         (`FOR_ALL`).
 
         :param arguments: what follows the interpreter on its command line.
-        :param descriptors: inherited under the same numbers; all others stay here.
+        :param descriptors: inherited under the same numbers; no other descriptor is.
         :param environ: added to this process's environment, less what the service manager means for
             this process.
         :param identity: the user that it is executed as, if it is another than this process's.
@@ -125,5 +125,5 @@ class System:
         return Process(self.reactor, pid, output, said, exited)
 
     def random_bytes(self, size: int) -> bytes:
-        """Bytes that nobody can guess."""
+        """Bytes that cannot be guessed."""
         return os.urandom(size)

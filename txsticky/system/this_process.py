@@ -1,4 +1,4 @@
-"""What a process does about itself: its title, its signals, and its end after its parent's."""
+"""What a process sets for itself: its title, its signals, its end after its parent's."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def heed() -> None:
 
 
 def ignore_at_the_end() -> None:
-    """Ignore the signals that may come to all processes: this one is ending already."""
+    """Ignore the signals that may come to all processes: this process is ending already."""
     for number in FOR_ALL:
         signal.signal(number, signal.SIG_IGN)
 

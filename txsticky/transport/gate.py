@@ -1,6 +1,6 @@
 """
-The gate: in a worker, between a connection and whatever protocol serves it, it watches the request
-boundaries.
+The gate, in a worker: watches the request boundaries between a connection and the protocol that
+serves it.
 
 At each boundary the next request's head is looked at before the protocol sees a byte of it.  A
 request that belongs to another worker takes the connection there: once the previous response is
@@ -17,13 +17,13 @@ from ..core.http.steps import MEMORABLE, Ask, Refuse
 from ..core.routing.verdict import FRONT_DESK, Give, GiveBack, Keep
 from .ending import linger, refused
 from .half_close import HalfClose
-from .outlet import Outlet
+from .output import Output
 
 
 @attrs.define(eq=False, repr=False, weakref_slot=False)
-class Gate(Outlet):
+class Gate(Output):
     """
-    Watches one connection. What goes out, and the end, are in `Outlet`.
+    Watches one connection. What goes out, and the end, are in `Output`.
 
     :ivar inner_paused: the protocol inside wants no input.
     :ivar served: a request was served since the connection came to this process.
@@ -39,7 +39,7 @@ class Gate(Outlet):
     # ------------------------------------------------------------------ input
 
     def arrived(self, data: bytes) -> None:
-        """Bytes have come from the client."""
+        """Take bytes from the client."""
         exchange = self.exchange
         if exchange.tunnel and not exchange.held:
             self.host.deliver(data)
@@ -74,10 +74,12 @@ class Gate(Outlet):
 
     def ended(self) -> bool:
         """
-        The client has closed its sending side. Whether the connection is lost now.
+        Take note that the client has closed its sending side.
 
         A request that is wholly here is answered first (RFC 9112 section 9.6 wants the response
         sent), and what was written is sent.
+
+        :returns: whether the connection is to be lost now.
         """
         exchange = self.exchange
         owed = exchange.request_open and exchange.finished_request
@@ -152,12 +154,12 @@ class Gate(Outlet):
                 host.start_reading()
 
     def pause(self) -> None:
-        """The protocol inside wants no more input."""
+        """Stop the input: the protocol inside wants none."""
         self.inner_paused = True
         self.host.stop_reading()
 
     def resume(self) -> None:
-        """The protocol inside wants input again."""
+        """Go on with the input: the protocol inside wants it again."""
         self.inner_paused = False
         self._read_on()
 
@@ -170,7 +172,11 @@ class Gate(Outlet):
     # ---------------------------------------------------------------- leaving
 
     def drain(self) -> bool:
-        """The worker is leaving: give the connection away if it is idle. Whether it was."""
+        """
+        Give the connection away if it is idle: the worker is leaving.
+
+        :returns: whether it was idle.
+        """
         if self.leaving or self.closing or not self.host.live():
             return False
         if self.exchange.idle:
@@ -196,7 +202,7 @@ class Gate(Outlet):
         if self.closing or not self.host.live():
             return
         if self.exchange.tunnel:
-            # Meanwhile the protocol wrote what nobody had asked for: this is no boundary any more.
+            # The protocol wrote without a request meanwhile: this is no boundary any more.
             self.leaving = False
             self._read_on()
             return

@@ -1,8 +1,9 @@
 """
 Clients that have closed their sending side while a response is owed to them.
 
-Such a client may be wholly gone, which looks the same until something is written to it. A long poll
-and an event stream want to know of that, and a connection that is owed to nothing should end.
+Such a client may be wholly gone, which looks the same until something is written to it. A long
+poll and an event stream want to know of that, so the client is looked at, and asked where HTTP
+allows it.
 """
 
 from __future__ import annotations

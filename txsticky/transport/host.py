@@ -9,10 +9,10 @@ from ..core.how import How
 
 
 class Cancelable(Protocol):
-    """What a delayed call gives back."""
+    """A delayed call."""
 
     def cancel(self) -> None:
-        """Do not call after all."""
+        """Do not make the call."""
 
 
 class Host(Protocol):
@@ -46,16 +46,16 @@ class Host(Protocol):
         """Bytes of output that have entered the kernel so far."""
 
     def severed(self) -> bool:
-        """Whether the kernel knows that nobody is at the other end any more."""
+        """Whether the kernel knows that the client is gone."""
 
     def flush(self, callback: Callable[[], None]) -> None:
         """Call back once all output is in the kernel."""
 
     def depart(self, place: int, held: bytes) -> None:
-        """Take the connection away and give it, with the held bytes, to the place."""
+        """Give the connection away, with the held bytes, to the process at `place`."""
 
     def guarded(self, action: Callable[[], None]) -> None:
-        """Call now what may fail: then that is logged, and the connection is closed."""
+        """Call now; a failure is logged, and closes the connection."""
 
     def hang_up(self) -> None:
         """Close the connection after what is written."""

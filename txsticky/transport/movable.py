@@ -2,7 +2,7 @@
 A live connection as a thing that can be taken away and adopted.
 
 Twisted has no public way to let go of a connected transport without closing it, nor to give one
-bytes that somebody else has read.  The private names of Twisted that this needs stand in this
+bytes that another process has read.  The private names of Twisted that this needs stand in this
 module and nowhere else; ``tests/transport/test_private_names.py`` fails loudly on a Twisted in
 which one of them has changed:
 
@@ -20,7 +20,7 @@ which one of them has changed:
 
 The rules: unregister before letting go (epoll keeps firing for a descriptor that lives on
 elsewhere, and cannot be told to stop), and neither ``shutdown(2)`` nor ``SO_LINGER`` on a socket
-that somebody else will hold.
+that another process will hold.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class FlushMixin(_Base):
         if not data:
             return 0  # a close finds nothing left; behind a half-close send(2) would fail
         # The last bytes before the close travel with the FIN (send(2), MSG_MORE): on a short
-        # connection that is one packet, and one waking of the client, less.
+        # connection that saves a packet and a waking of the client.
         if self.disconnecting and self.producer is None and len(data) <= self.SEND_LIMIT:
             try:
                 sent: Any = self.socket.send(data, _MORE)
@@ -143,7 +143,7 @@ class MovableMixin(FlushMixin):
 
     #: Bytes that come before what the socket has.
     unread: bytes = b""
-    #: The client's address if somebody named it (PROXY protocol), else None: ask the socket.
+    #: The client's address as the PROXY protocol or another process named it; None: ask the socket.
     named_peer: IAddress | None = None
     #: Whether input is wanted, and whether the reactor watches for it.
     _reading = False
@@ -153,24 +153,24 @@ class MovableMixin(FlushMixin):
     #: is done in `uncork`. So it is from the beginning, until `begin` has given it the first bytes.
     _corked = True
     _to_write = False
-    #: At whose end it sends what is written while it is read; None sends at once.
+    #: What is written while the transport reads is flushed with this batch; None flushes at once.
     turn: WriteBatch | None = None
 
     # ------------------------------------------------------------------ hooks
 
     def arrived(self, data: bytes) -> None:
-        """Bytes have come from the client."""
+        """Take bytes from the client."""
         self.protocol.dataReceived(data)
 
     def ended(self) -> bool:
-        """The client has closed its side. Whether the connection is to be lost now."""
+        """The client has closed its side; returns whether to lose the connection now."""
         return True
 
     def caught_up(self) -> None:
-        """The protocol has been given all that somebody else had read."""
+        """Take note that the protocol has been given all bytes that came with the connection."""
 
     def closed(self) -> None:
-        """The connection is lost (not when it was taken away)."""
+        """Take note that the connection is lost (not when it was taken away)."""
 
     # ------------------------------------------------------------------ input
 
@@ -224,7 +224,7 @@ class MovableMixin(FlushMixin):
         return why
 
     def end_turn(self) -> None:
-        """Everybody else is read (`turn.Sender`)."""
+        """Flush: every readable connection has been served (`write_batch.Sender`)."""
         if self._corked:
             self.guarded(self.uncork)
 
@@ -269,7 +269,7 @@ class MovableMixin(FlushMixin):
 
     def uncork(self, send: bool = True) -> None:
         """
-        Deal with what the protocol has wished for while it was given bytes.
+        Do what the protocol has asked for while it was given bytes: write, close, pause.
 
         Most responses are written, and many connections closed, before the protocol returns. What
         is sent here costs neither the registration of a writer nor its removal; a connection that
@@ -294,7 +294,7 @@ class MovableMixin(FlushMixin):
     # ---------------------------------------------------------------- leaving
 
     def severed(self) -> bool:
-        """Whether the kernel knows that nobody is at the other end any more."""
+        """Whether the kernel knows that the client is gone."""
         return severed(self.socket.fileno())
 
     def live(self) -> bool:
@@ -309,8 +309,8 @@ class MovableMixin(FlushMixin):
         """
         Take the connection away from this transport and from the reactor.
 
-        No shutdown, no close, no `connectionLost`: whoever calls this tells the protocol, and owns
-        the socket.
+        No shutdown, no close, no `connectionLost`: the caller tells the protocol, and owns the
+        socket.
 
         :returns: the socket and the bytes not yet delivered.
         :raises RuntimeError: output is pending or the connection is closing (`can_leave` is False).

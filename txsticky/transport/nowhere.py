@@ -1,4 +1,4 @@
-"""What a gate has for its host and its desk when its connection is over."""
+"""The host and the policy of a gate whose connection is over."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from ..core.routing.verdict import KEEP, Verdict
 
 class Nowhere:
     """
-    A host that has no connection, and a desk that nobody asks (`gate.Host`, `gate.Policy`): nothing
-    is live in it, and nothing happens.
+    A `Host` without a connection and a `Policy` without a worker: nothing is live or happens.
 
     A gate and its host know each other, and so do host and protocol.  What is over has to be let go
     of, or Python frees none of them before its collector looks for circles, which under load is
@@ -27,11 +26,11 @@ class Nowhere:
     known: dict[bytes, Known] = {}
 
     def live(self) -> bool:
-        """It is over."""
+        """False: the connection is over."""
         return False
 
     def severed(self) -> bool:
-        """Nobody is at the other end."""
+        """True: the connection is over."""
         return True
 
     def unsent(self) -> int:
@@ -58,9 +57,9 @@ class Nowhere:
         return KEEP[How.NEW]
 
     def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
-        """None."""
+        """Add no lines."""
         return b""
 
 
-#: It has no state, and serves all.
+#: Has no state, so all gates share it.
 NOWHERE = Nowhere()

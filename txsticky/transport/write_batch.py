@@ -1,7 +1,7 @@
 """
 Coalesce writes: flush once per reactor iteration, after every readable connection has been served.
 
-To flush at once would wake the clients one by one, and each of them takes the processor from the
+To flush at once would wake the clients in turn, and each of them takes the processor from the
 connections that are still to be served.
 """
 
@@ -59,4 +59,4 @@ class WriteBatch:
                 sender.end_turn()
             except Exception:
                 # It has closed its own connection; the other transports are not to wait for ever.
-                log.failure("What was written in a turn could not be sent.")
+                log.failure("The output of a connection could not be flushed.")

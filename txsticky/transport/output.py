@@ -20,7 +20,7 @@ from .withheld import Withheld
 
 
 @attrs.define(eq=False, repr=False, weakref_slot=False)
-class Outlet:
+class Output:
     """
     The outgoing half of one connection's gate.
 
@@ -65,7 +65,7 @@ class Outlet:
 
     def wrote(self, data: bytes) -> bytes:
         """
-        The protocol inside writes.
+        Follow what the protocol inside writes.
 
         :returns: what is to be sent now.
         """
@@ -79,7 +79,7 @@ class Outlet:
             if not exchange.request_open:
                 if was_open:
                     policy.request_done()
-                # After what a client called its last request the protocol inside closes by itself.
+                # Behind what a client calls its last request the protocol inside closes by itself.
                 over = exchange.over and not exchange.last
                 if over or exchange.held or self._stopped or policy.draining:
                     self.pump_soon()
@@ -108,8 +108,10 @@ class Outlet:
 
     def may_close(self) -> bool:
         """
-        The protocol inside closes. Whether nothing is withheld; else it is closed when that is
-        sent, and nothing is read until then.
+        Begin to close: the protocol inside, or the gate, wants the end.
+
+        :returns: whether the host may close now. If not, output is withheld: the connection is
+            closed once that is sent, and nothing is read until then.
         """
         self.closing = True
         if self._withheld is None:
@@ -134,10 +136,10 @@ class Outlet:
 
     def stalled(self, answer: bytes) -> None:
         """
-        The client has paused for too long: the connection ends.
+        End the connection: the client has paused for too long.
 
-        :param answer: what it is told if its request was not yet answered (RFC 9110, section
-            15.5.9).
+        :param answer: what the client is told if its request was not yet answered (RFC 9110,
+            section 15.5.9).
         """
         exchange, host = self.exchange, self.host
         told = not exchange.body_due or exchange.response_started or self._withheld
@@ -151,7 +153,7 @@ class Outlet:
         self._call = last_word(host, answer)
 
     def closed(self) -> None:
-        """The connection is over here: no call of ours may come any more. All is let go."""
+        """Let go of everything: the connection is over here, and no delayed call may come."""
         for call in (self._call, self._half_close):
             if call is not None:
                 call.cancel()
