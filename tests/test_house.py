@@ -57,7 +57,9 @@ CHANCE_ELSEWHERE: dict[str, str] = {"testing": "its chance repeats itself"}
 MODULE_LINES, CLASS_LINES, FUNCTION_LINES = 400, 250, 45
 ATTRIBUTES, PACKAGE_MODULES, TOP_ENTRIES, TEST_LINES = 15, 14, 25, 600
 LARGE_MODULES: dict[str, str] = {}
-LARGE_CLASSES: dict[str, str] = {}
+LARGE_CLASSES: dict[str, str] = {
+    "core.lifecycle.fleet.Fleet": "one machine: a method for each event, as its table lists them",
+}
 LARGE_FUNCTIONS: dict[str, str] = {}
 MANY_ATTRIBUTES: dict[str, str] = {}
 LARGE_TESTS: dict[str, str] = {}
@@ -204,7 +206,7 @@ class OrderTests(TestCase):
             if name.startswith("core.messages.")
             for imported in imports(name, tree)
             if imported.startswith("txsticky.core.")
-            and not imported.startswith(("txsticky.core.messages.", "txsticky.core.routing.how."))
+            and not imported.startswith(("txsticky.core.messages.", "txsticky.core.how."))
         }
         self.assertEqual(foreign, set())
 

@@ -7,7 +7,7 @@ import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.system.http_date import http_date
+from txsticky.system.system import http_date
 
 
 class DateTests(SynchronousTestCase):

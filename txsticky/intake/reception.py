@@ -20,8 +20,7 @@ from ..core.http.proxy_protocol import ProxyHeader
 from ..core.http.proxy_protocol import parse as parse_proxy
 from ..core.http.refusal import LINGER, refusal
 from ..system.deadlines import Deadlines
-from ..system.http_date import http_date
-from ..system.system import System
+from ..system.system import System, http_date
 from .arrival import READ_SIZE, Arrival
 from .expectations import Expectations
 from .refuse import Lingerer

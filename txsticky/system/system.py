@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import os
 import random
 import signal
@@ -127,3 +128,8 @@ class System:
     def random_bytes(self, size: int) -> bytes:
         """Bytes that cannot be guessed."""
         return os.urandom(size)
+
+
+def http_date() -> str:
+    """The present time for a Date header (RFC 9110, section 5.6.7)."""
+    return email.utils.formatdate(usegmt=True)

@@ -20,7 +20,7 @@ from ..core.lifecycle.timing import NEXT_REQUEST
 from ..core.messages.handoff import Handoff
 from ..core.messages.origin import NOWHERE, Origin
 from ..core.routing.verdict import FRONT_DESK, KEEP, Give, Verdict, place_of
-from ..system.http_date import http_date
+from ..system.system import http_date
 from ..transport.gate import Gate
 from ..transport.policy import Policy
 from .relay import Relay

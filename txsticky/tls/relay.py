@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..core.http.refusal import refusal
-from ..system.http_date import http_date
+from ..system.system import http_date
 from ..transport.adopt import begin, peer_address
 from ..transport.gated import GatedUNIXServer
 from ..transport.movable import MovableUNIXServer

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ..core.http.refusal import LINGER, refusal
 from ..core.http.steps import Refuse
-from ..system.http_date import http_date
+from ..system.system import http_date
 from .host import Cancelable, Host
 
 #: Seconds for the answer to a request that stalled to leave.

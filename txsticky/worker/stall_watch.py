@@ -14,8 +14,7 @@ from twisted.logger import Logger
 
 from ..core.http.refusal import refusal
 from ..core.http.stall import Pauses
-from ..system.http_date import http_date
-from ..system.system import System
+from ..system.system import System, http_date
 from ..transport.gate import Gate
 
 log = Logger()
