@@ -36,7 +36,8 @@ from .errors import ConfigError, ListenError
 from .primary.primary import Primary
 from .primary.provision import Provision
 from .primary.supervisor import Supervisor
-from .primary.upgrade.execute import InheritedPort, Trial, execute, inherited_state
+from .primary.upgrade.execute import execute, inherited_state
+from .primary.upgrade.inherited_port import InheritedPort
 from .primary.upgrade.state import (
     state_of,
     take_connections,
@@ -45,6 +46,7 @@ from .primary.upgrade.state import (
     take_siblings,
     take_workers,
 )
+from .primary.upgrade.trial import Trial
 from .system.activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
 from .system.endpoints import open_port
 from .system.log_config import read_log_config

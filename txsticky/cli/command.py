@@ -18,7 +18,8 @@ from ..cluster import Cluster, check
 from ..config import Config
 from ..core.lifecycle.timing import SAME_SIGNAL
 from ..errors import ConfigError, TxstickyError
-from ..primary.upgrade.execute import PASSED, check_form, is_trial, take_signals
+from ..primary.upgrade.execute import take_signals
+from ..primary.upgrade.trial import PASSED, check_form, is_trial
 from ..printable import tolerate
 from ..system import startup
 from ..system.activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints

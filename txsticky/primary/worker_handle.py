@@ -18,12 +18,13 @@ from ..core.routing.table import Table
 from ..errors import MailboxFull
 from ..ipc.channel import Channel, channel_pair
 from ..ipc.mailbox import MailboxTransport, mailbox_pair
+from ..system.descriptors import own
 from ..system.logs import read_line
 from ..system.process import Process
 from ..system.system import System
 from .provision import Provision
 from .replication import Replica
-from .upgrade.execute import own, pack, unpack
+from .upgrade.packing import pack, unpack
 
 log = Logger(namespace="txsticky.worker")
 

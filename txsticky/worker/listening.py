@@ -19,7 +19,7 @@ from ..core.how import How
 from ..core.messages.wire import Handoff
 from ..intake.acceptor import Acceptor
 from ..intake.reception import Arrival, Reception, manners_for
-from ..primary.upgrade.execute import own
+from ..system.descriptors import own
 from ..system.system import System
 from ..transport.movable import open_socket
 from .policy import FRONT_DESK

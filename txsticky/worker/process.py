@@ -23,9 +23,9 @@ from ..core.lifecycle.timing import killed
 from ..core.messages.wire import FrameReader, Kind, decode_json, encode_json
 from ..core.routing.forwarded import Trusted
 from ..errors import TxstickyError
-from ..primary.upgrade.execute import own
 from ..serve.asgi.engine import WrongReactor, install_asyncio_reactor
 from ..serve.asgi.pylogging import bridge
+from ..system.descriptors import own
 from ..system.log_config import apply_log_config
 from ..system.logs import at_level, worker_line
 from ..system.shared_log import HandedLog

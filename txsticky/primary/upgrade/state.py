@@ -9,9 +9,10 @@ from ...core.lifecycle.fleet import Fleet
 from ...core.lifecycle.snapshot import restore, snapshot
 from ...core.routing.pool import State
 from ...ipc.mailbox import MailboxTransport
+from ...system.descriptors import own
 from ..primary import Primary
 from ..worker_handle import WorkerHandle
-from .execute import own, pack, pack_arrival, unpack, unpack_arrival
+from .packing import pack, pack_arrival, unpack, unpack_arrival
 
 if TYPE_CHECKING:
     from ...cluster import Cluster
