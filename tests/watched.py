@@ -39,7 +39,14 @@ class Watched:
         self.journal = Journal()
         self.primary = Primary(self.system, config)
         fleet = Fleet(config.workers)
-        self.supervisor = Supervisor(fleet, self.primary, reactor, self.journal.log)
+        self.supervisor = Supervisor(
+            fleet,
+            self.primary,
+            reactor,
+            self.journal.log,
+            ended=self.primary.ended,
+            reloading=lambda under_way: None,
+        )
         self.primary.supervisor = self.supervisor
         self.stops: list[bool] = []
 

@@ -147,6 +147,7 @@ class Cluster(Service):
             self.primary,
             self.system.reactor,
             self.journal.log,
+            ended=self.primary.ended,
             worker_timeout=self.config.worker_timeout,
             reloading=lambda under_way: self.on_reloading(under_way),
             wary=self.config.accept == "workers",  # somebody has to accept for them
