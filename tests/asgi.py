@@ -18,7 +18,8 @@ from txsticky.core.how import How
 from txsticky.core.http.conversation import Exchange
 from txsticky.core.http.head import Head
 from txsticky.core.http.steps import Known
-from txsticky.core.messages.wire import Handoff
+from txsticky.core.messages.handoff import Handoff
+from txsticky.core.messages.origin import Origin
 from txsticky.serve import ServeSettings
 from txsticky.serve.asgi.engine import new_loop
 from txsticky.serve.asgi.serving import AsgiServing
@@ -190,7 +191,9 @@ class AsgiCase(LoopCase):
     ) -> Connection:
         """A client whose connection was handed here; `self.kept` is what the worker keeps."""
         ours, theirs = pair(family)
-        handoff = Handoff(family, peer, ("", 0), how=how, secure=secure, prefix=prefix)
+        handoff = Handoff(
+            family=family, origin=Origin(peer, ("", 0), secure), how=how, prefix=prefix
+        )
         self.kept = Kept(handoff)
         self.serving.adopt(ours, self.kept, self.desk, Exchange())
         self.addCleanup(theirs.close)

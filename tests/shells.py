@@ -18,18 +18,8 @@ from twisted.internet import (
 from twisted.internet.epollreactor import EPollReactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.messages.wire import (
-    FrameReader,
-    Handoff,
-    Kind,
-    Log,
-    Peer,
-    decode_json,
-    encode,
-    encode_json,
-    pack_handoff,
-    unpack,
-)
+from tests.raw_frames import FrameReader, Kind, decode_json, encode, encode_json
+from txsticky.core.messages.handoff import Handoff, Log, Peer, pack_handoff, unpack
 from txsticky.ipc.mailbox import MailboxTransport
 from txsticky.testing import FakeProcess, FakeReactor
 

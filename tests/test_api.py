@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 import txsticky
+from tests.raw_frames import TOPIC_LIMIT, FrameReader, Kind, encode, pack_message
 from txsticky import api
 from txsticky.api import MESSAGE_LIMIT, Here, current, install
-from txsticky.core.messages.wire import TOPIC_LIMIT, FrameReader, Kind, encode, pack_message
 from txsticky.core.routing.pool import Pool
 from txsticky.core.routing.tag import Signer
 from txsticky.errors import BusOverrun, ChannelFull, MessageTooLarge, TooManyTopics

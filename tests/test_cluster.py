@@ -13,10 +13,10 @@ from twisted.application.service import Application, IService, IServiceCollectio
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
+from tests.raw_frames import Kind, decode_json
 from tests.shells import PlayedWorker, ReactorCase, ended, open_descriptors, received
 from txsticky.cluster import Cluster
 from txsticky.config import Config
-from txsticky.core.messages.wire import Kind, decode_json
 from txsticky.errors import ConfigError, ListenError, TlsError
 from txsticky.testing import FakeSystem
 
@@ -131,7 +131,7 @@ class StartTests(ClusterCase):
         self.assertEqual(len(self.workers), 2)
         client = self.connect()
         handoff = self.taken()
-        self.assertEqual((handoff.prefix, handoff.peer), (GET, client.getsockname()))
+        self.assertEqual((handoff.prefix, handoff.origin.peer), (GET, client.getsockname()))
         self.assertEqual(self.cluster.accepted, 1)
 
     def test_several_endpoints(self) -> None:

@@ -22,6 +22,7 @@ from xml.etree import ElementTree
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from tests.integration.cluster import START, Server, ServerTestCase, free_port, until
+from tests.raw_frames import Kind
 from tests.test_house import HOUSES
 from txsticky.admin import ctl
 from txsticky.admin.verbs import VERBS
@@ -30,7 +31,6 @@ from txsticky.cli.options import CommandOptions, Options
 from txsticky.core.how import How
 from txsticky.core.http.head import Head, parse_head
 from txsticky.core.lifecycle.states import Stage
-from txsticky.core.messages.wire import Kind
 from txsticky.core.routing.keys import found, parse_chain
 from txsticky.serve.asgi.engine import SETTINGS
 

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 
+from tests.raw_frames import Kind
 from tests.shells import PlayedWorker, ShellCase
 from txsticky.admin import history, state
 from txsticky.admin.history import History
@@ -15,7 +16,6 @@ from txsticky.admin.state import ClusterState, look
 from txsticky.admin.usage import Usage
 from txsticky.config import Config
 from txsticky.core.lifecycle.fleet import Fleet
-from txsticky.core.messages.wire import Kind
 from txsticky.primary.primary import Primary
 from txsticky.primary.supervisor import Supervisor
 from txsticky.testing import FakeReactor, FakeSystem

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from .core.messages.wire import TOPIC_LIMIT, Kind, pack_message, unpack_message
+from .core.messages.frames import TOPIC_LIMIT
+from .core.messages.from_worker import Publish, Subscribe, Unsubscribe
 from .errors import BusOverrun, ChannelFull, MessageTooLarge, TooManyTopics
 from .ipc.channel import FRAME_LIMIT
 
@@ -136,7 +137,7 @@ class Here:
         channel = self._worker.channel
         if channel.behind:
             raise BusOverrun(waiting=channel.waiting)
-        channel.send(Kind.PUBLISH, pack_message(name, message))
+        channel.send(Publish(name, message))
 
     def subscribe(
         self, topic: str, callback: Subscriber, lost: Lost | None = None
@@ -162,7 +163,7 @@ class Here:
             if subscriptions.pop(mine, None) and not subscriptions:
                 del self._subscriptions[topic]
                 self._names -= len(name)
-                self._worker.channel.send(Kind.UNSUBSCRIBE, name)
+                self._worker.channel.send(Unsubscribe(name))
 
         return unsubscribe
 
@@ -174,11 +175,10 @@ class Here:
             raise ChannelFull(waiting=channel.waiting)
         self._subscriptions[topic] = {}
         self._names += len(name)
-        channel.send(Kind.SUBSCRIBE, name)
+        channel.send(Subscribe(name))
 
-    def message(self, body: bytes) -> None:
+    def message(self, name: bytes, message: bytes) -> None:
         """A bus message has come for this worker."""
-        name, message = unpack_message(body)
         topic = name.decode()
         subscriptions = self._subscriptions.get(topic, {})
         for mine in list(subscriptions):

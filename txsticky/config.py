@@ -315,5 +315,6 @@ class Config:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Config:
-        """Undo `to_json`."""
-        return cls(**fields)
+        """Undo `to_json`; what another version adds is dropped."""
+        known = {field.name for field in attrs.fields(cls)}
+        return cls(**{name: value for name, value in fields.items() if name in known})

@@ -74,6 +74,11 @@ class TooManyTopics(TxstickyError):
     """A worker can listen to {count} topics, with {size} bytes of names, and no more."""
 
 
+class ProtocolMismatch(TxstickyError):
+    """This version of txsticky speaks protocol {ours}, and the program that runs speaks {theirs}.
+    Restart the program: a reload or an upgrade in place cannot bridge that."""
+
+
 class BusOverrun(TxstickyError):
     """The bus takes no more from this worker now: {waiting} bytes wait for the primary to read."""
 

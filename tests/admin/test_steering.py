@@ -9,11 +9,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.raw_frames import Kind
 from tests.watched import WatchedCase
 from txsticky.admin import steering
 from txsticky.admin.steering import KEYS_SHOWN, Steering
 from txsticky.admin.verbs import VERBS
-from txsticky.core.messages.wire import Kind
 
 
 class SteeringCase(WatchedCase):

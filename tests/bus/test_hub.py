@@ -13,11 +13,7 @@ from hypothesis import strategies as st
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky import api
-from txsticky.api import MESSAGE_LIMIT, Here
-from txsticky.bus.hub import Bus, bus_of
-from txsticky.config import Config
-from txsticky.core.messages.wire import (
+from tests.raw_frames import (
     TOPIC_LIMIT,
     FrameReader,
     Kind,
@@ -26,6 +22,10 @@ from txsticky.core.messages.wire import (
     pack_message,
     unpack_message,
 )
+from txsticky import api
+from txsticky.api import MESSAGE_LIMIT, Here
+from txsticky.bus.hub import Bus, bus_of
+from txsticky.config import Config
 from txsticky.core.redis_url import RedisAddress, parse_bus
 from txsticky.errors import BusOverrun, ConfigError, MessageTooLarge
 

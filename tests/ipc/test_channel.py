@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from twisted.internet.interfaces import IReadWriteDescriptor
 from zope.interface.verify import verifyObject
 
+from tests.raw_frames import Kind, encode, encode_json
 from tests.shells import ShellCase, ended, frames, received
-from txsticky.core.messages.wire import Kind, encode, encode_json
 from txsticky.core.routing.table import ROOM
 from txsticky.errors import WireError
 from txsticky.ipc import channel

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from tests.raw_frames import Kind
 from tests.shells import ShellCase
 from txsticky.config import Config
-from txsticky.core.messages.wire import Kind
 from txsticky.core.routing.pool import Pool
 from txsticky.intake.reception import Arrival, Reception
 from txsticky.primary import listeners

@@ -10,6 +10,7 @@ from unittest import mock
 
 import attrs
 
+from tests.raw_frames import Kind, decode_json, encode, pack_message
 from tests.shells import (
     PlayedWorker,
     ShellCase,
@@ -21,14 +22,8 @@ from tests.shells import (
 from txsticky.config import Config
 from txsticky.core.how import How
 from txsticky.core.lifecycle.timing import SILENT
-from txsticky.core.messages.wire import (
-    Handoff,
-    Kind,
-    decode_json,
-    encode,
-    pack_handoff,
-    pack_message,
-)
+from txsticky.core.messages.handoff import Handoff, pack_handoff
+from txsticky.core.messages.origin import Origin
 from txsticky.core.routing.pool import State
 from txsticky.errors import MailboxFull
 from txsticky.intake.reception import Arrival
@@ -406,7 +401,9 @@ class EntranceTests(PrimaryCase):
         """A connection of which a worker has dealt with nothing is one that was just accepted."""
         self.start()
         server, _ = self.pair()
-        handoff = Handoff(socket.AF_UNIX, PEER, ("", 0), prefix=b"GET", hops=1, fresh=True)
+        handoff = Handoff(
+            family=socket.AF_UNIX, origin=Origin(PEER), prefix=b"GET", hops=1, fresh=True
+        )
         self.primary.desk.fileDescriptorReceived(server.detach())
         self.primary.desk.dataReceived(pack_handoff(handoff))
         (arrival,) = self.primary.reception.arrivals()
@@ -739,7 +736,7 @@ class ProxyTests(PrimaryCase):
         self.arrive(data, peer)
         ((_, handoff),) = self.taken()
         self.assertEqual(handoff.prefix, get())
-        return handoff.peer
+        return handoff.origin.peer
 
     def test_this_host(self) -> None:
         """It is expected of this host and of UNIX sockets, and of nobody else."""
@@ -766,7 +763,8 @@ class TrustedProxyTests(PrimaryCase):
         self.arrive(ProxyTests.header + get(), PEER)
         self.arrive(get(), ("127.0.0.1", 1))
         self.assertEqual(
-            sorted(handoff.peer[0] for _, handoff in self.taken()), ["127.0.0.1", "203.0.113.9"]
+            sorted(handoff.origin.peer[0] for _, handoff in self.taken()),
+            ["127.0.0.1", "203.0.113.9"],
         )
 
 
@@ -788,7 +786,7 @@ class GivenBackTests(PrimaryCase):
         self.reactor.settle()
         ((taker, handoff),) = self.taken()
         self.assertEqual((taker, handoff.how, handoff.hops), (other, How.TAG, 2))
-        self.assertEqual((handoff.peer, handoff.reserved), (PEER, True))
+        self.assertEqual((handoff.origin.peer, handoff.reserved), (PEER, True))
         self.workers[other - 1].hands[0][0].send(b"moved")
         self.assertEqual(received(client), b"moved")
 
@@ -839,7 +837,7 @@ class ReadyTests(PrimaryCase):
         self.start(3)
         for worker in self.workers:
             self.assertEqual(set(worker.peers), {1, 2, 3} - {worker.id})
-        message = pack_handoff(Handoff(socket.AF_UNIX, PEER, ("", 0)))
+        message = pack_handoff(Handoff(family=socket.AF_UNIX, origin=Origin(PEER)))
         server, _ = self.pair()
         self.workers[0].peers[3].sendFileDescriptor(server.detach())
         self.workers[0].peers[3].write(message)
@@ -1451,7 +1449,7 @@ class FrontDeskTests(ShellCase):
         receive = mock.Mock(side_effect=[ZeroDivisionError, None])
         desk = FrontDesk(receive)
         ends = [self.pair() for _ in range(2)]
-        message = pack_handoff(Handoff(socket.AF_UNIX, PEER, ("", 0), prefix=get()))
+        message = pack_handoff(Handoff(family=socket.AF_UNIX, origin=Origin(PEER), prefix=get()))
         desk.take((ours.detach(), message) for ours, _ in ends)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(receive.call_count, 2)

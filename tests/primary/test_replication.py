@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.messages.wire import FrameReader, Kind, decode_json, encode, encode_json
+from tests.raw_frames import FrameReader, Kind, decode_json, encode, encode_json
 from txsticky.primary.replication import Replica
 
 HIGH, FULL = 200, 500

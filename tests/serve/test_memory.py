@@ -28,7 +28,8 @@ from tests.tls.test_termination import ask
 from tests.transport import test_gate
 from txsticky.core.how import How
 from txsticky.core.http.conversation import Exchange
-from txsticky.core.messages.wire import Handoff
+from txsticky.core.messages.handoff import Handoff
+from txsticky.core.messages.origin import Origin
 from txsticky.serve.asgi.facade import FacadeFactory
 from txsticky.worker import connections as connection
 
@@ -101,7 +102,7 @@ class AsgiMemory(AsgiCase):
     def connect(self, **ignored: Any) -> Client:  # type: ignore[override]
         """A client; what the worker keeps of it is the real thing."""
         ours, theirs = pair()
-        handoff = Handoff(socket.AF_INET, ("192.0.2.7", 5000), ("", 0), how=How.NEW)
+        handoff = Handoff(family=socket.AF_INET, origin=Origin(("192.0.2.7", 5000)), how=How.NEW)
         kept = connection.Connection(self.worker, handoff)  # type: ignore[arg-type]
         self.worker.live.add(kept)
         self.serving.adopt(ours, kept, self.desk, Exchange())
@@ -393,7 +394,7 @@ class ConnectionMemory(SynchronousTestCase):
 
     def kept(self) -> connection.Connection:
         """Such a thing, of a connection with a gate."""
-        handoff = Handoff(socket.AF_INET, ("192.0.2.7", 5000), ("", 0), how=How.NEW)
+        handoff = Handoff(family=socket.AF_INET, origin=Origin(("192.0.2.7", 5000)), how=How.NEW)
         kept = connection.Connection(FakeWorker(), handoff)  # type: ignore[arg-type]
         kept.transport = SimpleNamespace(gate=SimpleNamespace(served=True), how=How.TAG)
         return kept

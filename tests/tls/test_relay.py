@@ -11,7 +11,8 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 
 from tests.shells import ShellCase, ended, no_descriptors_left, received
-from txsticky.core.messages.wire import Handoff
+from txsticky.core.messages.handoff import Handoff
+from txsticky.core.messages.origin import Origin
 from txsticky.tls.relay import Relay, RelayedServer
 
 BIG = b"x" * (4 << 20)
@@ -197,7 +198,10 @@ class RelayedTests(ShellCase):
         transport = RelayedServer(one, None, "", None, 1, self.reactor)
 
         class Connection:
-            handoff = Handoff(socket.AF_UNIX, ("192.0.2.1", 4711), host, secure=True)
+            handoff = Handoff(
+                family=socket.AF_UNIX,
+                origin=Origin(("192.0.2.1", 4711), host, True),
+            )
 
         transport.connection = Connection
         self.addCleanup(transport.stopReading)

@@ -19,7 +19,8 @@ from txsticky.core.http.conversation import Exchange
 from txsticky.core.http.head import Head
 from txsticky.core.http.steps import Known
 from txsticky.core.lifecycle.timing import NEXT_REQUEST
-from txsticky.core.messages.wire import Handoff
+from txsticky.core.messages.handoff import Handoff
+from txsticky.core.messages.origin import Origin
 from txsticky.tls.certificates import load_certificates
 from txsticky.tls.termination import LINGER, SecureDoor, TlsLayer
 from txsticky.transport.movable import adopt, begin
@@ -219,7 +220,7 @@ class DoorCase(Stages, ShellCase):
 
     def handed(self, peer: tuple[str, int], prefix: bytes = b"") -> Handoff:
         """What the primary says of a client."""
-        return Handoff(socket.AF_INET, peer, ("", 0), how=How.NEW, prefix=prefix)
+        return Handoff(family=socket.AF_INET, origin=Origin(peer), how=How.NEW, prefix=prefix)
 
     def arrive(self, handoff: Handoff | None = None) -> socket.socket:
         """Adopt a connection as a worker does; returns the client's socket."""
@@ -229,7 +230,7 @@ class DoorCase(Stages, ShellCase):
         transport = adopt(
             self.reactor,
             server,
-            self.handoff.peer,
+            self.handoff.origin.peer,
             self.door.factory_for(self),
             PlainServer,
             1,
@@ -628,9 +629,9 @@ class Elsewhere(DoorCase):
         self.assertEqual(place, THERE)
         self.assertEqual((handoff.family, sock.family), (socket.AF_UNIX, socket.AF_UNIX))
         self.assertEqual(handoff.prefix, data)
-        self.assertEqual(handoff.peer, client.sock.getsockname())
-        self.assertEqual(handoff.host, client.sock.getpeername())
-        self.assertEqual((handoff.secure, handoff.server_name), (True, "door.test"))
+        self.assertEqual(handoff.origin.peer, client.sock.getsockname())
+        self.assertEqual(handoff.origin.host, client.sock.getpeername())
+        self.assertEqual((handoff.origin.secure, handoff.server_name), (True, "door.test"))
         self.assertEqual((handoff.how, handoff.reserved), (How.TAG, False))
         self.assertEqual(self.apps.made, [])
 

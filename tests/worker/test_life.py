@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.core.how import How
 from txsticky.core.lifecycle.life import ANSWERS, BEFORE, MOVES, Answer, Command, Life, State
-from txsticky.core.messages.wire import Handoff
+from txsticky.core.messages.handoff import Handoff
+from txsticky.core.messages.origin import Origin
 from txsticky.worker.connections import Connection, make_room
 
 
@@ -161,7 +162,9 @@ class ConnectionTests(SynchronousTestCase):
     def connection(self, host: FakeHost | None = None) -> Connection:
         """One that is handed here, and has a host if one is given."""
         worker: Any = self.worker
-        connection = Connection(worker, Handoff(socket.AF_INET, ("a", 1), ("", 0), prefix=b"x"))
+        connection = Connection(
+            worker, Handoff(family=socket.AF_INET, origin=Origin(("a", 1)), prefix=b"x")
+        )
         if host is not None:
             connection.made(host)
         return connection

@@ -24,7 +24,8 @@ from tests.tls.test_termination import Client
 from tests.worker.test_worker import WorkerCase
 from txsticky.core.how import How
 from txsticky.core.lifecycle.life import ANSWERS, BEFORE, Answer, Command, State
-from txsticky.core.messages.wire import Handoff
+from txsticky.core.messages.handoff import Handoff
+from txsticky.core.messages.origin import Origin
 from txsticky.serve.asgi.engine import new_loop
 from txsticky.serve.asgi.facade import FacadeFactory
 from txsticky.serve.asgi.serving import AsgiServing, native
@@ -265,7 +266,12 @@ class HostCase(WorkerCase):
         self.worker.forget = made_and_gone  # type: ignore[method-assign]
         self.worker.adopt(
             server,
-            Handoff(server.family, where, ("", 0), how=How.NEW, prefix=brought, secure=self.secure),
+            Handoff(
+                family=server.family,
+                origin=Origin(where, ("", 0), self.secure),
+                how=How.NEW,
+                prefix=brought,
+            ),
         )
         self.worker.forget = real  # type: ignore[method-assign]
         peer.connection = [*(self.worker.live - before), *made][0]
@@ -373,13 +379,13 @@ class HostCase(WorkerCase):
         for box in self.boxes.values():
             box.read()
             for sock, handoff in box.got:
-                number = handoff.peer[1] - 50000
+                number = handoff.origin.peer[1] - 50000
                 self.assertNotIn(number, moved, f"{told}: in two places")
                 try:
                     rest = received(sock) or b""
                 except OSError:
                     rest = b""
-                place = self.relayed if handoff.secure and not self.secure else moved
+                place = self.relayed if handoff.origin.secure and not self.secure else moved
                 place[number] = handoff.prefix + rest
         for peer in self.peers:
             self.check_peer(peer, moved.get(peer.number), f"{told}, peer {peer.number}")

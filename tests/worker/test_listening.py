@@ -10,10 +10,11 @@ from unittest import mock
 
 from twisted.internet.protocol import Protocol
 
+from tests.raw_frames import Kind, encode, encode_json
 from tests.shells import ended, is_open, no_descriptors_left, received
 from tests.worker.test_worker import OK, Inner, WorkerCase, get
 from txsticky.core.how import How
-from txsticky.core.messages.wire import Handoff, Kind, encode, encode_json
+from txsticky.core.messages.handoff import Handoff
 from txsticky.intake.acceptor import RESPITE
 from txsticky.intake.reception import Arrival
 from txsticky.ipc.inbox import arrival_of
@@ -129,7 +130,7 @@ class PlaceTests(EntranceCase):
         request = get(f"/?sid={self.tag(3)}") + b"and more"
         client = self.client(request)
         handoff = self.given(3)
-        self.assertEqual((handoff.prefix, handoff.peer), (request, client.getsockname()))
+        self.assertEqual((handoff.prefix, handoff.origin.peer), (request, client.getsockname()))
         self.assertEqual((handoff.how, handoff.listener, handoff.hops), (How.TAG, 5, 1))
         self.assertEqual((handoff.reserved, handoff.fresh), (False, False))
         self.boxes[3].got[0][0].send(b"there")
@@ -251,7 +252,7 @@ class ProxyTests(EntranceCase):
         """Another worker gets the connection with the name, and without the header."""
         self.client(PROXY + get(f"/?sid={self.tag(3)}"))
         handoff = self.given(3)
-        self.assertEqual(handoff.peer, ("203.0.113.9", 4711))
+        self.assertEqual(handoff.origin.peer, ("203.0.113.9", 4711))
         self.assertTrue(handoff.prefix.startswith(b"GET "))
 
     def test_half_a_header(self) -> None:

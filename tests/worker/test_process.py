@@ -10,18 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.raw_frames import FrameReader, Kind, decode_json, encode, encode_json
 from tests.shells import ShellCase
 from txsticky.config import Config
 from txsticky.core.how import How
-from txsticky.core.messages.wire import (
-    FrameReader,
-    Handoff,
-    Kind,
-    decode_json,
-    encode,
-    encode_json,
-    pack_handoff,
-)
+from txsticky.core.messages.handoff import Handoff, pack_handoff
+from txsticky.core.messages.origin import Origin
 from txsticky.core.routing.pool import Pool
 from txsticky.ipc.channel import channel_pair
 from txsticky.ipc.mailbox import MailboxTransport, mailbox_pair
@@ -128,7 +122,9 @@ class BootCase(ShellCase):
         client.settimeout(30)
         self.mailbox.sendFileDescriptor(server.detach())
         self.mailbox.write(
-            pack_handoff(Handoff(socket.AF_UNIX, ("", 0), ("", 0), how=How.NEW, prefix=data))
+            pack_handoff(
+                Handoff(family=socket.AF_UNIX, origin=Origin(("", 0)), how=How.NEW, prefix=data)
+            )
         )
         return client.recv(100)
 

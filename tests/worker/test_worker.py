@@ -12,25 +12,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
+from tests.raw_frames import FrameReader, Kind, decode_json, encode, encode_json, pack_message
 from tests.shells import ShellCase, ended, no_descriptors_left, open_descriptors, received
 from txsticky import api
 from txsticky.config import Config
 from txsticky.core.how import How
 from txsticky.core.http.inside import Inside
 from txsticky.core.lifecycle.timing import QUICK, QUIET, requests_end
-from txsticky.core.messages.wire import (
-    FrameReader,
-    Handoff,
-    Kind,
-    decode_json,
-    encode,
-    encode_json,
-    pack_handoff,
-    pack_log,
-    pack_message,
-    pack_peer,
-    unpack,
-)
+from txsticky.core.messages.handoff import Handoff, pack_handoff, pack_log, pack_peer, unpack
+from txsticky.core.messages.origin import Origin
 from txsticky.core.routing.pool import Pool
 from txsticky.core.routing.table import KEY_LIMIT
 from txsticky.errors import ChannelFull
@@ -228,7 +218,9 @@ class WorkerCase(ShellCase):
         self.sender.sendFileDescriptor(server.detach())
         fields = {"how": How.NEW, "reserved": True, **fields}
         self.sender.write(
-            pack_handoff(Handoff(socket.AF_UNIX, PEER, ("", 0), prefix=prefix, **fields))
+            pack_handoff(
+                Handoff(family=socket.AF_UNIX, origin=Origin(PEER), prefix=prefix, **fields)
+            )
         )
         self.reactor.settle()
         return client
@@ -394,7 +386,9 @@ class AdoptTests(WorkerCase):
             self.sender.sendFileDescriptor(server.detach())
             self.sender.write(
                 pack_handoff(
-                    Handoff(socket.AF_UNIX, PEER, ("", 0), prefix=get(), reserved=reserved)
+                    Handoff(
+                        family=socket.AF_UNIX, origin=Origin(PEER), prefix=get(), reserved=reserved
+                    )
                 )
             )
             with no_descriptors_left():
@@ -430,7 +424,9 @@ class AdoptTests(WorkerCase):
         server, client = self.connected()
         self.sender.sendFileDescriptor(server.detach())
         self.sender.write(
-            pack_handoff(Handoff(socket.AF_INET, PEER, ("", 0), how=How.NEW, prefix=get()))
+            pack_handoff(
+                Handoff(family=socket.AF_INET, origin=Origin(PEER), how=How.NEW, prefix=get())
+            )
         )
         got = []
         self.until(lambda: got.append(received(client)) or got[-1])
@@ -510,7 +506,9 @@ class GiveTests(WorkerCase):
         self.ask(client, f"/?sid={self.tag(3)}")
         (handoff,) = self.boxes[3].read()
         self.assertEqual(handoff.prefix, get(f"/?sid={self.tag(3)}"))
-        self.assertEqual((handoff.peer, handoff.how, handoff.reserved), (PEER, How.TAG, False))
+        self.assertEqual(
+            (handoff.origin.peer, handoff.how, handoff.reserved), (PEER, How.TAG, False)
+        )
         received(client)
         self.boxes[3].got[0][0].send(b"there")
         self.assertEqual(received(client), b"there")
@@ -555,10 +553,18 @@ class GiveTests(WorkerCase):
         number = 0
         while box.queued < 3:
             server, _ = socket.socketpair()
-            self.worker.give(server, 3, Handoff(1, PEER, ("", 0), prefix=bytes(60_000)))
+            self.worker.give(
+                server,
+                3,
+                Handoff(
+                    family=1,
+                    origin=Origin(PEER),
+                    prefix=bytes(60000),
+                ),
+            )
             number += 1
         server, _ = socket.socketpair()
-        self.worker.give(server, 3, Handoff(1, PEER, ("", 0), prefix=b"one too many"))
+        self.worker.give(server, 3, Handoff(family=1, origin=Origin(PEER), prefix=b"one too many"))
         self.assertEqual([h.prefix for h in self.boxes[FRONT_DESK].read()], [b"one too many"])
         self.boxes[3].close()
         self.reactor.settle()
@@ -569,7 +575,15 @@ class GiveTests(WorkerCase):
         self.begin()
         while not self.worker.places[3].queued:
             server, _ = socket.socketpair()
-            self.worker.give(server, 3, Handoff(1, PEER, ("", 0), prefix=bytes(60_000)))
+            self.worker.give(
+                server,
+                3,
+                Handoff(
+                    family=1,
+                    origin=Origin(PEER),
+                    prefix=bytes(60000),
+                ),
+            )
         self.pool.set_gone(3)
         self.say_pool()
         self.assertNotIn(3, self.worker.places)
@@ -582,7 +596,7 @@ class GiveTests(WorkerCase):
         with mock.patch("txsticky.worker.worker.log") as log:
             server, client = socket.socketpair()
             self.owned(client)
-            self.worker.give(server, FRONT_DESK, Handoff(1, PEER, ("", 0)))
+            self.worker.give(server, FRONT_DESK, Handoff(family=1, origin=Origin(PEER)))
         self.assertEqual((log.error.call_count, ended(client)), (1, True))
 
     def test_new_session(self) -> None:

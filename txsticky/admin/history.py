@@ -56,7 +56,7 @@ class Pace:
         """
         handle = self.handle
         if handle.reported > self.reported:
-            answered = handle.counters["requests"]
+            answered = handle.load.requests
             since = self.reported or handle.started
             self.requests = (answered - self.answered) / max(handle.reported - since, 1e-3)
             self.reported, self.answered = handle.reported, answered
@@ -79,11 +79,11 @@ class Totals:
 
     def add(self, pace: Pace) -> None:
         """Count what one worker did."""
-        counters = pace.handle.counters
-        self.requests += counters.get("requests", 0)
-        self.handoffs += counters.get("adopted", 0)
-        self.accepted += pace.handle.at_entrance("accepted")
-        self.given += counters.get("given", 0)
+        load = pace.handle.load
+        self.requests += load.requests
+        self.handoffs += load.adopted
+        self.accepted += pace.handle.listening.accepted
+        self.given += load.given
         self.cpu += pace.usage.cpu if pace.usage else 0.0
 
 

@@ -270,7 +270,7 @@ def _primary(cluster: Managed, history: History) -> PrimaryState:
         descriptor_limit=descriptor_limit(),
         accepted=cluster.accepted,
         waiting=primary.reception.waiting
-        + sum(handle.at_entrance("waiting") for handle in primary.handles.values()),
+        + sum(handle.listening.waiting for handle in primary.handles.values()),
         parked=primary.parked,
         routes={how.name: count for how, count in primary.routes.items()},
         refusals=dict(sorted(primary.reception.refusals.items())),
@@ -286,7 +286,7 @@ def _primary(cluster: Managed, history: History) -> PrimaryState:
 
 def _worker(handle: WorkerHandle, primary: Primary, history: History, clock: float) -> WorkerState:
     member = primary.pool.get(handle.id)
-    counters, pace = handle.counters, history.pace(handle.id)
+    load, pace = handle.load, history.pace(handle.id)
     return WorkerState(
         worker=handle.slot,
         id=handle.id,
@@ -296,14 +296,14 @@ def _worker(handle: WorkerHandle, primary: Primary, history: History, clock: flo
         suspicions=primary.suspicions.of(handle.id),
         pid=handle.process.pid,
         age=clock - handle.started,
-        connections=counters.get("live", 0),
+        connections=load.live,
         coming=max(0, member.sent - member.taken) if member else 0,
-        requests=counters.get("requests", 0),
+        requests=load.requests,
         rate=pace.requests,
-        handoffs=counters.get("adopted", 0),
-        accepted=handle.at_entrance("accepted"),
-        given=counters.get("given", 0),
-        lag=counters.get("lag", 0.0),
+        handoffs=load.adopted,
+        accepted=handle.listening.accepted,
+        given=load.given,
+        lag=load.lag,
         memory=pace.usage.memory if pace.usage else None,
         load=pace.load,
     )

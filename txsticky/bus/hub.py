@@ -19,7 +19,8 @@ import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from ..core.messages.wire import Kind, encode, pack_message, unpack_message
+from ..core.messages.frames import Frame, encode
+from ..core.messages.from_primary import Lost, Message
 from ..core.redis_url import parse_bus
 from ..errors import ConfigError
 
@@ -36,7 +37,7 @@ class Outlet(Protocol):
     def write(self, data: bytes) -> None:
         """Send frames."""
 
-    def send_json(self, kind: Kind, **fields: object) -> None:
+    def send(self, frame: Frame) -> None:
         """Send one frame."""
 
 
@@ -147,27 +148,22 @@ class Bus:
         """Who listens to what: (worker's id, topic)."""
         return [(id, topic) for id, member in self._members.items() for topic in member.topics]
 
-    def publish(self, body: bytes) -> None:
-        """
-        A worker publishes.
-
-        :param body: what `wire.pack_message` made.
-        """
+    def publish(self, topic: bytes, message: bytes) -> None:
+        """A worker publishes."""
         self.published += 1
-        topic, message = unpack_message(body)
         if self.relay is not None:
             self.relay.publish(topic, message)
-        self._deliver(topic, body)
+        self._deliver(topic, message)
 
     def arrived(self, topic: bytes, message: bytes) -> None:
         """A message has come from another machine."""
-        self._deliver(topic, pack_message(topic, message))
+        self._deliver(topic, message)
 
-    def _deliver(self, topic: bytes, body: bytes) -> None:
+    def _deliver(self, topic: bytes, message: bytes) -> None:
         listeners = self._topics.get(topic)
         if not listeners:
             return
-        frame = encode(Kind.MESSAGE, body)
+        frame = encode(Message(topic, message))
         for member in listeners.values():
             if member.outlet.behind:
                 self._miss(member, topic)
@@ -190,7 +186,7 @@ class Bus:
     def _tell(self, member: _Member) -> None:
         missed, member.missed = member.missed, {}
         for topic, count in missed.items():
-            member.outlet.send_json(Kind.LOST, topic=topic.decode(), count=count)
+            member.outlet.send(Lost(topic.decode(), count))
 
     def settle(self, id: int) -> None:
         """A worker has spoken: if it keeps up again, it hears at last what it has missed."""

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..core.messages.wire import FrameReader, Kind, encode, encode_json
+from ..core.messages.frames import Frame, FrameReader, Language, encode
 from ..errors import WireError
 
 #: The longest control frame, in bytes. It bounds a bus message.
@@ -49,7 +49,8 @@ class Channel:
 
     :param sock: the end; owned from here on.
     :param reactor: an `IReactorFDSet`.
-    :param received: called with (kind, body) for each frame.
+    :param language: what the other end says.
+    :param received: called with each frame.
     :param lost: called once when the channel has ended.
     :param relieved: called each time that the reader, having been behind, is so no longer.
     """
@@ -60,7 +61,8 @@ class Channel:
         self,
         sock: socket.socket,
         reactor: Any,
-        received: Callable[[Kind, bytes], None],
+        language: Language,
+        received: Callable[[Frame], None],
         lost: Callable[[], None],
         relieved: Callable[[], None] = lambda: None,
     ) -> None:
@@ -69,7 +71,7 @@ class Channel:
         self.reactor = reactor
         self.connected = True
         self._backlog = bytearray()
-        self._frames = FrameReader(FRAME_LIMIT)
+        self._frames = FrameReader(language, FRAME_LIMIT)
         self._received = received
         self._lost = lost
         self._relieved = relieved
@@ -86,13 +88,9 @@ class Channel:
 
     # ---------------------------------------------------------------- sending
 
-    def send(self, kind: Kind, body: bytes = b"") -> None:
+    def send(self, frame: Frame) -> None:
         """Send one frame, into the kernel at once unless others wait already."""
-        self.write(encode(kind, body))
-
-    def send_json(self, kind: Kind, **fields: Any) -> None:
-        """Send one frame whose body is a JSON object."""
-        self.write(encode_json(kind, **fields))
+        self.write(encode(frame))
 
     @property
     def waiting(self) -> int:
@@ -166,12 +164,13 @@ class Channel:
             self._log.error("The control channel is closed: {error}", error=error)
             return main.CONNECTION_LOST
         self._busy = True
-        for kind, body in frames:
+        for frame in frames:
             try:
-                self._received(kind, body)
+                self._received(frame)
             except Exception:
                 self._log.failure(
-                    "A control frame ({kind}) could not be dealt with.", kind=kind.name
+                    "A control frame ({kind}) could not be dealt with.",
+                    kind=type(frame).__name__,
                 )
         self._busy = False
         return None

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 
 from twisted.logger import Logger
 
-from ..core.messages.wire import Handoff, unpack
+from ..core.messages.handoff import Handoff, unpack
+from ..core.messages.origin import Stage
 from ..errors import WireError
 from ..intake.reception import Arrival
 from ..transport.movable import open_socket
@@ -60,16 +61,15 @@ class FrontDesk:
 
 
 def arrival_of(sock: socket.socket, handoff: Handoff) -> Arrival:
-    """A connection that has moved, as an arrival."""
+    """Make the arrival of a connection that has moved."""
+    origin, stage = handoff.origin, handoff.stage
     return Arrival(
         sock,
-        handoff.peer,
-        handoff.host,
-        handoff.listener,
-        handoff.prefix,
-        hops=0 if handoff.fresh else handoff.hops + 1,
-        secure=handoff.secure,
-        idle=not handoff.prefix and not handoff.fresh,
-        server_name=handoff.server_name,
-        proxied=not handoff.fresh,
+        origin.peer,
+        origin.host,
+        data=handoff.prefix,
+        hops=0 if stage is Stage.FRESH else handoff.hops + 1,
+        secure=origin.secure,
+        idle=stage is Stage.IDLE,
+        proxied=stage is not Stage.FRESH,
     )

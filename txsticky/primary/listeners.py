@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from ..core.messages.wire import Kind
+from ..core.messages.from_primary import Accept
 from ..core.routing.pool import Pool, State
 from ..intake.acceptor import Acceptor
 from ..intake.reception import Reception
@@ -142,7 +142,7 @@ class Listeners:
                 continue
             if not handle.accepts:
                 handle.accepts = True
-                handle.channel.send(Kind.ACCEPT)
+                handle.channel.send(Accept())
             if not member.suspect:
                 slots.add(handle.slot)
         before, self._attended = self._attended, slots

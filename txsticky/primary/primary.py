@@ -20,7 +20,33 @@ from ..bus.hub import bus_of
 from ..config import Config
 from ..core.how import How
 from ..core.lifecycle.timing import SILENT
-from ..core.messages.wire import Handoff, Kind, decode_json, encode_json, pack_handoff
+from ..core.messages.frames import Frame, encode
+from ..core.messages.from_primary import (
+    BeginDrain,
+    Bound,
+    Confirmed,
+    Freed,
+    Rotate,
+    View,
+    Withdrawn,
+)
+from ..core.messages.from_worker import (
+    Bind,
+    Deaf,
+    Failed,
+    Free,
+    ListeningLoad,
+    Load,
+    Publish,
+    Ready,
+    Replace,
+    Subscribe,
+    Unsubscribe,
+    WantLog,
+    Withdraw,
+)
+from ..core.messages.handoff import MOST_HOPS, Handoff, pack_handoff
+from ..core.messages.origin import Origin
 from ..core.routing.pool import Pool
 from ..core.routing.router import Refusal
 from ..core.routing.table import Table
@@ -47,8 +73,6 @@ MAX_HOPS = 16
 #: Seconds between views of the load that the workers get.
 VIEW_INTERVAL = 0.5
 RETRY_AFTER = 1
-#: What an entrance has done that has not yet reported.
-_NOTHING = {"accepted": 0, "routes": [0] * len(How), "refusals": []}
 
 
 class Primary:
@@ -146,16 +170,12 @@ class Primary:
         sock = arrival.sock
         message = pack_handoff(
             Handoff(
-                sock.family,
-                arrival.peer,
-                arrival.host,
-                arrival.listener,
-                min(arrival.hops, 255),
-                how,
-                arrival.secure,
-                True,
-                arrival.data,
-                arrival.server_name,
+                family=sock.family,
+                origin=Origin(arrival.peer, arrival.host, arrival.secure),
+                prefix=arrival.data,
+                how=how,
+                hops=min(arrival.hops, MOST_HOPS),
+                reserved=True,
             )
         )
         self.pool.reserve(handle.id)
@@ -250,7 +270,7 @@ class Primary:
         if handle is not None:
             self.pool.set_draining(id)
             self._tell_pool()
-            handle.channel.send_json(Kind.DRAIN, seconds=seconds, final=final)
+            handle.channel.send(BeginDrain(seconds, final))
             self.attend()
 
     def kill(self, id: int, hard: bool) -> None:
@@ -271,42 +291,41 @@ class Primary:
 
     # ------------------------------------------------------ what the handles say
 
-    def heard(self, handle: WorkerHandle, kind: Kind, body: bytes) -> None:
+    def heard(self, handle: WorkerHandle, frame: Frame) -> None:
         """A control frame has come from a worker."""
-        if kind is Kind.LOAD:
-            self._load(handle, decode_json(body))
-        elif kind is Kind.BIND:
-            self._bind(handle, body)
-        elif kind is Kind.FREE:
-            self.table.free(body)
-            self._tell_others(handle, Kind.FREE, body)
-        elif kind is Kind.PUBLISH:
-            self.bus.publish(body)
-        elif kind is Kind.SUBSCRIBE:
-            self.bus.subscribe(handle.id, handle.name, handle.channel, body)
-        elif kind is Kind.UNSUBSCRIBE:
-            self.bus.unsubscribe(handle.id, body)
-        elif kind is Kind.READY:
-            self._ready(handle, **decode_json(body))
-        elif kind is Kind.FAILED:
-            self.supervisor.load_failed(handle.id, decode_json(body)["reason"])
-        elif kind is Kind.RETIRE:
-            self.supervisor.retire_request(handle.id)
-        elif kind is Kind.ROTATE:
-            self.provision.rotate((handle,))
-        elif kind is Kind.DEAF:
-            self._deaf(handle)
-        elif kind is Kind.DONE:
-            self._withdraw(handle)
-            handle.channel.send(Kind.GO)
-            self.supervisor.leaving(handle.id)
+        match frame:
+            case Load():
+                self._load(handle, frame)
+            case Bind(key):
+                self._bind(handle, key)
+            case Free(key):
+                self.table.free(key)
+                self._tell_others(handle, Freed(key))
+            case Publish(topic, message):
+                self.bus.publish(topic, message)
+            case Subscribe(topic):
+                self.bus.subscribe(handle.id, handle.name, handle.channel, topic)
+            case Unsubscribe(topic):
+                self.bus.unsubscribe(handle.id, topic)
+            case Ready():
+                self._ready(handle, frame)
+            case Failed(reason):
+                self.supervisor.load_failed(handle.id, reason)
+            case Replace():
+                self.supervisor.retire_request(handle.id)
+            case WantLog():
+                self.provision.rotate((handle,))
+            case Deaf():
+                self._deaf(handle)
+            case Withdraw():
+                self._withdraw(handle)
+                handle.channel.send(Withdrawn())
+                self.supervisor.leaving(handle.id)
 
-    def _ready(
-        self, handle: WorkerHandle, interface: str, http: bool, sources: Iterable[str] = ()
-    ) -> None:
+    def _ready(self, handle: WorkerHandle, frame: Ready) -> None:
         handle.ready = True
-        self.on_sources(sources)
-        self.speaks(interface, http)
+        self.on_sources(frame.sources)
+        self.speaks(frame.interface, frame.http)
         for other in self.handles.values():
             if other is not handle and other.ready:
                 other.introduce(handle)
@@ -331,27 +350,28 @@ class Primary:
             for arrival in self.reception.take_waiting():
                 self.room.add(arrival)
 
-    def _load(self, handle: WorkerHandle, fields: dict[str, Any]) -> None:
-        id, now, short = handle.id, self.system.clock(), fields.get("short", False)
-        self.pool.report(id, fields["live"], fields["taken"], fields["lag"], now)
+    def _load(self, handle: WorkerHandle, load: Load) -> None:
+        id, now, short = handle.id, self.system.clock(), load.short
+        self.pool.report(id, load.live, load.taken, load.lag, now)
         stuck = self.pool.stuck(id, now) >= STUCK_AFTER
         self.suspect(id, short, SHORT)
         self.suspect(id, stuck and not short, STUCK)
-        if "entrance" in fields:
-            self._entrance(handle, fields["entrance"], handle.counters.get("entrance", _NOTHING))
-        handle.counters, handle.reported = fields, now
+        if load.listening is not None:
+            self._count(load.listening, handle.listening)
+        handle.load, handle.reported = load, now
         self.bus.settle(id)
         self.supervisor.heartbeat(id, takes=not stuck or short or not self.pool.is_ready(id))
         if self._view_due is None:
             self._view_due = self.system.reactor.callLater(VIEW_INTERVAL, self._send_view)
 
-    def _entrance(self, handle: WorkerHandle, now: dict[str, Any], before: dict[str, Any]) -> None:
-        """Count what a worker's entrance has done between two reports."""
-        self.listeners.accepted_by_workers += now["accepted"] - before["accepted"]
-        for how, count, counted in zip(How, now["routes"], before["routes"], strict=True):
-            self.routes[how] += count - counted
-        self.reception.refusals.update(dict(now["refusals"]))
-        self.reception.refusals.subtract(dict(before["refusals"]))
+    def _count(self, now: ListeningLoad, before: ListeningLoad) -> None:
+        """Count what a worker has done on sockets of its own between two reports."""
+        self.listeners.accepted_by_workers += now.accepted - before.accepted
+        counted = before.routes or [0] * len(How)
+        for how, count, earlier in zip(How, now.routes, counted, strict=True):
+            self.routes[how] += count - earlier
+        self.reception.refusals.update(dict(now.refusals))
+        self.reception.refusals.subtract(dict(before.refusals))
 
     def _bind(self, handle: WorkerHandle, key: bytes) -> None:
         """
@@ -359,17 +379,17 @@ class Primary:
         slowly that it is not told is given nothing new meanwhile, unless no other is left.
         """
         self.table.bind(key, handle.id, self.system.clock())
-        self._tell_others(handle, Kind.BIND, b"%d %b" % (handle.id, key))
-        handle.channel.send(Kind.BOUND)
+        self._tell_others(handle, Bound(key, handle.id))
+        handle.channel.send(Confirmed())
 
-    def _tell_others(self, handle: WorkerHandle, kind: Kind, body: bytes) -> None:
+    def _tell_others(self, handle: WorkerHandle, change: Bound | Freed) -> None:
         for other in self.handles.values():
             if other is not handle and other.ready:
-                other.replica.tell(kind, body)
+                other.replica.tell(change)
 
     def _tell_pool(self) -> None:
         """Tell every worker who is there."""
-        frame = encode_json(Kind.POOL, pool=self.pool.view())
+        frame = encode(View(self.pool.view()))
         for handle in self.handles.values():
             if handle.ready:
                 handle.replica.tell_pool(frame)
@@ -441,7 +461,7 @@ class Primary:
     def rotate_logs(self) -> None:
         """Tell the workers to reopen their logs."""
         for handle in self.handles.values():
-            handle.channel.send(Kind.ROTATE)
+            handle.channel.send(Rotate())
         self.provision.rotate(self.handles.values())
 
     def close(self) -> None:

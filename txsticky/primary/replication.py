@@ -14,7 +14,8 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from ..core.messages.wire import Kind, encode
+from ..core.messages.frames import encode
+from ..core.messages.from_primary import Bound, Freed, View
 from ..ipc.channel import Channel
 
 log = Logger()
@@ -51,9 +52,7 @@ class Replica:
 
     def renew(self) -> None:
         """Send the whole table to a worker that has nothing of it."""
-        self._channel.write(
-            b"".join(encode(Kind.BIND, b"%d %b" % (id, key)) for key, id in self._bindings())
-        )
+        self._channel.write(b"".join(encode(Bound(key, owner)) for key, owner in self._bindings()))
 
     def tell_pool(self, frame: bytes) -> None:
         """
@@ -65,16 +64,12 @@ class Replica:
         if not self._pool_due:
             self._channel.write(frame)
 
-    def tell(self, kind: Kind, body: bytes) -> None:
-        """
-        Send a change of the table, unless too much waits.
-
-        :param kind: `Kind.BIND` or `Kind.FREE`.
-        """
+    def tell(self, change: Bound | Freed) -> None:
+        """Send a change of the table, unless too much waits."""
         if self.stale:
             return
         if not self._channel.full:
-            self._channel.send(kind, body)
+            self._channel.send(change)
             return
         self.stale = True
         log.warn(
@@ -94,9 +89,9 @@ class Replica:
         """The worker is no longer behind."""
         if self.stale:
             self.stale = self._pool_due = False
-            self._channel.send_json(Kind.POOL, pool=self._view(), anew=True)
+            self._channel.send(View(self._view(), anew=True))
             self.renew()
             self._distrust(False)
         elif self._pool_due:
             self._pool_due = False
-            self._channel.send_json(Kind.POOL, pool=self._view())
+            self._channel.send(View(self._view()))

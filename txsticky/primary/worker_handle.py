@@ -12,7 +12,10 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 
-from ..core.messages.wire import Kind, pack_log, pack_peer
+from ..core.messages.frames import Frame
+from ..core.messages.from_primary import Boot
+from ..core.messages.from_worker import FROM_WORKER, ListeningLoad, Load
+from ..core.messages.handoff import pack_log, pack_peer
 from ..core.routing.pool import Pool
 from ..core.routing.table import Table
 from ..errors import MailboxFull
@@ -38,7 +41,7 @@ class HandleOwner(Protocol):
     def suspect(self, id: int, flag: bool, why: str) -> None:
         """New connections avoid a worker, or no longer."""
 
-    def heard(self, handle: WorkerHandle, kind: Kind, body: bytes) -> None:
+    def heard(self, handle: WorkerHandle, frame: Frame) -> None:
         """A control frame has come from it."""
 
     def fell_silent(self, handle: WorkerHandle) -> None:
@@ -81,7 +84,7 @@ class WorkerHandle:
         #: Whether it has listening sockets, and whether it was told to accept on them.
         self.listens = self.accepts = False
         #: What it counted by its last report, and when that came.
-        self.counters: dict[str, Any] = {}
+        self.load = Load()
         self.reported = 0.0
         self.started = system.clock()
         #: The call that gives it up if its process does not end now that its channel has.
@@ -137,16 +140,17 @@ class WorkerHandle:
         finally:
             theirs.close()
         self._attach(sending, ours)
-        self.channel.send_json(
-            Kind.BOOT,
-            id=self.id,
-            slot=self.slot,
-            generation=self.generation,
-            mailbox=self.reading_end.fileno(),
-            front_desk=front_desk,
-            listeners=listeners,
-            access_log=log,
-            **boot,
+        self.channel.send(
+            Boot(
+                id=self.id,
+                slot=self.slot,
+                generation=self.generation,
+                mailbox=self.reading_end.fileno(),
+                front_desk=front_desk,
+                listeners=list(listeners),
+                access_log=log,
+                **boot,
+            )
         )
         self.listens = bool(listeners)
 
@@ -158,7 +162,12 @@ class WorkerHandle:
             relieved=self._relieved,
         )
         self.channel = Channel(
-            channel, self.system.reactor, self._heard, self._silent, self._caught_up
+            channel,
+            self.system.reactor,
+            FROM_WORKER,
+            self._heard,
+            self._silent,
+            self._caught_up,
         )
         self.replica = Replica(
             self.name,
@@ -284,16 +293,17 @@ class WorkerHandle:
             return
         leftovers(MailboxTransport(sock, self.system.reactor))
 
-    def at_entrance(self, counter: str) -> int:
-        """What it counted, by its last report, where it accepts itself."""
-        return int(self.counters.get("entrance", {}).get(counter, 0))
+    @property
+    def listening(self) -> ListeningLoad:
+        """What it counted, by its last report, on sockets of its own."""
+        return self.load.listening or ListeningLoad()
 
     def send_signal(self, number: int) -> None:
         """Send the process a signal."""
         self.process.send_signal(number)
 
-    def _heard(self, kind: Kind, body: bytes) -> None:
-        self.owner.heard(self, kind, body)
+    def _heard(self, frame: Frame) -> None:
+        self.owner.heard(self, frame)
 
     def _caught_up(self) -> None:
         if self.ready:

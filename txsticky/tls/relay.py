@@ -159,7 +159,7 @@ class RelayedServer(GatedUNIXServer):
 
     def getHost(self) -> Any:
         """Tell the address that the client connected to."""
-        host, port = self.connection.handoff.host
+        host, port = self.connection.handoff.origin.host
         return peer_address(host, port) if host else super().getHost()
 
     def setTcpNoDelay(self, enabled: bool) -> None:

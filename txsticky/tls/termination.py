@@ -31,12 +31,13 @@ from ..core.http.head import Head
 from ..core.http.refusal import refusal
 from ..core.http.steps import Known
 from ..core.lifecycle.timing import NEXT_REQUEST
-from ..core.messages.wire import Handoff
+from ..core.messages.handoff import Handoff
+from ..core.messages.origin import NOWHERE, Origin
 from ..system.deadlines import Deadlines
 from ..system.system import System
 from ..transport.gate import Gate
 from ..worker.policy import FRONT_DESK, WorkerDesk
-from .certificates import Certificates, server_name
+from .certificates import Certificates
 from .relay import Relay
 from .transport import SecureTransport
 
@@ -238,7 +239,7 @@ class SecureConnection(Protocol):
         self.door = door
         self.handoff: Handoff = connection.handoff
         #: How the last request was routed.
-        self.how = How(self.handoff.how)
+        self.how = self.handoff.how
         #: Who serves it at present: a worker's id, or the front desk if that is to find out.
         self.place = door.here
         #: The last request has been answered, and was told so: what follows it is dropped.
@@ -329,12 +330,11 @@ class SecureConnection(Protocol):
 
     def _give(self, sock: socket.socket, data: bytes) -> None:
         local = self.outer.getHost()
+        host = (local.host, local.port) if hasattr(local, "port") else NOWHERE
         handoff = attrs.evolve(
             self.handoff.moved(data, True, self.how),
             family=socket.AF_UNIX,
-            host=(local.host, local.port) if hasattr(local, "port") else ("", 0),
-            secure=True,
-            server_name=server_name(self.layer.getHandle()),
+            origin=Origin(self.handoff.origin.peer, host, secure=True),
         )
         self.door.give(sock, self.place, handoff)
 

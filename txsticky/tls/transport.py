@@ -43,7 +43,7 @@ class SecureTransport:
         self._outer = connection.outer
         self._producing = self._paces = self._given = False
         exchange = connection.door.exchange(first_is_ours)
-        self.gate = Gate(self, connection, exchange, handoff.peer[0], secure=True)
+        self.gate = Gate(self, connection, exchange, handoff.origin.peer[0], secure=True)
 
     def __conform__(self, interface: Any) -> Any:
         """Adapt to `ISSLTransport`; not declared for the reason given at `pipe.RelayedServer`."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 from ..core.lifecycle.life import Answer, Command, Life, State
-from ..core.messages.wire import Handoff
+from ..core.messages.handoff import Handoff
 from ..transport.movable import MovableServer, MovableUNIXServer
 
 if TYPE_CHECKING:

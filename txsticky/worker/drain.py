@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..core.lifecycle.timing import QUIET, pinned_end, requests_end
-from ..core.messages.wire import Kind
+from ..core.messages.from_worker import Withdraw
 from ..socketio.sessions import drain as end_sessions
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ class Drain:
                 connection.close()
 
     def _withdraw(self) -> None:
-        """Have the primary route nothing here any more; it answers with GO."""
-        self._worker.channel.send(Kind.DONE)
+        """Have the primary route nothing here any more; it answers with `Withdrawn`."""
+        self._worker.channel.send(Withdraw())
 
     def withdrawn(self) -> None:
         """The primary routes nothing here any more; nor does this worker."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from ..core.messages.wire import Handoff, Log, Peer, unpack
+from ..core.messages.handoff import Handoff, Log, Peer, unpack
 from ..errors import WireError
 from ..ipc.mailbox import MailboxTransport
 from ..transport.movable import open_socket

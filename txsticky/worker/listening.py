@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 from ..core.how import How
-from ..core.messages.wire import Handoff
+from ..core.messages.from_worker import ListeningLoad
+from ..core.messages.handoff import Handoff
+from ..core.messages.origin import Origin
 from ..intake.acceptor import Acceptor
 from ..intake.reception import Arrival, Reception, manners_for
 from ..system.descriptors import own
@@ -130,17 +132,16 @@ class Entrance:
         """Whether nobody can be accepted at present, for descriptors are short."""
         return any(acceptor.resting for acceptor in self.acceptors)
 
-    def report(self) -> dict[str, Any]:
-        """What was done here so far, as JSON values; nothing if there is no socket."""
+    def report(self) -> ListeningLoad | None:
+        """What was done here so far; None if there is no socket."""
         if not self.acceptors:
-            return {}
-        done = {
-            "accepted": sum(acceptor.accepted for acceptor in self.acceptors),
-            "waiting": self.reception.waiting,
-            "routes": [self.routes[how] for how in How],
-            "refusals": list(self.reception.refusals.items()),
-        }
-        return {"entrance": done}
+            return None
+        return ListeningLoad(
+            accepted=sum(acceptor.accepted for acceptor in self.acceptors),
+            waiting=self.reception.waiting,
+            routes=[self.routes[how] for how in How],
+            refusals=list(self.reception.refusals.items()),
+        )
 
     def _place(self, arrival: Arrival) -> None:
         """Serve a connection here, or give it to whom its first request belongs."""
@@ -151,22 +152,20 @@ class Entrance:
         if place is not None:
             self._give(arrival, place, how)
             return
-        family = arrival.sock.family
-        handoff = Handoff(
-            family, arrival.peer, arrival.host, arrival.listener, how=how, prefix=arrival.data
-        )
-        worker.adopt(open_socket(arrival.sock.detach(), family), handoff)
+        handoff = _handoff(arrival, how)
+        worker.adopt(open_socket(arrival.sock.detach(), handoff.family), handoff)
 
     def _give(self, arrival: Arrival, place: int, how: How, fresh: bool = False) -> None:
-        family = arrival.sock.family
-        handoff = Handoff(
-            family,
-            arrival.peer,
-            arrival.host,
-            arrival.listener,
-            hops=1,
-            how=how,
-            prefix=arrival.data,
-            fresh=fresh,
-        )
-        self._worker.give(open_socket(arrival.sock.detach(), family), place, handoff)
+        handoff = _handoff(arrival, how, hops=1, fresh=fresh)
+        self._worker.give(open_socket(arrival.sock.detach(), handoff.family), place, handoff)
+
+
+def _handoff(arrival: Arrival, how: How, hops: int = 0, fresh: bool = False) -> Handoff:
+    return Handoff(
+        family=arrival.sock.family,
+        origin=Origin(arrival.peer, arrival.host),
+        prefix=arrival.data,
+        how=how,
+        hops=hops,
+        fresh=fresh,
+    )

@@ -12,17 +12,20 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
+import attrs
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogBeginner
 from zope.interface import provider
 
 from ..config import DEMO, Config
 from ..core.lifecycle.timing import killed
-from ..core.messages.wire import FrameReader, Kind, decode_json, encode_json
+from ..core.messages.frames import PROTOCOL, Frame, FrameReader, encode
+from ..core.messages.from_primary import FROM_PRIMARY, Boot
+from ..core.messages.from_worker import Failed
 from ..core.routing.forwarded import Trusted
-from ..errors import TxstickyError
+from ..errors import ProtocolMismatch, TxstickyError, WireError
 from ..serve.asgi.engine import WrongReactor, install_asyncio_reactor
 from ..serve.asgi.pylogging import bridge
 from ..system.descriptors import own
@@ -43,23 +46,27 @@ def main(arguments: list[str]) -> NoReturn:
     """Run a worker. The exit code is 3 if the application does not load."""
     channel = socket.socket(fileno=own(int(arguments[1])))
     heed()
-    boot = read_boot(arguments, channel)
+    try:
+        boot = read_boot(arguments, channel)
+    except TxstickyError as error:
+        channel.sendall(encode(Failed(str(error))))
+        sys.exit(3)
     for descriptor in inherited(boot):
         own(descriptor)
-    os.environ["TXSTICKY_WORKER"] = str(boot["slot"])
-    set_title(f"txsticky: worker {boot['slot']}")
-    config = Config.from_json(boot["config"])
+    os.environ["TXSTICKY_WORKER"] = str(boot.slot)
+    set_title(f"txsticky: worker {boot.slot}")
+    config = Config.from_json(boot.config)
     begin_logging(config.log_level)
     raise_file_limit()
     try:
-        certificates = load_tls(config, boot.get("files"))
+        certificates = load_tls(config, boot.files)
         end_after_parent(killed(config.graceful_timeout))
-        handed = HandedLog(boot["access_log"]) if boot.get("access_log", -1) >= 0 else None
-        serving = load(config, boot["slot"], handed)
+        handed = HandedLog(boot.access_log) if boot.access_log >= 0 else None
+        serving = load(config, boot.slot, handed)
     except WrongReactor:
         begin_anew(boot, channel.fileno())
     except TxstickyError as error:
-        channel.sendall(encode_json(Kind.FAILED, reason=str(error)))
+        channel.sendall(encode(Failed(str(error))))
         sys.exit(3)
     from twisted.internet import reactor
 
@@ -80,14 +87,14 @@ def main(arguments: list[str]) -> NoReturn:
     sys.exit(exit_status.value)
 
 
-def inherited(boot: dict[str, Any]) -> list[int]:
+def inherited(boot: Boot) -> list[int]:
     """The descriptors, beside the channel, that the first frame names. None is to go further."""
-    listeners = [descriptor for _, descriptor in boot["listeners"]]
-    log = boot.get("access_log", -1)
-    return [boot["mailbox"], boot["front_desk"], *listeners, *([log] if log >= 0 else [])]
+    listeners = [descriptor for _, descriptor in boot.listeners]
+    log = [boot.access_log] if boot.access_log >= 0 else []
+    return [boot.mailbox, boot.front_desk, *listeners, *log]
 
 
-def begin_anew(boot: dict[str, Any], channel: int) -> NoReturn:
+def begin_anew(boot: Boot, channel: int) -> NoReturn:
     """
     Execute this process anew, with what it was told, for its application turned out to be ASGI and
     imports Twisted's reactor: one that is installed cannot be exchanged for the asyncio one.
@@ -98,9 +105,9 @@ def begin_anew(boot: dict[str, Any], channel: int) -> NoReturn:
         "The application is ASGI and imports Twisted's reactor: it is loaded once more, with the"
         " asyncio one. --interface=asgi saves that."
     )
-    config = {**boot["config"], "interface": "asgi"}
+    config = {**boot.config, "interface": "asgi"}
     told = open(os.memfd_create("txsticky"), "w+b")  # noqa: SIM115 - it lasts until the execution
-    told.write(encode_json(Kind.BOOT, **{**boot, "config": config}))
+    told.write(encode(attrs.evolve(boot, config=config)))
     told.seek(0)
     flush_streams()
     signal.pthread_sigmask(signal.SIG_BLOCK, FOR_ALL)
@@ -109,19 +116,33 @@ def begin_anew(boot: dict[str, Any], channel: int) -> NoReturn:
     os.execv(sys.executable, [*sys.orig_argv, str(told.fileno())])
 
 
-def read_boot(arguments: list[str], channel: socket.socket) -> dict[str, Any]:
+def read_boot(arguments: list[str], channel: socket.socket) -> Boot:
     """Wait for the first frame. Nothing follows it before this worker has said READY."""
-    frames = FrameReader(1 << 22)
+    frames = FrameReader(FROM_PRIMARY, 1 << 22)
     if len(arguments) > ANEW:
         with open(int(arguments[ANEW]), "rb") as told:
-            return decode_json(frames.feed(told.read())[0][1])
+            return _boot_in(frames.feed(told.read()))
     while True:
         data = channel.recv(65536)
         if not data:
             sys.exit(0)  # the primary has gone meanwhile
-        for kind, body in frames.feed(data):
-            if kind is Kind.BOOT:
-                return decode_json(body)
+        found = list(frames.feed(data))
+        if found:
+            return _boot_in(found)
+
+
+def _boot_in(frames: Iterable[Frame]) -> Boot:
+    """
+    Return the first frame, if this version understands the primary that sent it.
+
+    :raises WireError: it is another frame, or of a primary that this version does not understand.
+    """
+    for frame in frames:
+        if isinstance(frame, Boot) and frame.protocol == PROTOCOL:
+            return frame
+        if isinstance(frame, Boot):
+            raise ProtocolMismatch(theirs=frame.protocol, ours=PROTOCOL)
+    raise WireError(why="the first control frame is none that begins a worker")
 
 
 def load_tls(config: Config, files: Mapping[str, str] | None = None) -> Any:

@@ -23,10 +23,35 @@ from twisted.python.failure import Failure
 
 from ..api import Here, install
 from ..config import Config
-from ..core.how import How
 from ..core.http.conversation import Exchange
 from ..core.lifecycle.timing import quick
-from ..core.messages.wire import Handoff, Kind, decode_json, pack_handoff
+from ..core.messages.frames import Frame
+from ..core.messages.from_primary import (
+    FROM_PRIMARY,
+    Accept,
+    BeginDrain,
+    Boot,
+    Bound,
+    Confirmed,
+    Freed,
+    Lost,
+    Message,
+    Rotate,
+    View,
+    Withdrawn,
+)
+from ..core.messages.from_worker import (
+    Bind,
+    Deaf,
+    Failed,
+    Free,
+    Load,
+    Ready,
+    Replace,
+    WantLog,
+    Withdraw,
+)
+from ..core.messages.handoff import Handoff, pack_handoff
 from ..core.routing.pool import Pool
 from ..core.routing.table import KEY_LIMIT, Table
 from ..errors import ChannelFull, KeyTooLong, MailboxFull, TxstickyError
@@ -68,16 +93,14 @@ class Worker:
     :param serving: the application, wrapped for its interface.
     """
 
-    def __init__(
-        self, boot: dict[str, Any], config: Config, reactor: Any, serving: Serving
-    ) -> None:
-        self.id: int = boot["id"]
-        self.slot: int = boot["slot"]
+    def __init__(self, boot: Boot, config: Config, reactor: Any, serving: Serving) -> None:
+        self.id: int = boot.id
+        self.slot: int = boot.slot
         self.config = config
         self.serving = serving
-        self.pool = Pool.from_view(boot["pool"])
-        self.table = Table(boot["table_limit"], boot["table_ttl"])
-        self.router = config.router(bytes.fromhex(boot["secret"]))
+        self.pool = Pool.from_view(boot.pool)
+        self.table = Table(boot.table_limit, boot.table_ttl)
+        self.router = config.router(bytes.fromhex(boot.secret))
         self.live: set[Connection] = set()
         self.adopted = 0
         self.given = 0
@@ -100,10 +123,10 @@ class Worker:
         self._stalls = StallWatch(reactor, stall_timeout, lambda: self.live, upgrades)
         self._waiting: collections.deque[Callable[[], None]] = collections.deque()
         self._retire_after = _limit(config)
-        self.intake = Intake(self, reactor, boot["mailbox"])
-        self.entrance = Entrance(self, reactor, boot["listeners"], self.make_room)
+        self.intake = Intake(self, reactor, boot.mailbox)
+        self.entrance = Entrance(self, reactor, boot.listeners, self.make_room)
         self.places: dict[int, MailboxTransport] = {}
-        self.add_place(FRONT_DESK, boot["front_desk"])
+        self.add_place(FRONT_DESK, boot.front_desk)
         self.channel: Channel
         self.here = Here(self)
 
@@ -122,7 +145,9 @@ class Worker:
 
     def start(self, channel: socket.socket) -> None:
         """Start the application; then say READY and read the mailbox."""
-        self.channel = Channel(channel, self._reactor, self._frame, self._primary_gone)
+        self.channel = Channel(
+            channel, self._reactor, FROM_PRIMARY, self._frame, self._primary_gone
+        )
         self.channel.startReading()
         install(self.here)
         tag_all()
@@ -131,8 +156,8 @@ class Worker:
     def _ready(self, _: object) -> None:
         tag_all()
         serving = self.serving
-        more = {"sources": loaded_sources()} if self.config.reload else {}
-        self.channel.send_json(Kind.READY, interface=serving.interface, http=serving.http, **more)
+        sources = list(loaded_sources()) if self.config.reload else []
+        self.channel.send(Ready(serving.interface, serving.http, sources))
         self.intake.box.startReading()
         self._stalls.start()
         self._beat_due = time.monotonic() + HEARTBEAT
@@ -141,9 +166,8 @@ class Worker:
     def _failed(self, failure: Failure) -> None:
         if not failure.check(TxstickyError):
             log.failure("The application did not start.", failure)
-        self.channel.send_json(
-            Kind.FAILED, reason=f"The application did not start: {failure.getErrorMessage()}"
-        )
+        reason = f"The application did not start: {failure.getErrorMessage()}"
+        self.channel.send(Failed(reason))
         self.end_within(quick(self.config.graceful_timeout))
         self._reactor.callLater(0, self.leave, 3)
 
@@ -161,7 +185,7 @@ class Worker:
             return  # the primary has gone: that is why, and `_primary_gone` was told
         log.error("This worker's mailbox has ended: it takes no more connections, and leaves.")
         exit_status.value = max(exit_status.value, 1)
-        self.channel.send(Kind.DEAF)
+        self.channel.send(Deaf())
         self.drain(self.config.graceful_timeout, final=False)
 
     def take_log(self, descriptor: int) -> None:
@@ -175,7 +199,7 @@ class Worker:
         """Reopen the logs; one that the primary has opened is asked for."""
         self.serving.reopen_logs()
         if self.handed_log is not None:
-            self.channel.send(Kind.ROTATE)
+            self.channel.send(WantLog())
 
     def adopt(self, sock: socket.socket, handoff: Handoff) -> None:
         """Serve a connection that was handed here; one that fails is closed."""
@@ -191,35 +215,35 @@ class Worker:
             adopted = False
         if not adopted:
             connection.closed()
-        handoff.prefix = b""  # its transport has it by now, and the connection may last for days
+        connection.handoff = handoff.begun()  # the connection may last for days
 
     def _serve(self, sock: socket.socket, connection: Connection) -> bool:
         handoff = connection.handoff
-        how = How(handoff.how)
+        origin = handoff.origin
         factory, gated = self.serving.factory, self.serving.http
         native = getattr(self.serving, "adopt", None)
-        if self.door is not None and not handoff.secure:
+        if self.door is not None and not origin.secure:
             factory, gated = self.door.factory_for(connection), False
         elif native is not None:
             native(sock, connection, self.desk, self.exchange())
             return True
         unix = handoff.family == socket.AF_UNIX
-        if handoff.secure:
+        if origin.secure:
             make: Any = RelayedServer
         elif gated:
             make = GatedUNIXServer if unix else GatedServer
         else:
             make = PlainUNIXServer if unix else PlainServer
-        transport = adopt(self._reactor, sock, handoff.peer, factory, make, self.adopted)
+        transport = adopt(self._reactor, sock, origin.peer, factory, make, self.adopted)
         if transport is None:
             return False
         connection.made(transport)
         transport.turn = self._turn
         transport.connection = connection
-        transport.how = how
+        transport.how = handoff.how
         if gated:
             transport.gate = Gate(
-                transport, self.desk, self.exchange(), handoff.peer[0], handoff.secure
+                transport, self.desk, self.exchange(), origin.peer[0], origin.secure
             )
         connection.begun()
         begin(transport, handoff.prefix)
@@ -290,49 +314,47 @@ class Worker:
         done: Deferred[None] = Deferred()
         self.desk.unconfirmed += 1
         self._waiting.append(lambda: done.callback(None))
-        self.channel.send(Kind.BIND, key)
+        self.channel.send(Bind(key))
         return done
 
     def free(self, key: bytes) -> None:
         """Forget a key; if the primary does not read, the others forget it when it is not used."""
         self.table.free(key)
         if len(key) <= KEY_LIMIT and not self.channel.full:
-            self.channel.send(Kind.FREE, key)
+            self.channel.send(Free(key))
 
     # ---------------------------------------------------------------- channel
 
-    def _frame(self, kind: Kind, body: bytes) -> None:
-        if kind is Kind.POOL:
-            fields = decode_json(body)
-            if fields.get("anew"):  # the table follows as it is now: what was freed is not in it
-                self.table.clear()
+    def _frame(self, frame: Frame) -> None:
+        match frame:
+            case View(pool, anew):
+                if anew:  # the table follows as it is now: what was freed is not in it
+                    self.table.clear()
+                    self.desk.changed()
+                self._pool_changed(Pool.from_view(pool))
+            case Bound(key, owner):
+                self.table.bind(key, owner, time.monotonic())
                 self.desk.changed()
-            self._pool_changed(Pool.from_view(fields["pool"]))
-        elif kind is Kind.BIND:
-            owner, _, key = body.partition(b" ")
-            self.table.bind(key, int(owner), time.monotonic())
-            self.desk.changed()
-        elif kind is Kind.FREE:
-            self.table.free(body)
-            self.desk.changed()
-        elif kind is Kind.BOUND:
-            self.desk.unconfirmed -= 1
-            self._waiting.popleft()()
-            self.desk.confirmed()
-        elif kind is Kind.DRAIN:
-            fields = decode_json(body)
-            self.drain(fields["seconds"], fields["final"])
-        elif kind is Kind.ACCEPT:
-            if not self.desk.draining:
-                self.entrance.open()
-        elif kind is Kind.GO:
-            self._drain.withdrawn()
-        elif kind is Kind.ROTATE:
-            self.serving.reopen_logs()
-        elif kind is Kind.MESSAGE:
-            self.here.message(body)
-        elif kind is Kind.LOST:
-            self.here.lost(**decode_json(body))
+            case Freed(key):
+                self.table.free(key)
+                self.desk.changed()
+            case Confirmed():
+                self.desk.unconfirmed -= 1
+                self._waiting.popleft()()
+                self.desk.confirmed()
+            case BeginDrain(seconds, final):
+                self.drain(seconds, final)
+            case Accept():
+                if not self.desk.draining:
+                    self.entrance.open()
+            case Withdrawn():
+                self._drain.withdrawn()
+            case Rotate():
+                self.serving.reopen_logs()
+            case Message(topic, message):
+                self.here.message(topic, message)
+            case Lost(topic, count):
+                self.here.lost(topic, count)
 
     def _pool_changed(self, pool: Pool) -> None:
         """A new view of the cluster. What is gone keeps no key and no mailbox of ours."""
@@ -377,16 +399,17 @@ class Worker:
         self._report = None
         if self.channel.behind:
             return  # the next one says the same, and more of it
-        self.channel.send_json(
-            Kind.LOAD,
-            live=len(self.live),
-            taken=self.intake.taken,
-            lag=round(self._lag, 4),
-            requests=self.requests,
-            adopted=self.adopted,
-            given=self.given,
-            short=self.intake.box.resting or self.entrance.short,
-            **self.entrance.report(),
+        self.channel.send(
+            Load(
+                live=len(self.live),
+                taken=self.intake.taken,
+                lag=round(self._lag, 4),
+                requests=self.requests,
+                adopted=self.adopted,
+                given=self.given,
+                short=self.intake.box.resting or self.entrance.short,
+                listening=self.entrance.report(),
+            )
         )
 
     def _beat(self) -> None:
@@ -405,7 +428,7 @@ class Worker:
 
     def retire(self) -> None:
         """Ask to be replaced: this worker drains when its successor is ready."""
-        self.channel.send(Kind.RETIRE)
+        self.channel.send(Replace())
 
     # ------------------------------------------------------------------ drain
 
@@ -438,7 +461,7 @@ class Worker:
             return
         self.intake.box.stopReading()
         self.entrance.leave()
-        self.channel.send(Kind.DONE)  # from here on there may be no sign of life
+        self.channel.send(Withdraw())  # from here on there may be no sign of life
         self._end.begin(status)
 
 

@@ -150,7 +150,7 @@ class VersionTests(SynchronousTestCase):
         (from_primary.Confirmed(), b"\0\0\0\0\7"),
         (from_worker.Withdraw(), b"\0\0\0\0\n"),
         (from_primary.Withdrawn(), b"\0\0\0\0\x0b"),
-        (from_primary.Drain(30.0, False), b'\0\0\0\x1e\t{"seconds":30.0,"final":false}'),
+        (from_primary.BeginDrain(30.0, False), b'\0\0\0\x1e\t{"seconds":30.0,"final":false}'),
         (from_primary.View({"v": 1}), b'\0\0\0\x10\5{"pool":{"v":1}}'),
         (from_worker.Publish(b"t", b"m"), b"\0\0\0\4\r\0\1tm"),
         (from_primary.Message(b"t", b"m"), b"\0\0\0\4\x10\0\1tm"),

@@ -10,18 +10,11 @@ from typing import Any
 from unittest import mock
 
 from tests.primary.test_primary import PrimaryCase, get
+from tests.raw_frames import Kind, decode_json, encode, encode_json, pack_message, unpack_message
 from tests.shells import open_descriptors, received
 from txsticky.core.lifecycle.fleet import Fleet
 from txsticky.core.lifecycle.states import Spawn
 from txsticky.core.lifecycle.timing import SILENT
-from txsticky.core.messages.wire import (
-    Kind,
-    decode_json,
-    encode,
-    encode_json,
-    pack_message,
-    unpack_message,
-)
 from txsticky.core.routing.pool import State
 from txsticky.primary.primary import OTHERS, Primary
 from txsticky.primary.upgrade.state import (

@@ -15,7 +15,8 @@ from unittest import mock
 from tests.asgi import PATIENCE, FakeDesk, Kept, LoopCase, pair
 from txsticky.core.how import How
 from txsticky.core.http.conversation import Exchange
-from txsticky.core.messages.wire import Handoff
+from txsticky.core.messages.handoff import Handoff
+from txsticky.core.messages.origin import Origin
 from txsticky.serve.asgi.native import MOST_WAITING, NativeHost
 from txsticky.transport import gate
 from txsticky.transport.gate import Gate
@@ -87,7 +88,9 @@ class NativeCase(LoopCase):
 
     def adopt(self, prefix: bytes = b"") -> NativeHost:
         """Make the host; its transport comes when the loop runs."""
-        self.kept = Kept(Handoff(self.family, ("", 0), ("", 0), how=How.NEW, prefix=prefix))
+        self.kept = Kept(
+            Handoff(family=self.family, origin=Origin(("", 0)), how=How.NEW, prefix=prefix)
+        )
         host = NativeHost(
             self.loop,
             self.inner,

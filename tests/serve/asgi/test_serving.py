@@ -21,7 +21,8 @@ from tests.integration import rawws
 from tests.integration.rawhttp import Connection, chunk, payload, request
 from txsticky.core.how import How
 from txsticky.core.http.conversation import Exchange
-from txsticky.core.messages.wire import Handoff
+from txsticky.core.messages.handoff import Handoff
+from txsticky.core.messages.origin import Origin
 from txsticky.core.routing.forwarded import Trusted
 from txsticky.errors import AppLoadError
 from txsticky.serve import ServeSettings, serving_for
@@ -174,7 +175,9 @@ class HTTPTests(AsgiCase):
             loop.connect_accepted_socket = fails
             ours, theirs = pair()
             self.addCleanup(theirs.close)
-            kept = Kept(Handoff(socket.AF_INET, ("192.0.2.7", 1), ("", 0), how=How.NEW))
+            kept = Kept(
+                Handoff(family=socket.AF_INET, origin=Origin(("192.0.2.7", 1)), how=How.NEW)
+            )
             self.serving.adopt(ours, kept, self.desk, Exchange())
             self.turn()
         self.assertEqual((kept.ends, ours.fileno()), (1, -1))

@@ -22,6 +22,8 @@ class Boot(Fields):
     :param config: the configuration, as `Config.to_json` has it.
     :param secret: what signs the tags, in hexadecimal.
     :param pool: the pool, as `Pool.view` has it.
+    :param access_log: the descriptor of the access log, or -1.
+    :param files: the texts of files that the worker may not read, by their names.
     """
 
     KIND: ClassVar = 1
@@ -36,15 +38,22 @@ class Boot(Fields):
     pool: Any
     table_limit: int
     table_ttl: float
+    access_log: int = -1
+    files: dict[str, str] = attrs.field(factory=dict)
     protocol: int = 1
 
 
 @attrs.frozen
 class View(Fields):
-    """The workers of the cluster, as `Pool.view` has them."""
+    """
+    The workers of the cluster, as `Pool.view` has them.
+
+    :param anew: every binding follows; what the worker has of them is out of date.
+    """
 
     KIND: ClassVar = 5
     pool: Any
+    anew: bool = False
 
 
 @attrs.frozen
@@ -88,7 +97,7 @@ class Freed(Key):
 
 
 @attrs.frozen
-class Drain(Fields):
+class BeginDrain(Fields):
     """
     The worker finishes what it holds, gives the rest away, and leaves.
 
@@ -144,5 +153,5 @@ class Accept(Bare):
 
 #: All that the primary says.
 FROM_PRIMARY: Final = language(
-    Boot, View, Bound, Confirmed, Freed, Drain, Withdrawn, Rotate, Message, Lost, Accept
+    Boot, View, Bound, Confirmed, Freed, BeginDrain, Withdrawn, Rotate, Message, Lost, Accept
 )

@@ -41,14 +41,12 @@ class ListeningLoad:
 
     :param accepted: connections accepted.
     :param waiting: connections whose first request has not arrived.
-    :param short: whether it does not accept for want of descriptors.
     :param routes: requests routed, by `How` in its order.
     :param refusals: pairs of status and count.
     """
 
     accepted: int = 0
     waiting: int = 0
-    short: bool = False
     routes: list[int] = attrs.field(factory=list)
     refusals: list[Any] = attrs.field(factory=list)
 
@@ -64,6 +62,7 @@ class Load:
     :param requests: requests served.
     :param adopted: connections that it got.
     :param given: connections that it gave away.
+    :param short: whether it takes nothing for want of descriptors.
     :param listening: what it did on its own sockets, if it has any.
     """
 
@@ -74,13 +73,20 @@ class Load:
     requests: int = 0
     adopted: int = 0
     given: int = 0
+    short: bool = False
     listening: ListeningLoad | None = None
 
     def body(self) -> bytes:
-        """Encode the fields; `listening` is named ``entrance`` (`Frame.body`)."""
+        """
+        Encode the fields; `listening` is named ``entrance`` (`Frame.body`).
+
+        A primary of version 0.1.0 looks for `short` in there.
+        """
         fields = attrs.asdict(self)
         listening = fields.pop("listening")
-        return dump(fields if listening is None else {**fields, "entrance": listening})
+        if listening is not None:
+            fields["entrance"] = {**listening, "short": self.short}
+        return dump(fields)
 
     @classmethod
     def of(cls, body: bytes) -> Self:
@@ -142,7 +148,32 @@ class Replace(Bare):
     KIND: ClassVar = 17
 
 
+@attrs.frozen
+class WantLog(Bare):
+    """The worker wants the access log anew, which the primary has opened."""
+
+    KIND: ClassVar = 12
+
+
+@attrs.frozen
+class Deaf(Bare):
+    """The worker's mailbox has ended: it takes nothing any more, and leaves."""
+
+    KIND: ClassVar = 20
+
+
 #: All that a worker says.
 FROM_WORKER: Final = language(
-    Ready, Failed, Load, Bind, Free, Withdraw, Publish, Subscribe, Unsubscribe, Replace
+    Ready,
+    Failed,
+    Load,
+    Bind,
+    Free,
+    Withdraw,
+    WantLog,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+    Replace,
+    Deaf,
 )

@@ -1,9 +1,9 @@
 """
 Mailbox messages: each is one datagram that travels with a descriptor.
 
-A `Handoff` comes with a connection, a `Peer` with the sending end of another worker's mailbox.  All
-integers are in network order.  The header has two fields that earlier versions filled, and that are
-zero now: workers and primaries of both versions read each other's messages.
+A `Handoff` comes with a connection, a `Peer` with the sending end of another worker's mailbox, a
+`Log` with the access log.  All integers are in network order.  The header has two fields that
+version 0.1.0 fills, and that are zero now: both versions read each other's messages.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .origin import Origin, Stage
 
 _HANDOFF: Final = 1
 _PEER: Final = 2
+_LOG: Final = 3
 _SECURE: Final = 1
 _RESERVED: Final = 2
 _FRESH: Final = 4
@@ -59,6 +60,12 @@ class Handoff:
             return Stage.FRESH
         return Stage.ROUTED if self.prefix else Stage.IDLE
 
+    def begun(self) -> Handoff:
+        """Return the same without the prefix, which the connection's transport has by now."""
+        return Handoff(
+            family=self.family, origin=self.origin, how=self.how, hops=self.hops, fresh=self.fresh
+        )
+
     def moved(self, prefix: bytes, served: bool, how: How) -> Handoff:
         """
         Return the hand-off of the same connection to its next place.
@@ -85,6 +92,11 @@ class Peer:
     """
 
     worker_id: int
+
+
+@attrs.frozen
+class Log:
+    """The descriptor that comes along is the access log, opened anew."""
 
 
 def pack_handoff(handoff: Handoff) -> bytes:
@@ -118,7 +130,12 @@ def pack_peer(worker_id: int) -> bytes:
     return _PEER_MESSAGE.pack(_PEER, worker_id)
 
 
-def unpack(message: bytes) -> Handoff | Peer:
+def pack_log() -> bytes:
+    """Encode the message that brings the access log."""
+    return bytes((_LOG,))
+
+
+def unpack(message: bytes) -> Handoff | Peer | Log:
     """
     Decode one mailbox message.
 
@@ -129,6 +146,8 @@ def unpack(message: bytes) -> Handoff | Peer:
         return _unpack_handoff(message)
     if kind == _PEER and len(message) == _PEER_MESSAGE.size:
         return Peer(_PEER_MESSAGE.unpack(message)[1])
+    if kind == _LOG and len(message) == 1:
+        return Log()
     raise WireError(why=f"a mailbox message of {len(message)} bytes begins with {message[:8]!r}")
 
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from twisted.logger import Logger
 
 from ...core.how import How
-from ...core.messages.wire import Handoff
+from ...core.messages.handoff import Handoff
 from ...system.system import OUT_OF_DESCRIPTORS, RESPITE
 from ...transport.gate import Cancelable, Gate
 from ...transport.movable import open_socket, severed

@@ -19,11 +19,10 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 
 from ...core.addresses import unmapped_host
-from ...core.how import How
 from ...core.http.conversation import Exchange
 from ...core.http.inside import Inside
 from ...core.lifecycle.timing import last_call
-from ...core.messages.wire import Handoff
+from ...core.messages.handoff import Handoff
 from ...errors import AppLoadError
 from ...transport.gate import Desk, Gate
 from ...transport.write_batch import Turn
@@ -205,11 +204,11 @@ class AsgiServing:
             self.protocol(),
             connection,
             _addresses(sock, handoff),
-            How(handoff.how),
+            handoff.how,
             self._entering,
             self._turn,
         )
-        host.gate = Gate(host, desk, exchange, handoff.peer[0], handoff.secure)
+        host.gate = Gate(host, desk, exchange, handoff.origin.peer[0], handoff.origin.secure)
         connection.made(host)
         self._keep(self._loop.create_task(self._connect(host, sock, connection)))
 
@@ -265,13 +264,14 @@ def _interface(app: Any) -> str:
 
 def _addresses(sock: socket.socket, handoff: Handoff) -> dict[str, Any]:
     """What `get_extra_info` says: the client's address as the hand-off has it."""
-    name = handoff.host if handoff.host[0] else sock.getsockname()
+    origin = handoff.origin
+    name = origin.host if origin.host[0] else sock.getsockname()
     if isinstance(name, tuple):
         name = unmapped_host(name[0]), name[1]
     extra: dict[str, Any] = {"sockname": name}
-    if handoff.peer[0]:
-        extra["peername"] = handoff.peer
-    if handoff.secure:
+    if origin.peer[0]:
+        extra["peername"] = origin.peer
+    if origin.secure:
         extra["sslcontext"] = True
     return extra
 

@@ -1,0 +1,140 @@
+"""
+Control frames as bytes, made and read without the codec of `txsticky.core.messages`.
+
+Tests speak to a process with it as a process of version 0.1.0 would.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import struct
+from typing import Any, Final
+
+from txsticky.errors import WireError
+
+
+class Kind(enum.IntEnum):
+    """What a control frame is about; the arrows say who sends it."""
+
+    BOOT = 1  # primary -> worker: the configuration
+    READY = 2  # worker -> primary: the application is loaded and started
+    FAILED = 3  # worker -> primary: it does not load, and why
+    LOAD = 4  # worker -> primary: live connections, hand-offs taken, event-loop lag
+    POOL = 5  # primary -> worker: the pool's view
+    BIND = 6  # worker -> primary -> workers: a key belongs to a worker
+    BOUND = 7  # primary -> worker: every worker knows the binding
+    FREE = 8  # worker -> primary -> workers: the key belongs to nobody
+    DRAIN = 9  # primary -> worker: finish what you hold, give the rest away
+    DONE = 10  # worker -> primary: drained
+    GO = 11  # primary -> worker: leave now
+    ROTATE = 12  # primary -> worker: reopen the logs; worker -> primary: hand me the log anew
+    PUBLISH = 13  # worker -> primary: a bus message
+    SUBSCRIBE = 14  # worker -> primary: this worker listens to a topic
+    UNSUBSCRIBE = 15  # worker -> primary: it does so no longer
+    MESSAGE = 16  # primary -> worker: a bus message
+    RETIRE = 17  # worker -> primary: it has served its share, replace it
+    LOST = 18  # primary -> worker: so many messages of a topic did not reach it
+    ACCEPT = 19  # primary -> worker: accept on your own sockets
+    DEAF = 20  # worker -> primary: its mailbox has ended, and it leaves
+
+
+#: The longest topic of the bus, in bytes.
+TOPIC_LIMIT: Final = 0xFFFF
+
+_FRAME: Final = struct.Struct("!IB")
+_KINDS: Final = {int(kind): kind for kind in Kind}
+_json_encoder: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
+
+def encode(kind: Kind, body: bytes = b"") -> bytes:
+    """Encode one control frame: length of the body, kind, body."""
+    return _FRAME.pack(len(body), kind) + body
+
+
+def encode_json(kind: Kind, **fields: Any) -> bytes:
+    """Encode one control frame whose body is a JSON object."""
+    return encode(kind, _json_encoder.encode(fields).encode("utf-8", "surrogatepass"))
+
+
+def decode_json(body: bytes) -> dict[str, Any]:
+    """
+    Decode the body that `encode_json` made.
+
+    :raises WireError: it is no JSON object.
+    """
+    try:
+        fields = json.loads(body.decode("utf-8", "surrogatepass"))
+    except ValueError as error:
+        raise WireError(why=f"a control frame is not JSON ({error})") from None
+    if not isinstance(fields, dict):
+        raise WireError(why=f"a control frame is JSON, but no object: {body[:40]!r}")
+    return fields
+
+
+def pack_message(topic: bytes, message: bytes) -> bytes:
+    """
+    Encode the body of a bus message, published or delivered.
+
+    :param topic: at most `TOPIC_LIMIT` bytes.
+    """
+    return b"".join((len(topic).to_bytes(2, "big"), topic, message))
+
+
+def unpack_message(body: bytes) -> tuple[bytes, bytes]:
+    """Undo `pack_message`: the topic and the message."""
+    end = 2 + int.from_bytes(body[:2], "big")
+    return body[2:end], body[end:]
+
+
+class FrameReader:
+    """
+    Cuts a byte stream into control frames.
+
+    :param limit: the longest body that is accepted, in bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+        self._wanted = _FRAME.size  # no frame can be complete before so many bytes are here
+
+    @property
+    def remainder(self) -> bytes:
+        """The bytes of a frame that is not complete."""
+        return bytes(self._buffer)
+
+    def feed(self, data: bytes) -> list[tuple[Kind, bytes]]:
+        """
+        Take the next bytes of the stream.
+
+        :returns: the frames that are complete now, in their order.
+        :raises WireError: a body is longer than the limit or a kind is unknown; the stream is of
+            no more use.
+        """
+        buffer = self._buffer
+        buffer += data
+        if len(buffer) < self._wanted:
+            return []
+        frames: list[tuple[Kind, bytes]] = []
+        start = 0
+        while True:
+            body = start + _FRAME.size
+            if len(buffer) < body:
+                self._wanted = _FRAME.size
+                break
+            size, number = _FRAME.unpack_from(buffer, start)
+            if size > self._limit:
+                raise WireError(
+                    why=f"a control frame of {size} bytes is over the limit of {self._limit}"
+                )
+            kind = _KINDS.get(number)
+            if kind is None:
+                raise WireError(why=f"a control frame has the unknown kind {number}")
+            if len(buffer) < body + size:
+                self._wanted = _FRAME.size + size
+                break
+            frames.append((kind, bytes(buffer[body : body + size])))
+            start = body + size
+        del buffer[:start]
+        return frames
