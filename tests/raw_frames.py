@@ -138,3 +138,40 @@ class FrameReader:
             start = body + size
         del buffer[:start]
         return frames
+
+
+class Raw:
+    """A control frame of any kind, with whatever body, for channels that tests speak through."""
+
+    KIND: int
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = data
+
+    def body(self) -> bytes:
+        """The body (`txsticky.core.messages.frames.Frame`)."""
+        return self.data
+
+    @classmethod
+    def of(cls, body: bytes) -> Raw:
+        """Take the body as it is (`txsticky.core.messages.frames.Frame`)."""
+        return cls(body)
+
+
+#: A language in which every kind is a `Raw` frame.
+RAW: dict[int, Any] = {int(kind): type(kind.name, (Raw,), {"KIND": int(kind)}) for kind in Kind}
+
+
+def raw(kind: Kind, body: bytes = b"") -> Any:
+    """Make a frame to be sent through a channel."""
+    return RAW[int(kind)](body)
+
+
+def raw_json(kind: Kind, **fields: Any) -> Any:
+    """Make a frame with a JSON object."""
+    return raw(kind, encode_json(kind, **fields)[_FRAME.size :])
+
+
+def told(frame: Any) -> tuple[Kind, bytes]:
+    """What a frame says: its kind and its body."""
+    return Kind(frame.KIND), frame.body()

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 import txsticky
-from tests.raw_frames import TOPIC_LIMIT, FrameReader, Kind, encode, pack_message
+from tests.raw_frames import TOPIC_LIMIT, FrameReader, Kind, encode, pack_message, told
 from txsticky import api
 from txsticky.api import MESSAGE_LIMIT, Here, current, install
 from txsticky.core.routing.pool import Pool
@@ -43,7 +43,8 @@ class HereCase(SynchronousTestCase):
 
     def sent(self, kind: Kind) -> list[bytes]:
         """What was said to the primary."""
-        return [call.args[1] for call in self.channel.send.call_args_list if call.args[0] is kind]
+        said = [told(call.args[0]) for call in self.channel.send.call_args_list]
+        return [body for of_kind, body in said if of_kind is kind]
 
 
 class CurrentTests(HereCase):
@@ -155,7 +156,7 @@ class SubscribeTests(HereCase):
 
     def say(self, topic: str, message: bytes = b"hello") -> None:
         """A message comes."""
-        self.here.message(pack_message(topic.encode(), message))
+        self.here.message(topic.encode(), message)
 
     def test_messages(self) -> None:
         """Messages of the topic come, and of no other."""

@@ -18,8 +18,8 @@ from tests.raw_frames import (
     FrameReader,
     Kind,
     decode_json,
-    encode_json,
     pack_message,
+    told,
     unpack_message,
 )
 from txsticky import api
@@ -42,11 +42,8 @@ class Outlet:
     def write(self, data: bytes) -> None:
         self._frames += FrameReader(1 << 24).feed(data)
 
-    def send(self, kind: Kind, body: bytes = b"") -> None:
-        self._frames.append((kind, body))
-
-    def send_json(self, kind: Kind, **fields: object) -> None:
-        self.write(encode_json(kind, **fields))
+    def send(self, frame: Any) -> None:
+        self._frames.append(told(frame))
 
     def take(self) -> list[Any]:
         """What was sent since the last call: (topic, message), or (topic, number lost)."""
@@ -97,7 +94,7 @@ class BusTests(SynchronousTestCase):
 
     def publish(self, topic: bytes, *messages: bytes) -> None:
         for message in messages:
-            self.bus.publish(pack_message(topic, message))
+            self.bus.publish(topic, message)
 
     def test_all_who_listen(self) -> None:
         """A message reaches every worker that listens to its topic, once, and no other."""
@@ -240,7 +237,7 @@ class BusTests(SynchronousTestCase):
 
         for number, (event, topic) in enumerate([*events, ("well", "a"), ("settle", "a")]):
             if event == "publish":
-                bus.publish(pack_message(topic.encode(), b"%d" % number))
+                bus.publish(topic.encode(), b"%d" % number)
                 if topic in due:
                     due[topic].append(b"%d" % number)
             elif event == "subscribe":
@@ -308,7 +305,7 @@ class HereTests(SynchronousTestCase):
         ends[0]()
         ends[0]()
         self.assertEqual(self.outlet.take(), [(Kind.SUBSCRIBE, b"a")])
-        self.here.message(pack_message(b"a", b"x"))
+        self.here.message(b"a", b"x")
         self.assertEqual(self.heard, [b"x"])
         ends[1]()
         self.assertEqual(self.outlet.take(), [(Kind.UNSUBSCRIBE, b"a")])
@@ -320,7 +317,7 @@ class HereTests(SynchronousTestCase):
         self.here.subscribe("a", self.heard.append)
         end()
         self.outlet.take()
-        self.here.message(pack_message(b"a", b"x"))
+        self.here.message(b"a", b"x")
         self.assertEqual((self.heard, self.outlet.take()), ([b"x"], []))
 
     def test_message(self) -> None:
@@ -328,15 +325,15 @@ class HereTests(SynchronousTestCase):
         self.here.subscribe("a", lambda message: self.heard.append((1, message)))
         self.here.subscribe("a", lambda message: self.heard.append((2, message)))
         self.here.subscribe("b", self.heard.append)
-        self.here.message(pack_message(b"a", b"x"))
-        self.here.message(pack_message(b"c", b"y"))
+        self.here.message(b"a", b"x")
+        self.here.message(b"c", b"y")
         self.assertEqual(self.heard, [(1, b"x"), (2, b"x")])
 
     def test_a_subscriber_fails(self) -> None:
         """A subscriber that fails is logged, and the next one is called."""
         self.here.subscribe("a", lambda message: 1 / 0)
         self.here.subscribe("a", self.heard.append)
-        self.here.message(pack_message(b"a", b"x"))
+        self.here.message(b"a", b"x")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(self.heard, [b"x"])
 
@@ -345,7 +342,7 @@ class HereTests(SynchronousTestCase):
         ends: list[Any] = []
         self.here.subscribe("a", lambda message: ends[0]())
         ends.append(self.here.subscribe("a", self.heard.append))
-        self.here.message(pack_message(b"a", b"x"))
+        self.here.message(b"a", b"x")
         self.assertEqual(self.heard, [])
 
     def test_lost(self) -> None:

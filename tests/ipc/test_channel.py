@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 from unittest import mock
 
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.interfaces import IReadWriteDescriptor
 from zope.interface.verify import verifyObject
 
-from tests.raw_frames import Kind, encode, encode_json
+from tests.raw_frames import RAW, Kind, encode, encode_json, raw, raw_json, told
 from tests.shells import ShellCase, ended, frames, received
 from txsticky.core.routing.table import ROOM
 from txsticky.errors import WireError
@@ -38,6 +39,7 @@ class ChannelCase(ShellCase):
             Channel(
                 ours,
                 self.reactor,
+                RAW,
                 self.received,
                 self.lost,
                 lambda: self.reliefs.append(self.channel.waiting),
@@ -45,9 +47,9 @@ class ChannelCase(ShellCase):
         )
         self.channel.startReading()
 
-    def received(self, kind: Kind, body: bytes) -> None:
+    def received(self, frame: Any) -> None:
         """A frame has come."""
-        self.got.append((kind, body))
+        self.got.append(told(frame))
 
     def lost(self) -> None:
         """The channel has ended."""
@@ -58,7 +60,7 @@ class ChannelCase(ShellCase):
         written = b""
         while not self.channel.waiting:
             body = bytes([len(written) % 251]) * 50_000
-            self.channel.send(Kind.MESSAGE, body)
+            self.channel.send(raw(Kind.MESSAGE, body))
             written += encode(Kind.MESSAGE, body)
         return written
 
@@ -68,19 +70,19 @@ class SendTests(ChannelCase):
 
     def test_at_once(self) -> None:
         """A frame is in the kernel when send returns; the reactor is not needed."""
-        self.channel.send(Kind.BIND, b"key")
+        self.channel.send(raw(Kind.BIND, b"key"))
         self.assertEqual(received(self.peer), encode(Kind.BIND, b"key"))
         self.assertEqual(self.reactor.getWriters(), [])
 
     def test_json(self) -> None:
         """A frame may carry a JSON object."""
-        self.channel.send_json(Kind.LOAD, live=3)
+        self.channel.send(raw_json(Kind.LOAD, live=3))
         self.assertEqual(received(self.peer), encode_json(Kind.LOAD, live=3))
 
     def test_slow_reader(self) -> None:
         """What the kernel does not take follows in order when it does, and nothing overtakes it."""
         written = self.fill()
-        self.channel.send(Kind.GO)
+        self.channel.send(raw(Kind.GO))
         written += encode(Kind.GO)
         got = b""
         while len(got) < len(written):
@@ -93,7 +95,7 @@ class SendTests(ChannelCase):
         """It says how many bytes wait."""
         self.fill()
         before = self.channel.waiting
-        self.channel.send(Kind.MESSAGE, b"12345")
+        self.channel.send(raw(Kind.MESSAGE, b"12345"))
         self.assertEqual(self.channel.waiting, before + len(encode(Kind.MESSAGE, b"12345")))
 
     def test_behind(self) -> None:
@@ -166,8 +168,8 @@ class ReceiveTests(ChannelCase):
 
     def test_longest(self) -> None:
         """A frame of the largest size passes from one channel to another."""
-        other = self.owned(Channel(self.peer.dup(), self.reactor, mock.Mock(), mock.Mock()))
-        other.send(Kind.MESSAGE, b"x" * FRAME_LIMIT)
+        other = self.owned(Channel(self.peer.dup(), self.reactor, RAW, mock.Mock(), mock.Mock()))
+        other.send(raw(Kind.MESSAGE, b"x" * FRAME_LIMIT))
         self.reactor.settle()
         self.assertEqual(self.got, [(Kind.MESSAGE, b"x" * FRAME_LIMIT)])
 
@@ -178,7 +180,7 @@ class ReceiveTests(ChannelCase):
         self.channel._received = received
         self.reactor.settle()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertEqual(received.call_args.args, (Kind.BIND, b"good"))
+        self.assertEqual(told(received.call_args.args[0]), (Kind.BIND, b"good"))
         self.channel._received = self.received
         self.peer.sendall(encode(Kind.GO))
         self.channel.read_now()
@@ -227,7 +229,8 @@ class ReadNowTests(ChannelCase):
         """Called while a frame is dealt with it does nothing: frames keep their order."""
         order: list[bytes] = []
 
-        def received(kind: Kind, body: bytes) -> None:
+        def received(frame: Any) -> None:
+            body = frame.body()
             order.append(b"begin " + body)
             if body == b"1":
                 self.peer.sendall(encode(Kind.BIND, b"3"))
@@ -245,7 +248,7 @@ class EndTests(ChannelCase):
 
     def test_other_side_closes(self) -> None:
         """The owner is told once, after the last frame; nothing stays watched or open."""
-        self.channel.send(Kind.GO)
+        self.channel.send(raw(Kind.GO))
         self.peer.sendall(encode(Kind.DONE))
         self.peer.close()
         self.reactor.settle()
@@ -257,8 +260,8 @@ class EndTests(ChannelCase):
         """A write that finds nobody tells the owner by the reactor, not inside the write."""
         self.reactor.removeReader(self.channel)  # which would find it, too
         self.peer.close()
-        self.channel.send(Kind.GO)
-        self.channel.send(Kind.GO)
+        self.channel.send(raw(Kind.GO))
+        self.channel.send(raw(Kind.GO))
         self.assertEqual(self.losses, 0)
         self.reactor.settle()
         self.assertEqual(self.losses, 1)
@@ -275,7 +278,7 @@ class EndTests(ChannelCase):
         """After the end a write does nothing."""
         self.peer.close()
         self.reactor.settle()
-        self.channel.send(Kind.GO)
+        self.channel.send(raw(Kind.GO))
         self.assertEqual((self.channel.waiting, self.reactor.turn()), (0, 0))
 
     def test_close(self) -> None:
@@ -292,7 +295,7 @@ class EndTests(ChannelCase):
     def test_close_after_a_broken_pipe(self) -> None:
         """Closed before the reactor could tell of a broken pipe, the owner is not told."""
         self.peer.close()
-        self.channel.send(Kind.GO)
+        self.channel.send(raw(Kind.GO))
         self.channel.close()
         self.reactor.settle()
         self.assertEqual(self.losses, 0)
@@ -311,13 +314,13 @@ class PairTests(ShellCase):
         """A frame of 300 kB goes into the kernel whole: it does not wait for a turn."""
         ours, theirs = channel_pair()
         self.owned(theirs)
-        end = self.owned(Channel(ours, self.reactor, mock.Mock(), mock.Mock()))
-        end.send(Kind.MESSAGE, bytes(300_000))
+        end = self.owned(Channel(ours, self.reactor, RAW, mock.Mock(), mock.Mock()))
+        end.send(raw(Kind.MESSAGE, bytes(300_000)))
         self.assertEqual(end.waiting, 0)
         self.assertEqual(frames(theirs), [(Kind.MESSAGE, bytes(300_000))])
 
     def test_limit(self) -> None:
         """The limit is that of the reader: one byte more is a WireError there."""
-        reader = channel.FrameReader(FRAME_LIMIT)
+        reader = channel.FrameReader(RAW, FRAME_LIMIT)
         with self.assertRaises(WireError):
             reader.feed(encode(Kind.MESSAGE, bytes(FRAME_LIMIT + 1)))

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from tests.raw_frames import Kind
 from tests.shells import ShellCase
 from txsticky.config import Config
+from txsticky.core.messages.from_primary import Accept
 from txsticky.core.routing.pool import Pool
 from txsticky.intake.reception import Arrival, Reception
 from txsticky.primary import listeners
@@ -224,7 +224,7 @@ class AttendTests(ListenerCase):
         """A worker that is ready is told to, once, and the primary stops at its socket."""
         self.ready(2)
         self.attend()
-        self.assertEqual((self.watched(), self.told(2)), ({1, 3}, [(Kind.ACCEPT,)]))
+        self.assertEqual((self.watched(), self.told(2)), ({1, 3}, [(Accept(),)]))
         self.assertEqual(self.told(1), [])
 
     def test_without_sockets(self) -> None:
@@ -267,7 +267,7 @@ class AttendTests(ListenerCase):
             SimpleNamespace(id=4, slot=1, listens=True, accepts=False, channel=mock.Mock())
         )
         self.ready(4)
-        self.assertEqual((self.watched(), self.told(4)), (set(), [(Kind.ACCEPT,)]))
+        self.assertEqual((self.watched(), self.told(4)), (set(), [(Accept(),)]))
 
     def test_more(self) -> None:
         """A slot that is new is the primary's first; one that was removed is its again."""

@@ -22,12 +22,13 @@ from tests.shells import (
 from txsticky.config import Config
 from txsticky.core.how import How
 from txsticky.core.lifecycle.timing import SILENT
+from txsticky.core.messages.from_worker import Bind, Free
 from txsticky.core.messages.handoff import Handoff, pack_handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.core.routing.pool import State
 from txsticky.errors import MailboxFull
 from txsticky.intake.reception import Arrival
-from txsticky.ipc.channel import FULL
+from txsticky.ipc.channel import FULL, Channel
 from txsticky.ipc.inbox import FrontDesk
 from txsticky.ipc.mailbox import MailboxTransport
 from txsticky.primary.primary import MAX_HOPS, OTHERS, VIEW_INTERVAL, Primary
@@ -38,6 +39,14 @@ from txsticky.system.trust import Identity
 from txsticky.testing import FakeSystem
 
 PEER = ("192.0.2.7", 50000)
+#: What a first frame has beside what a handle adds.
+BOOT: dict[str, Any] = {
+    "config": {},
+    "secret": "",
+    "pool": None,
+    "table_limit": 1,
+    "table_ttl": 1.0,
+}
 
 
 def get(target: str = "/", *headers: str) -> bytes:
@@ -204,21 +213,16 @@ class HandOffTests(PrimaryCase):
         self.start(1)
         self.spawn().ready()
         self.reactor.settle()
-        self.arrive(get("/a") + b"tail", listener=2, secure=True, server_name="example")
+        self.arrive(get("/a") + b"tail", secure=True)
         ((_, handoff),) = self.taken()
         self.assertEqual(
             handoff,
             Handoff(
                 family=socket.AF_UNIX,
-                peer=PEER,
-                host=("", 0),
-                listener=2,
-                hops=0,
+                origin=Origin(PEER, secure=True),
                 how=How.NEW,
-                secure=True,
                 reserved=True,
                 prefix=get("/a") + b"tail",
-                server_name="example",
             ),
         )
 
@@ -900,9 +904,9 @@ class BindTests(PrimaryCase):
         for handle in self.primary.handles.values():
             real = handle.channel.send
 
-            def send(kind: Kind, body: bytes = b"", real: Any = real, handle: Any = handle) -> None:
-                real(kind, body)
-                order.append((handle.id, kind, handle.channel.waiting))
+            def send(frame: Any, real: Any = real, handle: Any = handle) -> None:
+                real(frame)
+                order.append((handle.id, Kind(frame.KIND), handle.channel.waiting))
 
             handle.channel.send = send
         self.workers[1].send(Kind.BIND, b"key")
@@ -919,9 +923,9 @@ class BindTests(PrimaryCase):
         self.reactor.settle()
         self.assertEqual(self.workers[1].told(Kind.BIND), [b"1  a b\0\xff "])
 
-    def change(self, kind: Kind, key: bytes) -> None:
+    def change(self, change: Bind | Free) -> None:
         """Have worker 1 change the table; worker 2 reads what it is told."""
-        self.primary.heard(self.primary.handles[1], kind, key)
+        self.primary.heard(self.primary.handles[1], change)
         self.workers[1].frames()
         self.reactor.turn()
 
@@ -936,7 +940,7 @@ class BindTests(PrimaryCase):
         keys = []
         while not third.replica.stale:
             keys.append(b"%06d" % len(keys) + b"k" * 4000)
-            self.change(Kind.BIND, keys[-1])
+            self.change(Bind(keys[-1]))
             assert len(keys) < 2 * FULL // 4000, "there is no bound"
         return third, keys
 
@@ -954,8 +958,8 @@ class BindTests(PrimaryCase):
         before = third.channel.waiting
         self.assertLess(before, FULL + 5000)
         for number in range(3000):
-            self.change(Kind.BIND, b"%d" % number + b"l" * 4000)
-            self.change(Kind.FREE, b"%d" % number + b"l" * 4000)
+            self.change(Bind(b"%d" % number + b"l" * 4000))
+            self.change(Free(b"%d" % number + b"l" * 4000))
             self.primary._send_view()
         self.assertEqual(third.channel.waiting, before)
         self.assertEqual([member.id for member in self.primary.pool.candidates()], [1, 2])
@@ -963,8 +967,8 @@ class BindTests(PrimaryCase):
     def test_continued(self) -> None:
         """When it reads again it gets the pool and the table as they are, and connections again."""
         third, keys = self.stopped()
-        self.change(Kind.FREE, keys[-1])
-        self.change(Kind.BIND, b"last")
+        self.change(Free(keys[-1]))
+        self.change(Bind(b"last"))
         told = self.read(third)
         (anew,) = [
             number
@@ -977,7 +981,7 @@ class BindTests(PrimaryCase):
         )
         self.assertEqual(self.primary.table.items()[-1], (b"last", 1))
         self.assertEqual([member.id for member in self.primary.pool.candidates()], [1, 2, 3])
-        self.change(Kind.BIND, b"next")
+        self.change(Bind(b"next"))
         self.assertEqual(self.workers[2].told(Kind.BIND), [b"1 next"])
 
     def test_killed(self) -> None:
@@ -1032,7 +1036,7 @@ class SayTests(PrimaryCase):
         member = self.primary.pool.get(1)
         self.assertEqual((member.live, member.taken, member.lag), (3, 2, 0.5))
         self.assertEqual(self.supervisor.heartbeat.call_args_list, [mock.call(1, takes=True)])
-        self.assertEqual(self.primary.handles[1].counters["live"], 3)
+        self.assertEqual(self.primary.handles[1].load.live, 3)
 
     def takes(self) -> bool:
         """Whether the last report of a worker counted as a sign of life."""
@@ -1161,13 +1165,13 @@ class SayTests(PrimaryCase):
         self.assertEqual(self.workers[0].told(Kind.MESSAGE), [])
 
     def test_nonsense(self) -> None:
-        """A frame that makes no sense is logged, and the next one counts."""
+        """A frame that makes no sense ends the channel, as damage does, and is told."""
         self.start()
-        self.workers[0].channel.sendall(encode(Kind.LOAD, b"nonsense"))
-        self.workers[0].report(live=3)
-        self.reactor.settle()
-        self.assertEqual(len(self.flushLoggedErrors()), 1)
-        self.assertEqual(self.primary.pool.get(1).live, 3)
+        with mock.patch.object(Channel, "_log") as log:
+            self.workers[0].channel.sendall(encode(Kind.LOAD, b"nonsense"))
+            self.reactor.settle()
+        self.assertEqual(log.error.call_count, 1)
+        self.assertFalse(self.primary.handles[1].channel.connected)
 
     def test_rotate(self) -> None:
         """All workers can be told to reopen their logs."""
@@ -1474,7 +1478,7 @@ class HandleTests(ShellCase):
             WorkerHandle(self.system, mock.Mock(), number, number, 1, 0) for number in (1, 2)
         )
         for handle in made:
-            handle.spawn(front_desk.fileno(), {})
+            handle.spawn(front_desk.fileno(), BOOT)
         return made  # type: ignore[return-value]
 
     def close(self, *handles: WorkerHandle) -> None:
@@ -1501,7 +1505,7 @@ class HandleTests(ShellCase):
         system = FakeSystem(reactor=self.reactor)
         handle = WorkerHandle(system, owner, 1, 1, 1, 100)
         front_desk, _ = self.pair()
-        handle.spawn(front_desk.fileno(), {})
+        handle.spawn(front_desk.fileno(), BOOT)
         for number in range(2000):
             handle.hand(os.dup(0), b"%d" % number + bytes(2000))
             if handle.box.queued == 3:

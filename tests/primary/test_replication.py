@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.raw_frames import FrameReader, Kind, decode_json, encode, encode_json
+from tests.raw_frames import FrameReader, Kind, decode_json, encode_json
+from txsticky.core.messages.frames import Frame
+from txsticky.core.messages.frames import encode as encode_typed
+from txsticky.core.messages.from_primary import Bound, Freed
 from txsticky.primary.replication import Replica
 
 HIGH, FULL = 200, 500
@@ -34,11 +35,8 @@ class Pipe:
         self.backlog += data
         self.most = max(self.most, len(self.backlog))
 
-    def send(self, kind: Kind, body: bytes = b"") -> None:
-        self.write(encode(kind, body))
-
-    def send_json(self, kind: Kind, **fields: Any) -> None:
-        self.write(encode_json(kind, **fields))
+    def send(self, frame: Frame) -> None:
+        self.write(encode_typed(frame))
 
     def read(self, size: int) -> tuple[bytes, bool]:
         """Read so much; returns it, and whether the reader has caught up by that."""
@@ -78,14 +76,14 @@ class ReplicaMachine(RuleBasedStateMachine):
         """A key is bound."""
         key += b"k" * 40
         self.table[key] = worker
-        self.replica.tell(Kind.BIND, b"%d %b" % (worker, key))
+        self.replica.tell(Bound(key, worker))
 
     @rule(key=st.sampled_from([b"a", b"b", b"c", b"d"]))
     def free(self, key: bytes) -> None:
         """A key is freed."""
         key += b"k" * 40
         self.table.pop(key, None)
-        self.replica.tell(Kind.FREE, key)
+        self.replica.tell(Freed(key))
 
     @rule()
     def tell_pool(self) -> None:

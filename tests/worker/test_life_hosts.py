@@ -26,9 +26,10 @@ from txsticky.core.how import How
 from txsticky.core.lifecycle.life import ANSWERS, BEFORE, Answer, Command, State
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
+from txsticky.serve.asgi import native
 from txsticky.serve.asgi.engine import new_loop
 from txsticky.serve.asgi.facade import FacadeFactory
-from txsticky.serve.asgi.serving import AsgiServing, native
+from txsticky.serve.asgi.serving import AsgiServing
 from txsticky.tls.certificates import load_certificates
 from txsticky.tls.termination import SecureDoor
 from txsticky.transport import gate

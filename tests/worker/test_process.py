@@ -53,8 +53,14 @@ class BootCase(ShellCase):
             self.process.kill()
             self.process.communicate()
 
-    def boot(self, **options: Any) -> None:
-        """Start a worker and tell it what it is."""
+    def boot(
+        self, module: str = "txsticky.worker.process", more: Any = None, **options: Any
+    ) -> None:
+        """
+        Start a worker and tell it what it is.
+
+        :param more: what else the first frame says.
+        """
         sending, reading = mailbox_pair()
         self.mailbox = MailboxTransport(sending, self.reactor)
         self.addCleanup(self.mailbox.loseConnection)
@@ -66,7 +72,7 @@ class BootCase(ShellCase):
         self.listener = self.listening()
         inherited = [end.fileno() for end in (theirs, reading, desk, self.listener)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "txsticky.worker.process", str(theirs.fileno()), " " * 16],
+            [sys.executable, "-m", module, str(theirs.fileno()), " " * 16],
             pass_fds=inherited,
             env={**os.environ, "PYTHONPATH": f"{ROOT}:{self.directory}"},
             stdin=subprocess.DEVNULL,
@@ -89,6 +95,7 @@ class BootCase(ShellCase):
                 mailbox=reading.fileno(),
                 front_desk=desk.fileno(),
                 listeners=[[0, self.listener.fileno()]],
+                **(more or {}),
             )
         )
         for end in (theirs, reading, desk):
@@ -137,6 +144,18 @@ class StartTests(BootCase):
         self.boot()
         self.assertEqual(self.hear(Kind.READY), {"interface": "protocol", "http": False})
         self.assertEqual(self.ask(b" hello"), b"4 hello")
+
+    def test_of_an_old_primary(self) -> None:
+        """A primary of version 0.1.0 starts it by another name, and says no protocol."""
+        self.boot(module="txsticky.boot")
+        self.assertEqual(self.hear(Kind.READY), {"interface": "protocol", "http": False})
+        self.assertEqual(self.ask(b" hello"), b"4 hello")
+
+    def test_of_another_protocol(self) -> None:
+        """A primary that this version does not understand is told so; the exit code is 3."""
+        self.boot(more={"protocol": 99, "news": True})
+        self.assertIn("the program that runs speaks 99", self.hear(Kind.FAILED)["reason"])
+        self.assertEqual(self.status(), 3)
 
     def test_accepts(self) -> None:
         """Told to, it accepts on the sockets that it has inherited."""

@@ -19,6 +19,7 @@ from txsticky.config import Config
 from txsticky.core.how import How
 from txsticky.core.http.inside import Inside
 from txsticky.core.lifecycle.timing import QUICK, QUIET, requests_end
+from txsticky.core.messages.from_primary import Boot
 from txsticky.core.messages.handoff import Handoff, pack_handoff, pack_log, pack_peer, unpack
 from txsticky.core.messages.origin import Origin
 from txsticky.core.routing.pool import Pool
@@ -27,8 +28,9 @@ from txsticky.errors import ChannelFull
 from txsticky.ipc.channel import FULL, channel_pair
 from txsticky.ipc.mailbox import MailboxTransport, mailbox_pair
 from txsticky.system.shared_log import HandedLog
+from txsticky.worker import drain, ending, worker
 from txsticky.worker import policy as desk
-from txsticky.worker.worker import FRONT_DESK, HEARTBEAT, REPORT_SOON, Worker, drain, ending, worker
+from txsticky.worker.worker import FRONT_DESK, HEARTBEAT, REPORT_SOON, Worker
 
 PEER = ("192.0.2.7", 50000)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -165,17 +167,19 @@ class WorkerCase(ShellCase):
         for id in (1, 2, 3):
             self.pool.add(id, id)
             self.pool.set_ready(id)
-        boot = {
-            "id": 2,
-            "slot": 2,
-            "pool": self.pool.view(),
-            "table_limit": 100,
-            "table_ttl": 3600.0,
-            "secret": (b"s" * 16).hex(),
-            "mailbox": reading.detach(),
-            "front_desk": self.boxes[FRONT_DESK].sending.detach(),
-            "listeners": self.listeners(),
-        }
+        boot = Boot(
+            id=2,
+            slot=2,
+            generation=1,
+            config=self.config.to_json(),
+            secret=(b"s" * 16).hex(),
+            pool=self.pool.view(),
+            table_limit=100,
+            table_ttl=3600.0,
+            mailbox=reading.detach(),
+            front_desk=self.boxes[FRONT_DESK].sending.detach(),
+            listeners=self.listeners(),
+        )
         self.worker = Worker(boot, self.config, self.reactor, self.serving)  # type: ignore[arg-type]
         self._reader = FrameReader(1 << 22)
         self.frames: list[tuple[Kind, bytes]] = []
@@ -399,11 +403,11 @@ class AdoptTests(WorkerCase):
     def test_short(self) -> None:
         """It says whether it takes nothing for want of descriptors."""
         self.begin()
-        self.assertFalse(self.load()["short"])
+        self.assertFalse(self.load().get("short", False))
         self.worker.intake.box._ceiling = 0
         for _ in range(2):
             self.hand()
-        self.assertTrue(self.load()["short"])
+        self.assertTrue(self.load().get("short", False))
         self.assertEqual(self.worker.intake.taken, 1)
 
     def test_not_http(self) -> None:

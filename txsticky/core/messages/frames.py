@@ -68,8 +68,12 @@ class Fields:
     __slots__ = ()
 
     def body(self) -> bytes:
-        """Encode the fields (`Frame.body`)."""
-        return dump({name: getattr(self, name) for name in names_of(type(self))})
+        """Encode the fields, but for those that have their defaults (`Frame.body`)."""
+        usual = _defaults(type(self))
+        fields = {name: getattr(self, name) for name in names_of(type(self))}
+        return dump(
+            {n: value for n, value in fields.items() if n not in usual or value != usual[n]}
+        )
 
     @classmethod
     def of(cls, body: bytes) -> Self:
@@ -168,6 +172,16 @@ def load(body: bytes) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise WireError(why=f"a control frame is JSON, but no object: {body[:40]!r}")
     return fields
+
+
+def _defaults(kind: Any) -> dict[str, Any]:
+    """Return the defaults of those fields of a frame that have one."""
+    found = {}
+    for field in attrs.fields(kind):
+        default = field.default
+        if default is not attrs.NOTHING:
+            found[field.name] = default.factory() if isinstance(default, attrs.Factory) else default
+    return found
 
 
 def names_of(kind: Any) -> list[str]:

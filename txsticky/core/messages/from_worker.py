@@ -84,6 +84,8 @@ class Load:
         """
         fields = attrs.asdict(self)
         listening = fields.pop("listening")
+        if not self.short:
+            del fields["short"]
         if listening is not None:
             fields["entrance"] = {**listening, "short": self.short}
         return dump(fields)
