@@ -30,7 +30,9 @@ class ArrivalTests(ShellCase):
             server_name="example",
             proxied=True,
         )
-        fields = json.loads(json.dumps(packing.pack_arrival(arrival)))
+        kept = packing.Descriptors()
+        fields = json.loads(json.dumps(packing.pack_arrival(arrival, kept)))
+        self.assertEqual(kept.kept, [server.fileno()])
         os.set_inheritable(server.fileno(), True)
         server.detach()
         again = packing.unpack_arrival(fields)

@@ -16,7 +16,7 @@ class ClusterTests(ClusterCase):
 
     def setUp(self) -> None:
         super().setUp()
-        patcher = mock.patch("txsticky.cluster.execute")
+        patcher = mock.patch("txsticky.primary.upgrade.upgrade.execute")
         self.execute = patcher.start()
         self.addCleanup(patcher.stop)
 
@@ -38,7 +38,7 @@ class ClusterTests(ClusterCase):
     def test_does_not_start(self) -> None:
         """If it does not start, it is said why, and the old one goes on."""
         self.start()
-        with mock.patch("txsticky.cluster.log") as log:
+        with mock.patch("txsticky.primary.upgrade.upgrade.log") as log:
             self.trial().exit(1)
         self.assertEqual(log.error.call_args.kwargs, {"why": "it exited with code 1"})
         self.assertEqual(self.execute.mock_calls, [])
