@@ -30,10 +30,10 @@ from txsticky.ipc.channel import FULL, Channel
 from txsticky.ipc.inbox import FrontDesk
 from txsticky.primary.beginning import OTHERS
 from txsticky.primary.dispatcher import MAX_HOPS
-from txsticky.primary.provision import Provision
 from txsticky.primary.replication import VIEW_INTERVAL
-from txsticky.primary.suspicion import SHORT, STUCK, STUCK_AFTER
-from txsticky.primary.worker_handle import WorkerHandle
+from txsticky.primary.supervision.provision import Provision
+from txsticky.primary.supervision.suspicion import SHORT, STUCK, STUCK_AFTER
+from txsticky.primary.supervision.worker_handle import WorkerHandle
 from txsticky.system.trust import Identity
 
 from .cases import PEER, WAIT, PrimaryCase, get
@@ -88,7 +88,7 @@ class SpawnTests(PrimaryCase):
     def test_output(self) -> None:
         """What the worker prints is logged under its name."""
         worker = self.spawn()
-        with mock.patch("txsticky.primary.worker_handle.log") as log:
+        with mock.patch("txsticky.primary.supervision.worker_handle.log") as log:
             worker.process.say("[warn] it is late")
         event = log.emit.call_args
         self.assertEqual(event.args[0].name, "warn")
@@ -1130,7 +1130,7 @@ class ProvidedTests(PrimaryCase):
         before = open_descriptors()
         with (
             mock.patch.object(handle.mailbox.box, "write", side_effect=MailboxFull(queued=1)),
-            mock.patch("txsticky.primary.worker_mailbox.log") as log,
+            mock.patch("txsticky.primary.supervision.worker_mailbox.log") as log,
         ):
             handle.mailbox.hand_log(self.provided.log)
         self.assertEqual(log.error.call_args.kwargs, {"worker": "worker 1"})

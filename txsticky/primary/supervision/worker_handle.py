@@ -8,16 +8,16 @@ from typing import Any, Protocol, Self
 
 from twisted.logger import Logger, LogLevel
 
-from ..core.messages.frames import Frame
-from ..core.messages.from_primary import Accept
-from ..core.messages.from_worker import FROM_WORKER, ListeningLoad, Load
-from ..ipc.channel import Channel, channel_pair
-from ..ipc.mailbox import MailboxTransport
-from ..system.descriptors import own
-from ..system.logs import read_line
-from ..system.process import Process
-from ..system.system import System
-from .upgrade.packing import Descriptors, pack, unpack
+from ...core.messages.frames import Frame
+from ...core.messages.from_primary import Accept
+from ...core.messages.from_worker import FROM_WORKER, ListeningLoad, Load
+from ...ipc.channel import Channel, channel_pair
+from ...ipc.mailbox import MailboxTransport
+from ...system.descriptors import own
+from ...system.logs import read_line
+from ...system.process import Process
+from ...system.system import System
+from ..upgrade.packing import Descriptors, pack, unpack
 from .worker_mailbox import WorkerMailbox
 
 log = Logger(namespace="txsticky.worker")

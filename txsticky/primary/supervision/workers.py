@@ -9,17 +9,17 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 
-from ..core.lifecycle.timing import SILENT
-from ..core.messages.frames import Frame
-from ..core.messages.from_primary import BeginDrain, Rotate
-from ..core.routing.pool import Pool, State
-from ..system.system import System
-from .beginning import Beginning
-from .listeners import Listeners
-from .replication import Replication
+from ...core.lifecycle.timing import SILENT
+from ...core.messages.frames import Frame
+from ...core.messages.from_primary import BeginDrain, Rotate
+from ...core.routing.pool import Pool, State
+from ...system.system import System
+from ..beginning import Beginning
+from ..listeners import Listeners
+from ..replication import Replication
+from ..upgrade.packing import Descriptors
 from .spawner import Spawner
 from .suspicion import CROWDED, MUTE, Suspicions
-from .upgrade.packing import Descriptors
 from .worker_handle import WorkerHandle
 
 

@@ -6,14 +6,14 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
-from ..config import Config
-from ..core.messages.from_primary import Boot
-from ..core.routing.pool import Pool
-from ..ipc.channel import channel_pair
-from ..ipc.mailbox import mailbox_pair
-from ..system.process import Process
-from ..system.system import System
-from .listeners import Listeners
+from ...config import Config
+from ...core.messages.from_primary import Boot
+from ...core.routing.pool import Pool
+from ...ipc.channel import channel_pair
+from ...ipc.mailbox import mailbox_pair
+from ...system.process import Process
+from ...system.system import System
+from ..listeners import Listeners
 from .provision import Provision
 from .worker_handle import WorkerHandle
 
