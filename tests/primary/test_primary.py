@@ -1,4 +1,4 @@
-"""The primary composed: what it makes of the workers' frames, of their leaving, and of its own end."""
+"""The primary composed: what it makes of the workers' frames, and of the end."""
 
 from __future__ import annotations
 
