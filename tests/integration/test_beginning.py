@@ -87,7 +87,7 @@ class FirstStart(BeginningCase):
         cluster = self.cluster(ASGI)
         listen = cluster.arguments.index("--listen") + 1
         cluster.arguments[listen] = "systemd:domain=INET:index=0"
-        cluster.command = (*cluster.command, "-c", LAUNCHER, str(listener.fileno()))
+        cluster.command = (*cluster.command, "-c", LAUNCHER, str(listener.fileno()), "")
         cluster.inherits = (listener.fileno(),)
         cluster.port = listener.getsockname()[1]
         first = self.waiting(cluster)

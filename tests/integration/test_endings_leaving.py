@@ -112,5 +112,6 @@ class Sockets:
         self.assertNotIn("killed", cluster.log())
 
 
-cases(Leaving, globals())
+# A bare factory of autobahn's has no pages.
+cases(Leaving, globals(), "Web", "Wsgi", "Httptools", "H11")
 cases(Sockets, globals(), "Web", "Httptools", "H11", accept=False)

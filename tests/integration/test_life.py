@@ -154,6 +154,7 @@ class Mailboxes(LifeCase):
         """It takes nothing and beats on: `/healthz` knows, and it is killed after the timeout."""
         status = free_port()
         options = ("--sticky", "none", "--worker-timeout", "4", "--status", str(status))
+        options += ("--status-host", "cluster.test")
         with cluster_of("web", *options, workers=1) as cluster:
             self.assertEqual(self.health(status), 200)
             self.assertEqual(cluster.get("/forget").body, b"done")

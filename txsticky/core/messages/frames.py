@@ -180,7 +180,7 @@ def _defaults(kind: Any) -> dict[str, Any]:
     for field in attrs.fields(kind):
         default = field.default
         if default is not attrs.NOTHING:
-            found[field.name] = default.factory() if isinstance(default, attrs.Factory) else default
+            found[field.name] = default.factory() if hasattr(default, "factory") else default
     return found
 
 

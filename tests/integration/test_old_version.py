@@ -1,0 +1,81 @@
+"""Version 0.1.0 runs, its folder is exchanged for this version, and it is reloaded or upgraded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tarfile
+import tempfile
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.integration.cluster import ROOT, Cluster
+from tests.integration.load import Load
+from tests.integration.processes import until
+
+#: The packages of version 0.1.0, as they were released.
+OLD = Path(__file__).with_name("version_0_1_0.tar.xz")
+
+
+class OldVersion(Cluster):
+    """A cluster of version 0.1.0, whose packages stand behind a link that can be exchanged."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("echo", workers=2)
+        old, new = folder / "old", folder / "new"
+        with tarfile.open(OLD) as archive:
+            archive.extractall(old, filter="data")
+        new.mkdir()
+        for name in ("txsticky", "twisted"):
+            (new / name).symlink_to(ROOT / name)
+        self._link = folder / "current"
+        self._link.symlink_to(old)
+        self.folder = folder
+        path = os.pathsep.join([str(self._link), str(ROOT)])
+        self._environment["PYTHONPATH"] = path
+
+    def exchange(self) -> None:
+        """Put this version in the place of the old one."""
+        following = self._link.with_name("following")
+        following.symlink_to(self._link.with_name("new"))
+        following.rename(self._link)
+
+
+class OldVersionTests(SynchronousTestCase):
+    """What the operator of an old version sees who installs this one."""
+
+    def setUp(self) -> None:
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        self.cluster = self.enterContext(OldVersion(Path(folder)))
+        self.assertNotIn("listens on", self.cluster.log(), "it is the old version that runs")
+
+    def test_reload(self) -> None:
+        """HUP: the old primary goes on with workers of this version, and no request fails."""
+        cluster = self.cluster
+        before = cluster.workers()
+        with Load(cluster, {"kept": 3, "short": 3, "poll": 2}, pause=0.02) as load:
+            load.wait(60)
+            cluster.exchange()
+            cluster.signal(signal.SIGHUP)
+            old = [f"/proc/{pid}" for pid in before.values()]
+            until(lambda: not any(map(os.path.exists, old)), 60, "the old workers have left")
+            load.wait(120)
+        self.assertEqual(load.failures, [])
+        self.assertNotIn("Traceback", cluster.log())
+        tags = cluster.tags()
+        for slot, tag in tags.items():
+            self.assertEqual(cluster.get(f"/?sid={tag}").header("x-worker"), str(slot))
+
+    def test_upgrade(self) -> None:
+        """USR2: either this version takes over, or it says why not, and no request fails."""
+        cluster = self.cluster
+        with Load(cluster, {"kept": 3, "short": 3, "poll": 2}, pause=0.02) as load:
+            load.wait(60)
+            cluster.exchange()
+            cluster.signal(signal.SIGUSR2)
+            words = ("has taken over", "hands over a state of form")
+            until(lambda: any(word in cluster.log() for word in words), 60, "it is told")
+            load.wait(120)
+        self.assertEqual(load.failures, [])
+        self.assertNotIn("Traceback", cluster.log())
