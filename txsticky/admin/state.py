@@ -56,7 +56,7 @@ class WorkerState:
     :param worker: its number, 1 to N (``TXSTICKY_WORKER``); its successor has the same.
     :param id: unique for the life of the cluster.
     :param state: a `core.pool.State`: starting, ready, draining or gone.
-    :param suspect: it gets nothing new as long as others can take it.
+    :param suspect: the worker gets nothing new as long as other workers can take it.
     :param suspicions: why: silent, takes nothing, crowded (its mailbox is full), short of
         descriptors.
     :param age: seconds since it was started.
@@ -126,7 +126,7 @@ class PrimaryState:
     :param load: the share of one processor that it used lately, likewise.
     :param descriptors: how many it has open, likewise.
     :param descriptor_limit: how many it may have.
-    :param accepted: connections, ever, whoever accepted them.
+    :param accepted: connections accepted so far, in the primary and in workers.
     :param waiting: connections whose first request is not complete, in workers as well.
     :param parked: connections that wait for a worker to be ready.
     :param routes: connections placed so far, by `core.route.How`.

@@ -127,8 +127,8 @@ class Workers:
 
     def attend(self) -> None:
         """
-        Have the workers accept that are ready, once connections are routed. The primary accepts for
-        the others, and beside those that are suspect.
+        Have the workers accept that are ready, once connections are routed. The primary accepts in
+        place of all other workers, and beside those that are suspect.
         """
         if self._beginning.under_way:
             return
