@@ -16,7 +16,7 @@ from txsticky.core.messages.handoff import Handoff, unpack
 from txsticky.core.routing.pool import Pool
 from txsticky.core.routing.table import Table
 from txsticky.errors import MailboxFull
-from txsticky.intake.reception import Arrival
+from txsticky.intake.arrival import Arrival
 from txsticky.primary.beginning import OTHERS, Beginning
 from txsticky.primary.dispatcher import Dispatcher
 from txsticky.testing import FakeSystem

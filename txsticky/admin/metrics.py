@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from ..core.routing.pool import State
+from ..core.routing.pool import MemberState
 from .state import ClusterState, WorkerState
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
@@ -76,7 +76,7 @@ def _by(label: str, values: Iterable[tuple[object, float]]) -> tuple[Sample, ...
 def _cluster(state: ClusterState) -> Iterator[Metric]:
     about = {name: getattr(state, name) for name in ("version", "interface", "sticky", "balance")}
     yield Metric("txsticky_info", "gauge", "What runs here.", ((about, 1),))
-    in_state = dict.fromkeys((s.value for s in State if s is not State.GONE), 0)
+    in_state = dict.fromkeys((s.value for s in MemberState if s is not MemberState.GONE), 0)
     for worker in state.workers:
         if worker.state in in_state:
             in_state[worker.state] += 1
@@ -148,7 +148,7 @@ def _workers(state: ClusterState) -> Iterator[Metric]:
     yield gauge(
         "ready",
         "Whether a worker of this number is ready.",
-        ((n, int(any(w.state == State.READY.value for w in them))) for n, them in each),
+        ((n, int(any(w.state == MemberState.READY.value for w in them))) for n, them in each),
     )
     yield gauge(
         "connections",

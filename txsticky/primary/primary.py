@@ -35,7 +35,8 @@ from ..core.messages.from_worker import (
 )
 from ..core.routing.pool import Pool
 from ..core.routing.table import Table
-from ..intake.reception import Arrival, Reception
+from ..intake.arrival import Arrival
+from ..intake.reception import Reception
 from ..ipc.mailbox import mailbox_pair
 from ..system.system import System
 from .beginning import Beginning

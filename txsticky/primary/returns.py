@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..intake.reception import Arrival
+from ..intake.arrival import Arrival
 from ..ipc.inbox import FrontDesk
 from ..ipc.mailbox import MailboxTransport
 from ..system.descriptors import own

@@ -11,6 +11,9 @@ import io
 import os
 import sys
 
+#: The folder that this package is in.
+HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
 
 def leave_working_folder() -> None:
     """
@@ -19,12 +22,11 @@ def leave_working_folder() -> None:
 
     Where this package is in it, as in a checkout that is not installed, it stays.
     """
-    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     try:
         here = os.getcwd()
     except OSError:
         return  # it is gone
-    if here != home:
+    if here != HOME:
         sys.path[:] = [entry for entry in sys.path if entry not in ("", ".", here)]
 
 

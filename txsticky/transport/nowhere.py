@@ -8,11 +8,12 @@ from typing import Any
 from ..core.how import How
 from ..core.http.head import Head
 from ..core.http.steps import Known
+from ..core.routing.verdict import KEEP, Verdict
 
 
 class Nowhere:
     """
-    A host that has no connection, and a desk that nobody asks (`gate.Host`, `gate.Desk`): nothing
+    A host that has no connection, and a desk that nobody asks (`gate.Host`, `gate.Policy`): nothing
     is live in it, and nothing happens.
 
     A gate and its host know each other, and so do host and protocol.  What is over has to be let go
@@ -52,9 +53,9 @@ class Nowhere:
     deliver = send = stop_reading = start_reading = half_close = dismiss = _nothing
     flush = depart = hang_up = gone = guarded = when_confirmed = request_done = _nothing
 
-    def whose(self, head: Head, host: str) -> tuple[int | None, How]:
-        """Nobody else's."""
-        return None, How.NEW
+    def whose(self, head: Head, host: str) -> Verdict:
+        """Keep the request."""
+        return KEEP[How.NEW]
 
     def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
         """None."""

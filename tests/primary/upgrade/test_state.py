@@ -22,7 +22,7 @@ from tests.shells import open_descriptors, received
 from txsticky.core.lifecycle.snapshot import restore
 from txsticky.core.lifecycle.states import Spawn
 from txsticky.core.lifecycle.timing import SILENT
-from txsticky.core.routing.pool import State
+from txsticky.core.routing.pool import MemberState
 from txsticky.primary.beginning import OTHERS
 from txsticky.primary.primary import Primary
 from txsticky.primary.upgrade.packing import Descriptors, unpack
@@ -124,7 +124,7 @@ class StateTests(HandoverCase):
         self.take_over()
         after = [(m.id, m.slot, m.state, m.load) for m in self.primary.pool.members]
         self.assertEqual(after, before)
-        self.assertEqual(after[1][2], State.DRAINING)
+        self.assertEqual(after[1][2], MemberState.DRAINING)
 
     def test_tags(self) -> None:
         """Tags that were given before name the same workers."""
@@ -153,12 +153,12 @@ class StateTests(HandoverCase):
         told = [unpack_message(body) for body in self.workers[0].told(Kind.MESSAGE)]
         self.assertEqual(told, [(b"news", b"it works")])
 
-    def test_manners(self) -> None:
+    def test_expectations(self) -> None:
         """What the application speaks need not be found out again."""
         self.start(http=False)
         self.take_over()
         self.assertEqual(self.primary.spoken.http, False)
-        self.assertFalse(self.primary.reception.manners.only_http)
+        self.assertFalse(self.primary.reception.expectations.only_http)
 
     def test_fleet(self) -> None:
         """The fleet has its workers, and starts those that are missing."""

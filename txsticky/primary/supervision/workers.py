@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall
 from ...core.lifecycle.timing import SILENT
 from ...core.messages.frames import Frame
 from ...core.messages.from_primary import BeginDrain, Rotate
-from ...core.routing.pool import Pool, State
+from ...core.routing.pool import MemberState, Pool
 from ...system.system import System
 from ..beginning import Beginning
 from ..listeners import Listeners
@@ -135,7 +135,7 @@ class Workers:
         slots = set()
         for handle in self.handles.values():
             member = self._pool.get(handle.id)
-            if member is None or member.state is not State.READY or not handle.listens:
+            if member is None or member.state is not MemberState.READY or not handle.listens:
                 continue
             handle.accept()
             if not member.suspect:

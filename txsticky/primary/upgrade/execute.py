@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from ...errors import UpgradeError
 from ...system.descriptors import own
 from ...system.startup import flush_streams
-from ...system.system import FOR_ALL
+from ...system.this_process import FOR_ALL
 from ...system.trust import Identity, own_command, own_environment
 from .packing import FORM, KNOWN_FORMS
 

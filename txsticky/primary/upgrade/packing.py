@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ...intake.reception import Arrival
+from ...intake.arrival import Arrival
 from ...system.descriptors import own
 
 #: The form of the state: a program does not take up what it does not understand.

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from ...core.lifecycle.snapshot import restore, snapshot
-from ...core.routing.pool import State
+from ...core.routing.pool import MemberState
 from ...system.descriptors import own
 from ..primary import Primary, Seed
 from .packing import Descriptors, pack, pack_arrival, unpack, unpack_arrival
@@ -121,9 +121,9 @@ def restore_members(primary: Primary, state: UpgradeState) -> None:
     for id, slot, name, sent, taken, live in state.members:
         member = primary.pool.add(id, slot)
         member.sent, member.taken, member.live = sent, taken, live
-        if name == State.READY.value:
+        if name == MemberState.READY.value:
             primary.pool.set_ready(id)
-        elif name == State.DRAINING.value:
+        elif name == MemberState.DRAINING.value:
             primary.pool.set_draining(id)
     primary.replication.restore((unpack(key), worker) for key, worker in state.table)
 

@@ -12,8 +12,8 @@ import stat
 
 from twisted.logger import Logger
 
-from ..errors import ConfigError
-from .trust import Identity
+from ...errors import ConfigError
+from ..trust import Identity
 
 log = Logger()
 
