@@ -15,9 +15,9 @@ from txsticky.admin.journal import Journal
 from txsticky.admin.state import ClusterState, look
 from txsticky.admin.usage import Usage
 from txsticky.config import Config
-from txsticky.core.lifecycle.fleet import Fleet
-from txsticky.primary.primary import Primary
-from txsticky.primary.supervisor import Supervisor
+from txsticky.primary.events import Events
+from txsticky.primary.primary import Primary, Seed
+from txsticky.primary.supervision.provision import Provision
 from txsticky.testing import FakeReactor, FakeSystem
 
 #: Seconds since the epoch at which everything begins.
@@ -34,13 +34,18 @@ class Watched:
     accepted = 12
 
     def __init__(self, reactor: FakeReactor, config: Config) -> None:
-        self.system = FakeSystem(reactor=reactor)
+        self.system = FakeSystem(reactor=reactor, wall=lambda: EPOCH + reactor.seconds())
         self.config = config
         self.journal = Journal()
-        self.primary = Primary(self.system, config)
-        fleet = Fleet(config.workers)
-        self.supervisor = Supervisor(fleet, self.primary, reactor, self.journal.log)
-        self.primary.supervisor = self.supervisor
+        self.primary = Primary(
+            self.system,
+            config,
+            Seed.new(self.system, config),
+            Events(),
+            self.journal.log,
+            Provision(config, None),
+        )
+        self.supervisor = self.primary.supervisor
         self.stops: list[bool] = []
 
     def addresses(self) -> list[Any]:
@@ -69,9 +74,7 @@ class WatchedCase(ShellCase):
         config = Config(workers=self.count, app="shop:site", worker_timeout=0)
         self.cluster = Watched(self.reactor, config)
         self.system, self.primary = self.cluster.system, self.cluster.primary
-        self.history = History(
-            self.system, self.primary, wall=lambda: EPOCH + self.reactor.seconds()
-        )
+        self.history = History(self.system, self.primary)
         self.workers: dict[int, PlayedWorker] = {}
         self.primary.open()
         self.cluster.supervisor.start()

@@ -162,7 +162,7 @@ class CommandLineTests(CtlCase):
         code, out, err = self.run_ctl("--control", self.path, "status")
         self.assertEqual((code, out), (1, ""))
         self.assertEqual(
-            err, f"txsticky: Nobody answers at {self.path}: No such file or directory.\n"
+            err, f"txsticky: No cluster answers at {self.path}: No such file or directory.\n"
         )
 
     def test_others(self) -> None:
@@ -197,7 +197,7 @@ class DisplayTests(WatchedCase):
 
     def test_odd_states(self) -> None:
         """A suspect worker and a number that waits for one are told."""
-        self.primary.suspect(1, True)
+        self.primary.workers.suspect(1, True)
         self.die(2, 1)
         first, second = self.shown("workers").splitlines()[1:]
         self.assertIn("ready, suspect", first)

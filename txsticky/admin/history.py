@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import collections
 import os
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -16,7 +15,7 @@ from twisted.logger import Logger
 
 from ..core.how import How
 from ..primary.primary import Primary
-from ..primary.worker_handle import WorkerHandle
+from ..primary.supervision.worker_handle import WorkerHandle
 from ..system.system import System
 from .usage import Usage, usage_of
 
@@ -92,7 +91,6 @@ class History:
     Looks at the cluster once a second.
 
     :param looked: called after each look.
-    :param wall: seconds since the epoch.
     :ivar points: values in the order of `SERIES`, the oldest first. All but the time, in seconds
         since the epoch, and the connections are rates, in a second.
     :ivar load: the share of one processor that the primary used lately, if that can be known.
@@ -103,11 +101,10 @@ class History:
         system: System,
         primary: Primary,
         looked: Callable[[], None] = lambda: None,
-        wall: Callable[[], float] = time.time,
     ) -> None:
         self.points: collections.deque[list[float]] = collections.deque(maxlen=KEPT)
-        self.wall = wall
-        self.started = wall()
+        self.wall = system.wall
+        self.started = system.wall()
         self.pid = os.getpid()
         self.load: float | None = None
         self._primary = primary
@@ -157,7 +154,7 @@ class History:
 
     def pace(self, id: int) -> Pace:
         """How fast a worker of the primary's goes."""
-        return self._paces.get(id) or Pace(self._primary.handles[id])
+        return self._paces.get(id) or Pace(self._primary.workers.handles[id])
 
     def totals(self) -> dict[int, Totals]:
         """What was done under each worker's number."""
@@ -170,11 +167,14 @@ class History:
     def _count(self) -> list[int]:
         """What only grows, in the order of `SERIES`."""
         primary = self._primary
-        return [*(primary.routes[how] for how in How), primary.reception.refusals.total()]
+        return [
+            *(primary.dispatcher.routes[how] for how in How),
+            primary.reception.refusals.total(),
+        ]
 
     def _meet(self) -> None:
         """Get to know new workers, and keep what those that have gone had done."""
-        handles = self._primary.handles
+        handles = self._primary.workers.handles
         for id in self._paces.keys() - handles.keys():
             pace = self._paces.pop(id)
             self._past.setdefault(pace.handle.slot, Totals()).add(pace)

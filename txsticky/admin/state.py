@@ -16,12 +16,12 @@ from ..config import Config
 from ..core.lifecycle.states import Phase
 from ..core.routing.pool import MemberState
 from ..primary.primary import Primary
-from ..primary.supervisor import Supervisor
-from ..primary.suspicion import ILL
-from ..primary.worker_handle import WorkerHandle
+from ..primary.supervision.supervisor import Supervisor
+from ..primary.supervision.suspicion import ILL
+from ..primary.supervision.worker_handle import WorkerHandle
 from ..system.system import System
 from .history import History
-from .journal import Entry, Journal
+from .journal import Journal, JournalEntry
 from .usage import descriptor_limit, open_descriptors, usage_of
 
 
@@ -31,8 +31,11 @@ class Managed(Protocol):
     config: Config
     system: System
     primary: Primary
-    supervisor: Supervisor
     journal: Journal
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """What keeps the workers running."""
 
     @property
     def accepted(self) -> int:
@@ -52,8 +55,8 @@ class WorkerState:
 
     :param worker: its number, 1 to N (``TXSTICKY_WORKER``); its successor has the same.
     :param id: unique for the life of the cluster.
-    :param state: a `core.routing.pool.MemberState`: starting, ready, draining or gone.
-    :param suspect: it gets nothing new as long as others can take it.
+    :param state: a `core.pool.MemberState`: starting, ready, draining or gone.
+    :param suspect: the worker gets nothing new as long as other workers can take it.
     :param suspicions: why: silent, takes nothing, crowded (its mailbox is full), short of
         descriptors.
     :param age: seconds since it was started.
@@ -123,7 +126,7 @@ class PrimaryState:
     :param load: the share of one processor that it used lately, likewise.
     :param descriptors: how many it has open, likewise.
     :param descriptor_limit: how many it may have.
-    :param accepted: connections, ever, whoever accepted them.
+    :param accepted: connections accepted so far, in the primary and in workers.
     :param waiting: connections whose first request is not complete, in workers as well.
     :param parked: connections that wait for a worker to be ready.
     :param routes: connections placed so far, by `core.route.How`.
@@ -189,7 +192,7 @@ class ClusterState:
     workers: tuple[WorkerState, ...]
     pauses: tuple[Pause, ...]
     totals: tuple[SlotTotals, ...]
-    events: tuple[Entry, ...]
+    events: tuple[JournalEntry, ...]
 
     @property
     def ready(self) -> int:
@@ -226,24 +229,24 @@ def look(cluster: Managed, history: History) -> ClusterState:
     """
     primary, fleet = cluster.primary, cluster.supervisor.fleet
     clock, reactor_time = cluster.system.clock(), cluster.system.reactor.seconds()
-    handles = sorted(primary.handles.values(), key=lambda handle: (handle.slot, handle.id))
+    handles = sorted(primary.workers.handles.values(), key=lambda handle: (handle.slot, handle.id))
     return ClusterState(
         version=__version__,
         time=history.wall(),
         started=history.started,
         app=cluster.config.app,
-        interface=primary.interface,
+        interface=primary.spoken.interface,
         sticky=cluster.config.sticky,
         balance=cluster.config.balance,
         listen=tuple(map(shown, cluster.addresses())),
         phase=fleet.phase.value,
-        routing=not primary.beginning,
+        routing=not primary.beginning.under_way,
         generation=fleet.generation,
         reloading=fleet.reloading,
         wanted=len(fleet.slots),
         reloads=fleet.generation - 1,
         starts=fleet.next_id - 1,
-        exits=dict(sorted(primary.exits.items())),
+        exits=dict(sorted(primary.workers.exits.items())),
         primary=_primary(cluster, history),
         workers=tuple(_worker(handle, primary, history, clock) for handle in handles),
         pauses=tuple(
@@ -271,9 +274,9 @@ def _primary(cluster: Managed, history: History) -> PrimaryState:
         descriptor_limit=descriptor_limit(),
         accepted=cluster.accepted,
         waiting=primary.reception.waiting
-        + sum(handle.listening.waiting for handle in primary.handles.values()),
-        parked=primary.parked,
-        routes={how.name: count for how, count in primary.routes.items()},
+        + sum(handle.listening.waiting for handle in primary.workers.handles.values()),
+        parked=len(primary.room),
+        routes={how.name: count for how, count in primary.dispatcher.routes.items()},
         refusals=dict(sorted(primary.reception.refusals.items())),
         bound=len(primary.table),
         bus={
@@ -294,7 +297,7 @@ def _worker(handle: WorkerHandle, primary: Primary, history: History, clock: flo
         generation=handle.generation,
         state=(member.state if member else MemberState.GONE).value,
         suspect=bool(member and member.suspect),
-        suspicions=primary.suspicions.of(handle.id),
+        suspicions=primary.workers.suspicions.of(handle.id),
         pid=handle.process.pid,
         age=clock - handle.started,
         connections=load.live,

@@ -36,7 +36,7 @@ def check_config(config: Config) -> int:
     :param config: the configuration.
     :returns: the exit code.
     """
-    from ..cluster import check
+    from ..primary.preflight import check
 
     try:
         check(config)

@@ -58,12 +58,14 @@ class System:
     :param clock: seconds, monotonic.
     :param rng: chance.
     :param folder: where processes are started, if it is there; else where this one is.
+    :param wall: seconds since the epoch.
     """
 
     reactor: Any
     clock: Callable[[], float] = monotonic
     rng: random.Random = attrs.field(factory=random.Random)
     folder: str | None = attrs.field(factory=lambda: working_folder(os.environ))
+    wall: Callable[[], float] = time.time
 
     def spawn(
         self,

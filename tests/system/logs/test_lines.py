@@ -15,7 +15,7 @@ from twisted.trial.unittest import TestCase
 from twisted.web.http import HTTPChannel
 
 from txsticky.config import LOG_LEVELS
-from txsticky.primary.worker_handle import WorkerHandle
+from txsticky.primary.supervision.worker_handle import WorkerHandle
 from txsticky.printable import printable
 from txsticky.system.logs.lines import (
     at_level,
@@ -79,7 +79,7 @@ class WorkerLineTests(TestCase):
         system = FakeSystem()
         handle = WorkerHandle(system, None, 7, 2, 3, 10)  # type: ignore[arg-type]
         with capturedLogs() as events:
-            handle._said("[warn] It is cold.")
+            handle.said("[warn] It is cold.")
         (said,) = events
         self.assertIs(said["log_level"], LogLevel.warn)
         self.assertEqual((said["id"], said["slot"], said["generation"]), (7, 2, 3))
@@ -112,7 +112,7 @@ class LevelTests(TestCase):
         handle = WorkerHandle(system, None, 7, 2, 3, 10)  # type: ignore[arg-type]
         with capturedLogs() as events:
             for line in ("[info] ours", "printed", "[debug] ours"):
-                handle._said(line)
+                handle.said(line)
         kept: list[Any] = []
         for said in events:
             at_level(kept.append, "critical")(said)  # type: ignore[arg-type]

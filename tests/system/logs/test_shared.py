@@ -12,7 +12,7 @@ from twisted.trial.unittest import SkipTest
 from tests.shells import ShellCase, open_descriptors
 from txsticky.config import Config
 from txsticky.errors import ConfigError
-from txsticky.primary.provision import Provision
+from txsticky.primary.supervision.provision import Provision
 from txsticky.system.logs import shared as sharedlog
 from txsticky.system.logs.shared import HandedLog, SharedLog
 from txsticky.system.trust import Identity
@@ -188,7 +188,7 @@ class ProvisionTests(LogCase):
         provision.open()
         provision.rotate([])
         provision.close()
-        self.assertEqual((provision.log, provision.boot()), (-1, {"files": {}}))
+        self.assertEqual((provision.log, provision.files()), (-1, {}))
         self.assertFalse(self.path.exists())
 
     def test_keys(self) -> None:
@@ -196,7 +196,7 @@ class ProvisionTests(LogCase):
         key = self.folder / "key"
         key.write_bytes(bytes(range(256)))
         config = Config(tls_cert="/no/cert", tls_key=str(key))
-        files = Provision(config, self.identity).boot()["files"]
+        files = Provision(config, self.identity).files()
         self.assertEqual(files, {str(key): bytes(range(256)).decode("latin-1")})
 
     def test_output(self) -> None:
