@@ -18,7 +18,7 @@ from txsticky.core.messages.handoff import Handoff
 from txsticky.core.routing.verdict import FRONT_DESK, Give, Keep
 from txsticky.intake.acceptor import RESPITE
 from txsticky.intake.arrival import Arrival
-from txsticky.ipc.inbox import arrival_of
+from txsticky.primary.front_desk import arrival_of
 from txsticky.worker.load_report import HEARTBEAT
 
 PROXY = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 80\r\n"

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..intake.arrival import Arrival
-from ..ipc.inbox import FrontDesk
 from ..ipc.mailbox import MailboxTransport
 from ..system.descriptors import own
+from .front_desk import FrontDesk
 from .upgrade.packing import Descriptors
 
 

@@ -1,4 +1,4 @@
-"""The front desk: the primary's own mailbox, and those that dead workers left behind."""
+"""The front desk: what reads the primary's own mailbox, and the mailboxes of dead workers."""
 
 from __future__ import annotations
 
