@@ -27,7 +27,7 @@ from ..errors import ConfigError
 log = Logger()
 
 
-class Outlet(Protocol):
+class WorkerOutlet(Protocol):
     """The way to a worker (`ipc.channel.Channel`)."""
 
     @property
@@ -76,7 +76,7 @@ class _Member:
     """
 
     name: str
-    outlet: Outlet
+    outlet: WorkerOutlet
     topics: set[bytes] = attrs.Factory(set)
     missed: dict[bytes, int] = attrs.Factory(dict)
     complained: bool = False
@@ -109,7 +109,7 @@ class Bus:
         """Disconnect from other machines; the Deferred fires when that is done."""
         return succeed(None) if self.backplane is None else self.backplane.stop()
 
-    def subscribe(self, id: int, name: str, outlet: Outlet, topic: bytes) -> None:
+    def subscribe(self, id: int, name: str, outlet: WorkerOutlet, topic: bytes) -> None:
         """
         Subscribe a worker to a topic.
 
