@@ -12,11 +12,11 @@ from txsticky.transport.nowhere import NOWHERE
 ANSWER = b"HTTP/1.1 408 Request Timeout\r\n\r\n"
 
 
-class PausedTests(GateCase):
-    """The protocol inside wants no more input."""
+class KnownCase(GateCase):
+    """A known request may come."""
 
-    def test_known_request(self) -> None:
-        """A known request that was read already waits until the protocol goes on."""
+    def know(self) -> None:
+        """Know one, and answer the first request."""
         head = parse_head(GET, 65536)
         assert isinstance(head, Head)
         memo = known(head, self.host.how)
@@ -24,12 +24,57 @@ class PausedTests(GateCase):
         self.desk.known[GET] = memo
         self.arrive(to(1))
         self.answer()
+        self.host.delivered = []
+
+
+class KnownTests(KnownCase):
+    """A known request is delivered."""
+
+    def test_more_comes_meanwhile(self) -> None:
+        """What comes while it is delivered follows it."""
+        self.know()
+
+        def react(data: bytes) -> None:
+            if data == GET:
+                self.gate.arrived(to(1, 7))
+                self.write(OK)
+
+        self.host.react = react
+        self.arrive(GET)
+        self.assertEqual(self.host.delivered, [GET, to(1, 7)])
+
+    def test_answered_while_it_is_delivered(self) -> None:
+        """Its connection leaves in the same turn if the worker does."""
+        self.know()
+        self.host.react = lambda data: self.write(OK)
+        self.desk.draining = True
+        self.host.buffered = 1000
+        self.gate.arrived(GET)
+        self.assertEqual((self.gate.leaving, self.clock.getDelayedCalls()), (True, []))
+
+    def test_counted(self) -> None:
+        """All bytes that come are counted, but for it."""
+        self.know()
+        self.arrive(GET)
+        self.answer()
+        self.assertEqual(self.gate.come, len(to(1)))
+        self.arrive(to(1)[:5])
+        self.arrive(to(1)[5:])
+        self.assertEqual(self.gate.come, 2 * len(to(1)))
+
+
+class PausedTests(KnownCase):
+    """The protocol inside wants no more input."""
+
+    def test_known_request(self) -> None:
+        """A known request that was read already waits until the protocol goes on."""
+        self.know()
         self.gate.pause()
         self.gate.arrived(GET)
-        self.assertEqual(self.got, to(1))
+        self.assertEqual(self.got, b"")
         self.gate.resume()
         self.turn()
-        self.assertEqual(self.got, to(1) + GET)
+        self.assertEqual(self.got, GET)
 
     def test_reads(self) -> None:
         """The client's bytes are read, unless the protocol has paused or closes."""
@@ -83,6 +128,16 @@ class LeavingTests(GateCase):
         self.host.buffered = 1000
         self.answer()
         self.assertEqual((self.gate.leaving, self.host.reading), (True, False))
+
+    def test_read_already(self) -> None:
+        """What was read already goes with it, and is not delivered here."""
+        self.arrive(to(1))
+        self.host.buffered = 1000
+        self.answer()
+        self.assertTrue(self.gate.drain())
+        self.gate.arrived(to(1, 7))
+        self.host.drained()
+        self.assertEqual((self.got, self.host.departed), (to(1), (0, to(1, 7))))
 
     def test_drained_when_lost(self) -> None:
         """A connection that is lost is not given away."""
@@ -160,6 +215,22 @@ class StalledTests(GateCase):
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.clock.advance(1)
         self.assertEqual((self.host.lost, self.clock.getDelayedCalls()), (True, []))
+
+
+class WithheldTests(GateCase):
+    """A response waits for a binding."""
+
+    def test_order(self) -> None:
+        """What is written between its confirmation and its release follows it."""
+        self.arrive(GET)
+        self.desk.unconfirmed = 1
+        self.write(OK[:10])
+        self.desk.unconfirmed = 0
+        self.write(OK[10:])
+        self.assertEqual(self.host.sent, b"")
+        self.desk.unconfirmed = 1
+        self.desk.confirm()
+        self.assertEqual(self.host.sent, OK)
 
 
 class OverTests(GateCase):
