@@ -6,7 +6,7 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
-from tests.shells import received
+from tests.shells import ended, received
 from tests.transport.cases import GET, OK, Inner
 from tests.transport.test_gated import TransportCase
 from txsticky.transport.nowhere import NOWHERE
@@ -109,3 +109,21 @@ class EndTests(ProducerCase):
         self.transport.dismiss()
         self.assertEqual((len(self.protocol.lost), self.transport.connected), (1, 0))
         self.until(lambda: received(self.client) == b"last words")
+
+    def test_half_closed(self) -> None:
+        """The client hears that nothing follows, and is read on, though a producer has paused."""
+        self.connect()
+        self.transport.registerProducer(Producer(), True)
+        self.transport.producerPaused = True
+        self.transport.half_close()
+        self.until(lambda: ended(self.client))
+        self.assertEqual((self.transport.producer, self.transport.connected), (None, 1))
+
+    def test_later(self) -> None:
+        """What is to be called later can be called off."""
+        self.connect()
+        called: list[int] = []
+        self.transport.later(0, lambda: called.append(1)).cancel()
+        self.transport.later(0, lambda: called.append(2))
+        self.until(lambda: bool(called))
+        self.assertEqual(called, [2])
