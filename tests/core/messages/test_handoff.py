@@ -195,3 +195,14 @@ class BegunTests(SynchronousTestCase):
         for fresh in (False, True):
             handoff = attrs.evolve(HANDOFF, fresh=fresh)
             self.assertEqual(handoff.begun(), attrs.evolve(handoff, prefix=b"", reserved=False))
+
+
+class DefaultsTests(SynchronousTestCase):
+    """A hand-off of which only the origin is told."""
+
+    def test_defaults(self) -> None:
+        """It has not moved, nothing of it was read or reserved, and it is new to the cluster."""
+        self.assertEqual(
+            attrs.astuple(Handoff(family=2, origin=HERE), recurse=False),
+            (2, HERE, b"", How.NEW, 0, False, False),
+        )
