@@ -223,6 +223,7 @@ class MalformedTests(SynchronousTestCase):
             b"GET / HTTP/1.1\r\n:",
             b"GET / HTTP/1.1\r\nHost ",
             b"GET / HTTP/1.1\r\nHost\r",
+            b"GET / HTTP/1.1\r\n!(",
             b"GET / HTTP/1.1\r\nA: b\r\n c\r\nHost(",
             b"GET / HTTP/1.1\r\nA: b\r\n:",
             b"GET / HTTP/1.1\r\nA: b\r\nnocolon\r",
