@@ -10,6 +10,7 @@ from txsticky.core.http.conversation import Conversation
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.tls.transport import SecureTransport
+from txsticky.transport.nowhere import NOWHERE
 
 
 class TransportTests(SynchronousTestCase):
@@ -54,3 +55,24 @@ class TransportTests(SynchronousTestCase):
         exchange.wrote(b"HTTP/1.1 200 OK\r\n\r\nsome")
         self.assertTrue(self.transport.unfinished(cleanly=False))
         self.assertFalse(self.transport.unfinished(cleanly=True))
+
+    def test_hang_up(self) -> None:
+        """A producer is waited for only while its response is open and may come to its end."""
+        for begun, last, unregistered in ((0, 0, True), (1, 0, False), (1, 1, True), (0, 1, True)):
+            self.setUp()
+            self.connection.last = bool(last)
+            if begun:
+                self.transport.gate.exchange.feed(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                self.transport.gate.exchange.next()
+                self.transport.gate.exchange.keep()
+            self.transport.registerProducer(mock.Mock(), False)
+            self.transport.hang_up()
+            self.assertEqual(self.layer.unregisterProducer.called, unregistered, (begun, last))
+            self.connection.hang_up.assert_called_once_with()
+
+    def test_end(self) -> None:
+        """When nothing more is served, the gate lets go."""
+        self.transport.protocol = mock.Mock()
+        gate = self.transport.gate
+        self.transport.end()
+        self.assertIs(gate.host, NOWHERE)
