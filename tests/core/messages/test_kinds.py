@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.messages.from_primary import FROM_PRIMARY
+from txsticky.core.messages.from_primary import FROM_PRIMARY, Boot, View
 from txsticky.core.messages.from_worker import FROM_WORKER, ListeningLoad, Load, Ready
 
 
@@ -63,3 +63,12 @@ class DefaultsTests(SynchronousTestCase):
     def test_ready(self) -> None:
         """A worker that does not tell its protocol speaks the first."""
         self.assertEqual((Ready("web", True).sources, Ready("web", True).protocol), ([], 1))
+
+    def test_boot(self) -> None:
+        """A primary that does not tell its protocol speaks the first, and has no access log."""
+        fields = attrs.fields(Boot)
+        self.assertEqual((fields.protocol.default, fields.access_log.default), (1, -1))
+
+    def test_view(self) -> None:
+        """A view of the pool tells nothing about bindings."""
+        self.assertFalse(View(None).anew)
