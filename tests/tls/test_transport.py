@@ -7,8 +7,6 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.core.http.conversation import Conversation
-from txsticky.core.messages.handoff import Handoff
-from txsticky.core.messages.origin import Origin
 from txsticky.tls.transport import SecureTransport
 from txsticky.transport.nowhere import NOWHERE
 
@@ -18,10 +16,9 @@ class TransportTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.connection = mock.Mock(unconfirmed=0, draining=False)
-        self.connection.door.exchange = lambda first_is_ours: Conversation()
-        self.connection.handoff = Handoff(family=2, origin=Origin(("192.0.2.7", 50000)))
-        self.transport = SecureTransport(self.connection, True)
-        self.layer, self.outer = self.connection.layer, self.connection.outer
+        self.layer = mock.Mock()
+        self.outer = self.layer.transport
+        self.transport = SecureTransport(self.connection, self.layer, Conversation(), "192.0.2.7")
 
     def test_client(self) -> None:
         """Its gate knows the client's address, and that the connection is secure."""

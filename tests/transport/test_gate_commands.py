@@ -21,7 +21,7 @@ class KnownCase(GateCase):
         assert isinstance(head, Head)
         memo = known(head, self.host.how)
         assert memo is not None
-        self.desk.known[GET] = memo
+        self.policy.known[GET] = memo
         self.arrive(to(1))
         self.answer()
         self.host.delivered = []
@@ -47,7 +47,7 @@ class KnownTests(KnownCase):
         """Its connection leaves in the same turn if the worker does."""
         self.know()
         self.host.react = lambda data: self.write(OK)
-        self.desk.draining = True
+        self.policy.draining = True
         self.host.buffered = 1000
         self.gate.arrived(GET)
         self.assertEqual((self.gate.leaving, self.clock.getDelayedCalls()), (True, []))
@@ -124,7 +124,7 @@ class LeavingTests(GateCase):
         self.gate.arrived(to(1, 1) + to(1, 2) + to(1, 3))
         self.assertFalse(self.host.reading)
         self.host.react = lambda data: self.write(OK)
-        self.desk.draining = True
+        self.policy.draining = True
         self.host.buffered = 1000
         self.answer()
         self.assertEqual((self.gate.leaving, self.host.reading), (True, False))
@@ -152,12 +152,12 @@ class LeavingTests(GateCase):
         self.host.buffered = 1000
         self.answer()
         self.arrive(to(3))
-        self.desk.unconfirmed = 1
+        self.policy.unconfirmed = 1
         self.write(b"unasked")
         self.close()
         self.host.drained()
         self.assertIsNone(self.host.departed)
-        self.desk.confirm()
+        self.policy.confirm()
         self.assertTrue(self.host.lost)
 
 
@@ -200,7 +200,7 @@ class StalledTests(GateCase):
     def test_withheld(self) -> None:
         """It is not told behind a response that has to wait."""
         self.arrive(self.BODY)
-        self.desk.unconfirmed = 1
+        self.policy.unconfirmed = 1
         self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.gate.stalled(ANSWER)
         self.assertEqual((self.host.sent, self.host.lost), (b"", True))
@@ -223,13 +223,13 @@ class WithheldTests(GateCase):
     def test_order(self) -> None:
         """What is written between its confirmation and its release follows it."""
         self.arrive(GET)
-        self.desk.unconfirmed = 1
+        self.policy.unconfirmed = 1
         self.write(OK[:10])
-        self.desk.unconfirmed = 0
+        self.policy.unconfirmed = 0
         self.write(OK[10:])
         self.assertEqual(self.host.sent, b"")
-        self.desk.unconfirmed = 1
-        self.desk.confirm()
+        self.policy.unconfirmed = 1
+        self.policy.confirm()
         self.assertEqual(self.host.sent, OK)
 
 
@@ -237,6 +237,6 @@ class OverTests(GateCase):
     """The connection is over."""
 
     def test_let_go(self) -> None:
-        """The gate lets go of host and desk, or only the collector would free them."""
+        """The gate lets go of host and policy, or only the collector would free them."""
         self.host.end()
-        self.assertEqual((self.gate.host, self.gate.desk), (NOWHERE, NOWHERE))
+        self.assertEqual((self.gate.host, self.gate.policy), (NOWHERE, NOWHERE))
