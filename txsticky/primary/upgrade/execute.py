@@ -1,5 +1,5 @@
 """
-The upgrade of the primary: it executes itself anew in place, and nobody notices.
+The upgrade of the primary: it executes itself anew in place, and no client notices.
 
 The pid stays, and so do the listening sockets, the workers with their channels and mailboxes, and
 the connections that are in the primary's hands.  Before anything is given up the new program has
