@@ -43,8 +43,9 @@ class Guest(ProtocolWrapper):
 
 class Guests(WrappingFactory):
     """
-    A factory of so many connections.  One more closes the one over which nothing has passed for
-    longest: so neither clients that idle nor those of a fault keep the operator out.
+    A factory of so many connections: one more closes the one that was silent for longest.
+
+    So neither clients that idle nor those of a fault keep the operator out.
 
     :param factory: makes the protocols.
     :param most: how many connections there may be, where the limit of open files allows for it.

@@ -1,6 +1,7 @@
 """
-The metrics in the text format of Prometheus, version 0.0.4
-(https://prometheus.io/docs/instrumenting/exposition_formats/).
+The metrics in the text format of Prometheus, version 0.0.4.
+
+The format is that of https://prometheus.io/docs/instrumenting/exposition_formats/.
 
 Workers are told apart by their number, which a successor inherits, so that a reload makes no new
 series; what they count goes on across it.

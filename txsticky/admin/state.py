@@ -1,6 +1,7 @@
 """
-The cluster at one moment, as plain values: all that the status page, the metrics and the control
-socket tell.
+The cluster at one moment, as plain values.
+
+They are all that the status page, the metrics and the control socket tell.
 """
 
 from __future__ import annotations
