@@ -124,8 +124,9 @@ class Conversation(Incoming):
     @property
     def interim(self) -> bool:
         """
-        Whether an interim response can be sent now: the open request was delivered, its response
-        has not begun, and its client has to understand (RFC 9110, section 15.2).
+        Whether an interim response can be sent now (RFC 9110, section 15.2).
+
+        The open request was delivered, its response has not begun, and its client must understand.
         """
         waits = self.request_open and self.finished_request and self._interim
         return waits and not self._response.started

@@ -29,8 +29,9 @@ class Deliver:
 @define
 class Ask:
     """
-    A request head is complete, and the inner protocol has seen nothing of it: decide where it
-    belongs.
+    A request head is complete: decide where it belongs.
+
+    The inner protocol has seen nothing of it.
 
     :param head: the head.
     :param first: this is the first request of a connection that was routed by it already: keep it.

@@ -214,8 +214,9 @@ class Fleet(Crew):
 
     def scale(self, delta: int, now: float) -> list[Effect]:
         """
-        Change the number of slots; the highest go first. One always stays, and there are never more
-        than `MOST_WORKERS`.
+        Change the number of slots; the highest go first.
+
+        One always stays, and there are never more than `MOST_WORKERS`.
 
         :param delta: how many more or, if negative, less.
         """

@@ -82,8 +82,9 @@ class Plan:
 
     def failed(self, worker: Instance) -> bool:
         """
-        Give up the step under way if it waited for a worker that has failed, and with a step of a
-        reload the whole reload.
+        Give up the step under way if it waited for a worker that has failed.
+
+        With a step of a reload, the whole reload is given up.
 
         :returns: whether a reload was given up.
         """

@@ -14,10 +14,10 @@ from .states import PLACED, Instance, WorkerStage
 
 def snapshot(fleet: Fleet) -> dict[str, Any]:
     """
-    Take down the fleet's workers, plan and settings, for `restore` in a process that uses the same
-    clock.
+    Take down the fleet's workers, plan and settings, for `restore`.
 
-    The time for which a slot still waits for its next worker is not part of it.
+    The process that restores them has to use the same clock. The time for which a slot still waits
+    for its next worker is not taken down.
     """
     return {
         "workers": len(fleet.slots),

@@ -136,8 +136,9 @@ def client_address(head: HasHeaders | None, peer_host: str, trusted: Trusted) ->
 
 def client_secure(head: HasHeaders, peer_host: str, secure: bool, trusted: Trusted) -> bool:
     """
-    Whether the client speaks TLS, either on this connection or, as X-Forwarded-Proto says, to a
-    trusted proxy.
+    Whether the client speaks TLS, either on this connection or to a trusted proxy.
+
+    The proxy says so in X-Forwarded-Proto.
 
     :param secure: whether the connection itself does.
     """

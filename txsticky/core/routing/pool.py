@@ -93,10 +93,10 @@ class Pool:
 
     def candidates(self) -> tuple[Member, ...]:
         """
-        The workers that may get a connection that no key pins: the ready ones that are not suspect,
-        or else all that are ready.
+        The workers that may get a connection that no key pins.
 
-        The tuple is the same object until a state changes.
+        They are the ready ones that are not suspect, or else all that are ready. The tuple is the
+        same object until a state changes.
         """
         return self._candidates
 
@@ -194,8 +194,9 @@ class Pool:
 
     def stuck(self, id: int, now: float) -> float:
         """
-        The seconds for which a worker has, by its own reports, taken no hand-off though some wait
-        for it.
+        The seconds for which a worker has taken no hand-off though some wait for it.
+
+        The worker's own reports tell.
         """
         member = self._members.get(id)
         if member is None or member.waited_for is None:
