@@ -58,8 +58,9 @@ class Acceptor:
 
     def defer(self, flag: bool) -> None:
         """
-        Accept a connection only when it brings bytes (tcp(7), TCP_DEFER_ACCEPT); a silent one is
-        accepted a second later.
+        Accept a connection only when it brings bytes (tcp(7), TCP_DEFER_ACCEPT).
+
+        A silent one is accepted a second later.
         """
         if not self._unix and hasattr(socket, "TCP_DEFER_ACCEPT"):
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(flag))

@@ -123,8 +123,9 @@ class Reception:
 
     def turn_away(self, arrival: Arrival, reason: str, retry_after: int) -> None:
         """
-        Refuse a connection that no worker can take with 503, or, if its request is malformed, with
-        the status that any worker would have given.
+        Refuse, with 503, a connection that no worker can take.
+
+        If its request is malformed, the status is the one that any worker would have given.
 
         :param reason: a sentence for the client.
         :param retry_after: when the client may try again, in seconds.
@@ -170,10 +171,7 @@ class Reception:
         return self.fresh.expire_oldest() or self._idle.expire_oldest()
 
     def free_descriptors(self) -> None:
-        """
-        Close connections: those that were refused already, or else a quarter of those that wait,
-        the oldest first.
-        """
+        """Close the refused connections, or else a quarter of the waiting, the oldest first."""
         if self._lingering:
             while self._lingering.expire_oldest():
                 pass

@@ -29,8 +29,10 @@ class Lingerer(WatchedSocket):
 
     def doWrite(self) -> None:
         """
-        Send what the kernel takes: all of the response, unless the connection has moved and an
-        earlier response is still on its way.
+        Send what the kernel takes of the response.
+
+        That is all of it, unless the connection has moved and an earlier response is still on its
+        way.
         """
         reactor = self._system.reactor
         try:

@@ -171,8 +171,7 @@ class MailboxTransport:
 
     def write(self, data: bytes) -> None:
         """
-        Send one message, with the descriptor announced before it, if any. No bytes are no message:
-        an announced descriptor then waits for the next.
+        Send one message and any descriptor announced before it; no bytes leave that to the next.
 
         :raises MailboxFull: more than `limit` messages or `ROOM` bytes wait already, or the other
             end is gone, or the message is longer than `max_message`; the descriptor is then the
@@ -264,9 +263,10 @@ class MailboxTransport:
 
     def _lose_descriptors(self, descriptors: list[int], message: bytes) -> None:
         """
-        Give up a message that came without its descriptor: this process is at its limit of open
-        files (recvmsg(2), MSG_CTRUNC). Only that connection is lost, because no later descriptor
-        can be taken for it.
+        Give up a message that came without its descriptor (recvmsg(2), MSG_CTRUNC).
+
+        This process is at its limit of open files. Only that connection is lost, because no later
+        descriptor can be taken for it.
         """
         for descriptor in descriptors:
             os.close(descriptor)
