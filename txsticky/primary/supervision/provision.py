@@ -1,6 +1,7 @@
 """
-What root reads and opens for workers that run as another user: the keys of ``--tls-key`` and the
-access log may be root's alone.
+What root reads and opens for workers that run as another user.
+
+The keys of ``--tls-key`` and the access log may be root's alone.
 """
 
 from __future__ import annotations

@@ -225,8 +225,10 @@ class Supervisor:
 
     def _due(self) -> None:
         """
-        Something is due.  A reactor calls this before it looks at its descriptors, so a primary
-        that was itself held up takes in first what the workers have said meanwhile.
+        Do what is due, in the next turn of the reactor.
+
+        A reactor calls this before it looks at its descriptors, so a primary that was itself held
+        up takes in first what the workers have said meanwhile.
         """
         self._timer = self._clock.callLater(0, self._tick)
 

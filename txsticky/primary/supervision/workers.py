@@ -127,8 +127,9 @@ class Workers:
 
     def attend(self) -> None:
         """
-        Have the workers accept that are ready, once connections are routed. The primary accepts in
-        place of all other workers, and beside those that are suspect.
+        Have the ready workers accept, once connections are routed.
+
+        The primary accepts in place of all other workers, and beside those that are suspect.
         """
         if self._beginning.under_way:
             return

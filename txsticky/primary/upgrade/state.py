@@ -142,8 +142,9 @@ def restore_workers(primary: Primary, state: UpgradeState) -> None:
 
 def restore_connections(primary: Primary, state: UpgradeState) -> None:
     """
-    Take up the connections that were in the primary's hands, once it is known which workers are to
-    come: some connections wait for one.
+    Take up the connections that were in the primary's hands.
+
+    Before that it has to be known which workers are to come: some connections wait for one.
     """
     primary.returns.restore(state.leftovers)
     for fields in state.arrivals:
