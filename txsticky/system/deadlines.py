@@ -24,8 +24,9 @@ class Waiter(Protocol):
 
 class Deadlines:
     """
-    Deadlines of waiters that all have the same time: the first to come is the first to go, so one
-    delayed call serves all.
+    Deadlines of waiters that all have the same time.
+
+    The first to come is the first to go, so one delayed call serves all.
 
     :param system: the reactor and the clock.
     :param seconds: the time of each waiter.

@@ -16,10 +16,7 @@ RESPITE = 0.1
 
 
 def raise_file_limit() -> None:
-    """
-    Use all the descriptors that the hard limit allows: a process holds one a connection
-    (getrlimit(2)).
-    """
+    """Use all descriptors that the hard limit allows (getrlimit(2)): each connection takes one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = hard if hard != resource.RLIM_INFINITY else max(soft, 1 << 20)
     if soft < wanted:
@@ -31,8 +28,9 @@ def raise_file_limit() -> None:
 
 def descriptor_ceiling() -> int:
     """
-    The number from which on descriptors are not for connections: what is left below the limit is
-    for starting processes, for logs and for the application.
+    The number from which on descriptors are not for connections.
+
+    What is left below the limit is for starting processes, for logs and for the application.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft - max(10, min(64, soft // 16))

@@ -177,10 +177,10 @@ class _Lines:
 
 class Reaper:
     """
-    Reaps the orphans of a PID namespace: as its first process, in a container, this one is the
-    parent of every process that loses its own (pid_namespaces(7)).
+    Reaps the orphans of a PID namespace (pid_namespaces(7)).
 
-    The processes that are watched (`Process`) are left alone (waitid(2), WNOWAIT).
+    As its first process, in a container, this one is the parent of every process that loses its
+    own. The processes that are watched (`Process`) are left alone (waitid(2), WNOWAIT).
 
     :param reactor: an `IReactorTime`.
     """

@@ -1,6 +1,7 @@
 """
-The first things that the program does, before it imports what is not yet there: the working
-directory leaves the path, and the standard streams are made fit for use.
+The first things that the program does, before it imports what is not yet there.
+
+The working directory leaves the path, and the standard streams are made fit for use.
 
 Nothing is imported here that the interpreter has not imported by itself.
 """
@@ -17,8 +18,10 @@ HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 def leave_working_folder() -> None:
     """
-    Import nothing from the working directory: it is the application's, which the primary does not
-    load, and with ``--user`` other users may write there.
+    Import nothing from the working directory.
+
+    It is the application's, which the primary does not load, and with ``--user`` other users may
+    write there.
 
     Where this package is in it, as in a checkout that is not installed, it stays.
     """
@@ -32,8 +35,9 @@ def leave_working_folder() -> None:
 
 def hold_signals() -> None:
     """
-    Keep signals that may come to all processes from ending a program that has no handlers yet; it
-    takes them when it has (`upgrade.take_signals`).
+    Keep signals that may come to all processes from ending a program without handlers.
+
+    The program takes them when it has its handlers (`upgrade.take_signals`).
     """
     import signal  # not before the working directory has left the path
 

@@ -36,11 +36,10 @@ monotonic = time.monotonic
 
 def working_folder(environ: Mapping[str, str]) -> str | None:
     """
-    The working directory as PWD names it, which may be a symbolic link; None if PWD does not name
-    it.
+    The working directory as PWD names it; None if PWD does not name it.
 
-    A new release of an application is often a directory of its own, and a link leads to the
-    present one.
+    The name may be a symbolic link: a new release of an application is often a directory of its
+    own, and a link leads to the present one.
     """
     path = environ.get("PWD", "")
     try:
@@ -77,8 +76,7 @@ class System:
         identity: Identity | None = None,
     ) -> Process:
         """
-        Start a Python process. The signals that may come to all processes are blocked in it
-        (`FOR_ALL`).
+        Start a Python process, in which signals that may come to all are blocked (`FOR_ALL`).
 
         :param arguments: what follows the interpreter on its command line.
         :param descriptors: inherited under the same numbers; no other descriptor is.

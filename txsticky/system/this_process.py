@@ -34,8 +34,9 @@ def nothing(number: int, frame: object) -> None:
 
 def heed() -> None:
     """
-    Let signals through that may come to all processes, and do nothing about them: what they mean is
-    for the primary to decide.
+    Let signals through that may come to all processes, and do nothing about them.
+
+    What they mean is for the primary to decide.
 
     They are not ignored, for that would be inherited by every program that the application starts;
     a handler is not (execve(2), signal(7)). Nor are those that Python ignores.
@@ -57,11 +58,10 @@ def ignore_at_the_end() -> None:
 
 def end_after_parent(seconds: float) -> None:
     """
-    End this process some time after its parent has ended, whatever it is busy with by then (Linux;
-    elsewhere nothing happens).
+    End this process some time after its parent has ended, whatever it is busy with by then.
 
-    The kernel tells with a signal (prctl(2), PR_SET_PDEATHSIG). To change the user undoes this, so
-    that has to come before.
+    The kernel tells with a signal (prctl(2), PR_SET_PDEATHSIG), on Linux; elsewhere nothing
+    happens. To change the user undoes this, so that has to come before.
     """
 
     def end(*_: object) -> None:

@@ -37,9 +37,10 @@ class Identity:
 
     def may_write(self, path: str) -> bool:
         """
-        Whether the user may change what a path leads to: the file or folder itself, or a folder or
-        link on the way to it. What cannot be looked at counts as written; access control lists do
-        not count (acl(5)).
+        Whether the user may change what a path leads to.
+
+        That is the file or folder itself, or a folder or link on the way to it. What cannot be
+        looked at counts as written; access control lists do not count (acl(5)).
 
         :param path: absolute; otherwise the answer is yes, for it leads where the process stands.
         """

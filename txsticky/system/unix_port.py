@@ -94,8 +94,9 @@ def listen(port: UNIXPort) -> UNIXPort:
 @contextlib.contextmanager
 def _locked(path: str) -> Iterator[None]:
     """
-    Hold the lock for opening a socket: flock(2) on a file beside it, which only this user may open
-    and which is removed with the lock.
+    Hold the lock for opening a socket: flock(2) on a file beside it.
+
+    Only this user may open the file, and it is removed with the lock.
 
     :raises OSError: another process holds it for too long.
     """
@@ -154,8 +155,9 @@ def _make_room(path: str) -> None:
 
 class UNIXReactor:
     """
-    A reactor whose UNIX sockets are opened by `listen`; in everything else the one that it stands
-    for.
+    A reactor whose UNIX sockets are opened by `listen`.
+
+    In everything else it is the one that it stands for.
 
     :param reactor: that one.
     """

@@ -1,6 +1,7 @@
 """
-Log events as lines: a worker's on their way to the primary, and the primary's as text or JSON; and
-which of them are told.
+Log events as lines, and which of them are told.
+
+A worker's are on their way to the primary; the primary's are text or JSON.
 """
 
 from __future__ import annotations
@@ -124,8 +125,9 @@ def json_observer(stream: TextIO) -> ILogObserver:
 
 def text_observer(stream: TextIO) -> ILogObserver:
     """
-    Make an observer that writes each event as Twisted does (`formatEventAsClassicLogText`):
-    printable, and with each line but the first indented, so that no event looks like two.
+    Make an observer that writes each event as Twisted does (`formatEventAsClassicLogText`).
+
+    The text is printable, and each line but the first is indented, so that no event looks like two.
     """
 
     @provider(ILogObserver)
