@@ -32,8 +32,9 @@ HTTP_1_1 = b"http/1.1"
 @implementer(IOpenSSLServerConnectionCreator)
 class Certificates:
     """
-    The server's side of TLS, with the certificate that a client's server name asks for (RFC 6066,
-    section 3).
+    The server's side of TLS, with the certificate that a client's server name asks for.
+
+    The server name is that of RFC 6066, section 3.
 
     :param contexts: pyOpenSSL's contexts, each with the DNS names of its certificate. The first is
         for clients that name no server, or none that is known; of two with one name, the first is
@@ -151,7 +152,7 @@ def _context() -> SSL.Context:
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_cipher_list(CIPHERS)
     # A session could be resumed only by the worker that began it, and the next connection is as
-    # likely to reach another; so nobody is given a ticket.
+    # likely to reach another; so no client is given a ticket.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     # A client that renegotiates makes the server do the expensive part over and over.
     no_renegotiation = getattr(SSL, "OP_NO_RENEGOTIATION", 1 << 30)

@@ -101,8 +101,9 @@ class TlsLayer(BufferingTLSTransport):
 
     def _half_close(self) -> None:
         """
-        End what is sent over TCP right behind the close of TLS: there are clients that look for
-        nothing else.
+        End what is sent over TCP right behind the close of TLS.
+
+        There are clients that look for nothing else.
         """
         outer: Any = self.transport
         if self.disconnecting and outer.live() and self._closed_tls():
@@ -113,8 +114,9 @@ class TlsLayer(BufferingTLSTransport):
 
     def cut(self) -> None:
         """
-        Close TCP after what is written, but not TLS, so that it cannot look whole (RFC 9112,
-        section 9.8).
+        Close TCP after what is written, but not TLS.
+
+        Without the close of TLS, what was sent cannot look whole (RFC 9112, section 9.8).
         """
         outer: Any = self.transport
         if outer.live():

@@ -161,8 +161,9 @@ class SecureTransport:
 
     def cut(self) -> None:
         """
-        Close after what was written, but without the close of TLS: what has come is not all there
-        is (RFC 9112, section 9.8).
+        Close after what was written, but without the close of TLS.
+
+        This shows that what has come is not all there is (RFC 9112, section 9.8).
         """
         if self.connected and not self._connection.over:
             self._connection.over = True
