@@ -63,8 +63,9 @@ def adopt(
 
 def begin(transport: Any, prefix: bytes) -> None:
     """
-    Connect the protocol, and give it the bytes that were read elsewhere before any that the socket
-    has.
+    Connect the protocol, and give it the bytes that were read elsewhere.
+
+    They come before any that the socket has.
     """
     transport.unread = prefix
     protocol = transport.protocol

@@ -45,8 +45,9 @@ class Ending:
 
 def linger(host: Host) -> Cancelable | None:
     """
-    Close a connection after what was written, once the client has had time to read it: to close at
-    once could reset the connection (RFC 9112 section 9.6).
+    Close a connection after what was written, once the client has had time to read it.
+
+    To close at once could reset the connection (RFC 9112 section 9.6).
 
     :returns: what is under way; None if the connection is closed already.
     """

@@ -1,6 +1,5 @@
 """
-The gate, in a worker: watches the request boundaries between a connection and the protocol that
-serves it.
+The gate, in a worker: watches the request boundaries between a connection and its protocol.
 
 At each boundary the next request's head is looked at before the protocol sees a byte of it.  A
 request that belongs to another worker takes the connection there: once the previous response is

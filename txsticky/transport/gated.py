@@ -16,8 +16,9 @@ from .movable import MovableMixin, MovableServer, MovableUNIXServer
 
 class GatedMixin(MovableMixin):
     """
-    A movable transport with a gate in it. `gate` and `connection` are set before the protocol is
-    connected.
+    A movable transport with a gate in it.
+
+    `gate` and `connection` are set before the protocol is connected.
     """
 
     gate: Gate

@@ -112,8 +112,9 @@ class FlushMixin(_Base):
 
     def flush(self, callback: Callable[[], None]) -> None:
         """
-        Call back once all output is in the kernel: now if one send does it. Never if the connection
-        is lost.
+        Call back once all output is in the kernel: now if one send does it.
+
+        Never call back if the connection is lost.
         """
         if self.unsent() and not self.disconnecting:
             why = self.doWrite()
@@ -125,8 +126,9 @@ class FlushMixin(_Base):
 
     def when_sent(self, callback: Callable[[], None]) -> None:
         """
-        Call back once all output is in the kernel, at whatever time that is sent. Never if the
-        connection is lost.
+        Call back once all output is in the kernel, at whatever time that is sent.
+
+        Never call back if the connection is lost.
         """
         if self.unsent():
             self._when_flushed = callback
@@ -241,8 +243,9 @@ class MovableMixin(FlushMixin):
 
     def guarded(self, action: Callable[[], Any]) -> None:
         """
-        Call `action` as the reactor calls doRead: its result or exception may end the connection.
-        Nothing is raised.
+        Call `action` as the reactor calls doRead, and raise nothing.
+
+        Its result or exception may end the connection.
         """
         try:
             why = action()
@@ -391,8 +394,5 @@ def allow_heads(protocol: Any, size: int) -> Any:
 
 
 def spare(port: Any) -> None:
-    """
-    Have a port closed without ``shutdown(2)``: other processes listen on its socket, too, and it
-    would end for all of them.
-    """
+    """Have a port closed without shutdown(2), which would end its socket in other processes."""
     port._shouldShutdown = False
