@@ -1,6 +1,7 @@
 """
-How a worker process begins: ``python -m txsticky.worker.process N``, with N the descriptor of
-its channel.
+How a worker process begins: ``python -m txsticky.worker.process N``.
+
+N is the descriptor of its channel.
 
 The order matters.  The first frame says which interface is wanted, that decides the reactor, and
 only then may the application be imported, for it may import a reactor itself.
@@ -91,8 +92,10 @@ def inherited(boot: Boot) -> list[int]:
 
 def begin_anew(boot: Boot, channel: int) -> NoReturn:
     """
-    Execute this process anew, with what it was told, for its application turned out to be ASGI and
-    imports Twisted's reactor: one that is installed cannot be exchanged for the asyncio one.
+    Execute this process anew, with what it was told.
+
+    Its application turned out to be ASGI and imports Twisted's reactor: one that is installed
+    cannot be exchanged for the asyncio one.
 
     :param channel: the descriptor of its channel.
     """

@@ -26,8 +26,10 @@ LOOK_MOST = 15.0
 
 class StallWatch:
     """
-    Ends connections whose clients pause for too long.  A pause ends them after `seconds` at the
-    earliest and a quarter of that, or half a minute, later at the latest.
+    Ends connections whose clients pause for too long.
+
+    A pause ends them after `seconds` at the earliest and a quarter of that, or half a minute, later
+    at the latest.
 
     :param system: the clock.
     :param seconds: how long a pause may be; 0 is without end.
@@ -74,9 +76,11 @@ class StallWatch:
 
 def awaited(gate: Gate, upgrades: bool) -> int | None:
     """
-    How many bytes have moved on a connection, either way, if its client is to move the next: it
-    owes the rest of a request, or is to take its response. None if it is not to, because everything
-    has come and gone, because it is not read from, or because it speaks another protocol.
+    How many bytes have moved on a connection, either way, if its client is to move the next.
+
+    It is if it owes the rest of a request, or is to take its response. None if it is not to,
+    because everything has come and gone, because it is not read from, or because it speaks another
+    protocol.
 
     :param upgrades: whether there may be such a protocol.
     """
