@@ -91,8 +91,9 @@ class Here:
     @property
     def slot(self) -> int:
         """
-        The number of the worker, 1 to N (``TXSTICKY_WORKER``), which its successor after a reload
-        has as well.
+        The number of the worker, 1 to N (``TXSTICKY_WORKER``).
+
+        Its successor after a reload has the same number.
         """
         return self._view.slot
 

@@ -193,10 +193,7 @@ class Cluster(Service):
         return self.primary.supervisor
 
     def reload(self) -> None:
-        """
-        Replace the workers one by one: start the new one, wait until it is ready, drain the old
-        one.
-        """
+        """Replace the workers one by one: start one, wait until it is ready, drain the old one."""
         self.supervisor.reload()
 
     def scale(self, delta: int) -> None:

@@ -57,8 +57,9 @@ def _host_name(name: str) -> None:
 
 def default_workers(environ: Mapping[str, str]) -> int:
     """
-    Tell how many workers a cluster has by default: $WEB_CONCURRENCY, which hosting platforms set,
-    else one for each core.
+    Tell how many workers a cluster has by default: $WEB_CONCURRENCY, else one for each core.
+
+    Hosting platforms set the variable.
 
     :raises ConfigError: the variable is not a number of workers.
     """
@@ -76,8 +77,9 @@ _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]:|([\w.-]+):)?(\d+)", re.ASCII)
 
 def endpoint_string(listen: str, backlog: int) -> str:
     """
-    Turn what `--listen` takes into a Twisted endpoint string
-    (`twisted.internet.endpoints.serverFromString`).
+    Turn what `--listen` takes into a Twisted endpoint string.
+
+    Such a string is for `twisted.internet.endpoints.serverFromString`.
 
     :param listen: `8080`, `host:8080`, `[::1]:8080`, or an endpoint string, which stays as it is.
     :raises ConfigError: the port or the address cannot be, or is a name.

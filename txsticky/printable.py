@@ -37,8 +37,9 @@ def tolerate(stream: object) -> None:
 
 def quotable(value: bytes) -> str:
     r"""
-    Bytes of a client as ASCII for a field in double quotes (Apache's log format): quotes and
-    backslashes are escaped as well, so that the bytes can be told from the text.
+    Bytes of a client as ASCII for a field in double quotes (Apache's log format).
+
+    Quotes and backslashes are escaped as well, so that the bytes can be told from the text.
     """
     return _UNFIT_IN_QUOTES.sub(_quoted, value.decode("latin-1"))
 

@@ -1,6 +1,8 @@
 """
-Fakes for tests, of this package and of applications: a reactor that moves only when it is told to,
-and an operating system whose processes are played by the test.
+Fakes for tests, of this package and of applications.
+
+There is a reactor that moves only when it is told to, and an operating system whose processes are
+played by the test.
 """
 
 from __future__ import annotations
