@@ -37,7 +37,6 @@ from .primary.supervision.supervisor import Supervisor
 from .primary.upgrade.start import Start, start_of
 from .primary.upgrade.state import state_of
 from .primary.upgrade.upgrade import Upgrade
-from .system.activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
 from .system.privileges import identity_of
 from .system.source_watch import SourceWatch
 from .system.system import System

@@ -23,7 +23,6 @@ from ..primary.upgrade.execute import take_signals
 from ..primary.upgrade.trial import PASSED, check_form, is_trial
 from ..printable import tolerate
 from ..system import startup
-from ..system.activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
 from ..system.descriptors import raise_file_limit
 from ..system.logs.lines import at_level, json_observer, text_observer
 from ..system.privileges import identity_of

@@ -3,7 +3,8 @@ Sockets that a service manager has opened: sd_listen_fds(3).
 
 LISTEN_FDNAMES is optional, and systemd before version 227 and many other managers leave it out.
 Twisted takes no socket then, and looks only once, when its endpoints are imported: so what is
-missing is filled in when this module is imported, which has to be before that.
+missing is filled in when this module is imported; `endpoints`, which alone imports those of Twisted
+in the primary, imports it first.
 """
 
 from __future__ import annotations

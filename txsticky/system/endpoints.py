@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import activation  # noqa: F401 - it names sockets before Twisted looks for them
+
+# isort: split
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 
