@@ -39,8 +39,14 @@ class ClusterCase(ReactorCase):
     def make(self, **options: Any) -> Cluster:
         """Make a cluster."""
         options = {"listen": ["tcp:0:interface=127.0.0.1"], **options}
+        self.on_ready = mock.Mock()
+        self.reloads: list[bool] = []
         self.cluster = Cluster(
-            Config(**options), self.reactor, lambda *ended: self.ended.append(ended)
+            Config(**options),
+            self.reactor,
+            lambda *ended: self.ended.append(ended),
+            on_ready=self.on_ready,
+            on_reloading=self.reloads.append,
         )
         self.system = FakeSystem(reactor=self.reactor, clock=self.reactor.seconds)
         self.cluster.system = self.system
@@ -57,7 +63,9 @@ class ClusterCase(ReactorCase):
         for process in self.system.processes[len(self.workers) :]:
             self.workers.append(PlayedWorker(process))
             self.workers[-1].ready()
-        self.until(lambda: all(handle.ready for handle in self.cluster.primary.handles.values()))
+        self.until(
+            lambda: all(handle.ready for handle in self.cluster.primary.workers.handles.values())
+        )
 
     def end(self) -> None:
         """Stop it, if it runs."""
@@ -71,7 +79,7 @@ class ClusterCase(ReactorCase):
     def die(self) -> None:
         """All workers end."""
         for worker in self.workers:
-            if worker.id in self.cluster.primary.handles:
+            if worker.id in self.cluster.primary.workers.handles:
                 worker.die()
         for process in self.system.processes[len(self.workers) :]:
             process.exit(0)
@@ -155,12 +163,11 @@ class StartTests(ClusterCase):
     def test_ready(self) -> None:
         """Whoever wants to know is told when it serves."""
         cluster = self.make()
-        cluster.on_ready = mock.Mock()
         cluster.startService()
-        self.assertEqual(cluster.on_ready.call_count, 0)
+        self.assertEqual(self.on_ready.call_count, 0)
         self.play()
-        self.until(lambda: cluster.on_ready.call_count)
-        self.assertEqual(cluster.on_ready.call_count, 1)
+        self.until(lambda: self.on_ready.call_count)
+        self.assertEqual(self.on_ready.call_count, 1)
 
     def test_log(self) -> None:
         """The log says that it listens when it does, and that it serves when it does."""
@@ -181,7 +188,7 @@ class StartTests(ClusterCase):
         """With a part of the workers it says how many."""
         with (
             mock.patch("txsticky.cluster.log") as log,
-            mock.patch("txsticky.primary.primary.OTHERS", 0.01),
+            mock.patch("txsticky.primary.beginning.OTHERS", 0.01),
         ):
             self.make(workers=2).startService()
             self.workers.append(PlayedWorker(self.system.processes[0]))
@@ -193,13 +200,14 @@ class StartTests(ClusterCase):
     def test_stopped_before_it_serves(self) -> None:
         """Told to stop before that, it does not say that it serves."""
         cluster = self.make(workers=2)
-        cluster.on_ready = mock.Mock()
         cluster.startService()
         self.workers.append(PlayedWorker(self.system.processes[0]))
         self.workers[0].ready()
-        self.until(lambda: self.cluster.primary.handles[1].ready)
+        self.until(lambda: self.cluster.primary.workers.handles[1].ready)
         cluster.stop(graceful=True)
-        self.assertEqual((cluster.on_ready.call_count, cluster.primary.beginning), (0, False))
+        self.assertEqual(
+            (self.on_ready.call_count, cluster.primary.beginning.under_way), (0, False)
+        )
 
     def test_deferred_accept(self) -> None:
         """Silent connections are held back by the kernel as soon as it is known to be HTTP."""
@@ -371,8 +379,7 @@ class SteerTests(ClusterCase):
     def test_reload(self) -> None:
         """A reload starts a successor, and retires the old worker when that is ready."""
         self.start()
-        begun: list[bool] = []
-        self.cluster.on_reloading = begun.append
+        begun = self.reloads
         self.cluster.reload()
         self.assertEqual((len(self.system.processes), begun), (2, [True]))
         self.play()

@@ -15,9 +15,9 @@ from txsticky.admin.journal import Journal
 from txsticky.admin.state import ClusterState, look
 from txsticky.admin.usage import Usage
 from txsticky.config import Config
-from txsticky.core.lifecycle.fleet import Fleet
-from txsticky.primary.primary import Primary
-from txsticky.primary.supervisor import Supervisor
+from txsticky.primary.events import Events
+from txsticky.primary.primary import Primary, Seed
+from txsticky.primary.provision import Provision
 from txsticky.testing import FakeReactor, FakeSystem
 
 #: Seconds since the epoch at which everything begins.
@@ -37,10 +37,15 @@ class Watched:
         self.system = FakeSystem(reactor=reactor)
         self.config = config
         self.journal = Journal()
-        self.primary = Primary(self.system, config)
-        fleet = Fleet(config.workers)
-        self.supervisor = Supervisor(fleet, self.primary, reactor, self.journal.log)
-        self.primary.supervisor = self.supervisor
+        self.primary = Primary(
+            self.system,
+            config,
+            Seed.new(self.system, config),
+            Events(),
+            self.journal.log,
+            Provision(config, None),
+        )
+        self.supervisor = self.primary.supervisor
         self.stops: list[bool] = []
 
     def addresses(self) -> list[Any]:

@@ -16,54 +16,32 @@ and keeps them running.  The ``twist txsticky`` plugin is a thin command line ar
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.protocol import Factory
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from .admin.journal import Journal
 from .admin.state import shown
-from .config import Config, endpoint_string
-from .core.lifecycle.fleet import Fleet
+from .config import Config
 from .core.routing.pool import State
-from .errors import ConfigError, ListenError
+from .errors import ListenError
+from .primary.endpoints import Endpoints
+from .primary.events import Events
+from .primary.preflight import check
 from .primary.primary import Primary
 from .primary.provision import Provision
 from .primary.supervisor import Supervisor
-from .primary.upgrade.execute import InheritedPort, Trial, execute, inherited_state
-from .primary.upgrade.state import (
-    state_of,
-    take_connections,
-    take_fleet,
-    take_primary,
-    take_siblings,
-    take_workers,
-)
+from .primary.upgrade.start import Start, start_of
+from .primary.upgrade.state import state_of
+from .primary.upgrade.upgrade import Upgrade
 from .system.activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
-from .system.endpoints import open_port
-from .system.log_config import read_log_config
 from .system.source_watch import SourceWatch
-from .system.system import System, executed_as, identity_of
-from .system.trust import Identity
-from .transport.movable import spare
+from .system.system import System, identity_of
 
 log = Logger()
-
-
-class _Listener(Factory):
-    """Stands where an endpoint wants a factory; it never gets a connection."""
-
-    noisy = False
-
-    def logPrefix(self) -> str:
-        """What the log says is starting on a port."""
-        return "txsticky"
 
 
 class Cluster(Service):
@@ -74,32 +52,34 @@ class Cluster(Service):
     :param reactor: the reactor of the primary; by default the installed one.
     :param on_ended: called with (exit code, reason) when the cluster has ended, whether it was
         stopped or gave up. An embedding program that does not care leaves it.
+    :param on_ready: called when the cluster serves, at first or in place of the program before.
+    :param on_reloading: called with True when a rolling reload begins, with False when it is over.
     """
 
     name = "txsticky"
+    primary: Primary
 
     def __init__(
         self,
         config: Config,
         reactor: Any = None,
-        on_ended: Callable[[int, str], None] = lambda code, reason: None,
+        on_ended: Callable[[int, str], object] = lambda code, reason: None,
+        *,
+        on_ready: Callable[[], object] = lambda: None,
+        on_reloading: Callable[[bool], object] = lambda under_way: None,
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
         self.config = config
-        self.on_ended = on_ended
-        #: Called when the cluster serves, at first or in place of the program before.
-        self.on_ready: Callable[[], None] = lambda: None
-        #: Called with True when a rolling reload begins, with False when it is over.
-        self.on_reloading: Callable[[bool], None] = lambda under_way: None
         self.system = System(reactor)
-        self.primary: Primary
-        self.supervisor: Supervisor
         self.journal = Journal()
+        self._on_ready = on_ready
+        self._on_ended = on_ended
+        self._on_reloading = on_reloading
+        self._endpoints: Endpoints
+        self._upgrade: Upgrade
+        self._sources: SourceWatch | None = None
         self._admin: Any = None
-        self.ports: list[Any] = []
-        self._watched: SourceWatch | None = None
-        self._trial: Trial | None = None
         self._stopping = False
 
     # ------------------------------------------------------------------ start
@@ -113,57 +93,52 @@ class Cluster(Service):
         :raises ConfigError: the workers cannot run as that user; nothing was started.
         """
         check(self.config)
-        identity = identity_of(self.config.user, self.config.group)
         self._stopping = False
-        state = inherited_state(os.environ)
-        inherited = dict(state["listeners"]) if state else {}
-        self.primary = take_primary(self, state) if state else Primary(self.system, self.config)
-        self.primary.on_ended = self._ended
-        self.primary.on_manners = self.primary.listeners.defer
-        self.primary.provision = Provision(self.config, identity)
-        self.primary.on_begun = self._begun
+        start = start_of(self.system, self.config, os.environ)
+        provision = Provision(self.config, identity_of(self.config.user, self.config.group))
+        self._compose(start, provision)
         try:
-            self.primary.provision.open()
-            for number, listen in enumerate(self.config.listen):
-                port = InheritedPort(inherited.pop(listen)) if listen in inherited else None
-                self._accept(number, listen, port or self._listen(listen))
-            if state:
-                take_siblings(self.primary, state)
-            if self.config.status is not None or self.config.control is not None:
-                self._open_admin(taking_over=bool(state))
+            provision.open()
+            self._endpoints.open(start.sockets())
+            start.members(self.primary)
+            self._open_admin(start.taking_over)
         except BaseException:
             self._close()
             raise
         super().startService()
-        if state:
-            fleet = take_fleet(state)
-        else:
-            config = self.config
-            fleet = Fleet(config.workers, config.graceful_timeout, config.start_timeout)
-        self.supervisor = Supervisor(
-            fleet,
-            self.primary,
-            self.system.reactor,
-            self.journal.log,
-            worker_timeout=self.config.worker_timeout,
-            reloading=lambda under_way: self.on_reloading(under_way),
-            wary=self.config.accept == "workers",  # somebody has to accept for them
-        )
-        self.primary.supervisor = self.supervisor
-        if self.config.reload:
-            self._watch()
+        if self._sources is not None:
+            self._sources.start()
         self.primary.open()
-        if state:
-            take_workers(self.primary, state)
-            self.journal.log.info("The new program has taken over.")
-            if not self.primary.beginning:
-                self.on_ready()
-        else:
-            self._announce()
-        self.supervisor.start()
-        if state:
-            take_connections(self.primary, state)
+        start.workers(self.primary)
+        self._announce(start.taking_over)
+        self.primary.supervisor.start()
+        start.connections(self.primary)
         self.primary.listeners.start()
+
+    def _compose(self, start: Start, provision: Provision) -> None:
+        """Make the parts; nothing is open yet but what the program before has left."""
+        config, system = self.config, self.system
+        if config.reload:
+            self._sources = SourceWatch(system.reactor, os.getcwd(), self._sources_changed)
+        self.primary = Primary(
+            system,
+            config,
+            start.seed(),
+            Events(
+                ready=self._begun,
+                reloading=self._on_reloading,
+                ended=self._on_ended,
+                sources=self._sources.add if self._sources is not None else lambda files: None,
+            ),
+            self.journal.log,
+            provision,
+        )
+        self._endpoints = Endpoints(config, system.reactor, self.primary.listeners)
+        self._upgrade = Upgrade(
+            system,
+            provision.identity,
+            lambda: state_of(self.primary, system.folder, self._endpoints.snapshot()),
+        )
 
     def _begun(self) -> None:
         """The first start is over, and connections are routed."""
@@ -177,53 +152,29 @@ class Cluster(Service):
             addresses=", ".join(map(shown, self.addresses())),
             workers=workers if ready >= count else f"{ready} of {workers}",
         )
-        self.on_ready()
+        self._on_ready()
 
-    def _announce(self) -> None:
+    def _announce(self, taking_over: bool) -> None:
+        """Say that the start is done, as far as this process can do it."""
+        if taking_over:
+            self.journal.log.info("The new program has taken over.")
+            if not self.primary.beginning.under_way:
+                self._on_ready()
+            return
         addresses = ", ".join(map(shown, self.addresses()))
         log.info("txsticky listens on {addresses}.", addresses=addresses)
-        alone = [
-            shown(address)
-            for listen, address in zip(self.config.listen, self.addresses(), strict=True)
-            if not self.config.shares(listen)
-        ]
-        if alone and self.config.accept == "workers":
-            log.info("The primary accepts on {addresses}.", addresses=", ".join(alone))
-
-    def _listen(self, listen: str) -> Any:
-        """
-        Listen on one endpoint.
-
-        The endpoint opens the socket (and removes it, if it is a UNIX one); accepting is ours.
-        """
-        factory = _Listener()
-        endpoint = endpoint_string(listen, self.config.backlog)
-        port: Any = open_port(self.system.reactor, endpoint, factory, listen)
-        if getattr(port, "factory", None) is not factory:
-            port.stopListening()
-            raise ListenError(
-                endpoint=listen,
-                reason="it wraps the connections; use --tls-cert and --tls-key for TLS, and"
-                " --proxy-protocol for PROXY",
-            )
-        port.stopReading()
-        return port
-
-    def _accept(self, number: int, listen: str, port: Any) -> None:
-        """Have what an endpoint has opened accepted on."""
-        self.ports.append(port)
-        sock = socket.socket(fileno=os.dup(port.fileno()))
-        shared = self.config.shares(listen)
-        if shared:
-            spare(port)
-        self.primary.listeners.open(number, sock, shared)
+        alone = self._endpoints.alone()
+        if alone:
+            log.info("The primary accepts on {addresses}.", addresses=", ".join(map(shown, alone)))
 
     def _open_admin(self, taking_over: bool) -> None:
         """
-        Open the status site and the control socket.
+        Open the status site and the control socket, if the operator wants one of them.
 
         :param taking_over: a cluster runs here already: it goes on without them rather than end.
         """
+        if self.config.status is None and self.config.control is None:
+            return
         from .admin.service import Admin
 
         try:
@@ -234,6 +185,11 @@ class Cluster(Service):
             log.error("{error}", error=error)
 
     # ---------------------------------------------------------------- control
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """What keeps the workers running."""
+        return self.primary.supervisor
 
     def reload(self) -> None:
         """
@@ -248,7 +204,7 @@ class Cluster(Service):
 
     def rotate_logs(self) -> None:
         """Reopen the log files of the workers."""
-        self.primary.rotate_logs()
+        self.primary.workers.rotate_logs()
 
     def upgrade(self) -> None:
         """
@@ -257,27 +213,17 @@ class Cluster(Service):
         First the program has to show that it starts; if it does not, nothing happens but a line in
         the log.
         """
-        if self._stopping or self._trial is not None:
+        if self._stopping or self._upgrade.under_way:
             why = "the cluster stops" if self._stopping else "an upgrade is under way already"
             log.warn("There is no upgrade now: {why}.", why=why)
             return
-        log.info("The program that is to take over is tried out.")
-        try:
-            self._trial = Trial(self.system, self._tried, self.primary.provision.identity)
-        except OSError as error:
-            self._tried(f"its process cannot be started: {error}")
+        self._upgrade.begin()
 
-    def _tried(self, problem: str) -> None:
-        """The new program has shown what it can."""
-        self._trial = None
-        if problem:
-            log.error("The new program does not start: {why}. This one goes on.", why=problem)
-            return
-        state, descriptors = state_of(self)
-        try:
-            execute(state, descriptors, self.primary.provision.identity)
-        except OSError as error:
-            log.error("The program cannot be executed anew ({why}). This one goes on.", why=error)
+    def _sources_changed(self, files: list[str]) -> None:
+        if self.running:
+            names = ", ".join(os.path.relpath(file) for file in files)
+            self.journal.log.info("Reloading, because of changes in {names}.", names=names)
+            self.supervisor.reload()
 
     @property
     def accepted(self) -> int:
@@ -286,7 +232,7 @@ class Cluster(Service):
 
     def addresses(self) -> list[Any]:
         """What is listened on, as address objects in the order of `Config.listen`."""
-        return [port.getHost() for port in self.ports]
+        return self._endpoints.addresses()
 
     # ------------------------------------------------------------------- stop
 
@@ -298,90 +244,25 @@ class Cluster(Service):
             hurries.
         """
         self._stopping = True
-        if self._trial is not None:
-            self._trial.cancel()
-            self._trial = None
-        if graceful and self.ports:
+        self._upgrade.cancel()
+        if graceful and self._endpoints:
             self.primary.listeners.accept_all()
         self.primary.stopping()
-        self._stop_listening()
-        stopped: Deferred[None] = self.supervisor.stop(graceful)
-        return stopped
+        self._endpoints.close()
+        return self.supervisor.stop(graceful)
 
     def stopService(self) -> Deferred[None]:
         """Stop gracefully; fires when the last worker has gone."""
         super().stopService()
         return self.stop(graceful=True).addBoth(lambda _: self._close())
 
-    def _ended(self, code: int, reason: str) -> None:
-        self.on_ended(code, reason)
-
-    def _watch(self) -> None:
-        """Reload whenever the application's source files change."""
-        self._watched = SourceWatch(self.system.reactor, os.getcwd(), self._sources_changed)
-        self._watched.start()
-        self.primary.on_sources = self._watched.add
-
-    def _sources_changed(self, files: list[str]) -> None:
-        if self.running:
-            names = ", ".join(os.path.relpath(file) for file in files)
-            self.journal.log.info("Reloading, because of changes in {names}.", names=names)
-            self.supervisor.reload()
-
     def _close(self) -> Deferred[Any]:
-        if self._watched is not None:
-            self._watched.stop()
-            self._watched = None
-        closing = [self._stop_listening()]
+        if self._sources is not None:
+            self._sources.stop()
+            self._sources = None
+        closing = [self._endpoints.close()]
         if self._admin is not None:
             closing.append(self._admin.close())
             self._admin = None
         self.primary.close()
         return DeferredList(closing)
-
-    def _stop_listening(self) -> Deferred[Any]:
-        """From here on clients are refused by the system, and can try elsewhere."""
-        self.primary.listeners.close()
-        closing = [maybeDeferred(port.stopListening) for port in self.ports]
-        self.ports = []
-        return DeferredList(closing)
-
-
-def check(config: Config) -> None:
-    """
-    See what can be seen before anything is opened: each worker will need it, and a fault is better
-    told once.
-
-    :raises TlsError: a certificate or its key cannot be used.
-    :raises ConfigError: the workers cannot run as that user, or Python's logging cannot be
-        configured as the file says.
-    """
-    if config.log_config is not None:
-        read_log_config(config.log_config)
-    if config.tls:
-        from .tls.certificates import load_certificates
-
-        load_certificates(config.tls_cert, config.tls_key)
-    identity = identity_of(config.user, config.group)
-    if identity is not None:
-        check_identity(config, identity)
-
-
-def check_identity(config: Config, identity: Identity) -> None:
-    """
-    See whether the workers' user can run what workers run.
-
-    :raises ConfigError: it cannot.
-    """
-    command = [sys.executable, "-P", "-c", "import txsticky.errors, twisted"]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, **executed_as(identity)
-        )
-        problem = done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
-    except OSError as error:
-        problem = str(error)
-    if problem:
-        hint = f"as that user {sys.executable} does not run a worker ({problem})"
-        option, value = ("--user", config.user) if config.user else ("--group", config.group)
-        raise ConfigError(option=option, value=value, hint=hint)

@@ -197,7 +197,7 @@ class DisplayTests(WatchedCase):
 
     def test_odd_states(self) -> None:
         """A suspect worker and a number that waits for one are told."""
-        self.primary.suspect(1, True)
+        self.primary.workers.suspect(1, True)
         self.die(2, 1)
         first, second = self.shown("workers").splitlines()[1:]
         self.assertIn("ready, suspect", first)

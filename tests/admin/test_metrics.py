@@ -89,7 +89,7 @@ class MetricsTests(WatchedCase):
 
     def test_primary(self) -> None:
         """Routes and refusals are told by kind; those that there may be from the start."""
-        self.primary.routes[How.MISS] = 5
+        self.primary.dispatcher.routes[How.MISS] = 5
         self.primary.reception.refusals[503] = 2
         told = read(self.look())
         self.assertEqual(told["txsticky_routes_total{how=MISS}"], 5)

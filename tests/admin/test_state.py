@@ -77,7 +77,7 @@ class StateTests(WatchedCase):
     def test_suspect(self) -> None:
         """A worker that gets nothing new is told as suspect."""
         self.start()
-        self.primary.suspect(2, True)
+        self.primary.workers.suspect(2, True)
         self.assertEqual([worker.suspect for worker in self.look().workers], [False, True])
 
     def test_pause(self) -> None:
@@ -104,7 +104,7 @@ class StateTests(WatchedCase):
 
     def test_primary(self) -> None:
         """The primary tells what it placed and refused, and what it uses."""
-        self.primary.routes[How.TAG] = 4
+        self.primary.dispatcher.routes[How.TAG] = 4
         self.primary.reception.refusals[503] = 2
         self.primary.table.bind(b"key", 1, 0.0)
         primary = self.look().primary
@@ -187,7 +187,7 @@ class HistoryTests(WatchedCase):
         self.history.look()
         self.report(1, live=3)
         self.report(2, live=4)
-        self.primary.routes[How.HIT] += 6
+        self.primary.dispatcher.routes[How.HIT] += 6
         self.primary.reception.refusals.update([400, 503, 503, 503])
         self.reactor.advance(2)
         self.history.look()

@@ -160,19 +160,19 @@ class PagesTests(SiteCase):
         """It is 503 when every worker that is ready is silent or takes nothing."""
         self.start()
         for id, why in ((1, STUCK), (2, MUTE)):
-            self.primary.suspect(id, True, why)
+            self.primary.workers.suspect(id, True, why)
         why = b"The workers that are ready take no connections.\n"
         self.assertEqual(self.ask("GET /healthz")[::2], (503, why))
-        self.primary.suspect(1, False, STUCK)
+        self.primary.workers.suspect(1, False, STUCK)
         self.assertEqual(self.ask("GET /healthz")[0], 200)
 
     def test_health_of_the_busy(self) -> None:
         """Workers that have too much to do live, but should get nothing more."""
         self.start()
         for id, why in ((1, CROWDED), (2, SHORT)):
-            self.primary.suspect(id, True, why)
+            self.primary.workers.suspect(id, True, why)
         self.assertEqual((self.ask("GET /healthz")[0], self.ask("GET /readyz")[0]), (200, 503))
-        self.primary.suspect(1, False, CROWDED)
+        self.primary.workers.suspect(1, False, CROWDED)
         self.assertEqual(self.ask("GET /readyz")[0], 200)
 
     def test_readiness(self) -> None:

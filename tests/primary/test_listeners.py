@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import socket
-from types import SimpleNamespace
-from typing import Any
 from unittest import mock
 
 from tests.shells import ShellCase
 from txsticky.config import Config
-from txsticky.core.messages.from_primary import Accept
-from txsticky.core.routing.pool import Pool
 from txsticky.intake.reception import Arrival, Reception
 from txsticky.primary import listeners
 from txsticky.primary.listeners import FIRST, NOBODYS, Listeners
+from txsticky.primary.upgrade.packing import Descriptors
 from txsticky.testing import FakeSystem
 
 DEFER = (socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)
@@ -32,13 +29,8 @@ class ListenerCase(ShellCase):
         system = FakeSystem(reactor=self.reactor)
         self.reception = Reception(system, Config(), self.placed.append)
         self.listeners = Listeners(self.reception, 100)
-        self.pool = Pool()
-        self.handles = []
-        for id in (1, 2, 3):
-            self.pool.add(id, id)
-            self.handles.append(
-                SimpleNamespace(id=id, slot=id, listens=True, accepts=False, channel=mock.Mock())
-            )
+        #: The slots whose workers accept.
+        self.slots: set[int] = set()
         self.addCleanup(self.end)
 
     def end(self) -> None:
@@ -55,19 +47,15 @@ class ListenerCase(ShellCase):
         for slot in (1, 2, 3):
             self.listeners.of(slot)
 
-    def ready(self, *ids: int) -> None:
-        """Have workers ready."""
-        for id in ids:
-            self.pool.set_ready(id)
-        self.attend()
+    def ready(self, *slots: int) -> None:
+        """Have the workers of some slots accept."""
+        self.slots.update(slots)
+        self.listeners.attend(set(self.slots))
 
-    def attend(self) -> None:
-        """Something has changed."""
-        self.listeners.attend(self.handles, self.pool)  # type: ignore[arg-type]
-
-    def told(self, id: int) -> list[Any]:
-        """What a worker was told."""
-        return [call.args for call in self.handles[id - 1].channel.send.call_args_list]
+    def gone(self, *slots: int) -> None:
+        """Have the workers of some slots accept no more."""
+        self.slots.difference_update(slots)
+        self.listeners.attend(set(self.slots))
 
     def watched(self) -> set[int]:
         """The slots on whose sockets the primary accepts."""
@@ -97,7 +85,9 @@ class SocketTests(ListenerCase):
                 with socket.socket(fileno=socket.dup(descriptor)) as sock:
                     self.assertEqual(sock.getsockname(), self.first.getsockname())
                 self.assertEqual(number, 7)
-            self.assertEqual([slot for slot, _, _ in self.listeners.siblings()], [2, 3])
+            self.assertEqual(
+                [slot for slot, _, _ in self.listeners.snapshot(Descriptors())], [2, 3]
+            )
             self.assertEqual(len(self.listeners.acceptors), 3)
             self.listeners.close()
 
@@ -217,65 +207,31 @@ class AttendTests(ListenerCase):
         other.open(0, self.listening().dup(), True)
         other.of(2)
         before = self.reactor.getReaders()
-        other.attend(self.handles, self.pool)  # type: ignore[arg-type]
+        other.attend(set())
         self.assertEqual(self.reactor.getReaders(), before)
 
     def test_ready(self) -> None:
-        """A worker that is ready is told to, once, and the primary stops at its socket."""
+        """The primary stops at the socket of a worker that accepts."""
         self.ready(2)
-        self.attend()
-        self.assertEqual((self.watched(), self.told(2)), ({1, 3}, [(Accept(),)]))
-        self.assertEqual(self.told(1), [])
-
-    def test_without_sockets(self) -> None:
-        """A worker that has none is not."""
-        self.handles[1].listens = False
-        self.ready(2)
-        self.assertEqual((self.watched(), self.told(2)), ({1, 2, 3}, []))
+        self.assertEqual(self.watched(), {1, 3})
 
     def test_dead(self) -> None:
-        """When it has gone the primary accepts, and who waited there by then is not lost."""
+        """When workers have gone the primary accepts, and what waited by then is not lost."""
         self.ready(1, 2, 3)
         self.assertEqual(self.watched(), set())
         self.connect(40)
         self.reactor.settle()
         self.assertEqual(self.placed, [])
-        for id in (1, 2, 3):
-            self.pool.set_gone(id)
-        self.attend()
+        self.gone(1, 2, 3)
         self.assertEqual(self.watched(), {1, 2, 3})
         self.until(lambda: len(self.placed) == 40)
-
-    def test_suspect(self) -> None:
-        """As long as it is suspect the primary accepts beside it; it need not be told again."""
-        self.ready(1, 2, 3)
-        self.pool.suspect(2, True)
-        self.attend()
-        self.assertEqual(self.watched(), {2})
-        self.pool.suspect(2, False)
-        self.attend()
-        self.assertEqual((self.watched(), len(self.told(2))), (set(), 1))
-
-    def test_draining(self) -> None:
-        """When it drains the primary accepts, unless its successor does."""
-        self.ready(1, 2, 3)
-        self.pool.set_draining(1)
-        self.attend()
-        self.assertEqual(self.watched(), {1})
-        self.pool.add(4, 1)
-        self.handles.append(
-            SimpleNamespace(id=4, slot=1, listens=True, accepts=False, channel=mock.Mock())
-        )
-        self.ready(4)
-        self.assertEqual((self.watched(), self.told(4)), (set(), [(Accept(),)]))
 
     def test_more(self) -> None:
         """A slot that is new is the primary's first; one that was removed is its again."""
         self.ready(1, 2, 3)
         self.listeners.of(4)
         self.assertEqual(self.watched(), {4})
-        self.pool.set_gone(3)
-        self.attend()
+        self.gone(3)
         self.assertEqual(self.watched(), {3, 4})
 
     def test_taken_up(self) -> None:

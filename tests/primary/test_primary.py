@@ -15,7 +15,6 @@ from tests.shells import (
     PlayedWorker,
     ShellCase,
     ended,
-    no_descriptors_left,
     open_descriptors,
     received,
 )
@@ -27,126 +26,17 @@ from txsticky.core.messages.handoff import Handoff, pack_handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.core.routing.pool import State
 from txsticky.errors import MailboxFull
-from txsticky.intake.reception import Arrival
 from txsticky.ipc.channel import FULL, Channel
 from txsticky.ipc.inbox import FrontDesk
-from txsticky.ipc.mailbox import MailboxTransport
-from txsticky.primary.primary import MAX_HOPS, OTHERS, VIEW_INTERVAL, Primary
+from txsticky.primary.beginning import OTHERS
+from txsticky.primary.dispatcher import MAX_HOPS
 from txsticky.primary.provision import Provision
+from txsticky.primary.replication import VIEW_INTERVAL
 from txsticky.primary.suspicion import SHORT, STUCK, STUCK_AFTER
 from txsticky.primary.worker_handle import WorkerHandle
 from txsticky.system.trust import Identity
-from txsticky.testing import FakeSystem
 
-PEER = ("192.0.2.7", 50000)
-#: What a first frame has beside what a handle adds.
-BOOT: dict[str, Any] = {
-    "config": {},
-    "secret": "",
-    "pool": None,
-    "table_limit": 1,
-    "table_ttl": 1.0,
-}
-
-
-def get(target: str = "/", *headers: str) -> bytes:
-    """A request."""
-    lines = [f"GET {target} HTTP/1.1", "Host: example", *headers, "", ""]
-    return "\r\n".join(lines).encode()
-
-
-#: The --queue-timeout.
-WAIT = 40.0
-
-
-class PrimaryCase(ShellCase):
-    """
-    A primary whose workers are played.
-
-    :ivar workers: those that were spawned, in their order; worker n has the id n and the slot n.
-    """
-
-    options: dict[str, Any] = {}
-    count = 2
-    #: Whether the supervisor says that workers are to come.
-    expects = False
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.system = FakeSystem(reactor=self.reactor)
-        options = {"queue_timeout": WAIT, **self.options}
-        self.config = Config(workers=self.count, backlog=20, **options)
-        self.primary = Primary(self.system, self.config)
-        self.supervisor = self.primary.supervisor = mock.Mock()
-        self.supervisor.expects.side_effect = lambda seconds: seconds == WAIT and self.expects
-        self.primary.open()
-        self.workers: list[PlayedWorker] = []
-        self.addCleanup(self.end)
-
-    def end(self) -> None:
-        """End all processes and close; nothing is left then."""
-        for worker in self.workers:
-            if worker.id in self.primary.handles:
-                worker.die()
-        self.reactor.settle()
-        self.primary.ended(0, "over")
-        self.primary.close()
-        self.reactor.settle()
-        self.assertEqual(self.reactor.getReaders() + self.reactor.getWriters(), [])
-        self.assertEqual(self.reactor.getDelayedCalls(), [])
-
-    def spawn(self) -> PlayedWorker:
-        """Start one more worker."""
-        number = len(self.workers) + 1
-        self.primary.spawn(number, number, 1)
-        self.workers.append(PlayedWorker(self.system.processes[-1]))
-        return self.workers[-1]
-
-    def start(self, number: int | None = None, http: bool = True) -> list[PlayedWorker]:
-        """Start workers and have them ready."""
-        for _ in range(self.count if number is None else number):
-            self.spawn().ready(http=http)
-        self.reactor.settle()
-        for worker in self.workers:
-            worker.take()
-            worker.frames()
-        return self.workers
-
-    def arrive(self, data: bytes = get(), peer: tuple[str, int] = PEER, **fields: Any) -> Any:
-        """Have a connection arrive; returns the client's end."""
-        server, client = self.pair()
-        self.arrival = Arrival(server, peer, data=data, **fields)
-        self.primary.reception.receive(self.arrival)
-        return client
-
-    def taken(self) -> list[tuple[int, Handoff]]:
-        """What the workers find in their mailboxes: (worker, hand-off)s."""
-        return [(worker.id, handoff) for worker in self.workers for handoff in worker.take()]
-
-    def whose(self, data: bytes, **fields: Any) -> int:
-        """Who gets a connection with such a request."""
-        self.arrive(data, **fields)
-        ((worker, _),) = self.taken()
-        return worker
-
-    def tag(self, worker: int, ident: str = "sid") -> str:
-        """A session id that names a worker."""
-        return self.primary.router.signer.mint(worker, ident)
-
-    def refused(self, client: socket.socket) -> bytes:
-        """The head of the refusal that a client has got."""
-        data = received(client) or b""
-        self.assertTrue(data.startswith(b"HTTP/1.1 503 "), data)
-        self.assertIn(b"\r\nRetry-After: 1\r\n", data)
-        return data
-
-    def fill(self, worker: PlayedWorker) -> int:
-        """Fill a worker's mailbox until hand-offs wait for it here; returns how many there are."""
-        handle, number = self.primary.handles[worker.id], 0
-        while not handle.box.queued:
-            self.arrive(get(f"/?sid={self.tag(worker.id)}") + bytes(60_000))
-            number += 1
-        return number
+from .cases import PEER, WAIT, PrimaryCase, get
 
 
 class SpawnTests(PrimaryCase):
@@ -155,7 +45,7 @@ class SpawnTests(PrimaryCase):
     def test_command(self) -> None:
         """A worker is a fresh interpreter that inherits its channel, mailbox and front desk."""
         before = open_descriptors()
-        self.primary.spawn(7, 3, 2)
+        self.primary.workers.spawn(7, 3, 2)
         (process,) = self.system.processes
         self.assertEqual(process.arguments[:3], ["-P", "-m", "txsticky.worker.process"])
         self.assertEqual(len(process.inherited), 3)
@@ -191,8 +81,8 @@ class SpawnTests(PrimaryCase):
         """A process that cannot be started leaves nothing behind."""
         before = open_descriptors()
         self.system.refusing = OSError("no more processes")
-        self.assertRaises(OSError, self.primary.spawn, 1, 1, 1)
-        self.assertEqual((len(self.primary.pool), self.primary.handles), (0, {}))
+        self.assertRaises(OSError, self.primary.workers.spawn, 1, 1, 1)
+        self.assertEqual((len(self.primary.pool), self.primary.workers.handles), (0, {}))
         self.assertEqual((open_descriptors(), self.reactor.getReaders()[1:]), (before, []))
 
     def test_output(self) -> None:
@@ -245,7 +135,7 @@ class HandOffTests(PrimaryCase):
         self.start()
         for worker in (2, 1, 2):
             self.assertEqual(self.whose(get(f"/?sid={self.tag(worker)}")), worker)
-        self.assertEqual(self.primary.routes[How.TAG], 3)
+        self.assertEqual(self.primary.dispatcher.routes[How.TAG], 3)
 
     def test_bound(self) -> None:
         """A key that a worker bound leads to it, until it is freed."""
@@ -253,7 +143,7 @@ class HandOffTests(PrimaryCase):
         self.workers[1].send(Kind.BIND, b"mine")
         self.reactor.settle()
         self.assertEqual({self.whose(get("/?sid=mine")) for _ in range(4)}, {2})
-        self.assertEqual(self.primary.routes[How.HIT], 4)
+        self.assertEqual(self.primary.dispatcher.routes[How.HIT], 4)
         self.workers[0].send(Kind.FREE, b"mine")
         self.reactor.settle()
         self.arrive(get("/?sid=mine"))
@@ -285,13 +175,13 @@ class HandOffTests(PrimaryCase):
     def test_suspect(self) -> None:
         """Who is suspected gets nothing new, but what is pinned to it; for every reason alone."""
         self.start()
-        self.primary.suspect(1, True)
-        self.primary.suspect(1, True, "crowded")
+        self.primary.workers.suspect(1, True)
+        self.primary.workers.suspect(1, True, "crowded")
         self.assertEqual({self.whose(get()) for _ in range(3)}, {2})
         self.assertEqual(self.whose(get(f"/?sid={self.tag(1)}")), 1)
-        self.primary.suspect(1, False)
+        self.primary.workers.suspect(1, False)
         self.assertEqual({self.whose(get()) for _ in range(3)}, {2})
-        self.primary.suspect(1, False, "crowded")
+        self.primary.workers.suspect(1, False, "crowded")
         self.assertEqual({self.whose(get()) for _ in range(6)}, {1, 2})
 
     def test_hops(self) -> None:
@@ -358,11 +248,11 @@ class EntranceTests(PrimaryCase):
         """Where a worker is silent, drains or has ended, the primary accepts; and no longer."""
         self.start()
         self.assertEqual(self.accepting(), 0)
-        self.primary.suspect(1, True)
+        self.primary.workers.suspect(1, True)
         self.assertEqual(self.accepting(), 1)
-        self.primary.suspect(1, False)
+        self.primary.workers.suspect(1, False)
         self.assertEqual(self.accepting(), 0)
-        self.primary.retire(1, 5.0, final=False)
+        self.primary.workers.retire(1, 5.0, final=False)
         self.assertEqual(self.accepting(), 1)
         self.workers[1].die(-9)
         self.reactor.settle()
@@ -371,12 +261,12 @@ class EntranceTests(PrimaryCase):
     def test_counted(self) -> None:
         """What they accept, place and refuse is counted as if the primary had done it."""
         one, other = self.start()
-        before = dict(self.primary.routes)
+        before = dict(self.primary.dispatcher.routes)
         self.entrance(one, 5, 1, 0, 0, 3, 1, refusals=[[400, 2]])
         self.entrance(one, 9, 1, 0, 0, 7, 1, refusals=[[400, 2], [408, 1]])
         self.entrance(other, 1, 1, 0, 0, 0, 0)
         self.assertEqual(self.primary.listeners.accepted, 10)
-        more = {how.name: self.primary.routes[how] - before[how] for how in How}
+        more = {how.name: self.primary.dispatcher.routes[how] - before[how] for how in How}
         self.assertEqual(more, {"TAG": 2, "HIT": 0, "HASH": 0, "NEW": 7, "MISS": 1})
         self.assertEqual(dict(self.primary.reception.refusals), {400: 2, 408: 1})
 
@@ -387,7 +277,7 @@ class EntranceTests(PrimaryCase):
         one.die(-9)
         self.reactor.settle()
         self.assertEqual(self.primary.listeners.accepted, 5)
-        self.assertEqual(self.primary.routes[How.NEW], 5)
+        self.assertEqual(self.primary.dispatcher.routes[How.NEW], 5)
 
     def test_short(self) -> None:
         """As long as a worker is short of descriptors the primary accepts, and spares it."""
@@ -408,8 +298,8 @@ class EntranceTests(PrimaryCase):
         handoff = Handoff(
             family=socket.AF_UNIX, origin=Origin(PEER), prefix=b"GET", hops=1, fresh=True
         )
-        self.primary.desk.fileDescriptorReceived(server.detach())
-        self.primary.desk.dataReceived(pack_handoff(handoff))
+        self.primary.returns.desk.fileDescriptorReceived(server.detach())
+        self.primary.returns.desk.dataReceived(pack_handoff(handoff))
         (arrival,) = self.primary.reception.arrivals()
         self.assertEqual((arrival.hops, arrival.idle, arrival.proxied), (0, False, False))
 
@@ -424,7 +314,7 @@ class HashTests(PrimaryCase):
         self.start()
         self.assertEqual(len({self.whose(get()) for _ in range(4)}), 1)
         self.assertEqual({self.whose(get(), peer=(f"192.0.2.{n}", 1)) for n in range(20)}, {1, 2})
-        self.assertEqual(self.primary.routes[How.HASH], 24)
+        self.assertEqual(self.primary.dispatcher.routes[How.HASH], 24)
 
 
 class FullTests(PrimaryCase):
@@ -457,12 +347,12 @@ class FullTests(PrimaryCase):
     def test_crowded_by_an_introduction(self) -> None:
         """The same when it was no hand-off with which the queue began."""
         self.start()
-        handle = self.primary.handles[1]
-        while not handle.box.queued:
-            handle.introduce(self.primary.handles[2])
+        handle = self.primary.workers.handles[1]
+        while not handle.mailbox.box.queued:
+            handle.introduce(self.primary.workers.handles[2])
         self.arrive(get(f"/?sid={self.tag(1)}"))
         self.assertEqual([m.id for m in self.primary.pool.candidates()], [2])
-        while handle.box.queued:
+        while handle.mailbox.box.queued:
             self.workers[0].take()
             for peer in self.workers[0].peers.values():
                 peer.loseConnection()
@@ -479,12 +369,12 @@ class ParkTests(PrimaryCase):
         first = self.spawn()
         first.ready()
         self.reactor.settle()
-        self.assertEqual((self.taken(), self.primary.parked), ([], 3))
-        self.assertTrue(self.primary.beginning)
+        self.assertEqual((self.taken(), len(self.primary.room)), ([], 3))
+        self.assertTrue(self.primary.beginning.under_way)
         self.spawn().ready()
         self.reactor.settle()
-        self.assertEqual((len(self.taken()), self.primary.parked), (3, 0))
-        self.assertFalse(self.primary.beginning)
+        self.assertEqual((len(self.taken()), len(self.primary.room)), (3, 0))
+        self.assertFalse(self.primary.beginning.under_way)
         self.assertEqual([received(client) for client in clients], [None] * 3)
 
     def test_one_that_is_slow(self) -> None:
@@ -512,7 +402,7 @@ class ParkTests(PrimaryCase):
         self.reactor.settle()
         self.reactor.advance(1)
         self.assertEqual([worker for worker, _ in self.taken()], [1])
-        self.assertEqual((received(client), self.primary.beginning), (None, False))
+        self.assertEqual((received(client), self.primary.beginning.under_way), (None, False))
         second.ready()
 
     def test_ready_and_gone(self) -> None:
@@ -523,7 +413,7 @@ class ParkTests(PrimaryCase):
         first.die(-9)
         self.arrive()
         self.reactor.advance(OTHERS)
-        self.assertTrue(self.primary.beginning)
+        self.assertTrue(self.primary.beginning.under_way)
         second.ready()
         self.reactor.settle()
         self.reactor.advance(OTHERS)
@@ -586,7 +476,7 @@ class ParkTests(PrimaryCase):
         self.assertIsNone(received(second))
         self.reactor.advance(1)
         self.refused(second)
-        self.assertEqual(self.primary.parked, 0)
+        self.assertEqual(len(self.primary.room), 0)
 
     def test_too_many(self) -> None:
         """If too many wait, the next is refused at once."""
@@ -599,7 +489,7 @@ class ParkTests(PrimaryCase):
         clients = [self.arrive(get(f"/{n}")) for n in range(3)]
         clients[1].close()
         self.reactor.settle()
-        self.assertEqual(self.primary.parked, 2)
+        self.assertEqual(len(self.primary.room), 2)
         self.start()
         took = [handoff.prefix for worker in self.workers for _, handoff in worker.hands]
         self.assertEqual(sorted(took), [get("/0"), get("/2")])
@@ -625,10 +515,9 @@ class ParkTests(PrimaryCase):
     def test_stop(self) -> None:
         """Who still waits when all is over is refused."""
         client = self.arrive()
-        self.primary.on_ended = mock.Mock()
-        self.primary.ended(3, "it does not load")
+        self.primary._ended(3, "it does not load")
         self.refused(client)
-        self.assertEqual(self.primary.on_ended.call_args.args, (3, "it does not load"))
+        self.assertEqual(self.told.ended.call_args.args, (3, "it does not load"))
 
     def test_nonsense(self) -> None:
         """Nonsense that came while nobody knew what is spoken gets 400 as soon as that is known."""
@@ -656,7 +545,7 @@ class NoWaitTests(PrimaryCase):
         for worker in self.workers:
             worker.die()
         self.refused(self.arrive())
-        self.assertEqual(self.primary.parked, 0)
+        self.assertEqual(len(self.primary.room), 0)
 
     def test_the_first_ready(self) -> None:
         """Nor for the others of the first start."""
@@ -681,17 +570,17 @@ class MannersTests(PrimaryCase):
 
     def test_http(self) -> None:
         """HTTP: a head is waited for, and anything else is refused; silence can be deferred."""
-        self.primary.on_manners = mock.Mock()
+        self.primary.listeners.defer = mock.Mock()  # type: ignore[method-assign]
         self.start()
-        self.assertEqual(self.primary.on_manners.call_args_list, [mock.call(True)])
+        self.assertEqual(self.primary.listeners.defer.call_args_list, [mock.call(True)])
         self.assertTrue((received(self.arrive(b"x\r\n")) or b"").startswith(b"HTTP/1.1 400 "))
 
     def test_other(self) -> None:
         """Something else: nothing is waited for; the server may speak first."""
-        self.primary.on_manners = mock.Mock()
+        self.primary.listeners.defer = mock.Mock()  # type: ignore[method-assign]
         client = self.arrive(b"")
         self.start(http=False)
-        self.assertEqual(self.primary.on_manners.call_args_list, [mock.call(False)])
+        self.assertEqual(self.primary.listeners.defer.call_args_list, [mock.call(False)])
         self.assertEqual([handoff.prefix for _, handoff in self.taken()], [])
         self.assertEqual(sum(len(worker.hands) for worker in self.workers), 1)
         self.arrive(b"hello")
@@ -887,9 +776,9 @@ class ReadyTests(PrimaryCase):
 
     def test_interface(self) -> None:
         """What it serves is known from then on."""
-        self.assertEqual(self.primary.interface, "auto")
+        self.assertEqual(self.primary.spoken.interface, "auto")
         self.start()
-        self.assertEqual((self.primary.interface, self.primary.http), ("web", True))
+        self.assertEqual((self.primary.spoken.interface, self.primary.spoken.http), ("web", True))
 
 
 class BindTests(PrimaryCase):
@@ -901,7 +790,7 @@ class BindTests(PrimaryCase):
         """When the worker hears that its key is bound, all others have the frame already."""
         self.start()
         order = []
-        for handle in self.primary.handles.values():
+        for handle in self.primary.workers.handles.values():
             real = handle.channel.send
 
             def send(frame: Any, real: Any = real, handle: Any = handle) -> None:
@@ -925,7 +814,7 @@ class BindTests(PrimaryCase):
 
     def change(self, change: Bind | Free) -> None:
         """Have worker 1 change the table; worker 2 reads what it is told."""
-        self.primary.heard(self.primary.handles[1], change)
+        self.primary.heard(self.primary.workers.handles[1], change)
         self.workers[1].frames()
         self.reactor.turn()
 
@@ -936,9 +825,9 @@ class BindTests(PrimaryCase):
         :returns: the handle of worker 3, and the keys.
         """
         self.start()
-        third = self.primary.handles[3]
+        third = self.primary.workers.handles[3]
         keys = []
-        while not third.replica.stale:
+        while not self.primary.replication.replica(3).stale:
             keys.append(b"%06d" % len(keys) + b"k" * 4000)
             self.change(Bind(keys[-1]))
             assert len(keys) < 2 * FULL // 4000, "there is no bound"
@@ -960,7 +849,7 @@ class BindTests(PrimaryCase):
         for number in range(3000):
             self.change(Bind(b"%d" % number + b"l" * 4000))
             self.change(Free(b"%d" % number + b"l" * 4000))
-            self.primary._send_view()
+            self.primary.replication.tell_pool()
         self.assertEqual(third.channel.waiting, before)
         self.assertEqual([member.id for member in self.primary.pool.candidates()], [1, 2])
 
@@ -988,18 +877,18 @@ class BindTests(PrimaryCase):
         """Nothing is kept of one that is killed meanwhile."""
         self.stopped()
         self.workers[2].die(-9)
-        self.primary.suspect(3, True, "anything")
-        self.assertEqual(self.primary.suspicions.of(3), ())
+        self.primary.workers.suspect(3, True, "anything")
+        self.assertEqual(self.primary.workers.suspicions.of(3), ())
 
     def test_views_are_replaced(self) -> None:
         """One that is behind is sent no view of the pool until it has caught up, and then one."""
         self.start()
-        third = self.primary.handles[3]
+        third = self.primary.workers.handles[3]
         while not third.channel.behind:
             third.channel.write(encode(Kind.MESSAGE, bytes(1 << 20)))
         before = third.channel.waiting
         for _ in range(100):
-            self.primary._send_view()
+            self.primary.replication.tell_pool()
         self.assertEqual(third.channel.waiting, before)
         views = [decode_json(body) for kind, body in self.read(third) if kind is Kind.POOL]
         self.assertEqual(views, [{"pool": self.primary.pool.view()}])
@@ -1036,7 +925,7 @@ class SayTests(PrimaryCase):
         member = self.primary.pool.get(1)
         self.assertEqual((member.live, member.taken, member.lag), (3, 2, 0.5))
         self.assertEqual(self.supervisor.heartbeat.call_args_list, [mock.call(1, takes=True)])
-        self.assertEqual(self.primary.handles[1].load.live, 3)
+        self.assertEqual(self.primary.workers.handles[1].load.live, 3)
 
     def takes(self) -> bool:
         """Whether the last report of a worker counted as a sign of life."""
@@ -1054,11 +943,11 @@ class SayTests(PrimaryCase):
         self.start()
         self.arrive(get(f"/?sid={self.tag(1)}"))
         self.stuck(STUCK_AFTER)
-        self.assertEqual(self.primary.suspicions.of(1), (STUCK,))
+        self.assertEqual(self.primary.workers.suspicions.of(1), (STUCK,))
         self.assertFalse(self.takes())
         self.workers[0].report(taken=1)
         self.reactor.settle()
-        self.assertEqual((self.primary.suspicions.of(1), self.takes()), ((), True))
+        self.assertEqual((self.primary.workers.suspicions.of(1), self.takes()), ((), True))
 
     def test_takes_soon(self) -> None:
         """A moment is no reason for suspicion, nor is it when nothing waits."""
@@ -1066,7 +955,7 @@ class SayTests(PrimaryCase):
         self.stuck(STUCK_AFTER * 2)
         self.arrive(get(f"/?sid={self.tag(1)}"))
         self.stuck(STUCK_AFTER - 0.01)
-        self.assertEqual((self.primary.suspicions.of(1), self.takes()), ((), True))
+        self.assertEqual((self.primary.workers.suspicions.of(1), self.takes()), ((), True))
 
     def test_takes_some(self) -> None:
         """Who takes one after the other is alive, however many wait for him."""
@@ -1075,20 +964,20 @@ class SayTests(PrimaryCase):
             self.arrive(get(f"/?sid={self.tag(1)}"))
         self.stuck(STUCK_AFTER - 0.1, taken=1)
         self.stuck(STUCK_AFTER - 0.1, taken=2)
-        self.assertEqual((self.primary.suspicions.of(1), self.takes()), ((), True))
+        self.assertEqual((self.primary.workers.suspicions.of(1), self.takes()), ((), True))
 
     def test_short_is_no_silence(self) -> None:
         """Who takes nothing for want of descriptors is spared, and lives."""
         self.start()
         self.arrive(get(f"/?sid={self.tag(1)}"))
         self.stuck(STUCK_AFTER, short=True)
-        self.assertEqual((self.primary.suspicions.of(1), self.takes()), ((SHORT,), True))
+        self.assertEqual((self.primary.workers.suspicions.of(1), self.takes()), ((SHORT,), True))
 
     def test_draining_is_no_silence(self) -> None:
         """Who is told to leave is not hurried for what still waits for him."""
         self.start()
         self.arrive(get(f"/?sid={self.tag(1)}"))
-        self.primary.retire(1, 30.0, final=False)
+        self.primary.workers.retire(1, 30.0, final=False)
         self.stuck(STUCK_AFTER)
         self.assertTrue(self.takes())
 
@@ -1171,41 +1060,44 @@ class SayTests(PrimaryCase):
             self.workers[0].channel.sendall(encode(Kind.LOAD, b"nonsense"))
             self.reactor.settle()
         self.assertEqual(log.error.call_count, 1)
-        self.assertFalse(self.primary.handles[1].channel.connected)
+        self.assertFalse(self.primary.workers.handles[1].channel.connected)
 
     def test_rotate(self) -> None:
         """All workers can be told to reopen their logs."""
         self.start()
-        self.primary.rotate_logs()
+        self.primary.workers.rotate_logs()
         self.assertEqual([len(worker.told(Kind.ROTATE)) for worker in self.workers], [1, 1])
 
-    def provide(self) -> str:
-        """Have workers run as another user, with an access log of root's; its path."""
+
+class ProvidedTests(PrimaryCase):
+    """Workers that run as another user, with an access log that only root may open."""
+
+    def provision(self, config: Config) -> Provision:
+        """An access log, and another user."""
         folder = self.mktemp()
         os.mkdir(folder)
-        path = os.path.join(folder, "log")
-        config = attrs.evolve(self.config, access_log=path)
-        identity = mock.Mock(spec=Identity)
-        identity.may_write.return_value = False
-        self.primary.provision = Provision(config, identity)
-        self.primary.provision.open()
-        return path
+        self.path = os.path.join(folder, "log")
+        self.identity = mock.Mock(spec=Identity)
+        self.identity.may_write.return_value = False
+        self.provided = Provision(attrs.evolve(config, access_log=self.path), self.identity)
+        self.provided.open()
+        return self.provided
 
     def test_given(self) -> None:
         """What only root may open, a worker gets at its start; and it is that user."""
-        path = self.provide()
+        path = self.path
         worker = self.spawn()
-        self.assertIs(worker.process.identity, self.primary.provision.identity)
+        self.assertIs(worker.process.identity, self.identity)
         log = worker.process.inherited[worker.boot["access_log"]]
         self.assertTrue(os.path.samestat(os.fstat(log), os.stat(path)))
         worker.ready()
 
     def test_rotated(self) -> None:
         """After a rotation all get the new one, and a worker that asks gets one, too."""
-        path = self.provide()
+        path = self.path
         self.start()
         for act, given in (
-            (self.primary.rotate_logs, [1, 1]),
+            (self.primary.workers.rotate_logs, [1, 1]),
             (lambda: self.workers[1].send(Kind.ROTATE), [1, 2]),
         ):
             os.rename(path, path + ".old")
@@ -1219,29 +1111,28 @@ class SayTests(PrimaryCase):
 
     def test_log_of_the_dead(self) -> None:
         """An access log that a worker had not taken when it died is closed."""
-        path = self.provide()
+        path = self.path
         self.start()
         os.rename(path, path + ".old")
-        self.primary.rotate_logs()
+        self.primary.workers.rotate_logs()
         self.workers[0].die(-9)
         self.reactor.settle()
         self.workers[1].take()
         self.workers[1].drop()
         new = os.stat(path)
         still = [n for n in open_descriptors() if os.path.samestat(os.fstat(n), new)]
-        self.assertEqual(still, [self.primary.provision.log])
+        self.assertEqual(still, [self.provided.log])
 
     def test_full_mailbox(self) -> None:
         """If a mailbox takes nothing, that is said, and nothing stays open."""
-        self.provide()
         self.start()
-        handle = self.primary.handles[1]
+        handle = self.primary.workers.handles[1]
         before = open_descriptors()
         with (
-            mock.patch.object(handle.box, "write", side_effect=MailboxFull(queued=1)),
-            mock.patch("txsticky.primary.worker_handle.log") as log,
+            mock.patch.object(handle.mailbox.box, "write", side_effect=MailboxFull(queued=1)),
+            mock.patch("txsticky.primary.worker_mailbox.log") as log,
         ):
-            handle.hand_log(self.primary.provision.log)
+            handle.mailbox.hand_log(self.provided.log)
         self.assertEqual(log.error.call_args.kwargs, {"worker": "worker 1"})
         self.assertEqual(open_descriptors(), before)
 
@@ -1252,7 +1143,7 @@ class LeaveTests(PrimaryCase):
     def test_retire(self) -> None:
         """A worker that retires gets nothing new, what is pinned to it still, and is told."""
         self.start()
-        self.primary.retire(1, 30.0, False)
+        self.primary.workers.retire(1, 30.0, False)
         (body,) = self.workers[0].told(Kind.DRAIN)
         self.assertEqual(decode_json(body), {"seconds": 30.0, "final": False})
         self.assertEqual({self.whose(get()) for _ in range(3)}, {2})
@@ -1263,7 +1154,7 @@ class LeaveTests(PrimaryCase):
     def test_done(self) -> None:
         """One that is done gets nothing any more, all are told, and it may go."""
         self.start()
-        self.primary.retire(1, 30.0, False)
+        self.primary.workers.retire(1, 30.0, False)
         self.workers[0].send(Kind.DONE)
         self.reactor.settle()
         self.assertIn((Kind.GO, b""), self.workers[0].frames())
@@ -1314,22 +1205,22 @@ class LeaveTests(PrimaryCase):
     def test_kill(self) -> None:
         """Killed softly it gets SIGQUIT, else SIGKILL."""
         self.start()
-        self.primary.kill(1, hard=False)
-        self.primary.kill(1, hard=True)
+        self.primary.workers.kill(1, hard=False)
+        self.primary.workers.kill(1, hard=True)
         self.assertEqual(self.workers[0].process.signals, [signal.SIGQUIT, signal.SIGKILL])
 
     def test_unknown(self) -> None:
         """What concerns a worker that is gone does nothing."""
-        self.primary.kill(99, hard=True)
-        self.primary.retire(99, 1.0, False)
-        self.primary.suspect(99, True)
+        self.primary.workers.kill(99, hard=True)
+        self.primary.workers.retire(99, 1.0, False)
+        self.primary.workers.suspect(99, True)
         self.assertEqual(len(self.primary.pool), 0)
 
     def test_exit_counted(self) -> None:
         """How workers ended is counted."""
         self.start()
         self.workers[0].die(-11)
-        self.assertEqual(self.primary.exits, {-11: 1})
+        self.assertEqual(self.primary.workers.exits, {-11: 1})
 
 
 class LeftoverTests(PrimaryCase):
@@ -1376,7 +1267,7 @@ class LeftoverTests(PrimaryCase):
     def test_waiting_here(self) -> None:
         """What did not even fit into its mailbox is served as well."""
         clients = []
-        while not self.primary.handles[1].box.queued:
+        while not self.primary.workers.handles[1].mailbox.box.queued:
             clients.append(self.arrive(get(f"/{len(clients)}?sid={self.tag(1)}") + bytes(60_000)))
         clients.append(self.arrive(get(f"/{len(clients)}?sid={self.tag(1)}")))
         self.first.die(-9)
@@ -1402,10 +1293,10 @@ class LeftoverTests(PrimaryCase):
         """The mailbox is read until the last process has closed its sending end."""
         self.first.die(-9)
         self.reactor.settle()
-        self.assertEqual(len(self.primary.leftovers), 1)
+        self.assertEqual(len(self.primary.returns.leftovers), 1)
         self.second.peers[1].loseConnection()
         self.reactor.settle()
-        self.assertEqual(len(self.primary.leftovers), 0)
+        self.assertEqual(len(self.primary.returns.leftovers), 0)
 
     def test_nobody_else(self) -> None:
         """If there is nobody else, the clients are refused, completely."""
@@ -1457,71 +1348,3 @@ class FrontDeskTests(ShellCase):
         desk.take((ours.detach(), message) for ours, _ in ends)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(receive.call_count, 2)
-
-
-class HandleTests(ShellCase):
-    """A handle alone."""
-
-    def test_no_descriptor_for_an_introduction(self) -> None:
-        """An introduction for which there is no descriptor is dropped; nothing is raised."""
-        handle, other = self.handles()
-        with no_descriptors_left():
-            handle.introduce(other)
-            handle.share_mailbox(self.fail)
-        self.close(handle, other)
-
-    def handles(self) -> tuple[WorkerHandle, WorkerHandle]:
-        """Two, with their processes."""
-        self.system = FakeSystem(reactor=self.reactor)
-        front_desk, _ = self.pair()
-        made = tuple(
-            WorkerHandle(self.system, mock.Mock(), number, number, 1, 0) for number in (1, 2)
-        )
-        for handle in made:
-            handle.spawn(front_desk.fileno(), BOOT)
-        return made  # type: ignore[return-value]
-
-    def close(self, *handles: WorkerHandle) -> None:
-        """End their processes."""
-        for process in self.system.processes:
-            process.close()
-        for handle in handles:
-            handle.close(MailboxTransport.loseConnection)
-
-    def test_no_room_for_an_introduction(self) -> None:
-        """An introduction for which there is no room is dropped, and leaves nothing open."""
-        handle, other = self.handles()
-        with self.assertRaises(MailboxFull):
-            while True:
-                handle.box.write(bytes(10_000))
-        before = open_descriptors()
-        handle.introduce(other)
-        self.assertEqual(open_descriptors(), before)
-        self.close(handle, other)
-
-    def test_left_behind(self) -> None:
-        """Closed, it gives up what waits in it, in order, and the reading end of its mailbox."""
-        owner = mock.Mock()
-        system = FakeSystem(reactor=self.reactor)
-        handle = WorkerHandle(system, owner, 1, 1, 1, 100)
-        front_desk, _ = self.pair()
-        handle.spawn(front_desk.fileno(), BOOT)
-        for number in range(2000):
-            handle.hand(os.dup(0), b"%d" % number + bytes(2000))
-            if handle.box.queued == 3:
-                break
-        self.assertEqual(owner.crowded.call_args_list, [mock.call(handle, True)])
-        boxes: list[MailboxTransport] = []
-        system.processes[0].close()
-        waiting = handle.close(boxes.append)
-        self.assertEqual(
-            [int(m.rstrip(b"\0")) for _, m in waiting], [number - 2, number - 1, number]
-        )
-        for descriptor, _ in waiting:
-            os.close(descriptor)
-        boxes[0].protocol = mock.Mock()
-        boxes[0].protocol.fileDescriptorReceived = os.close
-        while boxes[0].read_one():
-            pass
-        self.assertEqual(boxes[0].protocol.dataReceived.call_count, number - 2)
-        self.assertTrue(boxes[0].is_closed())

@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from txsticky.core.lifecycle.fleet import Fleet
 from txsticky.core.lifecycle.states import pause
 from txsticky.core.lifecycle.timing import killed
-from txsticky.primary.supervisor import SUSPECT_AFTER, Supervisor
+from txsticky.primary.heartbeats import SUSPECT_AFTER
+from txsticky.primary.supervisor import Supervisor
 
 DRAIN = 30.0
 BOOT = 60.0
@@ -68,9 +69,10 @@ class SupervisorCase(SynchronousTestCase):
             self.hands,
             self.clock,
             Logger(observer=self.events.append),
-            self.timeout,
-            self.reloads.append,
-            self.wary,
+            ended=self.hands.ended,
+            reloading=self.reloads.append,
+            worker_timeout=self.timeout,
+            wary=self.wary,
         )
 
     def serve(self) -> None:
@@ -277,7 +279,15 @@ class TimeTests(SupervisorCase):
         """What a worker said while the primary was held up counts before the deadline does."""
         reactor = LateReactor()
         hands = FakeHands()
-        supervisor = Supervisor(Fleet(1, DRAIN, BOOT), hands, reactor, Logger(), 0)
+        supervisor = Supervisor(
+            Fleet(1, DRAIN, BOOT),
+            hands,
+            reactor,
+            Logger(),
+            ended=hands.ended,
+            reloading=self.reloads.append,
+            worker_timeout=0,
+        )
         supervisor.start()
         reactor.advance(BOOT * 2)
         supervisor.ready(1)

@@ -79,7 +79,7 @@ class WorkerLineTests(TestCase):
         system = FakeSystem()
         handle = WorkerHandle(system, None, 7, 2, 3, 10)  # type: ignore[arg-type]
         with capturedLogs() as events:
-            handle._said("[warn] It is cold.")
+            handle.said("[warn] It is cold.")
         (said,) = events
         self.assertIs(said["log_level"], LogLevel.warn)
         self.assertEqual((said["id"], said["slot"], said["generation"]), (7, 2, 3))
@@ -112,7 +112,7 @@ class LevelTests(TestCase):
         handle = WorkerHandle(system, None, 7, 2, 3, 10)  # type: ignore[arg-type]
         with capturedLogs() as events:
             for line in ("[info] ours", "printed", "[debug] ours"):
-                handle._said(line)
+                handle.said(line)
         kept: list[Any] = []
         for said in events:
             at_level(kept.append, "critical")(said)  # type: ignore[arg-type]

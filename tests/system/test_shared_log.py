@@ -188,7 +188,7 @@ class ProvisionTests(LogCase):
         provision.open()
         provision.rotate([])
         provision.close()
-        self.assertEqual((provision.log, provision.boot()), (-1, {"files": {}}))
+        self.assertEqual((provision.log, provision.files()), (-1, {}))
         self.assertFalse(self.path.exists())
 
     def test_keys(self) -> None:
@@ -196,7 +196,7 @@ class ProvisionTests(LogCase):
         key = self.folder / "key"
         key.write_bytes(bytes(range(256)))
         config = Config(tls_cert="/no/cert", tls_key=str(key))
-        files = Provision(config, self.identity).boot()["files"]
+        files = Provision(config, self.identity).files()
         self.assertEqual(files, {str(key): bytes(range(256)).decode("latin-1")})
 
     def test_output(self) -> None:

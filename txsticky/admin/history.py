@@ -157,7 +157,7 @@ class History:
 
     def pace(self, id: int) -> Pace:
         """How fast a worker of the primary's goes."""
-        return self._paces.get(id) or Pace(self._primary.handles[id])
+        return self._paces.get(id) or Pace(self._primary.workers.handles[id])
 
     def totals(self) -> dict[int, Totals]:
         """What was done under each worker's number."""
@@ -170,11 +170,14 @@ class History:
     def _count(self) -> list[int]:
         """What only grows, in the order of `SERIES`."""
         primary = self._primary
-        return [*(primary.routes[how] for how in How), primary.reception.refusals.total()]
+        return [
+            *(primary.dispatcher.routes[how] for how in How),
+            primary.reception.refusals.total(),
+        ]
 
     def _meet(self) -> None:
         """Get to know new workers, and keep what those that have gone had done."""
-        handles = self._primary.handles
+        handles = self._primary.workers.handles
         for id in self._paces.keys() - handles.keys():
             pace = self._paces.pop(id)
             self._past.setdefault(pace.handle.slot, Totals()).add(pace)

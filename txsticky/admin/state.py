@@ -31,8 +31,11 @@ class Managed(Protocol):
     config: Config
     system: System
     primary: Primary
-    supervisor: Supervisor
     journal: Journal
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """What keeps the workers running."""
 
     @property
     def accepted(self) -> int:
@@ -225,24 +228,24 @@ def look(cluster: Managed, history: History) -> ClusterState:
     """
     primary, fleet = cluster.primary, cluster.supervisor.fleet
     clock, reactor_time = cluster.system.clock(), cluster.system.reactor.seconds()
-    handles = sorted(primary.handles.values(), key=lambda handle: (handle.slot, handle.id))
+    handles = sorted(primary.workers.handles.values(), key=lambda handle: (handle.slot, handle.id))
     return ClusterState(
         version=__version__,
         time=history.wall(),
         started=history.started,
         app=cluster.config.app,
-        interface=primary.interface,
+        interface=primary.spoken.interface,
         sticky=cluster.config.sticky,
         balance=cluster.config.balance,
         listen=tuple(map(shown, cluster.addresses())),
         phase=fleet.phase.value,
-        routing=not primary.beginning,
+        routing=not primary.beginning.under_way,
         generation=fleet.generation,
         reloading=fleet.reloading,
         wanted=len(fleet.slots),
         reloads=fleet.generation - 1,
         starts=fleet.next_id - 1,
-        exits=dict(sorted(primary.exits.items())),
+        exits=dict(sorted(primary.workers.exits.items())),
         primary=_primary(cluster, history),
         workers=tuple(_worker(handle, primary, history, clock) for handle in handles),
         pauses=tuple(
@@ -270,9 +273,9 @@ def _primary(cluster: Managed, history: History) -> PrimaryState:
         descriptor_limit=descriptor_limit(),
         accepted=cluster.accepted,
         waiting=primary.reception.waiting
-        + sum(handle.listening.waiting for handle in primary.handles.values()),
-        parked=primary.parked,
-        routes={how.name: count for how, count in primary.routes.items()},
+        + sum(handle.listening.waiting for handle in primary.workers.handles.values()),
+        parked=len(primary.room),
+        routes={how.name: count for how, count in primary.dispatcher.routes.items()},
         refusals=dict(sorted(primary.reception.refusals.items())),
         bound=len(primary.table),
         bus={
@@ -293,7 +296,7 @@ def _worker(handle: WorkerHandle, primary: Primary, history: History, clock: flo
         generation=handle.generation,
         state=(member.state if member else State.GONE).value,
         suspect=bool(member and member.suspect),
-        suspicions=primary.suspicions.of(handle.id),
+        suspicions=primary.workers.suspicions.of(handle.id),
         pid=handle.process.pid,
         age=clock - handle.started,
         connections=load.live,

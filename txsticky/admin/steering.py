@@ -75,10 +75,10 @@ class Steering:
         primary = self._cluster.primary
         if type(number) is not int:
             raise Refused("This verb needs the number of a worker, such as 2.")
-        handles = [handle for handle in primary.handles.values() if handle.slot == number]
+        handles = [handle for handle in primary.workers.handles.values() if handle.slot == number]
         if not handles:
             known = ", ".join(
-                str(slot) for slot in sorted({h.slot for h in primary.handles.values()})
+                str(slot) for slot in sorted({h.slot for h in primary.workers.handles.values()})
             )
             raise Refused(f"There is no worker {number}; there are: {known or 'none'}.")
         ready = [member.id for member in primary.pool.in_state(State.READY)]
@@ -96,7 +96,7 @@ class Steering:
     def _table(self) -> Answer:
         primary = self._cluster.primary
         bound = primary.table.items()
-        slots = {handle.id: handle.slot for handle in primary.handles.values()}
+        slots = {handle.id: handle.slot for handle in primary.workers.handles.values()}
         shown = [
             {"key": key.decode(errors="backslashreplace"), "worker": slots.get(id), "id": id}
             for key, id in bound[: -KEYS_SHOWN - 1 : -1]

@@ -36,7 +36,7 @@ def check_config(config: Config) -> int:
 
     :returns: the exit code.
     """
-    from ..cluster import check
+    from ..primary.preflight import check
 
     try:
         check(config)

@@ -14,11 +14,13 @@ from twisted.logger import Logger, globalLogBeginner
 from twisted.python import usage
 from zope.interface import implementer
 
-from ..cluster import Cluster, check
+from ..cluster import Cluster
 from ..config import Config
 from ..core.lifecycle.timing import SAME_SIGNAL
 from ..errors import ConfigError, TxstickyError
-from ..primary.upgrade.execute import PASSED, check_form, is_trial, take_signals
+from ..primary.preflight import check
+from ..primary.upgrade.execute import take_signals
+from ..primary.upgrade.trial import PASSED, check_form, is_trial
 from ..printable import tolerate
 from ..system import startup
 from ..system.activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
@@ -50,9 +52,13 @@ class Command(Service):
         self._quick = -math.inf
         self.notifier = Notifier(reactor, os.environ)
         self.reaper = Reaper(reactor)
-        self.cluster = Cluster(config, reactor, self._ended)
-        self.cluster.on_ready = self.notifier.ready
-        self.cluster.on_reloading = self._reloading
+        self.cluster = Cluster(
+            config,
+            reactor,
+            self._ended,
+            on_ready=self.notifier.ready,
+            on_reloading=self._reloading,
+        )
         self.signals = SignalTable(
             reactor,
             {

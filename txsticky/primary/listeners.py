@@ -10,18 +10,14 @@ would reset what waits in its queue.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 from twisted.logger import Logger
 
-from ..core.messages.from_primary import Accept
-from ..core.routing.pool import Pool, State
 from ..intake.acceptor import Acceptor
 from ..intake.reception import Reception
-
-if TYPE_CHECKING:
-    from .worker_handle import WorkerHandle
+from ..system.descriptors import own
+from .upgrade.packing import Descriptors
 
 log = Logger()
 
@@ -57,7 +53,7 @@ class Listeners:
 
     @property
     def accepted(self) -> int:
-        """How many connections were accepted, whoever did it."""
+        """How many connections were accepted, in the primary and in the workers."""
         here = sum(acceptor.accepted for acceptor in self.acceptors)
         return self._accepted + here + self.accepted_by_workers
 
@@ -107,13 +103,18 @@ class Listeners:
             # The worker gets what the others give to it.
             log.warn("Worker {slot} cannot accept itself: {error}.", slot=slot, error=error)
 
-    def siblings(self) -> list[tuple[int, int, int]]:
-        """The sockets that no endpoint has opened: slot, number and descriptor."""
+    def snapshot(self, descriptors: Descriptors) -> list[tuple[int, int, int]]:
+        """The sockets that no endpoint has opened, for `restore`: slot, number and descriptor."""
         return [
-            (slot, number, acceptor.fileno())
+            (slot, number, descriptors.keep(acceptor.fileno()))
             for (slot, number), acceptor in self._acceptors.items()
             if slot > FIRST
         ]
+
+    def restore(self, siblings: Iterable[Sequence[int]]) -> None:
+        """Take up the sockets that no endpoint has opened."""
+        for slot, number, descriptor in siblings:
+            self.add(slot, number, socket.socket(fileno=own(descriptor)))
 
     # ------------------------------------------------------------- accepting
 
@@ -130,21 +131,12 @@ class Listeners:
             if slot not in self._attended:
                 acceptor.start()
 
-    def attend(self, handles: Iterable[WorkerHandle], pool: Pool) -> None:
+    def attend(self, slots: set[int]) -> None:
         """
-        Have the workers accept that are ready. The primary accepts for the others, and beside those
-        that are suspect.
+        Accept where no worker does.
+
+        :param slots: those with a worker that accepts and is not suspect.
         """
-        slots = set()
-        for handle in handles:
-            member = pool.get(handle.id)
-            if member is None or member.state is not State.READY or not handle.listens:
-                continue
-            if not handle.accepts:
-                handle.accepts = True
-                handle.channel.send(Accept())
-            if not member.suspect:
-                slots.add(handle.slot)
         before, self._attended = self._attended, slots
         if not self._open:
             return
@@ -155,7 +147,7 @@ class Listeners:
                 acceptor.start()
 
     def accept_all(self) -> None:
-        """Accept everybody who is there already."""
+        """Accept every connection that is in a backlog."""
         for acceptor in self.acceptors:
             acceptor.accept_all()
 

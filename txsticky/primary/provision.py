@@ -6,7 +6,7 @@ access log may be root's alone.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..config import Config
 from ..system.shared_log import SharedLog
@@ -15,15 +15,15 @@ from ..tls.certificates import read_files
 
 
 class TakesLog(Protocol):
-    """A worker, as far as it matters here."""
+    """A worker's mailbox, as far as provision has to do with it."""
 
     def hand_log(self, descriptor: int) -> None:
-        """Give it the access log, opened anew; the descriptor stays the caller's."""
+        """Put the access log in, opened anew; the descriptor stays the caller's."""
 
 
 class Provision:
     """
-    What workers are given. Where they run as this process's own user it is nothing.
+    What workers are given; nothing where they run as this process's own user.
 
     :param config: names the files.
     :param identity: the user that workers are executed as, if it is another than this process's.
@@ -50,15 +50,15 @@ class Provision:
         """The access log; -1 if workers open it themselves."""
         return self._log.descriptor if self._log is not None else -1
 
-    def boot(self) -> dict[str, Any]:
-        """What belongs into a worker's first frame."""
-        return {"files": read_files(self._keys)}
+    def files(self) -> dict[str, str]:
+        """The texts of files that workers may not read, by their names."""
+        return read_files(self._keys)
 
-    def rotate(self, workers: Iterable[TakesLog]) -> None:
-        """Go over to a new access log, with these workers."""
+    def rotate(self, mailboxes: Iterable[TakesLog]) -> None:
+        """Open the access log anew, and give it to the workers of these mailboxes."""
         if self._log is not None and self._log.reopen():
-            for worker in workers:
-                worker.hand_log(self._log.descriptor)
+            for mailbox in mailboxes:
+                mailbox.hand_log(self._log.descriptor)
 
     def close(self) -> None:
         """Close what is open here."""

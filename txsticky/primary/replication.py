@@ -1,5 +1,5 @@
 """
-What the primary tells a worker again and again: the pool and the table, of which it has replicas.
+Replication: each worker that is ready has a replica of the pool and of the table.
 
 A worker that reads slowly, or not at all because it was stopped, must not make the primary grow.
 A view of the pool is replaced by the next one, so that none is sent while much waits.  Bindings
@@ -10,15 +10,148 @@ whole when it reads again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final, Protocol, Self
 
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from ..core.messages.frames import encode
-from ..core.messages.from_primary import Bound, Freed, View
+from ..core.messages.from_primary import Bound, Confirmed, Freed, View
+from ..core.routing.pool import Pool
+from ..core.routing.table import Table
 from ..ipc.channel import Channel
+from ..system.system import System
 
 log = Logger()
+
+#: Seconds between views of the load that the workers get.
+VIEW_INTERVAL: Final = 0.5
+
+
+class Introduced(Protocol):
+    """A worker, as far as replication has to do with it."""
+
+    id: int
+    channel: Channel
+
+    @property
+    def name(self) -> str:
+        """What the log calls the worker."""
+
+    def introduce(self, other: Self) -> None:
+        """Give the worker the sending end of another worker's mailbox."""
+
+
+class Replication:
+    """
+    The pool and the table as all workers that are ready have them.
+
+    :param pool: the workers.
+    :param table: the bound keys.
+    :param system: tells the time, and calls at a time.
+    :param distrust: called with a worker's id, and True when its table is out of date, so that no
+        connection is to go there that may go elsewhere; with False when it no longer is.
+    """
+
+    def __init__(
+        self, pool: Pool, table: Table, system: System, distrust: Callable[[int, bool], object]
+    ) -> None:
+        self._pool = pool
+        self.table = table
+        self._system = system
+        self._distrust = distrust
+        self._workers: dict[int, Introduced] = {}
+        self._replicas: dict[int, Replica] = {}
+        self._due: IDelayedCall | None = None
+
+    def replica(self, id: int) -> Replica:
+        """The replicas of a worker that is ready."""
+        return self._replicas[id]
+
+    def join(self, worker: Introduced) -> None:
+        """Introduce a worker that is ready and the others to each other; send it the table."""
+        for other in self._workers.values():
+            other.introduce(worker)
+            worker.introduce(other)
+        self._add(worker).renew()
+
+    def rejoin(self, worker: Introduced) -> None:
+        """Take in a worker that was ready before this program began."""
+        replica = self._add(worker)
+        if worker.channel.connected and worker.channel.behind:
+            replica.missed()
+
+    def _add(self, worker: Introduced) -> Replica:
+        self._workers[worker.id] = worker
+        replica = self._replicas[worker.id] = Replica(
+            worker.name,
+            worker.channel,
+            self._pool.view,
+            self.table.items,
+            lambda flag: self._distrust(worker.id, flag),
+        )
+        return replica
+
+    def restore(self, bindings: Iterable[tuple[bytes, int]]) -> None:
+        """Take up the table of the program before, with no worker to tell."""
+        now = self._system.clock()
+        for key, owner in bindings:
+            self.table.bind(key, owner, now)
+
+    def leave(self, id: int) -> None:
+        """Tell a worker nothing any more, and drop what was bound to it."""
+        self._workers.pop(id, None)
+        self._replicas.pop(id, None)
+        self.table.forget(id)
+
+    def bind(self, worker: Introduced, key: bytes) -> None:
+        """
+        Bind a key to a worker.
+
+        Every other worker is told before the one that binds hears that they were.  A worker that
+        reads so slowly that it is not told is given nothing new meanwhile, unless no other is left.
+        """
+        self.table.bind(key, worker.id, self._system.clock())
+        self._tell(Bound(key, worker.id), worker.id)
+        worker.channel.send(Confirmed())
+
+    def free(self, id: int, key: bytes) -> None:
+        """Free a key, as a worker says."""
+        self.table.free(key)
+        self._tell(Freed(key), id)
+
+    def _tell(self, change: Bound | Freed, but: int) -> None:
+        """Tell all workers but one of a change of the table."""
+        for id, replica in self._replicas.items():
+            if id != but:
+                replica.tell(change)
+
+    def tell_pool(self) -> None:
+        """Send all workers the pool."""
+        frame = encode(View(self._pool.view()))
+        for replica in self._replicas.values():
+            replica.tell_pool(frame)
+
+    def tell_pool_soon(self) -> None:
+        """Send all workers the pool once in a while, for its loads have changed."""
+        if self._due is None:
+            self._due = self._system.reactor.callLater(VIEW_INTERVAL, self._tell_loads)
+
+    def _tell_loads(self) -> None:
+        self._due = None
+        self.tell_pool()
+
+    def caught_up(self, id: int) -> None:
+        """Send a worker, which is no longer behind, what it was not sent meanwhile."""
+        replica = self._replicas.get(id)
+        if replica is not None:
+            replica.caught_up()
+
+    def close(self) -> None:
+        """Leave no call behind."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
 
 
 class Replica:
@@ -39,7 +172,7 @@ class Replica:
         channel: Channel,
         view: Callable[[], dict[str, Any]],
         bindings: Callable[[], Iterable[tuple[bytes, int]]],
-        distrust: Callable[[bool], None],
+        distrust: Callable[[bool], object],
     ) -> None:
         self._name = name
         self._channel = channel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -12,11 +12,7 @@ from twisted.logger import Logger, LogLevel
 
 from ..core.lifecycle.fleet import Fleet
 from ..core.lifecycle.states import Effect, Ended, Kill, Phase, Reloading, Retire, Say, Spawn
-
-#: A worker that was silent for this many seconds, or for half of the worker timeout, is suspect.
-SUSPECT_AFTER: Final = 2.0
-#: Seconds between two looks at the signs of life, at most; a quarter of the worker timeout.
-LOOK_EVERY: Final = 1.0
+from .heartbeats import Heartbeats
 
 
 class Hands(Protocol):
@@ -38,19 +34,20 @@ class Hands(Protocol):
     def suspect(self, id: int, flag: bool) -> None:
         """Let new connections avoid a worker, or no longer."""
 
-    def ended(self, exit_code: int, reason: str) -> None:
-        """No worker is left and none will come."""
-
 
 class Supervisor:
     """
     Keeps the workers running.  Methods take what happened; the hands get what is to be done.
 
-    :param fleet: the machine that decides; this object alone speaks to it.
+    :param fleet: the machine that decides; the supervisor alone speaks to it.
+    :param hands: do what the fleet decides.
+    :param clock: tells the time, in seconds, and calls at a time.
+    :param log: gets the fleet's sentences.
+    :param ended: called with (exit code, reason) when no worker is left and none will come.
     :param worker_timeout: seconds without a `heartbeat` after which a worker that was ready is
         killed; 0 = never.
     :param reloading: called with True when a rolling reload begins, with False when it is over.
-    :param wary: whether the silent are suspect even if they are never killed.
+    :param wary: whether silent workers are suspect even if they are never killed.
     """
 
     def __init__(
@@ -59,27 +56,22 @@ class Supervisor:
         hands: Hands,
         clock: IReactorTime,
         log: Logger,
+        *,
+        ended: Callable[[int, str], object],
+        reloading: Callable[[bool], object],
         worker_timeout: float = 30.0,
-        reloading: Callable[[bool], object] = lambda under_way: None,
         wary: bool = False,
     ) -> None:
         self.fleet = fleet
         self._hands = hands
         self._clock = clock
         self._log = log
-        self._timeout = worker_timeout
-        self._looks = wary or worker_timeout > 0
-        self._period = min(LOOK_EVERY, worker_timeout / 4 or LOOK_EVERY)
-        self._suspect_after = min(SUSPECT_AFTER, worker_timeout / 2 or SUSPECT_AFTER)
+        self._ended = ended
         self._reloading = reloading
         self._queue: deque[Effect] = deque()
         self._busy = False
         self._timer: IDelayedCall | None = None
-        self._look_timer: IDelayedCall | None = None
-        self._look_due = 0.0
-        self._heard: dict[int, float] = {}
-        self._suspects: set[int] = set()
-        self._stuck: set[int] = set()
+        self._heartbeats = Heartbeats(clock, worker_timeout, wary, hands.suspect, self._silent)
         self._waiting: list[Deferred[None]] = []
         self._over = False
 
@@ -94,8 +86,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the workers."""
-        if self._looks:
-            self._look_later()
+        self._heartbeats.start()
         self._run(self.fleet.start(self._now()))
 
     def reload(self) -> None:
@@ -128,12 +119,12 @@ class Supervisor:
 
     def ready(self, id: int) -> None:
         """A worker's application is started; from now on it has to give signs of life."""
-        self._heard[id] = self._now()
+        self._heartbeats.expect(id)
         self._run(self.fleet.ready(id, self._now()))
 
     def resume(self, id: int) -> None:
         """A worker that was ready before this program began goes on giving signs of life."""
-        self._heard[id] = self._now()
+        self._heartbeats.expect(id)
 
     def load_failed(self, id: int, reason: str) -> None:
         """A worker says that its application does not load."""
@@ -147,19 +138,13 @@ class Supervisor:
         """
         A worker has given a sign of life.
 
-        :param takes: whether it takes what waits for it; if not, it is as good as silent.
+        :param takes: whether the worker takes what waits for it; if not, it counts as silent.
         """
-        (self._stuck.discard if takes else self._stuck.add)(id)
-        if takes and id in self._heard:
-            self._heard[id] = self._now()
-            if id in self._suspects:
-                self._suspects.remove(id)
-                self._hands.suspect(id, False)
+        self._heartbeats.beat(id, takes)
 
     def leaving(self, id: int) -> None:
         """A worker serves no more and shuts down, and gives no more signs of life."""
-        self._heard.pop(id, None)
-        self._suspects.discard(id)
+        self._heartbeats.forget(id)
         self._run(self.fleet.leaving(id, self._now()))
 
     def exited(self, id: int, status: int) -> None:
@@ -168,9 +153,7 @@ class Supervisor:
 
         :param status: its exit code, or the negative number of the signal that ended it.
         """
-        self._heard.pop(id, None)
-        self._suspects.discard(id)
-        self._stuck.discard(id)
+        self._heartbeats.forget(id)
         self._run(self.fleet.exited(id, status, self._now()))
 
     # ------------------------------------------------------------------------------- effects
@@ -202,7 +185,7 @@ class Supervisor:
                 case Say(level, text, fields):
                     self._log.emit(LogLevel.levelWithName(level), text, **fields)
                 case Ended(exit_code, reason):
-                    self._ended(exit_code, reason)
+                    self._finish(exit_code, reason)
         except Exception:
             # The fleet's deadlines see to it that a worker which missed this is killed.
             self._log.failure("{effect} failed.", effect=effect)
@@ -214,12 +197,12 @@ class Supervisor:
             reason = f"its process cannot be started: {error}"
             self._run(self.fleet.not_spawned(id, reason, self._now()))
 
-    def _ended(self, exit_code: int, reason: str) -> None:
+    def _finish(self, exit_code: int, reason: str) -> None:
         self._over = True
-        for timer in (self._timer, self._look_timer):
-            if timer is not None and timer.active():
-                timer.cancel()
-        self._hands.ended(exit_code, reason)
+        self._heartbeats.stop()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._ended(exit_code, reason)
         waiting, self._waiting = self._waiting, []
         for stopped in waiting:
             stopped.callback(None)
@@ -250,28 +233,5 @@ class Supervisor:
     def _tick(self) -> None:
         self._run(self.fleet.tick(self._now()))
 
-    # -------------------------------------------------------------------------- signs of life
-
-    def _look_later(self) -> None:
-        self._look_due = self._now() + self._period
-        self._look_timer = self._clock.callLater(self._period, self._look)
-
-    def _look(self) -> None:
-        """Kill the silent, suspect those who may become so."""
-        now = self._now()
-        self._excuse(now)
-        self._look_later()
-        for id, heard in list(self._heard.items()):
-            silence = now - heard
-            if self._timeout and silence >= self._timeout:
-                self._run(self.fleet.silent(id, now, takes=id not in self._stuck))
-            elif silence >= self._suspect_after and id not in self._suspects:
-                self._suspects.add(id)
-                self._hands.suspect(id, True)
-
-    def _excuse(self, now: float) -> None:
-        """Do not hold against the workers a time when the primary itself did not run."""
-        late = now - self._look_due
-        if late > self._period:
-            for id, heard in self._heard.items():
-                self._heard[id] = min(now, heard + late)
+    def _silent(self, id: int, takes: bool) -> None:
+        self._run(self.fleet.silent(id, self._now(), takes=takes))

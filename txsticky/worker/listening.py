@@ -21,7 +21,7 @@ from ..core.messages.handoff import Handoff
 from ..core.messages.origin import Origin
 from ..intake.acceptor import Acceptor
 from ..intake.reception import Arrival, Reception, manners_for
-from ..primary.upgrade.execute import own
+from ..system.descriptors import own
 from ..system.system import System
 from ..transport.movable import open_socket
 from .policy import FRONT_DESK

@@ -26,9 +26,9 @@ from ..core.messages.from_primary import FROM_PRIMARY, Boot
 from ..core.messages.from_worker import Failed
 from ..core.routing.forwarded import Trusted
 from ..errors import ProtocolMismatch, TxstickyError, WireError
-from ..primary.upgrade.execute import own
 from ..serve.asgi.engine import WrongReactor, install_asyncio_reactor
 from ..serve.asgi.pylogging import bridge
+from ..system.descriptors import own
 from ..system.log_config import apply_log_config
 from ..system.logs import at_level, worker_line
 from ..system.shared_log import HandedLog

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from tests.primary.test_primary import PrimaryCase, get
+from tests.primary.cases import PrimaryCase, get
 from tests.raw_frames import (
     Kind,
     decode_json,
@@ -20,19 +19,14 @@ from tests.raw_frames import (
     unpack_message,
 )
 from tests.shells import open_descriptors, received
-from txsticky.core.lifecycle.fleet import Fleet
 from txsticky.core.lifecycle.states import Spawn
 from txsticky.core.lifecycle.timing import SILENT
 from txsticky.core.routing.pool import State
-from txsticky.primary.primary import OTHERS, Primary
-from txsticky.primary.upgrade.state import (
-    state_of,
-    take_connections,
-    take_fleet,
-    take_primary,
-    take_siblings,
-    take_workers,
-)
+from txsticky.primary.beginning import OTHERS
+from txsticky.primary.primary import Primary
+from txsticky.primary.upgrade.packing import Descriptors
+from txsticky.primary.upgrade.start import Takeover
+from txsticky.primary.upgrade.state import UpgradeState, state_of
 
 
 class HandoverCase(PrimaryCase):
@@ -40,24 +34,20 @@ class HandoverCase(PrimaryCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.fleet = Fleet(self.count)
-        self.fleet.start(0.0)
+        self.primary.supervisor.fleet.start(0.0)
         self.port = self.listening()
-        self.cluster: Any = SimpleNamespace(
-            primary=self.primary,
-            supervisor=SimpleNamespace(fleet=self.fleet),
-            config=self.config,
-            ports=[self.port],
-            system=self.system,
-        )
+
+    def look(self) -> tuple[UpgradeState, list[int]]:
+        """What the next program gets."""
+        return state_of(self.primary, self.system.folder, [("tcp:8080", self.port.fileno())])
 
     def take_over(self) -> None:
         """
         Do what an execution does: the old program's objects are gone, the descriptors keep their
         numbers.
         """
-        state, descriptors = state_of(self.cluster)
-        self.state = json.loads(json.dumps(state))
+        state, descriptors = self.look()
+        self.state = UpgradeState.read(json.loads(json.dumps(state.write())))
         self.assertEqual(len(descriptors), len(set(descriptors)))
         kept = {number: os.dup(number) for number in descriptors}
         self.forget(self.primary)
@@ -65,23 +55,19 @@ class HandoverCase(PrimaryCase):
             os.dup2(descriptor, number)
             os.close(descriptor)
         self.port = self.owned(socket.socket(fileno=self.port.detach()))
-        self.cluster.ports = [self.port]
-        self.primary = self.cluster.primary = take_primary(self.cluster, self.state)
-        self.take_listeners()
-        self.supervisor = self.primary.supervisor = mock.Mock()
+        self.supervisor.reset_mock()
+        start = Takeover(self.state)
+        self.make(start.seed())
+        if self.config.accept == "workers":
+            self.primary.listeners.open(0, self.port.dup(), True)
+        start.members(self.primary)
         self.primary.open()
-        take_workers(self.primary, self.state)
-        take_connections(self.primary, self.state)
+        start.workers(self.primary)
+        start.connections(self.primary)
         for process in self.system.processes:
             for worker in self.workers:
                 if process.pid == worker.process.pid:
                     worker.process = process
-
-    def take_listeners(self) -> None:
-        """Take up the listening sockets, as the cluster does."""
-        if self.config.accept == "workers":
-            self.primary.listeners.open(0, self.port.dup(), True)
-        take_siblings(self.primary, self.state)
 
     def forget(self, primary: Primary) -> None:
         """Close everything without a word, as the kernel does."""
@@ -89,16 +75,16 @@ class HandoverCase(PrimaryCase):
         self.reactor.removeAll()
         for call in list(self.reactor.getDelayedCalls()):
             call.cancel()
-        for handle in primary.handles.values():
-            for descriptor, _ in handle.box.queue:
+        for handle in primary.workers.handles.values():
+            for descriptor, _ in handle.mailbox.box.queue:
                 os.close(descriptor)
-            handle.box.socket.close()
+            handle.mailbox.box.socket.close()
             handle.channel.socket.close()
-            handle.reading_end.close()
+            handle.mailbox.reading.close()
             handle.process.close()  # type: ignore[attr-defined]
-        for box in (primary.desk_box, *primary.leftovers):
+        for box in (primary.returns.box, *primary.returns.leftovers):
             box.socket.close()
-        primary.front_desk.close()
+        primary.returns.front_desk.close()
         if primary.room._epoll is not None:
             primary.room._epoll.close()
         for arrival in arrivals:
@@ -111,7 +97,7 @@ class StateTests(HandoverCase):
     def test_descriptors(self) -> None:
         """The same descriptors are open as before."""
         self.start()
-        state_of(self.cluster)  # the played processes open their output here
+        self.look()  # the played processes open their output here
         before = open_descriptors()
         self.take_over()
         self.assertEqual(open_descriptors(), before)
@@ -120,7 +106,7 @@ class StateTests(HandoverCase):
         """To look at everything changes nothing: if the execution fails, the old one goes on."""
         self.start()
         half = self.arrive(b"GET / HT")
-        state_of(self.cluster)
+        self.look()
         half.send(b"TP/1.1\r\nHost: a\r\n\r\n")
         self.reactor.settle()
         self.assertEqual(len(self.taken()), 1)
@@ -129,7 +115,7 @@ class StateTests(HandoverCase):
         """The workers are in the states that they were in, with the load that they had."""
         self.start(3)
         self.spawn()
-        self.primary.retire(2, 30.0, final=False)
+        self.primary.workers.retire(2, 30.0, final=False)
         self.workers[0].report(live=7)
         self.reactor.settle()
         self.arrive()
@@ -170,18 +156,17 @@ class StateTests(HandoverCase):
         """What the application speaks need not be found out again."""
         self.start(http=False)
         self.take_over()
-        self.assertEqual(self.primary.http, False)
+        self.assertEqual(self.primary.spoken.http, False)
         self.assertFalse(self.primary.reception.manners.only_http)
 
     def test_fleet(self) -> None:
         """The fleet has its workers, and starts those that are missing."""
         self.start()
         for number in (1, 2):
-            self.fleet.ready(number, 0.0)
-        self.fleet.exited(2, 1, 1.0)
+            self.primary.supervisor.fleet.ready(number, 0.0)
+        self.primary.supervisor.fleet.exited(2, 1, 1.0)
         self.take_over()
-        fleet = take_fleet(self.state)
-        self.assertEqual(fleet.start(1.0), [Spawn(3, 2, 1)])
+        self.assertEqual(self.supervisor.fleet.start(1.0), [Spawn(3, 2, 1)])
 
     def test_watched(self) -> None:
         """Workers that were ready are to give signs of life; who was starting is not."""
@@ -193,7 +178,7 @@ class StateTests(HandoverCase):
     def test_listeners(self) -> None:
         """The listening sockets are named after what the operator wrote."""
         self.take_over()
-        self.assertEqual(self.state["listeners"], [["tcp:8080", self.port.fileno()]])
+        self.assertEqual(self.state.listeners, [["tcp:8080", self.port.fileno()]])
 
 
 class EntranceTests(HandoverCase):
@@ -216,12 +201,16 @@ class EntranceTests(HandoverCase):
         super().take_over()
         self.primary.listeners.start()
 
+    def siblings(self) -> list[tuple[int, int, int]]:
+        """The sockets that no endpoint has opened."""
+        return self.primary.listeners.snapshot(Descriptors())
+
     def test_sockets(self) -> None:
         """The sockets of the slots are the same as before; those that are missing are made."""
         self.start()
-        before = [os.fstat(d).st_ino for _, _, d in self.primary.listeners.siblings()]
+        before = [os.fstat(d).st_ino for _, _, d in self.siblings()]
         self.take_over()
-        after = [os.fstat(d).st_ino for _, _, d in self.primary.listeners.siblings()]
+        after = [os.fstat(d).st_ino for _, _, d in self.siblings()]
         self.assertEqual((len(before), after), (1, before))
         self.assertEqual(len(self.primary.listeners.of(3)), 1)
 
@@ -256,11 +245,11 @@ class HandsTests(HandoverCase):
         """A connection that waits for a worker gets the first that is ready."""
         self.spawn()
         self.arrive(get("/parked"))
-        self.assertEqual(self.primary.parked, 1)
+        self.assertEqual(len(self.primary.room), 1)
         self.take_over()
         self.workers[0].ready()
         self.reactor.settle()
-        self.assertTrue(self.primary.beginning)
+        self.assertTrue(self.primary.beginning.under_way)
         self.reactor.advance(OTHERS)
         ((_, handoff),) = self.taken()
         self.assertEqual(handoff.prefix, get("/parked"))
@@ -294,7 +283,7 @@ class HandsTests(HandoverCase):
         self.start(3)
         self.workers[0].take()
         client = self.arrive(get(f"/left?sid={self.tag(1)}"))
-        with mock.patch.object(self.primary, "adopt_leftovers", self.primary.leftovers.add):
+        with mock.patch.object(self.primary.returns, "adopt", self.primary.returns.leftovers.add):
             self.workers[0].die(-9)
         self.take_over()
         self.reactor.settle()
@@ -333,7 +322,7 @@ class WorkerTests(HandoverCase):
     def test_unsent(self) -> None:
         """What a worker had not yet been told it is told, from the byte on where it stopped."""
         (worker,) = self.start(1)
-        channel = self.primary.handles[1].channel
+        channel = self.primary.workers.handles[1].channel
         sent = 0
         while not channel.waiting:
             channel.send(raw(Kind.MESSAGE, b"%d" % sent + bytes(50_000)))
@@ -387,8 +376,8 @@ class WorkerTests(HandoverCase):
         """Orders reach a worker as before."""
         self.start()
         self.take_over()
-        self.primary.retire(1, 12.0, final=True)
-        self.primary.kill(2, hard=False)
+        self.primary.workers.retire(1, 12.0, final=True)
+        self.primary.workers.kill(2, hard=False)
         (order,) = self.workers[0].told(Kind.DRAIN)
         self.assertEqual(decode_json(order), {"seconds": 12.0, "final": True})
         self.assertEqual(self.workers[1].process.signals, [3])
@@ -413,8 +402,8 @@ class WorkerTests(HandoverCase):
         with mock.patch.object(type(self.workers[0].process), "output", -1):
             self.take_over()
         self.assertEqual(open_descriptors() - before, set())
-        self.assertFalse(self.primary.handles[1].ready)
-        self.primary.retire(1, 5.0, final=True)
+        self.assertFalse(self.primary.workers.handles[1].ready)
+        self.primary.workers.retire(1, 5.0, final=True)
         self.supervisor.leaving.reset_mock()
         self.reactor.advance(SILENT)
         self.assertEqual(self.workers[0].process.signals, [])

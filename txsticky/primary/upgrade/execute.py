@@ -12,118 +12,28 @@ exec).  Signals that come meanwhile are blocked, and delivered to the new progra
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
 import signal
-import socket
 import sys
-from collections.abc import Callable, Mapping
 from typing import Any
 
-import attrs
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.logger import Logger
 
-from ...core.lifecycle.states import how_it_ended
 from ...errors import UpgradeError
-from ...intake.reception import Arrival
+from ...system.descriptors import own
 from ...system.startup import flush_streams
-from ...system.system import FOR_ALL, System
+from ...system.system import FOR_ALL
 from ...system.trust import Identity, own_command, own_environment
-from ...system.unix_port import identity as file_identity
-from ...system.unix_port import remove
+from .packing import FORM
 
 log = Logger()
 
 #: Names the memory file with the state.
 STATE = "TXSTICKY_UPGRADE"
-#: Says that the program is only to show that it starts.
-TRIAL = "TXSTICKY_TRIAL"
-#: The form of the state: a program does not take up what it does not understand.
-FORM = 3
-#: What a trial ends with if the program starts: no code that a program ends with by itself.
-PASSED = 117
-#: Seconds that a trial may take.
-TRIAL_TIME = 30.0
 
 _SIGNALS = FOR_ALL | {signal.SIGQUIT, signal.SIGTERM}
-
-
-def pack(data: bytes) -> str:
-    """Bytes as a JSON value."""
-    return base64.b64encode(data).decode()
-
-
-def unpack(text: str) -> bytes:
-    """Undo `pack`."""
-    return base64.b64decode(text)
-
-
-# --------------------------------------------------------------------------------- trial
-
-
-def is_trial(environ: Mapping[str, str]) -> bool:
-    """Whether this process is only to show that the program starts."""
-    return TRIAL in environ
-
-
-def check_form(environ: Mapping[str, str]) -> None:
-    """
-    See whether the running program, whose trial this is, would hand over what this one knows.
-
-    :raises UpgradeError: it would not.
-    """
-    if environ[TRIAL] != str(FORM):
-        raise UpgradeError(found=environ[TRIAL], known=FORM)
-
-
-class Trial:
-    """
-    The program that would take over, started in a process of its own, to see whether it starts.
-
-    :param done: called with what is wrong with it; with nothing if it can take over.
-    :param workers_identity: the workers' user if it is another than this process's, whose code is
-        not to be run.
-    :raises OSError: the process cannot be started.
-    """
-
-    def __init__(
-        self,
-        system: System,
-        done: Callable[[str], None],
-        workers_identity: Identity | None = None,
-    ) -> None:
-        self._done = done
-        self._problem = ""
-        self._process = system.spawn(
-            own_command(workers_identity),
-            (),
-            {**own_environment(os.environ, workers_identity), TRIAL: str(FORM)},
-            lambda line: log.warn("The new program says: {line}", line=line),
-            self._exited,
-        )
-        self._time = system.reactor.callLater(TRIAL_TIME, self._end, "it takes too long to start")
-
-    def cancel(self) -> None:
-        """It is not wanted any more."""
-        self._done = lambda problem: None
-        self._end("it was cancelled")
-
-    def _end(self, problem: str) -> None:
-        self._problem = problem
-        self._process.send_signal(signal.SIGKILL)
-
-    def _exited(self, status: int) -> None:
-        if self._time.active():
-            self._time.cancel()
-        if not self._problem and status != PASSED:
-            self._problem = f"it {how_it_ended(status)}"
-        self._done(self._problem)
-
-
-# ----------------------------------------------------------------------------- execution
 
 
 def execute(
@@ -187,67 +97,3 @@ def inherited_state(environ: Any) -> dict[str, Any] | None:
 def take_signals() -> None:
     """Have the signals delivered that came during the execution or the start."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-
-
-def own(descriptor: int) -> int:
-    """Keep an inherited descriptor from being inherited further; -1 is none."""
-    if descriptor >= 0:
-        os.set_inheritable(descriptor, False)
-    return descriptor
-
-
-# ---------------------------------------------------------------------------- connections
-
-
-def pack_arrival(arrival: Arrival) -> dict[str, Any]:
-    """A connection in the primary's hands, as JSON values."""
-    fields = attrs.asdict(arrival, filter=lambda field, _: field.name not in ("sock", "head"))
-    return {**fields, "sock": arrival.sock.fileno(), "data": pack(arrival.data)}
-
-
-def unpack_arrival(fields: dict[str, Any]) -> Arrival:
-    """Undo `pack_arrival`. The head is looked for anew."""
-    sock = socket.socket(fileno=own(fields["sock"]))
-    return Arrival(
-        **{
-            **fields,
-            "sock": sock,
-            "data": unpack(fields["data"]),
-            "peer": tuple(fields["peer"]),
-            "host": tuple(fields["host"]),
-        }
-    )
-
-
-# ------------------------------------------------------------------------------ listeners
-
-
-class InheritedPort:
-    """
-    A listening socket that the program before had opened, in place of an `IListeningPort`.
-
-    :param descriptor: the socket.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._sock = socket.socket(fileno=own(descriptor))
-        name = self._sock.getsockname()
-        self._path = name if isinstance(name, str) else ""  # an abstract name is bytes
-        self._file = file_identity(self._path)
-
-    def fileno(self) -> int:
-        """The socket's descriptor."""
-        return self._sock.fileno()
-
-    def getHost(self) -> Any:
-        """The address that is listened on."""
-        name = self._sock.getsockname()
-        if self._sock.family == socket.AF_UNIX:
-            return UNIXAddress(name)
-        return (IPv6Address if len(name) > 2 else IPv4Address)("TCP", *name)
-
-    def stopListening(self) -> None:
-        """Close; the file of a UNIX socket goes too, if it is still this socket's."""
-        if self._sock.family == socket.AF_UNIX:
-            remove(self._path, self._file)
-        self._sock.close()

@@ -3,120 +3,138 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ...core.lifecycle.fleet import Fleet
+import attrs
+
 from ...core.lifecycle.snapshot import restore, snapshot
 from ...core.routing.pool import State
-from ...ipc.mailbox import MailboxTransport
-from ..primary import Primary
-from ..worker_handle import WorkerHandle
-from .execute import own, pack, pack_arrival, unpack, unpack_arrival
-
-if TYPE_CHECKING:
-    from ...cluster import Cluster
+from ...system.descriptors import own
+from ..primary import Primary, Seed
+from .packing import Descriptors, pack, pack_arrival, unpack, unpack_arrival
 
 
-def state_of(cluster: Cluster) -> tuple[dict[str, Any], list[int]]:
-    """Everything that a new program needs to go on, and the descriptors in it. Changes nothing."""
-    primary = cluster.primary
-    descriptors = [primary.front_desk.fileno(), primary.desk_box.fileno()]
-    handles = []
-    for handle in primary.handles.values():
-        state, owned = handle.state()
-        handles.append(state)
-        descriptors += owned
-    leftovers = [box.fileno() for box in primary.leftovers]
-    arrivals = [pack_arrival(a) for a in (*primary.room.arrivals(), *primary.reception.arrivals())]
-    listeners = [
-        [listen, port.fileno()]
-        for listen, port in zip(cluster.config.listen, cluster.ports, strict=True)
-    ]
-    descriptors += leftovers
-    descriptors += [fields["sock"] for fields in arrivals]
-    siblings = primary.listeners.siblings()
-    descriptors += [descriptor for _, descriptor in listeners]
-    descriptors += [descriptor for _, _, descriptor in siblings]
-    state = {
-        "fleet": snapshot(cluster.supervisor.fleet),
-        "folder": cluster.system.folder,
-        "secret": primary.secret.hex(),
-        "beginning": primary.beginning,
-        "speaks": [primary.interface, primary.http],
-        "front_desk": [primary.front_desk.fileno(), primary.desk_box.fileno()],
-        "members": [
+@attrs.frozen(kw_only=True)
+class UpgradeState:
+    """
+    Everything that a new program needs to go on, as JSON values.
+
+    :param fleet: the fleet, as `core.lifecycle.snapshot` has it.
+    :param folder: the name of the working directory, as `System.folder` has it; empty if the
+        program before did not know any.
+    :param secret: what signs the tags, in hexadecimal.
+    :param beginning: whether the first start is under way.
+    :param speaks: what the application is, and whether that speaks HTTP.
+    :param members: of the pool: id, slot, state, sent, taken, live.
+    :param table: (key, worker's id) of each bound key.
+    :param topics: (worker's id, topic) of each subscription.
+    :param handles: the workers, as `WorkerHandle.snapshot` has them.
+    :param front_desk: the descriptors of the front desk's two ends.
+    :param leftovers: the descriptors of mailboxes that dead workers left behind.
+    :param arrivals: the connections that are in the primary's hands.
+    :param listeners: (`--listen`, descriptor) of each endpoint's socket.
+    :param siblings: (slot, number, descriptor) of each other listening socket.
+    """
+
+    fleet: dict[str, Any]
+    folder: str | None = ""
+    secret: str
+    beginning: bool
+    speaks: Sequence[Any]
+    members: Sequence[Sequence[Any]]
+    table: Sequence[Sequence[Any]]
+    topics: Sequence[Sequence[Any]]
+    handles: Sequence[Mapping[str, Any]]
+    front_desk: Sequence[int]
+    leftovers: Sequence[int]
+    arrivals: Sequence[Mapping[str, Any]]
+    listeners: Sequence[Sequence[Any]]
+    siblings: Sequence[Sequence[int]]
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any]) -> UpgradeState:
+        """Make the state of what the program before wrote; fields of later versions are ignored."""
+        known = {field.name for field in attrs.fields(cls)}
+        return cls(**{name: value for name, value in fields.items() if name in known})
+
+    def write(self) -> dict[str, Any]:
+        """The fields, as JSON values."""
+        return {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
+
+    def seed(self) -> Seed:
+        """What the primary begins with that goes on where the one before stopped."""
+        sending, reading = (socket.socket(fileno=own(number)) for number in self.front_desk)
+        return Seed(
+            secret=bytes.fromhex(self.secret),
+            fleet=restore(self.fleet),
+            front_desk=(sending, reading),
+        )
+
+
+def state_of(
+    primary: Primary, folder: str | None, listeners: Sequence[tuple[str, int]]
+) -> tuple[UpgradeState, list[int]]:
+    """
+    Look at everything that a new program needs; nothing is changed by that.
+
+    :param folder: the name of the working directory.
+    :param listeners: `--listen` and descriptor of each endpoint's socket.
+    :returns: the state, and the descriptors in it.
+    """
+    kept = Descriptors()
+    waiting = (*primary.room.arrivals(), *primary.reception.arrivals())
+    state = UpgradeState(
+        fleet=snapshot(primary.supervisor.fleet),
+        folder=folder,
+        secret=primary.secret.hex(),
+        beginning=primary.beginning.under_way,
+        speaks=[primary.spoken.interface, primary.spoken.http],
+        members=[
             [m.id, m.slot, m.state.value, m.sent, m.taken, m.live] for m in primary.pool.members
         ],
-        "table": [[pack(key), worker] for key, worker in primary.table.items()],
-        "topics": [[id, pack(topic)] for id, topic in primary.bus.subscriptions()],
-        "handles": handles,
-        "leftovers": leftovers,
-        "arrivals": arrivals,
-        "listeners": listeners,
-        "siblings": siblings,
-    }
-    return state, descriptors
+        table=[[pack(key), worker] for key, worker in primary.table.items()],
+        topics=[[id, pack(topic)] for id, topic in primary.bus.subscriptions()],
+        handles=primary.workers.snapshot(kept),
+        front_desk=primary.returns.ends(kept),
+        leftovers=primary.returns.snapshot(kept),
+        arrivals=[pack_arrival(arrival, kept) for arrival in waiting],
+        listeners=[[listen, kept.keep(descriptor)] for listen, descriptor in listeners],
+        siblings=primary.listeners.snapshot(kept),
+    )
+    return state, kept.kept
 
 
-def take_primary(cluster: Cluster, state: dict[str, Any]) -> Primary:
-    """Make the primary that goes on where the one before stopped, with its workers."""
-    sending, reading = (socket.socket(fileno=own(number)) for number in state["front_desk"])
-    secret = bytes.fromhex(state["secret"])
-    # The name of the working directory may lead elsewhere by now, and still be the one to go by.
-    cluster.system.folder = state.get("folder", cluster.system.folder)
-    primary = Primary(cluster.system, cluster.config, secret, (sending, reading))
-    primary.beginning = state["beginning"]
-    for id, slot, name, sent, taken, live in state["members"]:
+def restore_members(primary: Primary, state: UpgradeState) -> None:
+    """Take up the pool and the table, before anything is open."""
+    primary.beginning.under_way = state.beginning
+    for id, slot, name, sent, taken, live in state.members:
         member = primary.pool.add(id, slot)
         member.sent, member.taken, member.live = sent, taken, live
         if name == State.READY.value:
             primary.pool.set_ready(id)
         elif name == State.DRAINING.value:
             primary.pool.set_draining(id)
-    for key, worker in state["table"]:
-        primary.table.bind(unpack(key), worker, cluster.system.clock())
-    return primary
+    primary.replication.restore((unpack(key), worker) for key, worker in state.table)
 
 
-def take_siblings(primary: Primary, state: dict[str, Any]) -> None:
-    """Take up the listening sockets that no endpoint has opened."""
-    for slot, number, descriptor in state["siblings"]:
-        primary.listeners.add(slot, number, socket.socket(fileno=own(descriptor)))
-
-
-def take_fleet(state: dict[str, Any]) -> Fleet:
-    """The fleet that has the workers already."""
-    return restore(state["fleet"])
-
-
-def take_workers(primary: Primary, state: dict[str, Any]) -> None:
-    """Take up the workers."""
-    primary.speaks(*state["speaks"])
-    for fields in state["handles"]:
-        limit = primary.config.backlog
-        handle = WorkerHandle(
-            primary.system, primary, fields["id"], fields["slot"], fields["generation"], limit
-        )
-        primary.handles[handle.id] = handle
-        handle.resume(fields)
-        if not handle.channel.connected:
-            primary.end_soon(handle)
-        if handle.ready:
-            primary.supervisor.resume(handle.id)
-    primary.attend()
-    for id, topic in state["topics"]:
-        if id in primary.handles:
-            handle = primary.handles[id]
+def restore_workers(primary: Primary, state: UpgradeState) -> None:
+    """Take up the workers, once the primary is open."""
+    interface, http = state.speaks
+    primary.spoken.tell(interface, http)
+    for handle in primary.workers.restore(state.handles):
+        primary.supervisor.resume(handle.id)
+    for id, topic in state.topics:
+        if id in primary.workers.handles:
+            handle = primary.workers.handles[id]
             primary.bus.subscribe(id, handle.name, handle.channel, unpack(topic))
 
 
-def take_connections(primary: Primary, state: dict[str, Any]) -> None:
+def restore_connections(primary: Primary, state: UpgradeState) -> None:
     """
-    Take up the connections that were in the primary's hands, once it is known who is to come: some
-    wait for a worker.
+    Take up the connections that were in the primary's hands, once it is known which workers are to
+    come: some connections wait for one.
     """
-    for descriptor in state["leftovers"]:
-        sock = socket.socket(fileno=own(descriptor))
-        primary.adopt_leftovers(MailboxTransport(sock, primary.system.reactor))
-    for fields in state["arrivals"]:
+    primary.returns.restore(state.leftovers)
+    for fields in state.arrivals:
         primary.reception.receive(unpack_arrival(fields))

@@ -1,0 +1,55 @@
+"""What an upgrade's state is written with."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.shells import ShellCase, received
+from txsticky.intake.reception import Arrival
+from txsticky.primary.upgrade import packing
+
+
+class ArrivalTests(ShellCase):
+    """Connections that travel."""
+
+    def test_round_trip(self) -> None:
+        """All that is known of a connection comes back, less its head, which is looked for anew."""
+        server, client = self.pair()
+        arrival = Arrival(
+            server,
+            ("192.0.2.7", 50000),
+            ("192.0.2.1", 80),
+            listener=2,
+            data=b"GET / HT\xff",
+            hops=3,
+            secure=True,
+            idle=True,
+            server_name="example",
+            proxied=True,
+        )
+        kept = packing.Descriptors()
+        fields = json.loads(json.dumps(packing.pack_arrival(arrival, kept)))
+        self.assertEqual(kept.kept, [server.fileno()])
+        os.set_inheritable(server.fileno(), True)
+        server.detach()
+        again = packing.unpack_arrival(fields)
+        self.owned(again.sock)
+        self.assertFalse(os.get_inheritable(again.sock.fileno()))
+        again.sock.send(b"it lives")
+        self.assertEqual(received(client), b"it lives")
+        for name in ("peer", "host", "listener", "data", "hops", "secure", "idle", "server_name"):
+            self.assertEqual(getattr(again, name), getattr(arrival, name), name)
+        self.assertTrue(again.proxied)
+        self.assertIsNone(again.head)
+
+
+class PackTests(SynchronousTestCase):
+    """Bytes in JSON."""
+
+    def test_round_trip(self) -> None:
+        """Any bytes come back."""
+        data = bytes(range(256))
+        self.assertEqual(packing.unpack(json.loads(json.dumps(packing.pack(data)))), data)

@@ -1,0 +1,122 @@
+"""The dispatcher: decides whose a connection is, and hands it off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from ..core.how import How
+from ..core.messages.handoff import MOST_HOPS, Handoff, pack_handoff
+from ..core.messages.origin import Origin
+from ..core.routing.pool import Pool
+from ..core.routing.router import Refusal, Router
+from ..core.routing.table import Table
+from ..errors import MailboxFull
+from ..intake.reception import Arrival
+from ..system.system import System
+from .beginning import Beginning
+
+#: Moves without being served after which a connection is refused.
+MAX_HOPS: Final = 16
+
+
+class TakesHandoffs(Protocol):
+    """A worker's mailbox, as far as the dispatcher has to do with it."""
+
+    def hand(self, descriptor: int, message: bytes) -> None:
+        """
+        Put a connection into the mailbox.
+
+        :raises MailboxFull: it takes no more; the descriptor is then the caller's again.
+        """
+
+
+class HasMailbox(Protocol):
+    """A worker, as far as the dispatcher has to do with it."""
+
+    @property
+    def mailbox(self) -> TakesHandoffs:
+        """The worker's mailbox."""
+
+
+class Dispatcher:
+    """
+    Routes each connection once.
+
+    :param router: decides.
+    :param pool: the workers.
+    :param table: the bound keys.
+    :param handles: the workers with their mailboxes, by their ids.
+    :param beginning: the first start, during which connections wait.
+    :param system: tells the time, and has the chance.
+    :param park: has a connection wait for a worker, or refuses it if it may not.
+    :param expects: whether a worker may be ready in time, though none is now.
+    :param refuse: refuses a connection, with the reason.
+    :ivar routes: how many connections were placed, by the way in which the worker was found.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        pool: Pool,
+        table: Table,
+        handles: Mapping[int, HasMailbox],
+        beginning: Beginning,
+        system: System,
+        *,
+        park: Callable[[Arrival], None],
+        expects: Callable[[], bool],
+        refuse: Callable[[Arrival, str], None],
+    ) -> None:
+        self._router = router
+        self._pool = pool
+        self._table = table
+        self._beginning = beginning
+        self._system = system
+        self._handles = handles
+        self._park = park
+        self._expects = expects
+        self._refuse = refuse
+        self.routes: dict[How, int] = dict.fromkeys(How, 0)
+
+    def place(self, arrival: Arrival) -> None:
+        """Decide whose a connection is, and hand it off."""
+        beginning, system = self._beginning, self._system
+        if beginning.under_way and beginning.holds():
+            self._park(arrival)
+            return
+        decision = self._router.decide(
+            arrival.head, arrival.peer[0], self._pool, self._table, system.clock(), system.rng
+        )
+        if isinstance(decision, Refusal):
+            if self._expects():
+                self._park(arrival)
+            else:
+                self._refuse(arrival, decision.reason)
+            return
+        if arrival.hops > MAX_HOPS:
+            self._refuse(arrival, "The connection was moved too often.")
+            return
+        self.routes[decision.how] += 1
+        self._give(arrival, decision.worker, decision.how)
+
+    def _give(self, arrival: Arrival, worker: int, how: How) -> None:
+        sock = arrival.sock
+        message = pack_handoff(
+            Handoff(
+                family=sock.family,
+                origin=Origin(arrival.peer, arrival.host, arrival.secure),
+                prefix=arrival.data,
+                how=how,
+                hops=min(arrival.hops, MOST_HOPS),
+                reserved=True,
+            )
+        )
+        self._pool.reserve(worker)
+        try:
+            self._handles[worker].mailbox.hand(sock.fileno(), message)
+        except MailboxFull:
+            self._pool.release(worker)
+            self._refuse(arrival, "Too many requests wait for their worker.")
+            return
+        sock.detach()  # the mailbox owns the descriptor now

@@ -1,0 +1,59 @@
+"""How the state of an upgrade is written: bytes and connections as JSON values."""
+
+from __future__ import annotations
+
+import base64
+import socket
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+from ...intake.reception import Arrival
+from ...system.descriptors import own
+
+#: The form of the state: a program does not take up what it does not understand.
+FORM: Final = 3
+
+
+class Descriptors:
+    """The descriptors that a state names, in their order: the next program inherits them."""
+
+    def __init__(self) -> None:
+        self.kept: list[int] = []
+
+    def keep(self, descriptor: int) -> int:
+        """Have a descriptor inherited; -1 is none. Returns it."""
+        if descriptor >= 0:
+            self.kept.append(descriptor)
+        return descriptor
+
+
+def pack(data: bytes) -> str:
+    """Bytes as a JSON value."""
+    return base64.b64encode(data).decode()
+
+
+def unpack(text: str) -> bytes:
+    """Undo `pack`."""
+    return base64.b64decode(text)
+
+
+def pack_arrival(arrival: Arrival, descriptors: Descriptors) -> dict[str, Any]:
+    """A connection in the primary's hands, as JSON values."""
+    fields = attrs.asdict(arrival, filter=lambda field, _: field.name not in ("sock", "head"))
+    return {**fields, "sock": descriptors.keep(arrival.sock.fileno()), "data": pack(arrival.data)}
+
+
+def unpack_arrival(fields: Mapping[str, Any]) -> Arrival:
+    """Undo `pack_arrival`. The head is looked for anew."""
+    sock = socket.socket(fileno=own(fields["sock"]))
+    return Arrival(
+        **{
+            **fields,
+            "sock": sock,
+            "data": unpack(fields["data"]),
+            "peer": tuple(fields["peer"]),
+            "host": tuple(fields["host"]),
+        }
+    )

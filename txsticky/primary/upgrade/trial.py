@@ -1,0 +1,88 @@
+"""The trial: whether the program that would take over starts, seen in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+
+from twisted.logger import Logger
+
+from ...core.lifecycle.states import how_it_ended
+from ...errors import UpgradeError
+from ...system.system import System
+from ...system.trust import Identity, own_command, own_environment
+from .packing import FORM
+
+log = Logger()
+
+
+#: Says that the program is only to show that it starts.
+TRIAL = "TXSTICKY_TRIAL"
+
+
+#: What a trial ends with if the program starts: no code that a program ends with by itself.
+PASSED = 117
+
+
+#: Seconds that a trial may take.
+TRIAL_TIME = 30.0
+
+
+def is_trial(environ: Mapping[str, str]) -> bool:
+    """Whether this process is only to show that the program starts."""
+    return TRIAL in environ
+
+
+def check_form(environ: Mapping[str, str]) -> None:
+    """
+    See whether the running program, whose trial this is, would hand over what this one knows.
+
+    :raises UpgradeError: it would not.
+    """
+    if environ[TRIAL] != str(FORM):
+        raise UpgradeError(found=environ[TRIAL], known=FORM)
+
+
+class Trial:
+    """
+    The program that would take over, started in a process of its own, to see whether it starts.
+
+    :param done: called with what is wrong with it; with nothing if it can take over.
+    :param workers_identity: the workers' user if it is another than this process's, whose code is
+        not to be run.
+    :raises OSError: the process cannot be started.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        done: Callable[[str], None],
+        workers_identity: Identity | None = None,
+    ) -> None:
+        self._done = done
+        self._problem = ""
+        self._process = system.spawn(
+            own_command(workers_identity),
+            (),
+            {**own_environment(os.environ, workers_identity), TRIAL: str(FORM)},
+            lambda line: log.warn("The new program says: {line}", line=line),
+            self._exited,
+        )
+        self._time = system.reactor.callLater(TRIAL_TIME, self._end, "it takes too long to start")
+
+    def cancel(self) -> None:
+        """It is not wanted any more."""
+        self._done = lambda problem: None
+        self._end("it was cancelled")
+
+    def _end(self, problem: str) -> None:
+        self._problem = problem
+        self._process.send_signal(signal.SIGKILL)
+
+    def _exited(self, status: int) -> None:
+        if self._time.active():
+            self._time.cancel()
+        if not self._problem and status != PASSED:
+            self._problem = f"it {how_it_ended(status)}"
+        self._done(self._problem)

@@ -1,0 +1,69 @@
+"""The upgrade in place: first the new program is tried, then it is executed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.logger import Logger
+
+from ...system.system import System
+from ...system.trust import Identity
+from .execute import execute
+from .state import UpgradeState
+from .trial import Trial
+
+log = Logger(namespace="txsticky.cluster")
+
+
+class Upgrade:
+    """
+    What a cluster does to be replaced by a new version of its program.
+
+    :param system: the operating system.
+    :param identity: the workers' user if it is another than this process's, whose code is not to be
+        run.
+    :param state: looks at everything that the new program needs: the state, and the descriptors in
+        it.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        identity: Identity | None,
+        state: Callable[[], tuple[UpgradeState, list[int]]],
+    ) -> None:
+        self._system = system
+        self._identity = identity
+        self._state = state
+        self._trial: Trial | None = None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether the new program is being tried."""
+        return self._trial is not None
+
+    def begin(self) -> None:
+        """Try the new program, and execute it if it starts; else this one goes on."""
+        log.info("Checking that the new program starts.")
+        try:
+            self._trial = Trial(self._system, self._tried, self._identity)
+        except OSError as error:
+            self._tried(f"its process cannot be started: {error}")
+
+    def cancel(self) -> None:
+        """Call the upgrade off."""
+        if self._trial is not None:
+            self._trial.cancel()
+            self._trial = None
+
+    def _tried(self, problem: str) -> None:
+        """Execute the new program, if nothing is wrong with it."""
+        self._trial = None
+        if problem:
+            log.error("The new program does not start: {why}. This one goes on.", why=problem)
+            return
+        state, descriptors = self._state()
+        try:
+            execute(state.write(), descriptors, self._identity)
+        except OSError as error:
+            log.error("The program cannot be executed anew ({why}). This one goes on.", why=error)

@@ -1,0 +1,214 @@
+"""The workers as the primary has them: the supervisor's hands, and what becomes of each worker."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ..core.lifecycle.timing import SILENT
+from ..core.messages.frames import Frame
+from ..core.messages.from_primary import BeginDrain, Rotate
+from ..core.routing.pool import Pool, State
+from ..system.system import System
+from .beginning import Beginning
+from .listeners import Listeners
+from .replication import Replication
+from .spawner import Spawner
+from .suspicion import CROWDED, MUTE, Suspicions
+from .upgrade.packing import Descriptors
+from .worker_handle import WorkerHandle
+
+
+class Workers:
+    """
+    A handle for each worker whose process has not ended (`supervisor.Hands`, `HandleOwner`).
+
+    :param system: the operating system.
+    :param pool: the workers as the router sees them.
+    :param spawner: starts the processes.
+    :param suspicions: what is held against the workers.
+    :param replication: keeps the replicas of the workers that are ready.
+    :param beginning: until it is over, the workers do not accept.
+    :param listeners: accept where no worker does.
+    :param queue_limit: hand-offs that may wait here for each worker whose mailbox is full.
+    :param handles: the workers' handles by their ids, empty; only this object changes it.
+    :param heard: called with a handle and each frame from its worker.
+    :param withdrawn: called with the id of a worker to which nothing is routed any more.
+    :param leaving: called with the id of a worker that serves no more, though nothing told it to.
+    :param exited: called with a handle and how its process ended; nothing else has the handle then.
+    :ivar exits: how often workers ended, by exit code or the negative number of a signal.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        pool: Pool,
+        spawner: Spawner,
+        suspicions: Suspicions,
+        replication: Replication,
+        beginning: Beginning,
+        listeners: Listeners,
+        queue_limit: int,
+        handles: dict[int, WorkerHandle],
+        *,
+        heard: Callable[[WorkerHandle, Frame], None],
+        withdrawn: Callable[[int], object],
+        leaving: Callable[[int], object],
+        exited: Callable[[WorkerHandle, int], object],
+    ) -> None:
+        self._system = system
+        self._pool = pool
+        self._spawner = spawner
+        self._replication = replication
+        self._beginning = beginning
+        self._listeners = listeners
+        self._queue_limit = queue_limit
+        self._withdrawn = withdrawn
+        self._leaving = leaving
+        self._exited = exited
+        self.heard = heard
+        self.suspicions = suspicions
+        self.handles = handles
+        self.exits: Counter[int] = Counter()
+
+    # --------------------------------------------------- hands of the supervisor
+
+    def spawn(self, id: int, slot: int, generation: int) -> None:
+        """
+        Start a worker.
+
+        :raises OSError: its process cannot be started; nothing of it is left then.
+        """
+        handle = self._make(id, slot, generation)
+        self._pool.add(id, slot)
+        try:
+            self._spawner.start(handle)
+        except BaseException:
+            self._pool.set_gone(id)
+            raise
+        self.handles[id] = handle
+
+    def _make(self, id: int, slot: int, generation: int) -> WorkerHandle:
+        return WorkerHandle(self._system, self, id, slot, generation, self._queue_limit)
+
+    def retire(self, id: int, seconds: float, final: bool) -> None:
+        """Route nothing new to a worker, and tell it to finish and leave."""
+        handle = self.handles.get(id)
+        if handle is not None:
+            self._pool.set_draining(id)
+            self._replication.tell_pool()
+            handle.channel.send(BeginDrain(seconds, final))
+            self.attend()
+
+    def kill(self, id: int, hard: bool) -> None:
+        """End a worker's process: with SIGKILL if `hard`, else with SIGQUIT."""
+        handle = self.handles.get(id)
+        if handle is not None:
+            handle.send_signal(signal.SIGKILL if hard else signal.SIGQUIT)
+
+    def suspect(self, id: int, flag: bool, why: str = MUTE) -> None:
+        """Let new connections avoid a worker, or no longer."""
+        self.suspicions.set(id, flag, why)
+
+    # --------------------------------------------------- from one stage to the next
+
+    def ready(self, handle: WorkerHandle) -> None:
+        """Have a worker get connections from now on."""
+        handle.ready = True
+        self._replication.join(handle)
+        self._pool.set_ready(handle.id)
+        self._replication.tell_pool()
+        self.attend()
+
+    def attend(self) -> None:
+        """
+        Have the workers accept that are ready, once connections are routed. The primary accepts for
+        the others, and beside those that are suspect.
+        """
+        if self._beginning.under_way:
+            return
+        slots = set()
+        for handle in self.handles.values():
+            member = self._pool.get(handle.id)
+            if member is None or member.state is not State.READY or not handle.listens:
+                continue
+            handle.accept()
+            if not member.suspect:
+                slots.add(handle.slot)
+        self._listeners.attend(slots)
+
+    def withdraw(self, handle: WorkerHandle) -> None:
+        """Route nothing to a worker any more, and tell it nothing."""
+        handle.ready = False
+        self._pool.set_gone(handle.id)
+        self.suspicions.forget(handle.id)
+        self._replication.leave(handle.id)
+        self._replication.tell_pool()
+        self._withdrawn(handle.id)
+        self.attend()
+
+    def rotate_logs(self) -> None:
+        """Tell the workers to reopen their logs, and give them those that only root may open."""
+        for handle in self.handles.values():
+            handle.channel.send(Rotate())
+        self._spawner.provision.rotate(handle.mailbox for handle in self.handles.values())
+
+    def renew_log(self, handle: WorkerHandle) -> None:
+        """Give a worker the access log anew, as it asks for it."""
+        self._spawner.provision.rotate((handle.mailbox,))
+
+    # ------------------------------------------------------------- what handles tell
+
+    def caught_up(self, handle: WorkerHandle) -> None:
+        """A worker that did not read its channel has read all that waited."""
+        self._replication.caught_up(handle.id)
+
+    def crowded(self, handle: WorkerHandle, flag: bool) -> None:
+        """A worker's mailbox is full, or has room again."""
+        self.suspicions.set(handle.id, flag, CROWDED)
+
+    def fell_silent(self, handle: WorkerHandle) -> None:
+        """A worker's channel has ended: without it the worker is no use, and ends, if it lives."""
+        if self.handles.get(handle.id) is handle and handle.ready:
+            self.withdraw(handle)
+            self._end_soon(handle)
+
+    def _end_soon(self, handle: WorkerHandle) -> None:
+        """Take a worker for one that serves no more, unless its process ends in a moment."""
+        handle.last_call = self._system.reactor.callLater(SILENT, self._leaving, handle.id)
+
+    def exited(self, handle: WorkerHandle, status: int) -> None:
+        """A worker's process has ended."""
+        self.withdraw(handle)
+        self.exits[status] += 1
+        del self.handles[handle.id]
+        self._exited(handle, status)
+
+    # ----------------------------------------------------------------- upgrade and end
+
+    def snapshot(self, descriptors: Descriptors) -> list[dict[str, Any]]:
+        """The workers as JSON values, for `restore`."""
+        return [handle.snapshot(descriptors) for handle in self.handles.values()]
+
+    def restore(self, states: Iterable[Mapping[str, Any]]) -> list[WorkerHandle]:
+        """
+        Take up the workers of the program before; the pool has them already.
+
+        :returns: those that are ready.
+        """
+        for state in states:
+            handle = self._make(state["id"], state["slot"], state["generation"])
+            self.handles[handle.id] = handle
+            handle.resume(state)
+            if handle.ready:
+                self._replication.rejoin(handle)
+            if not handle.channel.connected:
+                self._end_soon(handle)
+        self.attend()
+        return [handle for handle in self.handles.values() if handle.ready]
+
+    def close(self) -> None:
+        """Close what the workers were given."""
+        self._spawner.provision.close()
