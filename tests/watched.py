@@ -17,7 +17,7 @@ from txsticky.admin.usage import Usage
 from txsticky.config import Config
 from txsticky.primary.events import Events
 from txsticky.primary.primary import Primary, Seed
-from txsticky.primary.provision import Provision
+from txsticky.primary.supervision.provision import Provision
 from txsticky.testing import FakeReactor, FakeSystem
 
 #: Seconds since the epoch at which everything begins.

@@ -32,8 +32,8 @@ from .primary.endpoints import Endpoints
 from .primary.events import Events
 from .primary.preflight import check
 from .primary.primary import Primary
-from .primary.provision import Provision
-from .primary.supervisor import Supervisor
+from .primary.supervision.provision import Provision
+from .primary.supervision.supervisor import Supervisor
 from .primary.upgrade.start import Start, start_of
 from .primary.upgrade.state import state_of
 from .primary.upgrade.upgrade import Upgrade

@@ -21,7 +21,7 @@ from txsticky.admin.metrics import expose
 from txsticky.admin.web import NOT_ALLOWED, REFUSAL, Viewers, make_site, status_endpoint
 from txsticky.core.http.hosts import Hosts
 from txsticky.errors import ConfigError
-from txsticky.primary.suspicion import CROWDED, MUTE, SHORT, STUCK
+from txsticky.primary.supervision.suspicion import CROWDED, MUTE, SHORT, STUCK
 
 
 class Client:

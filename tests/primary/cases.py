@@ -20,7 +20,7 @@ from txsticky.intake.reception import Arrival
 from txsticky.primary import primary
 from txsticky.primary.events import Events
 from txsticky.primary.primary import Primary, Seed
-from txsticky.primary.provision import Provision
+from txsticky.primary.supervision.provision import Provision
 from txsticky.testing import FakeSystem
 
 PEER = ("192.0.2.7", 50000)

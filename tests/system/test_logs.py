@@ -15,7 +15,7 @@ from twisted.trial.unittest import TestCase
 from twisted.web.http import HTTPChannel
 
 from txsticky.config import LOG_LEVELS
-from txsticky.primary.worker_handle import WorkerHandle
+from txsticky.primary.supervision.worker_handle import WorkerHandle
 from txsticky.printable import printable
 from txsticky.system.logs import (
     at_level,

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SkipTest
 from tests.shells import ShellCase, open_descriptors
 from txsticky.config import Config
 from txsticky.errors import ConfigError
-from txsticky.primary.provision import Provision
+from txsticky.primary.supervision.provision import Provision
 from txsticky.system import shared_log as sharedlog
 from txsticky.system.shared_log import HandedLog, SharedLog
 from txsticky.system.trust import Identity

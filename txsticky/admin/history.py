@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from ..core.how import How
 from ..primary.primary import Primary
-from ..primary.worker_handle import WorkerHandle
+from ..primary.supervision.worker_handle import WorkerHandle
 from ..system.system import System
 from .usage import Usage, usage_of
 

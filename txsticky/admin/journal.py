@@ -21,7 +21,7 @@ KEPT = 100
 
 
 @attrs.frozen
-class Entry:
+class JournalEntry:
     """
     One event.
 
@@ -46,7 +46,7 @@ class Journal:
     """
 
     def __init__(self) -> None:
-        self.entries: collections.deque[Entry] = collections.deque(maxlen=KEPT)
+        self.entries: collections.deque[JournalEntry] = collections.deque(maxlen=KEPT)
         self.log = Logger(namespace="txsticky.supervisor", observer=self)
 
     def __call__(self, event: LogEvent) -> None:
@@ -54,7 +54,7 @@ class Journal:
         level = event["log_level"]
         if level >= LogLevel.info:
             self.entries.append(
-                Entry(
+                JournalEntry(
                     event["log_time"],
                     level.name,
                     printable(formatEvent(event), lines=True),

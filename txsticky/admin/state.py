@@ -16,12 +16,12 @@ from ..config import Config
 from ..core.lifecycle.states import Phase
 from ..core.routing.pool import State
 from ..primary.primary import Primary
-from ..primary.supervisor import Supervisor
-from ..primary.suspicion import ILL
-from ..primary.worker_handle import WorkerHandle
+from ..primary.supervision.supervisor import Supervisor
+from ..primary.supervision.suspicion import ILL
+from ..primary.supervision.worker_handle import WorkerHandle
 from ..system.system import System
 from .history import History
-from .journal import Entry, Journal
+from .journal import Journal, JournalEntry
 from .usage import descriptor_limit, open_descriptors, usage_of
 
 
@@ -192,7 +192,7 @@ class ClusterState:
     workers: tuple[WorkerState, ...]
     pauses: tuple[Pause, ...]
     totals: tuple[SlotTotals, ...]
-    events: tuple[Entry, ...]
+    events: tuple[JournalEntry, ...]
 
     @property
     def ready(self) -> int:

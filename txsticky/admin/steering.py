@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ..core.lifecycle.states import MOST_WORKERS, Phase
 from ..core.routing.pool import State
-from ..primary.worker_handle import WorkerHandle
+from ..primary.supervision.worker_handle import WorkerHandle
 from .history import History
 from .state import Managed, look
 from .verbs import VERBS

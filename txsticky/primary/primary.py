@@ -42,17 +42,17 @@ from .beginning import Beginning
 from .dispatcher import Dispatcher
 from .events import Events
 from .listeners import Listeners
-from .provision import Provision
 from .replication import Replication
-from .reports import Reports
 from .returns import Returns
-from .spawner import TABLE_LIMIT, TABLE_TTL, Spawner
 from .spoken import Spoken
-from .supervisor import Supervisor
-from .suspicion import OUTDATED, Suspicions
+from .supervision.provision import Provision
+from .supervision.reports import Reports
+from .supervision.spawner import TABLE_LIMIT, TABLE_TTL, Spawner
+from .supervision.supervisor import Supervisor
+from .supervision.suspicion import OUTDATED, Suspicions
+from .supervision.worker_handle import WorkerHandle
+from .supervision.workers import Workers
 from .waiting_room import WaitingRoom
-from .worker_handle import WorkerHandle
-from .workers import Workers
 
 log = Logger()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ..core.routing.pool import Pool
+from ...core.routing.pool import Pool
 
 #: It has given no sign of life for a while.
 MUTE: Final = "silent"

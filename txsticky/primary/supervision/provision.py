@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from ..config import Config
-from ..system.shared_log import SharedLog
-from ..system.trust import Identity
-from ..tls.certificates import read_files
+from ...config import Config
+from ...system.shared_log import SharedLog
+from ...system.trust import Identity
+from ...tls.certificates import read_files
 
 
 class TakesLog(Protocol):

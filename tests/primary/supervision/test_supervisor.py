@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from txsticky.core.lifecycle.fleet import Fleet
 from txsticky.core.lifecycle.states import pause
 from txsticky.core.lifecycle.timing import killed
-from txsticky.primary.heartbeats import SUSPECT_AFTER
-from txsticky.primary.supervisor import Supervisor
+from txsticky.primary.supervision.heartbeats import SUSPECT_AFTER
+from txsticky.primary.supervision.supervisor import Supervisor
 
 DRAIN = 30.0
 BOOT = 60.0

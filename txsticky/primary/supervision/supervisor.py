@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger, LogLevel
 
-from ..core.lifecycle.fleet import Fleet
-from ..core.lifecycle.states import Effect, Ended, Kill, Phase, Reloading, Retire, Say, Spawn
+from ...core.lifecycle.fleet import Fleet
+from ...core.lifecycle.states import Effect, Ended, Kill, Phase, Reloading, Retire, Say, Spawn
 from .heartbeats import Heartbeats
 
 

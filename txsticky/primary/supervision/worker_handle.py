@@ -6,19 +6,18 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, Self
 
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 
-from ..core.messages.frames import Frame
-from ..core.messages.from_primary import Accept
-from ..core.messages.from_worker import FROM_WORKER, ListeningLoad, Load
-from ..ipc.channel import Channel, channel_pair
-from ..ipc.mailbox import MailboxTransport
-from ..system.descriptors import own
-from ..system.logs import read_line
-from ..system.process import Process
-from ..system.system import System
-from .upgrade.packing import Descriptors, pack, unpack
+from ...core.messages.frames import Frame
+from ...core.messages.from_primary import Accept
+from ...core.messages.from_worker import FROM_WORKER, ListeningLoad, Load
+from ...ipc.channel import Channel, channel_pair
+from ...ipc.mailbox import MailboxTransport
+from ...system.descriptors import own
+from ...system.logs import read_line
+from ...system.process import Process
+from ...system.system import System
+from ..upgrade.packing import Descriptors, pack, unpack
 from .worker_mailbox import WorkerMailbox
 
 log = Logger(namespace="txsticky.worker")
@@ -56,7 +55,6 @@ class WorkerHandle:
     :ivar ready: whether the application is started, and the worker gets connections.
     :ivar listens: whether the worker has listening sockets.
     :ivar load: the last report, and `reported` when that came, in seconds.
-    :ivar last_call: gives the worker up if its process does not end now that its channel has.
     """
 
     mailbox: WorkerMailbox
@@ -82,7 +80,6 @@ class WorkerHandle:
         self.load = Load()
         self.reported = 0.0
         self.started = system.clock()
-        self.last_call: IDelayedCall | None = None
 
     @property
     def name(self) -> str:
@@ -201,7 +198,5 @@ class WorkerHandle:
         :param leftovers: as for `WorkerMailbox.close`.
         :returns: likewise.
         """
-        if self.last_call is not None and self.last_call.active():
-            self.last_call.cancel()
         self.channel.close()
         return self.mailbox.close(leftovers)

@@ -8,7 +8,7 @@ from unittest import mock
 from tests.shells import ShellCase, no_descriptors_left, open_descriptors
 from txsticky.errors import MailboxFull
 from txsticky.ipc.mailbox import MailboxTransport, mailbox_pair
-from txsticky.primary.worker_mailbox import WorkerMailbox
+from txsticky.primary.supervision.worker_mailbox import WorkerMailbox
 
 
 class MailboxCase(ShellCase):
@@ -65,7 +65,7 @@ class CopyTests(MailboxCase):
         """An access log for which there is no room is dropped, and that is said."""
         self.fill()
         before = open_descriptors()
-        with mock.patch("txsticky.primary.worker_mailbox.log") as log:
+        with mock.patch("txsticky.primary.supervision.worker_mailbox.log") as log:
             self.one.hand_log(0)
         self.assertEqual(log.error.call_args.kwargs, {"worker": "worker 1"})
         self.assertEqual(open_descriptors(), before)

@@ -7,17 +7,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..core.lifecycle.timing import SILENT
-from ..core.messages.frames import Frame
-from ..core.messages.from_primary import BeginDrain, Rotate
-from ..core.routing.pool import Pool, State
-from ..system.system import System
-from .beginning import Beginning
-from .listeners import Listeners
-from .replication import Replication
+from twisted.internet.interfaces import IDelayedCall
+
+from ...core.lifecycle.timing import SILENT
+from ...core.messages.frames import Frame
+from ...core.messages.from_primary import BeginDrain, Rotate
+from ...core.routing.pool import Pool, State
+from ...system.system import System
+from ..beginning import Beginning
+from ..listeners import Listeners
+from ..replication import Replication
+from ..upgrade.packing import Descriptors
 from .spawner import Spawner
 from .suspicion import CROWDED, MUTE, Suspicions
-from .upgrade.packing import Descriptors
 from .worker_handle import WorkerHandle
 
 
@@ -68,6 +70,7 @@ class Workers:
         self._withdrawn = withdrawn
         self._leaving = leaving
         self._exited = exited
+        self._last_calls: dict[int, IDelayedCall] = {}
         self.heard = heard
         self.suspicions = suspicions
         self.handles = handles
@@ -177,13 +180,20 @@ class Workers:
 
     def _end_soon(self, handle: WorkerHandle) -> None:
         """Take a worker for one that serves no more, unless its process ends in a moment."""
-        handle.last_call = self._system.reactor.callLater(SILENT, self._leaving, handle.id)
+        call = self._system.reactor.callLater(SILENT, self._give_up, handle.id)
+        self._last_calls[handle.id] = call
+
+    def _give_up(self, id: int) -> None:
+        del self._last_calls[id]
+        self._leaving(id)
 
     def exited(self, handle: WorkerHandle, status: int) -> None:
         """A worker's process has ended."""
         self.withdraw(handle)
         self.exits[status] += 1
         del self.handles[handle.id]
+        if handle.id in self._last_calls:
+            self._last_calls.pop(handle.id).cancel()
         self._exited(handle, status)
 
     # ----------------------------------------------------------------- upgrade and end
@@ -210,5 +220,8 @@ class Workers:
         return [handle for handle in self.handles.values() if handle.ready]
 
     def close(self) -> None:
-        """Close what the workers were given."""
+        """Close what the workers were given, and leave no call behind."""
+        for call in self._last_calls.values():
+            call.cancel()
+        self._last_calls.clear()
         self._spawner.provision.close()

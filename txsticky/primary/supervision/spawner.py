@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Sequence
 from typing import Final
 
-from ..config import Config
-from ..core.messages.from_primary import Boot
-from ..core.routing.pool import Pool
-from ..ipc.channel import channel_pair
-from ..ipc.mailbox import mailbox_pair
-from ..system.system import System
-from .listeners import Listeners
+from ...config import Config
+from ...core.messages.from_primary import Boot
+from ...core.routing.pool import Pool
+from ...ipc.channel import channel_pair
+from ...ipc.mailbox import mailbox_pair
+from ...system.process import Process
+from ...system.system import System
+from ..listeners import Listeners
 from .provision import Provision
 from .worker_handle import WorkerHandle
 
@@ -58,23 +61,10 @@ class Spawner:
         """
         files = self.provision.files()  # nothing is open yet if they cannot be read
         listening = self._listeners.of(handle.slot)
-        log, identity = self.provision.log, self.provision.identity
         sending, reading = mailbox_pair()
         ours, theirs = channel_pair()
-        inherited = [theirs.fileno(), reading.fileno(), self._front_desk]
-        inherited += [descriptor for _, descriptor in listening]
-        if log >= 0:
-            inherited.append(log)
         try:
-            handle.process = self._system.spawn(
-                # The working directory is put on the path when the application is loaded.
-                ["-P", "-m", "txsticky.worker.process", str(theirs.fileno()), " " * 16],
-                inherited,
-                {},
-                handle.said,
-                handle.exited,
-                identity,
-            )
+            handle.process = self._spawn(handle, theirs, reading, listening)
         except BaseException:
             for end in (sending, reading, ours):
                 end.close()
@@ -95,8 +85,29 @@ class Spawner:
                 pool=self._pool.view(),
                 table_limit=TABLE_LIMIT,
                 table_ttl=TABLE_TTL,
-                access_log=log,
+                access_log=self.provision.log,
                 files=files,
             )
         )
         handle.listens = bool(listening)
+
+    def _spawn(
+        self,
+        handle: WorkerHandle,
+        channel: socket.socket,
+        mailbox: socket.socket,
+        listening: Sequence[tuple[int, int]],
+    ) -> Process:
+        inherited = [channel.fileno(), mailbox.fileno(), self._front_desk]
+        inherited += [descriptor for _, descriptor in listening]
+        if self.provision.log >= 0:
+            inherited.append(self.provision.log)
+        return self._system.spawn(
+            # The working directory is put on the path when the application is loaded.
+            ["-P", "-m", "txsticky.worker.process", str(channel.fileno()), " " * 16],
+            inherited,
+            {},
+            handle.said,
+            handle.exited,
+            self.provision.identity,
+        )

@@ -9,8 +9,8 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.core.routing.pool import Pool
-from txsticky.primary.suspicion import MUTE, Suspicions
-from txsticky.primary.workers import Workers
+from txsticky.primary.supervision.suspicion import MUTE, Suspicions
+from txsticky.primary.supervision.workers import Workers
 from txsticky.testing import FakeSystem
 
 

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
-from ..core.how import How
-from ..core.messages.from_worker import ListeningLoad, Load
-from ..core.routing.pool import Pool
-from .listeners import Listeners
+from ...core.how import How
+from ...core.messages.from_worker import ListeningLoad, Load
+from ...core.routing.pool import Pool
+from ..listeners import Listeners
 from .suspicion import SHORT, STUCK, STUCK_AFTER, Suspicions
 
 

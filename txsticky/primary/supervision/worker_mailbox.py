@@ -9,11 +9,11 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from ..core.messages.handoff import pack_log, pack_peer
-from ..errors import MailboxFull
-from ..ipc.mailbox import MailboxTransport
-from ..system.descriptors import own
-from .upgrade.packing import Descriptors, pack, unpack
+from ...core.messages.handoff import pack_log, pack_peer
+from ...errors import MailboxFull
+from ...ipc.mailbox import MailboxTransport
+from ...system.descriptors import own
+from ..upgrade.packing import Descriptors, pack, unpack
 
 log = Logger(namespace="txsticky.worker")
 
