@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.core.how import How
 from txsticky.core.http.head import Head, parse_head
+from txsticky.core.routing.address_hash import address_word, heaviest
 from txsticky.core.routing.balance import balancer
 from txsticky.core.routing.forwarded import Trusted
 from txsticky.core.routing.keys import parse_chain
@@ -195,6 +196,26 @@ class HashTests(SynchronousTestCase):
         line = b"X-Forwarded-For: 192.0.2.7"
         self.assertEqual(world.route(b"/", line, peer="127.0.0.1").key, b"192.0.2.7")
         self.assertEqual(world.route(b"/", line, peer="192.0.2.1").key, b"192.0.2.1")
+
+    def test_addresses_as_in_the_kernel(self) -> None:
+        """An address leads where the kernel's program leads it, wherever it stands in the chain."""
+        line = b"X-Forwarded-For: 192.0.2.7"
+        of = {
+            peer: heaviest(address_word(peer.encode()) or 0, (1, 2, 3, 4))
+            for peer in ("192.0.2.7", "192.0.2.8", "2001:db8::7", "2001:db8::8")
+        }
+        for peer, slot in of.items():
+            for chain in ("ip", "hash:ip", "sid,ip"):
+                self.assertEqual(World(chain).route(peer=peer).worker, slot, (chain, peer))
+        behind = World("ip", trusted="127.0.0.1").route(b"/", line, peer="127.0.0.1")
+        self.assertEqual(behind.worker, of["192.0.2.7"])
+
+    def test_no_address(self) -> None:
+        """A peer whose name is no address goes to one worker all the same."""
+        world = World("ip")
+        routes = {world.route(peer=f"machine-{number}") for number in range(40)}
+        self.assertEqual({route.worker for route in routes}, {1, 2, 3, 4})
+        self.assertEqual(world.route(peer="machine-1"), world.route(peer="machine-1"))
 
     def test_hashed_parameter(self) -> None:
         """hash: makes any key lead to a worker by itself."""

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from ..how import How
-from .balance import Balancer, rendezvous
+from .address_hash import address_word
+from .balance import Balancer, rendezvous, rendezvous_of_address
 from .forwarded import Trusted, client_address
-from .keys import Chain, KeyKind, found, needs_head
-from .pool import Pool
+from .keys import Chain, Key, KeyKind, found, needs_head
+from .pool import Member, Pool
 from .table import Table
 from .tag import Signer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from random import Random
 
     from ..http.head import Head
@@ -117,7 +119,16 @@ class Router:
             return NO_WORKER
         for key in keys:
             if key.source.hashed:
-                return Route(rendezvous(key.value, candidates).id, How.HASH, key.value)
+                return Route(_hashed(key, candidates).id, How.HASH, key.value)
         if keys:
             return Route(rendezvous(keys[0].value, candidates).id, How.MISS, keys[0].value)
         return Route(self.balancer.choose(candidates, rng).id, How.NEW, None)
+
+
+def _hashed(key: Key, members: Sequence[Member]) -> Member:
+    """Choose by rendezvous: for an address by the hash that the kernel can compute as well."""
+    if key.source.kind is KeyKind.IP:
+        word = address_word(key.value)
+        if word is not None:
+            return rendezvous_of_address(word, members)
+    return rendezvous(key.value, members)
