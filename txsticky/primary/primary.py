@@ -41,6 +41,7 @@ from ..system.system import System
 from .beginning import Beginning
 from .dispatcher import Dispatcher
 from .events import Events
+from .kernel_routes import KernelRoutes, obstacle
 from .listeners import Listeners
 from .replication import Replication
 from .returns import Returns
@@ -137,7 +138,9 @@ class Primary:
             refuse=self._refuse,
         )
         self.reception = Reception(system, config, self.dispatcher.place)
-        self.listeners = Listeners(self.reception, config.backlog)
+        self.listeners = Listeners(
+            self.reception, config.backlog, KernelRoutes(obstacle(config, router))
+        )
         self.spoken = Spoken(
             config, router.needs_head, self.reception, self.listeners, self.room.add
         )
