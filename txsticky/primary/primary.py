@@ -113,7 +113,7 @@ class Primary:
         handles: dict[int, WorkerHandle] = {}
         router = config.router(seed.secret)
         self.bus = bus_of(config.bus, system.reactor, system.random_bytes(8))
-        suspicions = Suspicions(self.pool, self._attend)
+        suspicions = Suspicions(self.pool, self._suspects_changed)
         self.replication = Replication(
             self.pool,
             table,
@@ -214,12 +214,14 @@ class Primary:
         for arrival in self.room.take_all():
             self.reception.admit(arrival)
 
-    def _attend(self) -> None:
+    def _suspects_changed(self) -> None:
+        """Have the workers avoid those that are suspect, and the primary accept beside them."""
+        self.replication.tell_pool()
         self.workers.attend()
 
     def _begun(self) -> None:
         """Route from now on, with the workers that are ready."""
-        self._attend()
+        self.workers.attend()
         self._unpark()
         self.events.ready()
 
