@@ -10,16 +10,18 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ClassVar, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.python.runtime import seconds as runtimeSeconds
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.rawhttp import Connection
 from tests.shells import Stages
 from txsticky.core.how import How
-from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.head import Head
 from txsticky.core.http.steps import Known
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
+from txsticky.core.routing.verdict import KEEP, Give, Verdict
 from txsticky.serve import ServeSettings
 from txsticky.serve.asgi.engine import new_loop
 from txsticky.serve.asgi.serving import AsgiServing
@@ -42,10 +44,10 @@ class FakeDesk:
         self.known: dict[bytes, Known] = {}
         self.done = 0
 
-    def whose(self, head: Head, host: str) -> tuple[int | None, How]:
+    def whose(self, head: Head, host: str) -> Verdict:
         """Whose a request is."""
         place = head.header(b"place")
-        return (None, How.HIT) if place is None else (int(place), How.TAG)
+        return KEEP[How.HIT] if place is None else Give(int(place), How.TAG)
 
     def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
         """What goes with the response."""
@@ -147,6 +149,7 @@ class ReactorOn:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._asyncioEventloop = loop
+        self.seconds = runtimeSeconds
 
 
 class AsgiCase(LoopCase):
@@ -195,7 +198,7 @@ class AsgiCase(LoopCase):
             family=family, origin=Origin(peer, ("", 0), secure), how=how, prefix=prefix
         )
         self.kept = Kept(handoff)
-        self.serving.adopt(ours, self.kept, self.desk, Exchange())
+        self.serving.adopt(ours, self.kept, self.desk, Conversation())
         self.addCleanup(theirs.close)
         return Connection.over(theirs)
 

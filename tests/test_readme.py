@@ -22,7 +22,6 @@ from xml.etree import ElementTree
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from tests.integration.cluster import START, Server, ServerTestCase, free_port, until
-from tests.raw_frames import Kind
 from tests.test_house import HOUSES
 from txsticky.admin import ctl
 from txsticky.admin.verbs import VERBS
@@ -30,7 +29,9 @@ from txsticky.cli.command import Command
 from txsticky.cli.options import CommandOptions, Options
 from txsticky.core.how import How
 from txsticky.core.http.head import Head, parse_head
-from txsticky.core.lifecycle.states import Stage
+from txsticky.core.lifecycle.states import WorkerStage
+from txsticky.core.messages.from_primary import FROM_PRIMARY
+from txsticky.core.messages.from_worker import FROM_WORKER
 from txsticky.core.routing.keys import found, parse_chain
 from txsticky.serve.asgi.engine import SETTINGS
 
@@ -233,11 +234,16 @@ class PageTests(TestCase):
         self.patch(sys, "path", [*sys.path, str(ROOT / "docs" / "_extensions")])
         pictures = runpy.run_path(path)["PICTURES"]
         rooms = {room for floor in HOUSES["txsticky"] for room in floor}
+        frames = (*FROM_PRIMARY.values(), *FROM_WORKER.values())
         for name, words in (
-            ("stages", {stage.value for stage in Stage}),
-            ("frames", {kind.name for kind in Kind}),
+            ("stages", {stage.value for stage in WorkerStage}),
+            (
+                "frames",
+                {frame.__name__ for frame in frames},
+            ),
             ("routes", {how.name for how in How}),
             ("floors", rooms),
+            ("core", {room for floor in HOUSES["core"] for room in floor}),
         ):
             picture = pictures[name]()
             shown = {element.text for element in ElementTree.fromstring(picture.svg()).iter()}

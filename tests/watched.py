@@ -34,7 +34,7 @@ class Watched:
     accepted = 12
 
     def __init__(self, reactor: FakeReactor, config: Config) -> None:
-        self.system = FakeSystem(reactor=reactor)
+        self.system = FakeSystem(reactor=reactor, wall=lambda: EPOCH + reactor.seconds())
         self.config = config
         self.journal = Journal()
         self.primary = Primary(
@@ -74,9 +74,7 @@ class WatchedCase(ShellCase):
         config = Config(workers=self.count, app="shop:site", worker_timeout=0)
         self.cluster = Watched(self.reactor, config)
         self.system, self.primary = self.cluster.system, self.cluster.primary
-        self.history = History(
-            self.system, self.primary, wall=lambda: EPOCH + self.reactor.seconds()
-        )
+        self.history = History(self.system, self.primary)
         self.workers: dict[int, PlayedWorker] = {}
         self.primary.open()
         self.cluster.supervisor.start()

@@ -1,28 +1,35 @@
-"""A sticky multi-worker server: connections move, bytes don't.
+"""
+A sticky multi-worker server: connections move, bytes don't.
 
 A primary process accepts each TCP connection, reads one request head, decides which worker it
 belongs to, and passes the open descriptor with the bytes already read. From then on every byte
 flows between the client and the worker through the kernel.
 
-A map of the house, each floor importing only what stands above it:
+A map of the house; a package imports only from those above it (docs/house.txt has the exact order):
 
-* `errors`: one class per refusal; its docstring is the sentence that the operator reads.
-* `core`: values and decisions (heads, framing, keys, tags, pool, route), free of I/O.
-* `config`: every option, checked and frozen; `system`: the operating system as one argument.
-* `descriptor`, `mailbox`, `channel`, `peek`: how a connection is let go, carried, and adopted.
-* `listeners` and `entrance`: who accepts, in the primary and in a worker.
-* `connection`: what a worker keeps of one, and what comes to it from outside (`core.life`).
-* `primary` and `worker`: the two kinds of process; `gate` watches request boundaries in a worker;
-  `serve` speaks to the application: twisted.web, WSGI, ASGI, autobahn, any protocol factory.
-* `supervisor` starts, reloads and retires workers; `bus` carries messages between them; `admin`
-  is the status page, the metrics and the control socket.
-* `options`, `plugin` and `__main__`: the command line.
+* `printable`, `errors`: text for terminals; an error's docstring is the sentence for the operator.
+* `core`: values and decisions without I/O. `core.http` reads HTTP/1.1 and PROXY headers,
+  `core.routing` chooses a worker, `core.lifecycle` decides when workers start, drain and end,
+  `core.messages` is what processes tell each other.
+* `config`: every option, declared once.
+* `system`: the operating system and the reactor at arm's length.
+* `ipc`: how messages travel between processes: mailbox, channel, inbox.
+* `transport`: Twisted transports that can be taken away and adopted, with a gate in them.
+* `bus`: publish and subscribe, between workers and between machines.
+* `intake`: from accept(2) to a complete first head.
+* `tls`: TLS terminated in a worker, and the relay to another worker.
+* `serve`: speaks to the application: twisted.web, WSGI, ASGI, any protocol factory.
+* `api`: what an application may ask of its worker; `socketio` and `demo` use it.
+* `worker`: the process that serves.
+* `primary`: the process that accepts and routes, keeps the workers running, and upgrades itself.
+* `admin`: the status page, the metrics, the control socket and ``txsticky ctl``.
+* `cluster`: all parts put together; `cli`: the command line; `testing`: fakes for tests.
 """
 
 from __future__ import annotations
 
-# Nothing is imported here: this runs first, and the working directory may be on the path still
-# (`startup`).
+# Nothing is imported here: this module runs first, when the working directory may still be on the
+# path (`system.startup`).
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -70,7 +77,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: a worker does not need what the primary does."""
+    """Import a public name when it is first used: a worker does not need the primary's modules."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

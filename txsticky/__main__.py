@@ -1,7 +1,4 @@
-"""
-``python -m txsticky``: the command of ``twist txsticky`` without plugin discovery; and ``ctl``,
-which speaks to a running cluster.
-"""
+"""``python -m txsticky``: the command without ``twist``, and ``ctl`` for a running cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ def main() -> None:
     """Run the command."""
     startup.leave_working_folder()
     if sys.argv[1:2] == ["ctl"]:
-        from .admin import ctl  # it needs nothing of what the server needs, and starts at once
+        from .admin import ctl  # it imports nothing of the server, and starts at once
 
         sys.exit(ctl.main(sys.argv[2:]))
     startup.hold_signals()

@@ -9,35 +9,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
-from .core.messages.frames import TOPIC_LIMIT
-from .core.messages.from_worker import Publish, Subscribe, Unsubscribe
-from .errors import BusOverrun, ChannelFull, MessageTooLarge, TooManyTopics
+from .bus.client import BusClient, Lost
+from .bus.client import Subscriber as Subscriber
+from .core.routing.pool import Pool
+from .core.routing.router import Router
 from .ipc.channel import FRAME_LIMIT
-
-if TYPE_CHECKING:
-    from .worker.worker import Worker
-
-log = Logger()
 
 #: The longest bus message with its topic, in bytes.
 MESSAGE_LIMIT = FRAME_LIMIT - 16
 
-#: How many topics a worker may listen to, and how many bytes their names may have together.
-TOPICS = 100_000
-TOPICS_SIZE = 16_000_000
-
-Subscriber = Callable[[bytes], object]
-Lost = Callable[[int], object]
 _here: Here | None = None
 
 
 def current() -> Here | None:
-    """This worker, or None in a process that is not a worker of a cluster."""
+    """Return this worker, or None in a process that is not a worker of a cluster."""
     return _here
 
 
@@ -52,36 +41,68 @@ def install(here: Here | None) -> None:
 os.register_at_fork(after_in_child=lambda: install(None))
 
 
-class Here:
+class Membership(Protocol):
     """
-    This worker, for the application in it.  All methods are to be called from the reactor's thread.
+    What a worker knows of its cluster.
+
+    :ivar id: the worker's id.
+    :ivar slot: the worker's number.
+    :ivar router: has the signer of tags.
+    :ivar pool: the workers.
     """
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._subscriptions: dict[str, dict[object, tuple[Subscriber, Lost | None]]] = {}
-        self._names = 0  # bytes of the topics
+    id: int
+    slot: int
+    router: Router
+    pool: Pool
+
+
+class Binder(Protocol):
+    """The bindings of keys to workers."""
+
+    def bind(self, key: bytes) -> Deferred[None]:
+        """Bind a key to this worker; fires once every worker knows."""
+
+    def free(self, key: bytes) -> None:
+        """Forget a key."""
+
+
+class Here:
+    """
+    This worker, for the application in it.
+
+    All methods are to be called from the reactor's thread.
+
+    :param view: what the worker knows of its cluster.
+    :param bindings: binds keys.
+    :param bus: leads to the bus.
+    """
+
+    def __init__(self, view: Membership, bindings: Binder, bus: BusClient) -> None:
+        self._view = view
+        self._bindings = bindings
+        self._bus = bus
 
     @property
     def id(self) -> int:
         """The number of this worker process, never used twice in the life of the cluster."""
-        return self._worker.id
+        return self._view.id
 
     @property
     def slot(self) -> int:
         """
-        The number of the worker, 1 to N (``TXSTICKY_WORKER``); its successor after a reload has the
-        same.
+        The number of the worker, 1 to N (``TXSTICKY_WORKER``), which its successor after a reload
+        has as well.
         """
-        return self._worker.slot
+        return self._view.slot
 
     def pool(self) -> list[dict[str, Any]]:
         """
-        The workers of the cluster, as last told: id, slot, state and live connections of each.
+        Return the workers of the cluster, as last told: id, slot, state, live connections of each.
         """
         return [
             {"id": m.id, "slot": m.slot, "state": m.state.value, "live": m.live}
-            for m in self._worker.pool.members
+            for m in self._view.pool.members
         ]
 
     # -------------------------------------------------------------- stickiness
@@ -95,14 +116,15 @@ class Here:
         :returns: the id with a signed tag; every request that carries it as its key comes to this
             worker.
         """
-        return self._worker.router.signer.mint(self._worker.id, ident)
+        return self._view.router.signer.mint(self._view.id, ident)
 
     def owner(self, value: str | bytes) -> int | None:
         """
-        The id of the worker that a tagged value names; None if it is forged, or from another
-        cluster life.
+        Return the id of the worker that a tagged value names.
+
+        :returns: None if the value is forged, or from another cluster life.
         """
-        return self._worker.router.signer.read(value)
+        return self._view.router.signer.read(value)
 
     def bind(self, key: str | bytes) -> Deferred[None]:
         """
@@ -114,11 +136,11 @@ class Here:
         :raises KeyTooLong: the key is longer than 4096 bytes; it is a `ValueError` as well.
         :raises ChannelFull: the primary does not read what this worker tells it.
         """
-        return self._worker.bind(_bytes(key))
+        return self._bindings.bind(_bytes(key))
 
     def free(self, key: str | bytes) -> None:
         """Forget a key that was bound."""
-        self._worker.free(_bytes(key))
+        self._bindings.free(_bytes(key))
 
     # --------------------------------------------------------------------- bus
 
@@ -131,13 +153,7 @@ class Here:
         :raises MessageTooLarge: topic and message together are longer than `MESSAGE_LIMIT`.
         :raises BusOverrun: the primary is behind; nothing was sent. Try again later, or do without.
         """
-        name = _topic(topic)
-        if len(name) + len(message) > MESSAGE_LIMIT:
-            raise MessageTooLarge(size=len(message), limit=MESSAGE_LIMIT)
-        channel = self._worker.channel
-        if channel.behind:
-            raise BusOverrun(waiting=channel.waiting)
-        channel.send(Publish(name, message))
+        self._bus.publish(topic, message)
 
     def subscribe(
         self, topic: str, callback: Subscriber, lost: Lost | None = None
@@ -148,62 +164,11 @@ class Here:
         :param lost: called with a number when so many messages did not reach this worker, because
             it did not take them fast enough. They would have come before the next one that does.
         :returns: a function that ends the subscription.
-        :raises TooManyTopics: this worker listens to `TOPICS` already, or their names would be
-            longer than `TOPICS_SIZE` together.
+        :raises TooManyTopics: this worker listens to 100,000 topics already, or their names would
+            be longer than 16,000,000 bytes together.
         :raises ChannelFull: the primary does not read what this worker tells it.
         """
-        name = _topic(topic)
-        if topic not in self._subscriptions:
-            self._listen(topic, name)
-        subscriptions = self._subscriptions[topic]
-        mine = object()
-        subscriptions[mine] = (callback, lost)
-
-        def unsubscribe() -> None:
-            if subscriptions.pop(mine, None) and not subscriptions:
-                del self._subscriptions[topic]
-                self._names -= len(name)
-                self._worker.channel.send(Unsubscribe(name))
-
-        return unsubscribe
-
-    def _listen(self, topic: str, name: bytes) -> None:
-        channel = self._worker.channel
-        if len(self._subscriptions) >= TOPICS or self._names + len(name) > TOPICS_SIZE:
-            raise TooManyTopics(count=TOPICS, size=TOPICS_SIZE)
-        if channel.full:
-            raise ChannelFull(waiting=channel.waiting)
-        self._subscriptions[topic] = {}
-        self._names += len(name)
-        channel.send(Subscribe(name))
-
-    def message(self, name: bytes, message: bytes) -> None:
-        """A bus message has come for this worker."""
-        topic = name.decode()
-        subscriptions = self._subscriptions.get(topic, {})
-        for mine in list(subscriptions):
-            if mine in subscriptions:  # else another one's callback has ended it
-                _call(topic, subscriptions[mine][0], message)
-
-    def lost(self, topic: str, count: int) -> None:
-        """So many messages have not reached this worker."""
-        for _, lost in list(self._subscriptions.get(topic, {}).values()):
-            if lost is not None:
-                _call(topic, lost, count)
-
-
-def _call(topic: str, callback: Callable[[Any], object], argument: object) -> None:
-    try:
-        callback(argument)
-    except Exception:
-        log.failure("A subscriber of {topic} failed.", topic=topic)
-
-
-def _topic(topic: str) -> bytes:
-    name = topic.encode()
-    if len(name) > TOPIC_LIMIT:
-        raise ValueError(f"A topic of {len(name)} bytes is too long: it may have {TOPIC_LIMIT}.")
-    return name
+        return self._bus.subscribe(topic, callback, lost)
 
 
 def _bytes(key: str | bytes) -> bytes:

@@ -26,7 +26,7 @@ from twisted.logger import Logger
 from .admin.journal import Journal
 from .admin.state import shown
 from .config import Config
-from .core.routing.pool import State
+from .core.routing.pool import MemberState
 from .errors import ListenError
 from .primary.endpoints import Endpoints
 from .primary.events import Events
@@ -38,8 +38,9 @@ from .primary.upgrade.start import Start, start_of
 from .primary.upgrade.state import state_of
 from .primary.upgrade.upgrade import Upgrade
 from .system.activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
+from .system.privileges import identity_of
 from .system.source_watch import SourceWatch
-from .system.system import System, identity_of
+from .system.system import System
 
 log = Logger()
 
@@ -144,7 +145,7 @@ class Cluster(Service):
         """The first start is over, and connections are routed."""
         if self._stopping:
             return
-        count, ready = self.config.workers, len(self.primary.pool.in_state(State.READY))
+        count, ready = self.config.workers, len(self.primary.pool.in_state(MemberState.READY))
         workers = f"{count} workers" if count != 1 else "1 worker"
         log.info(
             "txsticky serves {app} on {addresses} with {workers}.",

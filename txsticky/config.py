@@ -1,6 +1,4 @@
-"""
-The configuration: one frozen value, checked when it is made, that also travels to the workers.
-"""
+"""The configuration: one frozen value, checked when it is made, that travels to the workers."""
 
 from __future__ import annotations
 
@@ -26,16 +24,14 @@ from .errors import ConfigError
 INTERFACES = ("auto", "web", "wsgi", "asgi", "protocol")
 #: What may be logged, the least first; uvicorn's and gunicorn's names.
 LOG_LEVELS = ("critical", "error", "warning", "info", "debug")
-#: Who may accept connections.
+#: Which processes may accept connections.
 ACCEPTORS = ("primary", "workers")
 #: The kinds of endpoint whose address several sockets can share.
 _SHARABLE = ("tcp", "tcp4", "tcp6")
 #: The application that is served when none is named; a function makes it.
 DEMO = "txsticky.demo:resource"
-#: What identifies a client when nothing is said.
+#: What identifies a client if ``--sticky`` is not given.
 DEFAULT_STICKY = "sid"
-#: What may be logged, the least first; uvicorn's and gunicorn's names.
-LOG_LEVELS = ("critical", "error", "warning", "info", "debug")
 OFF = Text(none="off")
 
 
@@ -61,7 +57,8 @@ def _host_name(name: str) -> None:
 
 def default_workers(environ: Mapping[str, str]) -> int:
     """
-    How many workers when nobody says: $WEB_CONCURRENCY (the platforms' variable), else one a core.
+    Tell how many workers a cluster has by default: $WEB_CONCURRENCY, which hosting platforms set,
+    else one for each core.
 
     :raises ConfigError: the variable is not a number of workers.
     """
@@ -105,7 +102,7 @@ def endpoint_string(listen: str, backlog: int) -> str:
 @attrs.frozen(kw_only=True)
 class Config:
     """
-    What a cluster is to be.  The fields carry the names of the command's options.
+    The settings of a cluster. The fields carry the names of the command's options.
 
     Times are in seconds, sizes in bytes.
 
@@ -126,7 +123,7 @@ class Config:
         1,
         Number(1, MOST_WORKERS, whole=True),
         short="w",
-        help="How many workers",
+        help="Number of worker processes",
         shown="$WEB_CONCURRENCY, else one a core",
     )
     interface: str = option(
@@ -137,8 +134,8 @@ class Config:
         DEFAULT_STICKY,
         Text(parse_chain),
         help="What identifies a client: a chain of sid, query:NAME, cookie:NAME, insert:NAME,"
-        " header:NAME, path:REGEX, ip, none, with commas between; hash: before one makes it a"
-        " hash key",
+        " header:NAME, path:REGEX, ip, none, with commas between; with hash: before a source, its"
+        " value alone chooses the worker",
     )
     balance: str = option(
         "leastconn",
@@ -180,7 +177,7 @@ class Config:
         help="Path under which a proxy mounts the application, and which the proxy strips",
     )
     head_timeout: float = option(
-        10.0, Number(0.05, 3600, unit="s"), help="Seconds for a request head to come"
+        10.0, Number(0.05, 3600, unit="s"), help="Seconds within which a request head has to arrive"
     )
     head_limit: int = option(
         65536,
@@ -190,18 +187,18 @@ class Config:
     graceful_timeout: float = option(
         30.0,
         Number(0, 86400, unit="s"),
-        help="Seconds for the whole end of a worker, requests and all",
+        help="Seconds that a worker has to finish its requests and to shut down",
     )
     worker_timeout: float = option(
-        # A heart beats twice a second: less than a few beats would be chance.
+        # Workers send a heartbeat twice a second; the range begins where a few are missed.
         30.0,
         Number(2, 86400, zero="never", unit="s"),
-        help="Seconds of silence until a worker is replaced, or 0 for never",
+        help="Seconds without a heartbeat after which a worker is replaced, or 0 for never",
     )
     start_timeout: float = option(
         300.0,
         Number(0.1, 86400, zero="never", unit="s"),
-        help="Seconds for a worker to get ready, or 0 for no end",
+        help="Seconds that a worker has to get ready, or 0 for no limit",
     )
     queue_timeout: float = option(
         60.0,
@@ -211,10 +208,12 @@ class Config:
     max_requests: int = option(
         0,
         Number(0, 1e9, whole=True, zero="never"),
-        help="Requests until a worker is replaced, or 0 for never",
+        help="Requests after which a worker is replaced, or 0 for never",
     )
     max_requests_jitter: int = option(
-        0, Number(0, 1e9, whole=True), help="At most so many requests more, by chance"
+        0,
+        Number(0, 1e9, whole=True),
+        help="Upper bound of a random number that is added to --max-requests",
     )
     keep_alive: float = option(
         60.0,
@@ -224,10 +223,10 @@ class Config:
     stall_timeout: float = option(
         300.0,
         Number(1, 86400, zero="never", unit="s"),
-        help="Seconds that a client may pause within a request or a response, or 0 for no end",
+        help="Seconds that a client may pause within a request or a response, or 0 for no limit",
     )
     threads: int = option(
-        64, Number(1, 10_000, whole=True), help="WSGI requests that a worker runs at a time"
+        64, Number(1, 10_000, whole=True), help="WSGI requests that a worker runs at the same time"
     )
     backlog: int = option(
         2048,
@@ -240,14 +239,14 @@ class Config:
     status_host: tuple[str, ...] = option(
         (),
         Several(_host_name),
-        help="A name that the status page may be asked for by, repeatable, besides localhost and"
-        " addresses",
+        help="Host name under which the status page may be requested, repeatable; localhost and"
+        " addresses are always allowed",
     )
     control: str | None = option(None, OFF, help="Path of the control socket, for txsticky ctl")
     bus: str = option(
         "local",
         Text(parse_bus),
-        help="How workers publish: local, or redis://HOST:PORT/DB between machines",
+        help="Where publications go: local, or redis://HOST:PORT/DB between machines",
     )
     access_log: str | None = option(
         None, OFF, help="File of the access log; - is the standard output"
@@ -255,7 +254,7 @@ class Config:
     log_level: str = option(
         "info",
         Choice(LOG_LEVELS),
-        help="What is logged: critical, error, warning, info or debug",
+        help="Least severe level that is logged: critical, error, warning, info or debug",
     )
     log_config: str | None = option(
         None,
@@ -263,7 +262,7 @@ class Config:
         help="File that configures Python's logging in the workers: JSON, YAML or INI",
     )
     debug_headers: bool = option(
-        False, Flag(), help="Responses say which worker they come from, and why"
+        False, Flag(), help="Add response headers that name the worker, and why it was chosen"
     )
     reload: bool = option(
         False, Flag(), help="For development: restart the workers when a source file changes"
@@ -295,13 +294,18 @@ class Config:
         """Whether the workers end TLS."""
         return bool(self.tls_cert)
 
+    @property
+    def sticky_by_default(self) -> bool:
+        """Whether the sticky keys are the default's, which only HTTP has."""
+        return self.sticky == DEFAULT_STICKY
+
     def shares(self, listen: str) -> bool:
         """Whether the workers accept on this one of `listen`, each on a socket of its own."""
         endpoint = endpoint_string(listen, self.backlog)
         return self.accept == "workers" and endpoint.partition(":")[0] in _SHARABLE
 
     def router(self, secret: bytes) -> Router:
-        """The one decision, as this configuration wants it; `secret` signs the tags."""
+        """Make the router of this configuration; `secret` signs the tags."""
         return Router(
             chain=parse_chain(self.sticky),
             signer=Signer(secret),

@@ -1,4 +1,4 @@
-"""What can go wrong, one class each: its docstring is the sentence that the operator reads."""
+"""The errors: the docstring of each class is the sentence that the operator reads."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from .printable import printable
 
 class TxstickyError(Exception):
     """
-    Something that the operator has to know went wrong.
+    An error that the operator has to know of.
 
     A subclass's docstring is a format string (`str.format`); the fields that it names are the
-    arguments.  The sentence is printable (`printable`), whatever the fields are.
+    arguments. The sentence is printable (`printable`), whatever the fields are.
 
     :raises KeyError: a field that the sentence names is missing.
     """
 
-    #: What the command exits with when nobody handles the error; 3, as in gunicorn, when the
-    #: application does not load.
+    #: The exit code of a command that this error ends; 3, as in gunicorn, when the application
+    #: does not load.
     exit_code: ClassVar[int] = 1
 
     def __init__(self, **fields: Any) -> None:
@@ -75,8 +75,10 @@ class TooManyTopics(TxstickyError):
 
 
 class ProtocolMismatch(TxstickyError):
-    """This version of txsticky speaks protocol {ours}, and the program that runs speaks {theirs}.
-    Restart the program: a reload or an upgrade in place cannot bridge that."""
+    """
+    This version of txsticky speaks protocol {ours}, and the program that runs speaks {theirs}.
+    Restart the program: a reload or an upgrade in place cannot bridge that.
+    """
 
 
 class BusOverrun(TxstickyError):
@@ -84,8 +86,10 @@ class BusOverrun(TxstickyError):
 
 
 class NotInWorker(TxstickyError):
-    """{what} works in a worker of txsticky that has started, and this process is none: run the
-    application under txsticky, or give the server another client manager here."""
+    """
+    {what} works in a worker of txsticky that has started, and this process is none: run the
+    application under txsticky, or give the server another client manager here.
+    """
 
 
 class MessageTooLarge(TxstickyError):

@@ -34,10 +34,10 @@ class FakeReactor(Clock):
     looks at them once, without waiting, and calls their owners as a reactor does; so what a test
     does to real sockets comes in an order that the test decides.
 
-    :ivar readers: who waits for input, in the order in which they came.
-    :ivar writers: who waits for output, likewise.
+    :ivar readers: the selectables that wait for input, in the order in which they came.
+    :ivar writers: the selectables that wait for room for output, likewise.
     :ivar triggers: what `addSystemEventTrigger` was given: (phase, event, callable, arguments).
-    :ivar running: whether nobody has called `stop`.
+    :ivar running: whether `stop` has not been called.
     """
 
     def __init__(self) -> None:
@@ -66,15 +66,15 @@ class FakeReactor(Clock):
         self.writers.pop(writer, None)
 
     def getReaders(self) -> list[Any]:
-        """Who waits for input."""
+        """List the selectables that wait for input."""
         return list(self.readers)
 
     def getWriters(self) -> list[Any]:
-        """Who waits for room for output."""
+        """List the selectables that wait for room for output."""
         return list(self.writers)
 
     def removeAll(self) -> list[Any]:
-        """Watch nobody any more; returns who was watched."""
+        """Stop watching; returns the selectables that were watched."""
         watched = list({**self.readers, **self.writers})
         self.readers.clear()
         self.writers.clear()
@@ -139,7 +139,7 @@ class FakeReactor(Clock):
         """
         Turn until nothing more happens by itself.
 
-        :raises AssertionError: that was not within so many turns: somebody spins.
+        :raises AssertionError: that was not within so many turns: a selectable spins.
         """
         for _ in range(turns):
             if not self.turn():
@@ -211,7 +211,7 @@ class FakeProcess:
 
     @property
     def output(self) -> int:
-        """The reading end of a pipe to which nobody writes."""
+        """The reading end of a pipe that stays empty."""
         if self._output < 0:
             self._output = os.open(os.devnull, os.O_RDONLY)
         return self._output

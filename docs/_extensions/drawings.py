@@ -1,7 +1,8 @@
-"""Pictures that are drawn from the tables of the code when the documentation is built.
+"""
+Pictures that are drawn from the tables of the code when the documentation is built.
 
-``.. drawn:: NAME`` stands where a picture is to be: SVG in HTML, text elsewhere. A picture cannot
-tell anything but what the code does, because it has no other source.
+``.. drawn:: NAME`` stands where a picture is to be: SVG in HTML, text elsewhere. A picture agrees
+with the code, because it has no other source.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -20,8 +22,9 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 
 from txsticky.core.how import How
-from txsticky.core.lifecycle.states import MOVES, Stage
-from txsticky.core.messages.wire import Kind
+from txsticky.core.lifecycle.states import MOVES, WorkerStage
+from txsticky.core.messages.from_primary import FROM_PRIMARY
+from txsticky.core.messages.from_worker import FROM_WORKER
 
 LETTER = 7.3  # the width of a letter of the pictures' type
 ROW = 26
@@ -29,7 +32,13 @@ ROW = 26
 
 @attrs.frozen
 class Picture:
-    """One picture, both ways: what it shows in a few words, its text, its SVG elements and size."""
+    """
+    A picture as text and as SVG.
+
+    :ivar title: what it shows, in a few words.
+    :ivar text: the picture as text.
+    :ivar elements: its SVG elements.
+    """
 
     title: str
     text: str
@@ -38,7 +47,7 @@ class Picture:
     height: float
 
     def svg(self) -> str:
-        """The picture as an SVG element; its colour is that of the text around it."""
+        """Return the picture as an SVG element in the colour of the text around it."""
         return (
             f'<svg class="drawn" role="img" viewBox="0 0 {self.width:.0f} {self.height:.0f}"'
             f' style="max-width: {self.width:.0f}px; width: 100%; margin: 1rem 0" fill="none"'
@@ -51,7 +60,7 @@ class Picture:
 
 
 def write(x: float, y: float, text: str, anchor: str = "start", weight: str = "normal") -> str:
-    """A line of text; `y` is its middle."""
+    """Draw a line of text, vertically centred on `y`."""
     return (
         f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="{anchor}" font-weight="{weight}"'
         f' fill="currentColor" stroke="none">{escape(text)}</text>'
@@ -59,26 +68,26 @@ def write(x: float, y: float, text: str, anchor: str = "start", weight: str = "n
 
 
 def box(x: float, y: float, width: float, text: str) -> str:
-    """A word in a box; `y` is the middle."""
+    """Draw a word in a box, vertically centred on `y`."""
     return f'<rect x="{x:.1f}" y="{y - 10:.1f}" width="{width:.1f}" height="20" rx="4"/>' + write(
         x + width / 2, y, text, "middle"
     )
 
 
 def arrow(path: str) -> str:
-    """A path with a tip."""
+    """Draw a path with a tip."""
     return f'<path d="{path}" marker-end="url(#tip)"/>'
 
 
 def comments(enumeration: type) -> dict[str, str]:
-    """What the comment behind each member of an enumeration says of it."""
+    """Return the comment behind each member of an enumeration, by the member's name."""
     source = inspect.getsource(enumeration)
     return dict(re.findall(r"^    ([A-Z]+) = \S+  # (.*)$", source, re.MULTILINE))
 
 
 def stages() -> Picture:
-    """The stages of a worker, and what may follow each."""
-    names = list(Stage)
+    """Draw the stages of a worker, and what may follow each."""
+    names = list(WorkerStage)
     width, gap, y = 84, 46, 40
     place = {stage: number * (width + gap) + 2 for number, stage in enumerate(names)}
     elements = [box(place[stage], y, width, stage.value) for stage in names]
@@ -103,39 +112,40 @@ def stages() -> Picture:
     return Picture("What may follow each stage of a worker", "\n".join(text), elements, size, 56)
 
 
+def first_sentence(kind: type) -> str:
+    """Return the first sentence of a class's docstring, without its full stop."""
+    paragraph = (inspect.getdoc(kind) or "").partition("\n\n")[0]
+    return re.split(r"\.(?:\s|$)", " ".join(paragraph.split()))[0]
+
+
 def frames() -> Picture:
-    """The kinds of control frames between the primary and a worker."""
-    told = comments(Kind)
+    """Draw the control frames between the primary and a worker."""
+    languages = (("primary -> worker", FROM_PRIMARY), ("worker -> primary", FROM_WORKER))
+    told = [(frame, way) for way, language in languages for frame in language.values()]
     left, right, top = 70, 250, 46
     rows, elements = [], []
-    for number, kind in enumerate(Kind):
-        way, _, meaning = told[kind.name].partition(": ")
+    for number, (frame, way) in enumerate(sorted(told, key=lambda row: row[0].KIND)):
+        meaning = first_sentence(frame)
         y = top + number * ROW
-        both = way == "either way"
-        down = way.startswith("primary")
-        if down or both:
-            elements.append(arrow(f"M{left} {y + 5} H{right - 1}"))
-        if not down or both:
-            elements.append(arrow(f"M{right} {y + 5} H{left + 1}"))
-        elements.append(write((left + right) / 2, y - 3, kind.name, "middle", "bold"))
-        if way == "worker -> primary -> workers":
-            meaning += "; the others are told"
+        start, end = (left, right - 1) if way.startswith("primary") else (right, left + 1)
+        elements.append(arrow(f"M{start} {y + 5} H{end}"))
+        elements.append(write((left + right) / 2, y - 3, frame.__name__, "middle", "bold"))
         elements.append(write(right + 18, y + 3, meaning))
-        rows.append((kind.name, way, meaning))
+        rows.append((frame.__name__, way, meaning))
     bottom = top + len(rows) * ROW
     elements += [
         write(left, 12, "primary", "middle", "bold"),
         write(right, 12, "worker", "middle", "bold"),
         f'<path d="M{left} 24 V{bottom} M{right} 24 V{bottom}" stroke-width="2"/>',
     ]
-    text = "\n".join(f"{name:<12}{way:<30}{meaning}" for name, way, meaning in rows)
+    text = "\n".join(f"{name:<13}{way:<19}{meaning}" for name, way, meaning in rows)
     width = right + 30 + LETTER * max(len(meaning) for _, _, meaning in rows)
     return Picture("What the primary and a worker tell each other", text, elements, width, bottom)
 
 
-def floors() -> Picture:
-    """The house: the lowest floor at the bottom."""
-    order = houses()["txsticky"]
+def floors(package: str = "txsticky") -> Picture:
+    """Draw the import order of a package: a floor imports only from the floors below it."""
+    order = houses()[package]
     elements, text = [], []
     widest = 0.0
     for number, floor in enumerate(reversed(order)):
@@ -150,11 +160,12 @@ def floors() -> Picture:
     for number in range(len(order) + 1):
         y = 7 + number * 30
         elements.append(f'<path d="M2 {y} H{widest}" opacity="0.35"/>')
-    return Picture("The floors of the house", "\n".join(text), elements, widest + 2, height)
+    title = "The order of imports in " + package
+    return Picture(title, "\n".join(text), elements, widest + 2, height)
 
 
 def routes() -> Picture:
-    """The five ways of a request to its worker."""
+    """Draw the five ways of a request to its worker."""
     told = comments(How)
     elements, text = [], []
     names = [How.TAG, How.HIT, How.HASH, How.MISS, How.NEW]
@@ -174,6 +185,7 @@ PICTURES: dict[str, Callable[[], Picture]] = {
     "stages": stages,
     "frames": frames,
     "floors": floors,
+    "core": partial(floors, "core"),
     "routes": routes,
 }
 
@@ -193,6 +205,6 @@ class Drawn(Directive):
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Sphinx calls it."""
+    """Register the directive (Sphinx calls it)."""
     app.add_directive("drawn", Drawn)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -11,7 +11,11 @@ Floors = list[list[str]]
 
 
 def houses(text: str | None = None) -> dict[str, Floors]:
-    """The floors of each package that the table has: ``txsticky``, and ``core`` inside it."""
+    """
+    Read the floors of each package in the table: ``txsticky``, and ``core`` inside it.
+
+    :param text: the table; the file ``house.txt`` if it is None.
+    """
     lines = (TABLE.read_text() if text is None else text).splitlines()
     orders: dict[str, str] = {}
     package = ""

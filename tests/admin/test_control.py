@@ -194,7 +194,7 @@ class SocketTests(TestCase):
             error = yield self.assertFailure(
                 deferToThread(ask, self.path, {"verb": "stop"}), Unanswered
             )
-            self.assertIn(f"Nobody answers at {self.path}: ", str(error))
+            self.assertIn(f"No cluster answers at {self.path}: ", str(error))
             if not os.path.exists(self.path):
                 self.stale()
 

@@ -162,7 +162,7 @@ class CommandLineTests(CtlCase):
         code, out, err = self.run_ctl("--control", self.path, "status")
         self.assertEqual((code, out), (1, ""))
         self.assertEqual(
-            err, f"txsticky: Nobody answers at {self.path}: No such file or directory.\n"
+            err, f"txsticky: No cluster answers at {self.path}: No such file or directory.\n"
         )
 
     def test_others(self) -> None:

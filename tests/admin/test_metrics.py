@@ -113,9 +113,9 @@ class MetricsTests(WatchedCase):
         """What became of the bus's messages is told."""
         bus = self.primary.bus
         bus.published, bus.delivered, bus.lost = 5, 9, 2
-        bus.relay = mock.Mock(lost=3)
+        bus.backplane = mock.Mock(lost=3)
         told = read(self.look())
-        bus.relay = None
+        bus.backplane = None
         counts = {"published": 5, "delivered": 9, "lost": 2, "not relayed": 3}
         for what, count in counts.items():
             self.assertEqual(told[f"txsticky_bus_messages_total{{what={what}}}"], count)

@@ -14,20 +14,16 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.raw_frames import (
-    TOPIC_LIMIT,
     FrameReader,
     Kind,
     decode_json,
-    pack_message,
     told,
     unpack_message,
 )
-from txsticky import api
-from txsticky.api import MESSAGE_LIMIT, Here
 from txsticky.bus.hub import Bus, bus_of
 from txsticky.config import Config
 from txsticky.core.redis_url import RedisAddress, parse_bus
-from txsticky.errors import BusOverrun, ConfigError, MessageTooLarge
+from txsticky.errors import ConfigError
 
 
 @define
@@ -62,8 +58,8 @@ class Outlet:
 
 
 @define
-class Relay:
-    """A relay that remembers what it was told."""
+class Backplane:
+    """A backplane that remembers what it was told."""
 
     told: list[tuple[Any, ...]] = field(factory=list)
 
@@ -174,8 +170,8 @@ class BusTests(SynchronousTestCase):
         self.assertEqual(one.take(), [])
 
     def test_relay(self) -> None:
-        """The relay gets what is published here, and each topic's first and last listener."""
-        relay = self.bus.relay = Relay()
+        """The backplane gets what is published here, and each topic's first and last listener."""
+        backplane = self.bus.backplane = Backplane()
         self.subscribe(1, b"a")
         self.subscribe(2, b"a")
         self.publish(b"a", b"x")
@@ -183,7 +179,7 @@ class BusTests(SynchronousTestCase):
         self.bus.forget(1)
         self.bus.forget(2)
         self.assertEqual(
-            relay.told,
+            backplane.told,
             [
                 ("subscribe", b"a"),
                 ("publish", b"a", b"x"),
@@ -194,11 +190,11 @@ class BusTests(SynchronousTestCase):
 
     def test_from_elsewhere(self) -> None:
         """What comes from another machine is delivered here, and not sent back."""
-        relay = self.bus.relay = Relay()
+        backplane = self.bus.backplane = Backplane()
         one = self.subscribe(1, b"a")
-        relay.told.clear()
+        backplane.told.clear()
         self.bus.arrived(b"a", b"x")
-        self.assertEqual((one.take(), relay.told), ([("a", b"x")], []))
+        self.assertEqual((one.take(), backplane.told), ([("a", b"x")], []))
 
     def test_local(self) -> None:
         """A local bus starts and stops alone."""
@@ -255,103 +251,6 @@ class BusTests(SynchronousTestCase):
                 outlet.behind = event == "behind"
             account()
         self.assertEqual([left for left in due.values() if left], [])
-
-
-class HereTests(SynchronousTestCase):
-    """An application's part."""
-
-    def setUp(self) -> None:
-        self.outlet = Outlet()
-        worker = type("Worker", (), {"channel": self.outlet, "id": 1, "slot": 1})()
-        self.here = Here(worker)
-        self.heard: list[Any] = []
-
-    def test_publish(self) -> None:
-        """What is published goes to the primary with its topic."""
-        self.here.publish("größe", b"x")
-        body = pack_message("größe".encode(), b"x")
-        self.assertEqual(self.outlet.take(), [(Kind.PUBLISH, body)])
-
-    def test_too_large(self) -> None:
-        """A message over the bound is refused, with the bound in the sentence; at it, it passes."""
-        self.here.publish("ab", bytes(MESSAGE_LIMIT - 2))
-        error = self.assertRaises(
-            MessageTooLarge, self.here.publish, "ab", bytes(MESSAGE_LIMIT - 1)
-        )
-        self.assertIn(str(MESSAGE_LIMIT), str(error))
-        self.assertEqual(len(self.outlet.take()), 1)
-
-    def test_fits_its_frame(self) -> None:
-        """The largest message fits into a frame of the channel, there and back."""
-        self.assertLessEqual(len(pack_message(b"ab", bytes(MESSAGE_LIMIT - 2))), api.FRAME_LIMIT)
-
-    def test_overrun(self) -> None:
-        """When the primary is behind, the publisher is told, and nothing is sent."""
-        self.outlet.behind, self.outlet.waiting = True, 12345
-        error = self.assertRaises(BusOverrun, self.here.publish, "a", b"x")
-        self.assertIn("12345", str(error))
-        self.assertEqual(self.outlet.take(), [])
-
-    def test_long_topic(self) -> None:
-        """A topic may have 65535 bytes."""
-        self.here.publish("a" * TOPIC_LIMIT, b"")
-        for method in (self.here.publish, self.here.subscribe):
-            error = self.assertRaises(ValueError, method, "ä" * TOPIC_LIMIT, self.heard.append)
-            self.assertIn("131070", str(error))
-
-    def test_subscribe(self) -> None:
-        """The primary hears of the first subscription to a topic and of the end of the last."""
-        ends = [self.here.subscribe("a", self.heard.append) for _ in range(2)]
-        ends[0]()
-        ends[0]()
-        self.assertEqual(self.outlet.take(), [(Kind.SUBSCRIBE, b"a")])
-        self.here.message(b"a", b"x")
-        self.assertEqual(self.heard, [b"x"])
-        ends[1]()
-        self.assertEqual(self.outlet.take(), [(Kind.UNSUBSCRIBE, b"a")])
-
-    def test_again(self) -> None:
-        """A topic that was left can be subscribed to again; its old end does nothing any more."""
-        end = self.here.subscribe("a", self.heard.append)
-        end()
-        self.here.subscribe("a", self.heard.append)
-        end()
-        self.outlet.take()
-        self.here.message(b"a", b"x")
-        self.assertEqual((self.heard, self.outlet.take()), ([b"x"], []))
-
-    def test_message(self) -> None:
-        """A message calls the subscribers of its topic, in their order, and no others."""
-        self.here.subscribe("a", lambda message: self.heard.append((1, message)))
-        self.here.subscribe("a", lambda message: self.heard.append((2, message)))
-        self.here.subscribe("b", self.heard.append)
-        self.here.message(b"a", b"x")
-        self.here.message(b"c", b"y")
-        self.assertEqual(self.heard, [(1, b"x"), (2, b"x")])
-
-    def test_a_subscriber_fails(self) -> None:
-        """A subscriber that fails is logged, and the next one is called."""
-        self.here.subscribe("a", lambda message: 1 / 0)
-        self.here.subscribe("a", self.heard.append)
-        self.here.message(b"a", b"x")
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertEqual(self.heard, [b"x"])
-
-    def test_ended_meanwhile(self) -> None:
-        """A subscription that an earlier subscriber ends does not get the message either."""
-        ends: list[Any] = []
-        self.here.subscribe("a", lambda message: ends[0]())
-        ends.append(self.here.subscribe("a", self.heard.append))
-        self.here.message(b"a", b"x")
-        self.assertEqual(self.heard, [])
-
-    def test_lost(self) -> None:
-        """Those who want to hear of a loss do, with its number."""
-        self.here.subscribe("a", self.heard.append)
-        self.here.subscribe("a", self.heard.append, lost=lambda n: self.heard.append(("lost", n)))
-        self.here.subscribe("b", self.heard.append, self.heard.append)
-        self.here.lost("a", 3)
-        self.assertEqual(self.heard, [("lost", 3)])
 
 
 class RedisAddressTests(SynchronousTestCase):

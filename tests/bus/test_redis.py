@@ -10,26 +10,26 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.bus import redis as relay
-from txsticky.bus.redis import RedisRelay
+from txsticky.bus import redis as backplane
+from txsticky.bus.redis import RedisBackplane
 from txsticky.core.redis_url import RedisAddress
 
 
-class RelayTests(SynchronousTestCase):
-    """A relay whose Redis is played here, command by command."""
+class BackplaneTests(SynchronousTestCase):
+    """A backplane whose Redis is played here, command by command."""
 
     def setUp(self) -> None:
         # txredisapi measures the time for an answer by the global reactor's clock.
-        self.patch(relay, "REPLY_TIMEOUT", None)
+        self.patch(backplane, "REPLY_TIMEOUT", None)
         self.reactor = MemoryReactorClock()
         self.heard: list[tuple[bytes, bytes]] = []
-        self.relay = RedisRelay(
+        self.backplane = RedisBackplane(
             RedisAddress(path="/redis", db=3),
             self.reactor,
             b"mark-own",
             lambda *message: self.heard.append(message),
         )
-        self.relay.start()
+        self.backplane.start()
 
     def attempts(self) -> int:
         return len(self.reactor.unixClients)
@@ -71,7 +71,7 @@ class RelayTests(SynchronousTestCase):
             for _ in range(3):
                 self.refuse()
                 self.reactor.advance(30.0)
-            self.relay.publish(b"t", b"lost")
+            self.backplane.publish(b"t", b"lost")
             self.connect()
         away, back = map(formatEvent, events)
         self.assertIn("does not reach Redis at /redis", away)
@@ -79,7 +79,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_again(self) -> None:
         """A connection that is lost is made again soon, and its topics are listened to again."""
-        self.relay.subscribe(b"a")
+        self.backplane.subscribe(b"a")
         self.refuse()
         self.reactor.advance(0.5)
         out, listening = self.connect()
@@ -98,10 +98,10 @@ class RelayTests(SynchronousTestCase):
     def test_commands(self) -> None:
         """What is said to Redis: channels named by database and topic, marked messages."""
         out, listening = self.connect()
-        self.relay.subscribe(b"a")
+        self.backplane.subscribe(b"a")
         listening.dataReceived(b"*3\r\n$9\r\nsubscribe\r\n$12\r\ntxsticky:3:a\r\n:1\r\n")
-        self.relay.unsubscribe(b"a")
-        self.relay.publish(b"a", b"12")
+        self.backplane.unsubscribe(b"a")
+        self.backplane.publish(b"a", b"12")
         self.assertEqual(
             listening.transport.value(),
             b"*2\r\n$9\r\nSUBSCRIBE\r\n$12\r\ntxsticky:3:a\r\n"
@@ -124,9 +124,9 @@ class RelayTests(SynchronousTestCase):
         out, _ = self.connect()
         with capturedLogs() as events:
             for _ in range(3):
-                self.relay.publish(b"a", b"x")
+                self.backplane.publish(b"a", b"x")
                 out.dataReceived(b"-NOPERM no\r\n")
-        self.assertEqual(self.relay.lost, 3)
+        self.assertEqual(self.backplane.lost, 3)
         self.assertEqual(["NOPERM" in formatEvent(event) for event in events], [True])
 
     def test_password_wanted(self) -> None:
@@ -145,27 +145,27 @@ class RelayTests(SynchronousTestCase):
     def test_asked(self) -> None:
         """A quiet connection is asked now and then whether it is still one."""
         out, listening = self.connect()
-        self.reactor.advance(relay.PING_INTERVAL)
+        self.reactor.advance(backplane.PING_INTERVAL)
         for protocol in (out, listening):
             self.assertEqual(protocol.transport.value(), b"*1\r\n$4\r\nPING\r\n")
 
     def test_stop_while_waiting(self) -> None:
         """Stopped between two attempts, there is no further one."""
         self.refuse()
-        self.successResultOf(self.relay.stop())
+        self.successResultOf(self.backplane.stop())
         self.reactor.advance(60.0)
         self.assertEqual((self.attempts(), self.reactor.getDelayedCalls()), (2, []))
 
     def test_stop_while_connecting(self) -> None:
         """Stopped during an attempt, it is given up."""
-        self.successResultOf(self.relay.stop())
+        self.successResultOf(self.backplane.stop())
         self.reactor.advance(60.0)
         self.assertEqual(self.attempts(), 2)
 
     def test_stop(self) -> None:
         """Stopped while connected, it is over when the connections have ended."""
         protocols = self.connect()
-        stopped = self.relay.stop()
+        stopped = self.backplane.stop()
         self.assertNoResult(stopped)
         for protocol in protocols:
             self.assertTrue(protocol.transport.disconnecting)

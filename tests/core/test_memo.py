@@ -5,12 +5,9 @@ from __future__ import annotations
 import ast
 import tracemalloc
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
-from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.config import Config
 from txsticky.core.how import How
 from txsticky.core.http import framing
 from txsticky.core.http.head import Head, parse_head
@@ -18,7 +15,7 @@ from txsticky.core.http.inside import AS_IT_CAME
 from txsticky.core.http.steps import MEMORABLE
 from txsticky.core.memo import ENTRY, MEMO_LIMIT, entries
 from txsticky.core.routing import forwarded, tag
-from txsticky.worker.policy import MEMORY, WorkerDesk
+from txsticky.worker.fast_path import MEMORY, FastPath
 
 from ..test_house import modules
 
@@ -137,19 +134,15 @@ class MemoryTests(SynchronousTestCase):
         self.check(remember, 16384)
 
     def test_requests(self) -> None:
-        """The requests that a worker's desk knows to the letter."""
-        config = Config(sticky="none")
-        serving = SimpleNamespace(inside=AS_IT_CAME)
-        router = config.router(b"0" * 16)
-        worker: Any = SimpleNamespace(config=config, router=router, serving=serving)
-        desk = WorkerDesk(worker)
+        """The requests that a worker knows to the letter."""
+        fast_path = FastPath(AS_IT_CAME)
 
         def remember(number: int) -> None:
             for size in (100, MEMORABLE, MEMORABLE + 1):
-                desk._remember(head(number, size), How.NEW)
+                fast_path.remember(head(number, size), How.NEW)
 
         self.check(remember, MEMORY)
-        self.assertLessEqual(len(desk.known), MEMORY)
+        self.assertLessEqual(len(fast_path.known), MEMORY)
 
 
 class LongTextTests(SynchronousTestCase):

@@ -338,11 +338,11 @@ class VisitorsTests(SynchronousTestCase):
         """A change is shown within the period, and shown once."""
         tab = self.join()
         tab.messages()
-        self.clock.advance(live.PERIOD)
+        self.clock.advance(live.POOL_PERIOD)
         self.assertEqual(tab.messages(), [])
         self.cluster.workers[0]["live"] = 2
-        self.clock.advance(live.PERIOD)
-        self.clock.advance(live.PERIOD)
+        self.clock.advance(live.POOL_PERIOD)
+        self.clock.advance(live.POOL_PERIOD)
         (pool,) = tab.messages()
         self.assertEqual(pool["workers"][0]["live"], 2)
 
@@ -377,7 +377,7 @@ class VisitorsTests(SynchronousTestCase):
         for tab in tabs:
             tab.messages()
         self.cluster.workers[0]["live"] = 2
-        self.clock.advance(live.PERIOD)
+        self.clock.advance(live.POOL_PERIOD)
         self.cluster.publish(live.TOPIC, live.chat_message(b'{"name": "Bob", "text": "x"}', 9))
         self.assertEqual(
             [[m["type"] for m in tab.messages()] for tab in tabs], [[], ["pool", "chat"]]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import re
 import shutil
 import subprocess
 import tempfile
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any, Self
 
 from tests.integration.processes import until
@@ -23,6 +26,8 @@ FLAGS = [
     "--disable-component-update",
     "--no-first-run",
 ]
+#: The pictures of the documentation, which are written when $PICTURES is set (tests/pictures.py).
+PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # WebDriver, 11: the key of an element's reference
 START = 30.0
 
@@ -115,6 +120,13 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.devtools("Emulation.setEmulatedMedia", features=[scheme])
+
+    def picture(self, name: str) -> bytes:
+        """The screen as PNG; when asked for, it becomes the documentation's picture `name`."""
+        data = base64.b64decode(self._command("GET", "/screenshot"))
+        if os.environ.get("PICTURES"):
+            (PICTURES / f"{name}.png").write_bytes(data)
+        return data
 
     def open(self, url: str) -> None:
         """Goes there, in the present tab."""

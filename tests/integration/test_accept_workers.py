@@ -25,7 +25,7 @@ from tests.integration.test_reload_rolling import COMPLETE
 from tests.integration.test_status import StatusCluster
 from tests.integration.test_supervision import TORN
 from tests.integration.test_upgrade import DONE
-from txsticky.worker.worker import HEARTBEAT
+from txsticky.worker.load_report import HEARTBEAT
 
 WORKERS = ("--accept", "workers")
 CLOSE = [("Connection", "close")]

@@ -201,8 +201,8 @@ class RedisTests(SynchronousTestCase):
             self.assertIn("Messages that have stayed on this machine: 1.", one.log())
 
 
-class RelayTests(TestCase):
-    """The relay alone, with a real Redis."""
+class BackplaneTests(TestCase):
+    """The backplane alone, with a real Redis."""
 
     if MISSING:
         skip = MISSING
@@ -213,15 +213,15 @@ class RelayTests(TestCase):
         self.addCleanup(redis.stop)
         return redis
 
-    def relay(self, redis: RedisServer, mark: bytes, heard: list[Any]) -> Any:
-        from txsticky.bus.redis import RedisRelay
+    def backplane(self, redis: RedisServer, mark: bytes, heard: list[Any]) -> Any:
+        from txsticky.bus.redis import RedisBackplane
 
         address = parse_bus(redis.url)
         assert address is not None
-        relay = RedisRelay(address, reactor, mark, lambda *message: heard.append(message))
-        self.addCleanup(relay.stop)
-        relay.start()
-        return relay
+        backplane = RedisBackplane(address, reactor, mark, lambda *message: heard.append(message))
+        self.addCleanup(backplane.stop)
+        backplane.start()
+        return backplane
 
     async def eventually(self, fact: Callable[[], object]) -> None:
         for _ in range(1000):
@@ -233,7 +233,7 @@ class RelayTests(TestCase):
     async def test_topics(self) -> None:
         """A topic is heard while somebody listens; bytes stay bytes; one's own are not heard."""
         redis, heard = self.redis(), []
-        one, two = self.relay(redis, b"11111111", heard), self.relay(redis, b"22222222", [])
+        one, two = self.backplane(redis, b"11111111", heard), self.backplane(redis, b"22222222", [])
         topics = [b"%d" % number for number in range(50)]
         for topic in topics:
             one.subscribe(topic)
@@ -255,13 +255,13 @@ class RelayTests(TestCase):
         redis, heard = self.redis("right"), []
         redis.password = "hushhush"
         with capturedLogs() as events:
-            relay = self.relay(redis, b"11111111", heard)
-            relay.subscribe(b"t")
+            backplane = self.backplane(redis, b"11111111", heard)
+            backplane.subscribe(b"t")
             await self.eventually(lambda: "could not auth" in said(events))
             redis.stop()
             redis.start()
             await self.eventually(lambda: "reaches Redis again" in said(events))
-        other = self.relay(redis, b"22222222", [])
+        other = self.backplane(redis, b"22222222", [])
         await self.eventually(lambda: heard or other.publish(b"t", b"x"))
         self.assertEqual(heard[0], (b"t", b"x"))
         self.assertNotIn("hushhush", said(events))
@@ -275,11 +275,11 @@ class RelayTests(TestCase):
         self.addCleanup(redis.stop)
         heard: list[Any] = []
         with capturedLogs() as events:
-            self.relay(redis, b"00000000", []).subscribe(b"t")
+            self.backplane(redis, b"00000000", []).subscribe(b"t")
             await self.eventually(lambda: "certificate verify failed" in said(events))
         os.putenv("SSL_CERT_FILE", certificate.certificate)
         self.addCleanup(os.unsetenv, "SSL_CERT_FILE")
-        one, two = self.relay(redis, b"11111111", heard), self.relay(redis, b"22222222", [])
+        one, two = self.backplane(redis, b"11111111", heard), self.backplane(redis, b"22222222", [])
         one.subscribe(b"t")
         await self.eventually(lambda: heard or two.publish(b"t", b"x"))
         self.assertEqual(heard[0], (b"t", b"x"))
@@ -287,19 +287,22 @@ class RelayTests(TestCase):
     async def test_redis_hangs(self) -> None:
         """What a Redis that hangs does not take is dropped beyond a bound, and told once."""
         redis, heard = self.redis(), []
-        relay, other = self.relay(redis, b"11111111", []), self.relay(redis, b"22222222", heard)
+        backplane, other = (
+            self.backplane(redis, b"11111111", []),
+            self.backplane(redis, b"22222222", heard),
+        )
         other.subscribe(b"t")
-        await self.eventually(lambda: heard or relay.publish(b"t", b"ready"))
-        lost = relay.lost
+        await self.eventually(lambda: heard or backplane.publish(b"t", b"ready"))
+        lost = backplane.lost
         heard.clear()
         with capturedLogs() as events:
             redis.signal(signal.SIGSTOP)
             for number in range(40):
-                relay.publish(b"t", b"%02d" % number + bytes(1_000_000))
+                backplane.publish(b"t", b"%02d" % number + bytes(1_000_000))
             redis.signal(signal.SIGCONT)
-            await self.eventually(lambda: len(heard) + relay.lost - lost == 40)
+            await self.eventually(lambda: len(heard) + backplane.lost - lost == 40)
             await self.eventually(lambda: "reaches Redis again" in said(events))
-        self.assertGreater(relay.lost, lost + 10)
+        self.assertGreater(backplane.lost, lost + 10)
         self.assertEqual([message[:2] for _, message in heard], [b"%02d" % n for n in range(17)])
         self.assertEqual(said(events).count("it does not keep up"), 1)
 

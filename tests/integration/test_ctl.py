@@ -105,7 +105,7 @@ class CtlTests(SynchronousTestCase):
             self.assertEqual(self.ctl("stop"), "The cluster stops.\n")
             self.assertEqual(cluster.wait(), 0)
         self.assertFalse(os.path.lexists(self.path))
-        self.assertIn(f"Nobody answers at {self.path}: ", self.refused("ctl", "status"))
+        self.assertIn(f"No cluster answers at {self.path}: ", self.refused("ctl", "status"))
 
     def test_printable(self) -> None:
         """A key that a client chose does nothing to the terminal, and makes no line of its own."""
@@ -137,7 +137,7 @@ class CtlTests(SynchronousTestCase):
             cluster.wait()
             until(lambda: not cluster.living(), START)
         self.assertTrue(os.path.exists(self.path))
-        self.assertIn("Nobody answers", self.refused("ctl", "reload"))
+        self.assertIn("No cluster answers", self.refused("ctl", "reload"))
         with self.cluster(workers=1):
             self.until_ready(1)
 

@@ -17,6 +17,8 @@ from tests.integration.cluster import START, Server, ServerTestCase, free_port
 from tests.integration.processes import until
 
 PHONE, DESK = (390, 844), (1280, 800)
+#: The largest picture that a repository should carry, in bytes.
+MOST = 150 << 10
 
 # Text that is nearer to its background than WCAG 2.2 (1.4.3) allows: [text, ratio] of each.
 FAINT_TEXT = """
@@ -293,6 +295,20 @@ class DemoTests(ServerTestCase):
             self.browser.shape(width, height)
             page = self.browser.script("return document.documentElement.scrollWidth")
             self.assertLessEqual(page, width)
+
+    def test_picture_for_the_documentation(self) -> None:
+        """The screen is a PNG that README and documentation can show (tests/pictures.py)."""
+        self.browser.shape(1100, 740)
+        self.browser.click("#ask")
+        self.browser.click("#others")
+        self.browser.type("#text", "Hello to all workers!")
+        self.browser.click("#post")
+        self.browser.until("document.querySelectorAll('#log li').length === 2")
+        self.browser.until("document.querySelectorAll('#theirs li').length === 10")
+        self.browser.until("document.querySelectorAll('.flying').length === 0")
+        data = self.browser.picture("demo")
+        self.assertEqual(data[:8], b"\x89PNG\r\n\x1a\n")
+        self.assertLess(len(data), MOST)
 
     def test_contrast(self) -> None:
         """In light and in dark all text can be read (WCAG 2.2 AA: 4.5 to 1)."""

@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration.cluster import Cluster
 from tests.integration.processes import until
 from tests.integration.secure import SecureCluster
-from txsticky.system.system import FOR_ALL
+from txsticky.system.this_process import FOR_ALL
 
 APPS = "tests.integration.heirs"
 INTERFACES = ("web", "wsgi", "asgi", "protocol")

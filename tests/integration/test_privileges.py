@@ -213,7 +213,7 @@ class PlantedTests(PrivilegeCase):
         cluster = self.cluster("web")
         cluster.arguments[:2] = [str(script)]
         with cluster:
-            self.assertIn(f"{self.top} can be written by --user nobody", cluster.log())
+            self.assertIn(f"--user nobody can write {self.top}", cluster.log())
 
 
 class AccountTests(PrivilegeCase):

@@ -24,7 +24,7 @@ from tests.integration.cluster import ROOT, START, Cluster, ServerTestCase, free
 from tests.integration.processes import until
 from tests.integration.rawhttp import Connection, request
 from tests.integration.rawws import handshake
-from tests.integration.test_demo_chromium import DESK, FAINT_TEXT, PHONE
+from tests.integration.test_demo_chromium import DESK, FAINT_TEXT, MOST, PHONE
 
 STALE = "document.getElementById('main').classList.contains('stale')"
 
@@ -62,6 +62,10 @@ class StatusCluster(Cluster):
             for family in text_string_to_metric_families(text)
             for sample in family.samples
         }
+
+    def handoffs(self) -> int:
+        """The hand-offs that all workers have reported so far."""
+        return sum(totals["handoffs"] for totals in self.state()["totals"])
 
     def requests(self) -> int:
         """The requests that all workers have reported so far."""
@@ -110,7 +114,7 @@ class MachineTests(SynchronousTestCase):
         """Requests, routes and refusals are counted exactly, and across a worker's death."""
         with StatusCluster() as cluster:
             tag = cluster.tag(1)
-            until(lambda: cluster.requests() == cluster.state()["primary"]["accepted"])
+            until(lambda: cluster.requests() == cluster.handoffs())
             before = cluster.metrics()
             for _ in range(30):
                 self.assertEqual(cluster.get(f"/?sid={tag}").status, 200)
@@ -242,6 +246,19 @@ class PageTests(ServerTestCase):
             self.assertEqual(int(generation), worker["generation"])
             self.assertEqual(int(pid), worker["pid"])
         self.assertEqual(self.browser.text("#health"), "2 of 2 workers ready")
+
+    def test_picture_for_the_documentation(self) -> None:
+        """The screen is a PNG that README and documentation can show (tests/pictures.py)."""
+        self.browser.shape(1100, 800)
+        with self.held(7):
+            for turn in range(5):
+                for number in range(40 + 30 * (turn % 3)):
+                    self.cluster.get(f"/?user={number}")
+                before = self.browser.script("return points.length")
+                self.browser.until("points.length > arguments[0]", before)
+            data = self.browser.picture("status")
+        self.assertEqual(data[:8], b"\x89PNG\r\n\x1a\n")
+        self.assertLess(len(data), MOST)
 
     @contextmanager
     def held(self, count: int) -> Iterator[None]:

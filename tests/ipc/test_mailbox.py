@@ -11,107 +11,14 @@ from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReadWriteDescriptor, IUNIXTransport
-from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
+from tests.ipc.cases import MailboxCase, Reader
 from tests.shells import ShellCase, is_open, no_descriptors_left
-from txsticky.errors import MailboxFull
-from txsticky.ipc import mailbox
-from txsticky.ipc.mailbox import _RESPITE, BATCH, MAX_MESSAGE, ROOM, MailboxTransport, mailbox_pair
-
-
-class Reader:
-    """Keeps what arrives, each descriptor with the message that followed it."""
-
-    def __init__(self) -> None:
-        self.got: list[tuple[int | None, bytes]] = []
-        self.fail_on: bytes | None = None
-        self._descriptor: int | None = None
-
-    def fileDescriptorReceived(self, descriptor: int) -> None:
-        """Keep a descriptor for its message."""
-        assert self._descriptor is None, "two descriptors in a row"
-        self._descriptor = descriptor
-
-    def dataReceived(self, data: bytes) -> None:
-        """Keep a message."""
-        self.got.append((self._descriptor, data))
-        self._descriptor = None
-        if data == self.fail_on:
-            raise ZeroDivisionError("the reader fails")
-
-    @property
-    def messages(self) -> list[bytes]:
-        """The messages alone."""
-        return [message for _, message in self.got]
-
-    def close(self) -> None:
-        """Close all descriptors."""
-        for descriptor, _ in self.got:
-            if descriptor is not None:
-                os.close(descriptor)
-        self.got = []
-
-
-class MailboxCase(ShellCase):
-    """A mailbox with both ends here."""
-
-    kind = socket.SOCK_SEQPACKET
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.reader = self.owned(Reader())
-        sending, self.reading = mailbox_pair(self.kind)
-        self.receiver = self.transport(self.reading, self.reader)
-        self.sender = self.transport(sending)
-
-    def transport(self, end: socket.socket, *arguments: Any, **options: Any) -> MailboxTransport:
-        """A transport over an end, closed when the test ends."""
-        transport = MailboxTransport(end, self.reactor, *arguments, **options)
-        self.addCleanup(self.close, transport)
-        return transport
-
-    def close(self, transport: MailboxTransport) -> None:
-        """Close a transport and what waits in it."""
-        for descriptor, _ in transport.take_queue():
-            if descriptor >= 0:
-                os.close(descriptor)
-        transport.loseConnection()
-
-    def file(self) -> tuple[int, int]:
-        """A descriptor of a file that nobody else has open, and the number of its inode."""
-        reading, writing = os.pipe()
-        os.close(writing)
-        return reading, os.fstat(reading).st_ino
-
-    def send(self, message: bytes, sender: MailboxTransport | None = None) -> tuple[int, int]:
-        """Send a message with a descriptor; returns the descriptor and its inode."""
-        descriptor, inode = self.file()
-        sender = sender or self.sender
-        sender.sendFileDescriptor(descriptor)
-        try:
-            sender.write(message)
-        except MailboxFull:
-            os.close(descriptor)
-            raise
-        return descriptor, inode
-
-    def fill(self, size: int = 600, more: int = 0) -> list[tuple[int, bytes]]:
-        """Send until the kernel takes no more, and so many on top; returns (inode, message)s."""
-        sent: list[tuple[int, bytes]] = []
-        while self.sender.queued < 1 + more:
-            message = b"%d " % len(sent) + bytes(size)
-            sent.append((self.send(message)[1], message))
-        return sent
-
-    def pairs(self) -> list[tuple[int, bytes]]:
-        """What was received, as (inode, message)s."""
-        return [
-            (os.fstat(descriptor).st_ino if descriptor is not None else 0, message)
-            for descriptor, message in self.reader.got
-        ]
+from txsticky.ipc.mailbox import BATCH, MailboxTransport, mailbox_pair
+from txsticky.ipc.outgoing import MAX_MESSAGE
+from txsticky.system.descriptors import RESPITE
 
 
 class CommonTests:
@@ -129,248 +36,12 @@ class CommonTests:
         self.receiver.doRead()
         self.assertEqual(self.pairs(), [(inode, b"hello")])
 
-    def test_one_sendmsg(self: Any) -> None:
-        """Descriptor and message leave in one sendmsg(2), at once, without the reactor."""
-        real = self.sender._sendmsg
-        self.sender._sendmsg = mock.Mock(side_effect=real)
-        self.send(b"hello")
-        self.assertEqual(self.sender._sendmsg.call_count, 1)
-        self.assertEqual(self.reactor.getWriters(), [])
-
-    def test_sequence(self: Any) -> None:
-        """The pieces of a sequence are one message."""
-        self.sender.writeSequence([b"one ", b"message"])
-        self.receiver.doRead()
-        self.assertEqual(self.reader.got, [(None, b"one message")])
-
-    def test_without_descriptor(self: Any) -> None:
-        """A message may come alone; the descriptor sent before is not sent with it again."""
-        self.send(b"first")
-        self.sender.write(b"second")
-        self.receiver.doRead()
-        self.assertEqual([d is None for d, _ in self.reader.got], [False, True])
-
-    def test_nothing(self: Any) -> None:
-        """Writing no bytes sends nothing, as with any transport: the descriptor waits for some."""
-        descriptor, inode = self.file()
-        self.sender.sendFileDescriptor(descriptor)
-        self.sender.write(b"")
-        self.receiver.doRead()
-        self.assertEqual((self.reader.got, self.receiver.is_closed()), ([], False))
-        self.sender.write(b"now")
-        self.receiver.doRead()
-        self.assertEqual(self.pairs(), [(inode, b"now")])
-
-    def test_closed_after_the_send(self: Any) -> None:
-        """As soon as the message has left, this process's copy is closed."""
-        descriptor, _ = self.send(b"hello")
-        self.assertFalse(is_open(descriptor))
-
-    def test_open_until_the_send(self: Any) -> None:
-        """A descriptor that waits here stays open, and is closed when it leaves."""
-        self.fill()
-        descriptor, _ = self.send(b"waits")
-        self.sender.doWrite()
-        self.assertTrue(is_open(descriptor))
-        while self.sender.queued:
-            self.receiver.doRead()
-            self.sender.doWrite()
-        self.assertFalse(is_open(descriptor))
-
-    def test_full(self: Any) -> None:
-        """Through a full kernel buffer everything comes in its order, each with its descriptor."""
-        sent = self.fill(more=30)
-        self.assertEqual(self.reactor.getWriters(), [self.sender])
-        self.receiver.startReading()
-        self.reactor.settle()
-        self.assertEqual(self.pairs(), sent)
-        self.assertEqual(self.reactor.getWriters(), [])
-
-    def test_no_overtaking(self: Any) -> None:
-        """While messages wait here, a later one does not go ahead although there is room."""
-        sent = self.fill(more=3)
-        self.receiver.doRead()  # makes room
-        sent.append((self.send(b"last")[1], b"last"))
-        self.receiver.startReading()
-        self.reactor.settle()
-        self.assertEqual(self.pairs(), sent)
-
-    def test_full_without_descriptor(self: Any) -> None:
-        """Messages with and without a descriptor are never mixed up in the queue."""
-        sent = self.fill()
-        for number in range(10):
-            if number % 2:
-                self.sender.write(b"alone %d" % number)
-                sent.append((0, b"alone %d" % number))
-            else:
-                sent.append((self.send(b"with %d" % number)[1], b"with %d" % number))
-        self.receiver.startReading()
-        self.reactor.settle()
-        self.assertEqual(self.pairs(), sent)
-
-    def test_relieved(self: Any) -> None:
-        """When the queue that had formed here is empty again, somebody is told, once."""
-        relieved = []
-        self.sender._relieved = lambda: relieved.append(self.sender.queued)
-        self.fill(more=3)
-        self.assertEqual(relieved, [])
-        self.receiver.startReading()
-        self.reactor.settle()
-        self.assertEqual(relieved, [0])
-
-    def test_limit(self: Any) -> None:
-        """Over the limit a message is refused, and its descriptor is the caller's, open."""
-        self.sender._limit = 3
-        self.fill(more=2)
-        descriptor, _ = self.file()
-        self.sender.sendFileDescriptor(descriptor)
-        self.assertRaises(MailboxFull, self.sender.write, b"too many")
-        self.assertTrue(is_open(descriptor))
-        os.close(descriptor)
-        self.assertEqual(self.sender.queued, 3)
-
-    def test_room(self: Any) -> None:
-        """Messages that are long have a bound of their own on what waits, and it is given back."""
-        self.sender._limit = 10**6
-        self.fill()
-        message = bytes(self.sender.max_message)
-
-        def put() -> int:
-            for number in range(2 * ROOM // len(message)):
-                try:
-                    self.sender.write(message)
-                except MailboxFull:
-                    return number
-            raise AssertionError("there is no bound")
-
-        self.assertLessEqual(put(), ROOM // len(message) + 1)
-        self.assertEqual(put(), 0)
-        for descriptor, _ in self.sender.take_queue():
-            if descriptor >= 0:
-                os.close(descriptor)
-        self.assertEqual(self.sender.queued, 0)
-        self.assertGreater(put(), 1)
-        while self.sender.queued:
-            self.receiver.doRead()
-            self.reactor.turn()
-        self.assertEqual(self.sender._size, 0)
-        self.sender.take_queue()
-
-    def test_refused_descriptor_is_forgotten(self: Any) -> None:
-        """What was refused is not sent with the next message."""
-        self.sender.sendFileDescriptor(99999)
-        self.assertRaises(MailboxFull, self.sender.write, bytes(self.sender.max_message + 1))
-        self.sender.write(b"next")
-        self.receiver.doRead()
-        self.assertEqual(self.reader.got, [(None, b"next")])
-
-    def test_longest(self: Any) -> None:
-        """A message of the largest size passes whole."""
-        message = os.urandom(self.sender.max_message)
-        _, inode = self.send(message)
-        self.receiver.doRead()
-        self.assertEqual(self.pairs(), [(inode, message)])
-
-    def test_longest_carries_any_prefix(self: Any) -> None:
-        """The largest head and one more read fit in a message."""
-        self.assertGreaterEqual(self.sender.max_message, 131072 + 65536 + 1024)
-
-    def test_too_long(self: Any) -> None:
-        """A longer message is refused, its descriptor stays open, and the mailbox goes on."""
-        descriptor, _ = self.file()
-        self.sender.sendFileDescriptor(descriptor)
-        self.assertRaises(MailboxFull, self.sender.write, bytes(self.sender.max_message + 1))
-        self.assertTrue(is_open(descriptor))
-        os.close(descriptor)
-        self.send(b"next")
-        self.receiver.doRead()
-        self.assertEqual(self.reader.messages, [b"next"])
-
-    def test_closed(self: Any) -> None:
-        """A mailbox that was closed refuses, and the descriptor stays open."""
-        self.sender.loseConnection()
-        descriptor, _ = self.file()
-        self.sender.sendFileDescriptor(descriptor)
-        self.assertRaises(MailboxFull, self.sender.write, b"x")
-        self.assertTrue(is_open(descriptor))
-        os.close(descriptor)
-
-    def test_no_reader(self: Any) -> None:
-        """When nobody can read it any more, the message is refused and the descriptor is left."""
-        self.receiver.loseConnection()
-        descriptor, _ = self.file()
-        self.sender.sendFileDescriptor(descriptor)
-        self.assertRaises(MailboxFull, self.sender.write, b"x")
-        self.assertTrue(is_open(descriptor))
-        os.close(descriptor)
-        self.assertTrue(self.sender.is_closed())
-
-    def test_undelivered(self: Any) -> None:
-        """What waits here when the last reader goes is given back, descriptors open, in order."""
-        back: list[tuple[int, bytes]] = []
-        self.sender._undelivered = back.extend
-        sent = self.fill(more=3)
-        self.receiver.loseConnection()
-        self.reactor.settle()
-        self.assertEqual([(os.fstat(d).st_ino, m) for d, m in back], sent[-4:])
-        for descriptor, _ in back:
-            os.close(descriptor)
-
-    def test_undelivered_nobody(self: Any) -> None:
-        """If nobody wants it back, the descriptors are closed."""
-        self.fill(more=2)
-        descriptor, _ = self.send(b"waits")
-        self.receiver.loseConnection()
-        self.reactor.settle()
-        self.assertFalse(is_open(descriptor))
-        self.assertEqual(self.reactor.getWriters(), [])
-
-    def test_take_queue(self: Any) -> None:
-        """What waits here can be taken back, to go elsewhere; the rest is delivered."""
-        sent = self.fill(more=3)
-        taken = self.sender.take_queue()
-        self.assertEqual([(os.fstat(d).st_ino, m) for d, m in taken], sent[-4:])
-        self.assertEqual(self.reactor.getWriters(), [])
-        self.receiver.startReading()
-        self.reactor.settle()
-        self.assertEqual(self.pairs(), sent[:-4])
-        for descriptor, _ in taken:
-            os.close(descriptor)
-
-    def test_too_many_in_flight(self: Any) -> None:
-        """ETOOMANYREFS is waited for by a timer: no descriptor watched, no turn spent."""
-        real = self.sender._sendmsg
-        self.sender._sendmsg = mock.Mock(side_effect=OSError(errno.ETOOMANYREFS, "too many"))
-        sent = [(self.send(b"%d" % n)[1], b"%d" % n) for n in range(3)]
-        self.assertEqual(self.sender._sendmsg.call_count, 1)
-        self.assertEqual(self.reactor.turn(), 0)
-        self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
-        self.reactor.advance(mailbox._RETRY)
-        self.reactor.settle()
-        self.assertEqual(self.sender._sendmsg.call_count, 2)
-        self.sender._sendmsg = real
-        self.reactor.advance(mailbox._RETRY)
-        self.receiver.startReading()
-        self.reactor.settle()
-        self.assertEqual(self.pairs(), sent)
-        self.assertEqual(self.reactor.getDelayedCalls(), [])
-
-    def test_too_many_and_closed(self: Any) -> None:
-        """A retry that is due after the mailbox was closed does nothing."""
-        self.sender._sendmsg = mock.Mock(side_effect=OSError(errno.ETOOMANYREFS, "too many"))
-        descriptor, _ = self.send(b"x")
-        self.sender.loseConnection()
-        self.reactor.advance(mailbox._RETRY)
-        self.assertEqual(self.reactor.getWriters(), [])
-        self.assertEqual(self.sender.take_queue(), [(descriptor, b"x")])
-        os.close(descriptor)
-
     def test_no_memory(self: Any) -> None:
         """ENOBUFS is no end: the message waits for the kernel."""
-        real = self.sender._sendmsg
-        self.sender._sendmsg = mock.Mock(side_effect=OSError(errno.ENOBUFS, "no buffers"))
+        real = self.sender._outgoing._sendmsg
+        self.sender._outgoing._sendmsg = mock.Mock(side_effect=OSError(errno.ENOBUFS, "no buffers"))
         self.send(b"x")
-        self.sender._sendmsg = real
+        self.sender._outgoing._sendmsg = real
         self.reactor.turn()
         self.receiver.doRead()
         self.assertEqual(self.reader.messages, [b"x"])
@@ -402,7 +73,7 @@ class CommonTests:
         Whoever can make room is told.
         """
         told: list[int] = []
-        self.receiver._ceiling = 0
+        self.receiver._headroom.ceiling = 0
         self.receiver._short = lambda: told.append(1)
         self.receiver.startReading()
         for number in range(5):
@@ -411,9 +82,9 @@ class CommonTests:
             self.reactor.settle()
             self.assertEqual((self.reader.messages, len(told)), ([b"0"], rests))
             if rests < 3:
-                self.reactor.advance(_RESPITE)
-        self.receiver._ceiling = 1 << 30
-        self.reactor.advance(_RESPITE)
+                self.reactor.advance(RESPITE)
+        self.receiver._headroom.ceiling = 1 << 30
+        self.reactor.advance(RESPITE)
         self.reactor.settle()
         self.assertEqual(self.reader.messages, [b"0", b"1", b"2", b"3", b"4"])
 
@@ -428,15 +99,15 @@ class CommonTests:
 
     def test_whoever_makes_room_fails(self: Any) -> None:
         """If making room fails, the mailbox is read on all the same when there is room."""
-        self.receiver._ceiling = 0
+        self.receiver._headroom.ceiling = 0
         self.receiver._short = mock.Mock(side_effect=ZeroDivisionError)
         self.receiver.startReading()
         for number in range(3):
             self.send(b"%d" % number)
         self.reactor.settle()
         self.assertEqual((self.receiver.resting, self.receiver.is_closed()), (True, False))
-        self.receiver._ceiling = 1 << 30
-        self.reactor.advance(_RESPITE)
+        self.receiver._headroom.ceiling = 1 << 30
+        self.reactor.advance(RESPITE)
         self.reactor.settle()
         self.assertEqual((self.reader.messages, self.receiver.resting), ([b"0", b"1", b"2"], False))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
@@ -453,17 +124,6 @@ class CommonTests:
         self.assertEqual(self.reader.messages, [b"next"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
-    def test_relief_fails(self: Any) -> None:
-        """If what is told of new room fails, the mailbox is written to as before."""
-        self.sender._relieved = mock.Mock(side_effect=ZeroDivisionError)
-        sent = self.fill()
-        self.receiver.startReading()
-        self.reactor.settle()
-        sent.append((self.send(b"next")[1], b"next"))
-        self.reactor.settle()
-        self.assertEqual((self.pairs(), self.sender.queued), (sent, 0))
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-
     def test_the_end_is_told_in_vain(self: Any) -> None:
         """If whoever is told of the end fails, the mailbox has ended all the same."""
         self.receiver.finished = mock.Mock(side_effect=ZeroDivisionError)
@@ -475,7 +135,7 @@ class CommonTests:
 
     def test_stopped_while_it_rests(self: Any) -> None:
         """Stopped while it rests, it does not come back by itself."""
-        self.receiver._ceiling = 0
+        self.receiver._headroom.ceiling = 0
         self.receiver.startReading()
         self.send(b"first")
         self.send(b"second")
@@ -576,15 +236,6 @@ class CommonTests:
         self.receiver.loseConnection()
         self.assertFalse(is_open(descriptor))
         self.assertEqual(self.reactor.getReaders(), [])
-
-    def test_reactor_stops(self: Any) -> None:
-        """When the reactor stops, nothing that waits here is leaked."""
-        self.fill(more=1)
-        descriptor, _ = self.send(b"waits")
-        self.sender.connectionLost(Failure(ConnectionLost()))
-        self.sender.connectionLost(Failure(ConnectionLost()))
-        self.assertFalse(is_open(descriptor))
-        self.assertEqual(self.reactor.getWriters(), [])
 
 
 class SeqpacketTests(CommonTests, MailboxCase):

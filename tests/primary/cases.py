@@ -16,7 +16,7 @@ from tests.shells import (
 from txsticky.config import Config
 from txsticky.core.lifecycle.fleet import Fleet
 from txsticky.core.messages.handoff import Handoff
-from txsticky.intake.reception import Arrival
+from txsticky.intake.arrival import Arrival
 from txsticky.primary import primary
 from txsticky.primary.events import Events
 from txsticky.primary.primary import Primary, Seed

@@ -7,7 +7,8 @@ from unittest import mock
 
 from tests.shells import ShellCase
 from txsticky.config import Config
-from txsticky.intake.reception import Arrival, Reception
+from txsticky.intake.arrival import Arrival
+from txsticky.intake.reception import Reception
 from txsticky.primary import listeners
 from txsticky.primary.kernel_routes import KernelRoutes
 from txsticky.primary.listeners import FIRST, NOBODYS, Listeners

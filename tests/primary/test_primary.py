@@ -1,4 +1,4 @@
-"""The primary composed: what it makes of the workers' frames, of their leaving, and of its own end."""
+"""The primary composed: what it makes of the workers' frames, and of the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.shells import (
     ended,
 )
 from txsticky.core.lifecycle.timing import SILENT
-from txsticky.core.routing.pool import State
+from txsticky.core.routing.pool import MemberState
 from txsticky.ipc.channel import Channel
 from txsticky.primary.replication import VIEW_INTERVAL
 from txsticky.primary.supervision.suspicion import SHORT, STUCK, STUCK_AFTER
@@ -185,7 +185,7 @@ class LeaveTests(PrimaryCase):
         self.assertEqual({self.whose(get()) for _ in range(3)}, {2})
         self.assertEqual(self.whose(get(f"/?sid={self.tag(1)}")), 1)
         (body,) = self.workers[1].told(Kind.POOL)
-        self.assertEqual(decode_json(body)["pool"]["members"][0][2], State.DRAINING.value)
+        self.assertEqual(decode_json(body)["pool"]["members"][0][2], MemberState.DRAINING.value)
 
     def test_done(self) -> None:
         """One that is done gets nothing any more, all are told, and it may go."""

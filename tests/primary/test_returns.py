@@ -17,7 +17,7 @@ from tests.shells import (
 from txsticky.core.how import How
 from txsticky.core.messages.handoff import Handoff, pack_handoff
 from txsticky.core.messages.origin import Origin
-from txsticky.ipc.inbox import FrontDesk
+from txsticky.primary.front_desk import FrontDesk
 
 
 class GivenBackTests(PrimaryCase):

@@ -10,7 +10,7 @@ from tests.shells import (
 )
 
 
-class MannersTests(PrimaryCase):
+class ExpectationsTests(PrimaryCase):
     """What the clients are expected to say, by what the application speaks."""
 
     def test_http(self) -> None:

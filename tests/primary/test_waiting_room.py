@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.shells import ShellCase, ended, received
 from txsticky.core.http.head import Head, parse_head
-from txsticky.intake.reception import Arrival
+from txsticky.intake.arrival import Arrival
 from txsticky.primary.waiting_room import ASK, WaitingRoom
 from txsticky.testing import FakeSystem
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
 from txsticky.errors import ConfigError
-from txsticky.serve.accesslog import AccessLog, Entry, route_of
+from txsticky.serve.accesslog import AccessLog, LogLine, route_of
 
-ENTRY = Entry(
+ENTRY = LogLine(
     client="192.0.2.7",
     method=b"GET",
     target=b"/chat?sid=1",

@@ -19,19 +19,23 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from tests.asgi import AsgiCase, FakeDesk, Receive, Scope, Send, answer, pair
+from tests.asgi import AsgiCase, Receive, Scope, Send, answer, pair
 from tests.integration import rawws
 from tests.integration.rawhttp import Connection as Client
 from tests.integration.rawhttp import request
 from tests.tls import test_termination as test_door
-from tests.tls.test_termination import ask
-from tests.transport import test_gate
+from tests.tls.cases import ask
+from tests.transport import test_gated
+from txsticky.config import Config
 from txsticky.core.how import How
-from txsticky.core.http.conversation import Exchange
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
+from txsticky.core.routing.pool import Pool
+from txsticky.core.routing.table import Table
 from txsticky.serve.asgi.facade import FacadeFactory
 from txsticky.worker import connections as connection
+from txsticky.worker.view import ClusterView
 
 PACKAGES = ("txsticky", "uvicorn", "OpenSSL")
 #: What is remembered by the letters of a head, up to a bound.
@@ -63,8 +67,20 @@ class FakeWorker:
     def __init__(self) -> None:
         self.live: set[Any] = set()
         self.given: list[socket.socket] = []
-        self.desk = FakeDesk()
-        self.final = False
+
+        self.around = connection.Surroundings(
+            ClusterView(
+                id=1,
+                slot=1,
+                router=Config().router(b"s" * 16),
+                pool=Pool(),
+                table=Table(1, 1.0),
+                changed=lambda: None,
+            ),
+            self.forget,
+            self.give,
+            lambda protocol: False,
+        )
 
     def forget(self, connection: Any) -> None:
         """It is over here."""
@@ -103,9 +119,9 @@ class AsgiMemory(AsgiCase):
         """A client; what the worker keeps of it is the real thing."""
         ours, theirs = pair()
         handoff = Handoff(family=socket.AF_INET, origin=Origin(("192.0.2.7", 5000)), how=How.NEW)
-        kept = connection.Connection(self.worker, handoff)  # type: ignore[arg-type]
+        kept = connection.Connection(self.worker.around, handoff)
         self.worker.live.add(kept)
-        self.serving.adopt(ours, kept, self.desk, Exchange())
+        self.serving.adopt(ours, kept, self.desk, Conversation())
         self.addCleanup(theirs.close)
         return Client.over(theirs)
 
@@ -243,7 +259,7 @@ class Page(Resource):
         return b"hello"
 
 
-class TlsMemory(test_door.DoorCase):
+class TlsMemory(test_door.TlsCase):
     """TLS: an application of Twisted's."""
 
     def protocol_factory(self) -> Any:
@@ -252,7 +268,7 @@ class TlsMemory(test_door.DoorCase):
 
     def assert_free(self, converse: Callable[[Any], object]) -> None:
         """A connection that has ended so leaves nothing."""
-        self.worker.serving.factory = self.protocol_factory()
+        self.terminator = self.terminate(self.protocol_factory(), http=True)
         self.one(converse)
         with without_collector():
             before = alive()
@@ -269,9 +285,9 @@ class TlsMemory(test_door.DoorCase):
         self.turns(client, lambda: self.forgotten > forgotten)
         client.sock.close()
         self._cleanups.clear()
-        for sock, _, _ in self.worker.given:
+        for sock, _, _ in self.given:
             sock.close()
-        self.worker.given.clear()
+        self.given.clear()
         # What the worker keeps lets go of its transport, which ConnectionMemory tests.
         self.transport = self.outer = self.handoff = None
         self.reactor.advance(10)
@@ -317,8 +333,8 @@ class TlsMemory(test_door.DoorCase):
         def converse(client: Any) -> None:
             self.asked(client)
             client.send(ask("/2/"))
-            self.turns(client, lambda: self.worker.given)
-            self.worker.given[0][0].send(SERVED)
+            self.turns(client, lambda: self.given)
+            self.given[0][0].send(SERVED)
             self.turns(client, lambda: client.got.endswith(b"ok"))
             client.got = b""
             self.asked(client)
@@ -346,20 +362,20 @@ class Greeter(asyncio.Protocol):
             self.transport.close()
 
 
-class GatedMemory(test_gate.TransportCase):
+class GatedMemory(test_gated.TransportCase):
     """A gate in a transport of Twisted's."""
 
     def assert_free(self, end: Callable[[Any], object]) -> None:
         """A connection that has ended so leaves nothing."""
         with without_collector():
             before = alive()
-            transport: Any = self.serve(Factory.forProtocol(Lasting), test_gate.GET)
+            transport: Any = self.serve(Factory.forProtocol(Lasting), test_gated.GET)
             end(transport)
             self.until(lambda: self.kept.closings or self.kept.moves)
             for sock, _, _ in self.kept.moves:
                 sock.close()
             self.reactor.settle()
-            transport = self.kept = self.desk = None  # type: ignore[assignment]
+            transport = self.kept = self.policy = None  # type: ignore[assignment]
             self.served.clear()
             self.client.close()
             left = alive() - before
@@ -379,7 +395,7 @@ class GatedMemory(test_gate.TransportCase):
 
     def test_moved(self) -> None:
         """The connection goes to another worker."""
-        self.assert_free(lambda transport: self.client.sendall(test_gate.to(3)))
+        self.assert_free(lambda transport: self.client.sendall(test_gated.to(3)))
 
 
 class Lasting(Protocol):
@@ -395,7 +411,7 @@ class ConnectionMemory(SynchronousTestCase):
     def kept(self) -> connection.Connection:
         """Such a thing, of a connection with a gate."""
         handoff = Handoff(family=socket.AF_INET, origin=Origin(("192.0.2.7", 5000)), how=How.NEW)
-        kept = connection.Connection(FakeWorker(), handoff)  # type: ignore[arg-type]
+        kept = connection.Connection(FakeWorker().around, handoff)
         kept.transport = SimpleNamespace(gate=SimpleNamespace(served=True), how=How.TAG)
         return kept
 

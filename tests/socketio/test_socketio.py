@@ -347,7 +347,7 @@ class AsyncManagerTests(WorkerTests):
 
     def test_backlog(self) -> None:
         """What python-socketio does not keep up with is dropped beyond a bound, and told once."""
-        self.patch(managers, "BACKLOG", 100)
+        self.patch(managers, "WAITING_LIMIT", 100)
         queue: list[bytes] = []
         inbox = managers.Inbox("me", queue.append)
         with capturedLogs() as events:

@@ -170,3 +170,29 @@ class ActivationTests(SynchronousTestCase):
         environ = {"LISTEN_PID": "7", "LISTEN_FDS": "1"}
         self.patch(activation, "START", 9999)
         self.assertEqual(activation.take_sockets(environ, 7), [9999])
+
+
+class WorkingFolderTests(SynchronousTestCase):
+    """What is imported from the working directory."""
+
+    def path_in(self, folder: str | Path) -> str:
+        """The beginning of the path of a program that was started in a folder."""
+        script = (
+            "import sys\n"
+            f"sys.path.append({str(ROOT)!r})\n"
+            "from txsticky.system.startup import leave_working_folder\n"
+            "leave_working_folder()\n"
+            "print(repr(sys.path[0]))\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=60
+        )
+        return done.stdout.strip()
+
+    def test_elsewhere(self) -> None:
+        """The working directory leaves the path."""
+        self.assertNotIn(self.path_in("/"), ("", "''"))
+
+    def test_checkout(self) -> None:
+        """Where this package is in it, it stays."""
+        self.assertEqual(self.path_in(ROOT), "''")

@@ -148,6 +148,14 @@ class PathTests(FolderCase):
         self.assertEqual([p for p in path if p != os.getcwd() or p == home], expected)
         self.assertNotIn(own, path)
 
+    def test_of_this_package(self) -> None:
+        """This package's folder stays, whatever the user may write."""
+        home = str(Path(txsticky.__file__).absolute().parent.parent)
+        path = ["/lib", home]
+        with mock.patch.object(trust, "trusted_path", return_value=""):
+            distrust(path, f"/lib:{home}", USER)
+        self.assertEqual(path, [home])
+
     def test_environment(self) -> None:
         """An interpreter that runs as root gets what is trusted; no other one differs."""
         good, own = self.make("a"), self.make("b", uid=7001)

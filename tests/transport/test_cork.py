@@ -6,15 +6,13 @@ different.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from tests.shells import ended, received
-from tests.transport.test_movable import ConnectionCase, Inner, inner
-from txsticky.transport import write_batch as turn
+from tests.transport.cases import ConnectionCase, Inner, inner
 from txsticky.transport.movable import MovableServer
-from txsticky.transport.write_batch import Turn
+from txsticky.transport.write_batch import WriteBatch
 
 LARGE = 8 * 1024 * 1024
 
@@ -25,8 +23,7 @@ class CorkTests(ConnectionCase):
     def setUp(self) -> None:
         super().setUp()
         # A turn that takes long ends early; here none does, however slow the machine is.
-        self.patch(turn, "time", SimpleNamespace(monotonic=lambda: 100.0))
-        self.turn = Turn(lambda end: self.reactor.callLater(0, end))
+        self.turn = WriteBatch(lambda end: self.reactor.callLater(0, end), lambda: 100.0)
 
     def adopt(self, *arguments: Any, prefix: bytes = b"") -> Any:
         """Adopt a connection whose transport sends at the end of a turn."""

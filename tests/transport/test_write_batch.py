@@ -7,19 +7,17 @@ from types import SimpleNamespace
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.transport import write_batch as turn
-from txsticky.transport.write_batch import LONG, Turn
+from txsticky.transport.write_batch import LONG, WriteBatch
 
 
-class TurnTests(SynchronousTestCase):
+class WriteBatchTests(SynchronousTestCase):
     """A loop and a clock that the test moves."""
 
     def setUp(self) -> None:
         self.now = 100.0
-        self.patch(turn, "time", SimpleNamespace(monotonic=lambda: self.now))
         self.calls: list[Callable[[], None]] = []
         self.sent: list[str] = []
-        self.turn = Turn(self.calls.append)
+        self.turn = WriteBatch(self.calls.append, lambda: self.now)
 
     def add(self, name: str, then: Callable[[], None] = lambda: None) -> None:
         """Somebody has something to send."""

@@ -1,4 +1,4 @@
-"""The entrance: a worker that accepts itself keeps what is its own, and gives the rest away."""
+"""Listening in a worker: it keeps what is its own, and gives the rest away."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from twisted.internet.protocol import Protocol
 
 from tests.raw_frames import Kind, encode, encode_json
 from tests.shells import ended, is_open, no_descriptors_left, received
-from tests.worker.test_worker import OK, Inner, WorkerCase, get
+from tests.worker.cases import OK, Inner, WorkerCase, get
 from txsticky.core.how import How
 from txsticky.core.messages.handoff import Handoff
+from txsticky.core.routing.verdict import FRONT_DESK, Give, Keep
 from txsticky.intake.acceptor import RESPITE
-from txsticky.intake.reception import Arrival
-from txsticky.ipc.inbox import arrival_of
-from txsticky.worker.worker import FRONT_DESK, HEARTBEAT
+from txsticky.intake.arrival import Arrival
+from txsticky.primary.front_desk import arrival_of
+from txsticky.worker.load_report import HEARTBEAT
 
 PROXY = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 80\r\n"
 
 
-class EntranceCase(WorkerCase):
+class ListeningCase(WorkerCase):
     """Worker 2 of three, with a listening socket of its own."""
 
     def listeners(self) -> list[tuple[int, int]]:
@@ -32,10 +33,10 @@ class EntranceCase(WorkerCase):
         return [(5, os.dup(self.listener.fileno()))]
 
     def end(self) -> None:
-        """Close the entrance as well."""
-        for acceptor in self.worker.entrance.acceptors:
+        """Close the listening sockets as well."""
+        for acceptor in self.worker.listening.acceptors:
             acceptor.close()
-        self.worker.entrance.leave()
+        self.worker.listening.close()
         super().end()
 
     def open(self) -> None:
@@ -62,13 +63,13 @@ class EntranceCase(WorkerCase):
         return self.boxes[place].read()[-1]
 
     def count(self) -> dict[str, Any]:
-        """What is reported of the entrance."""
+        """What is reported of listening."""
         entrance = self.load()["entrance"]
         routes = dict(zip((how.name for how in How), entrance["routes"], strict=True))
         return {**entrance, "routes": {name: count for name, count in routes.items() if count}}
 
 
-class OpenTests(EntranceCase):
+class OpenTests(ListeningCase):
     """When it accepts."""
 
     def test_not_before(self) -> None:
@@ -87,15 +88,15 @@ class OpenTests(EntranceCase):
         self.say(Kind.ACCEPT)
         self.client(get())
         self.reactor.settle()
-        self.assertEqual(self.worker.live, set())
+        self.assertEqual(self.worker.connections.live, set())
 
     def test_not_inherited(self) -> None:
         """What the application starts does not inherit the socket."""
-        (acceptor,) = self.worker.entrance.acceptors
+        (acceptor,) = self.worker.listening.acceptors
         self.assertFalse(os.get_inheritable(acceptor.fileno()))
 
 
-class PlaceTests(EntranceCase):
+class PlaceTests(ListeningCase):
     """Whose a connection is."""
 
     def setUp(self) -> None:
@@ -109,7 +110,7 @@ class PlaceTests(EntranceCase):
         self.assertEqual(self.serving.protocols[0].got, [get("/a")])
         peer = self.serving.protocols[0].transport.getPeer()
         self.assertEqual((peer.host, peer.port), client.getsockname())
-        self.assertEqual(len(self.worker.live), 1)
+        self.assertEqual(len(self.worker.connections.live), 1)
         count = self.count()
         self.assertEqual((count["accepted"], count["waiting"]), (1, 0))
         self.assertEqual((count["routes"], count["refusals"]), ({"NEW": 1}, []))
@@ -134,7 +135,7 @@ class PlaceTests(EntranceCase):
         self.assertEqual((handoff.reserved, handoff.fresh), (False, False))
         self.boxes[3].got[0][0].send(b"there")
         self.assertEqual(self.answer(client), b"there")
-        self.assertEqual((self.worker.live, self.serving.protocols), (set(), []))
+        self.assertEqual((self.worker.connections.live, self.serving.protocols), (set(), []))
         self.assertEqual((self.count()["routes"], self.load()["given"]), ({"TAG": 1}, 1))
 
     def test_no_copy_stays(self) -> None:
@@ -146,7 +147,7 @@ class PlaceTests(EntranceCase):
 
     def test_stranger(self) -> None:
         """If the other's mailbox is not known here the front desk gets it, and counts it."""
-        self.worker.places.pop(3).loseConnection()
+        self.worker.outbox.boxes.pop(3).loseConnection()
         self.client(get(f"/?sid={self.tag(3)}"))
         self.given(FRONT_DESK)
         self.assertEqual(self.count()["routes"], {})
@@ -169,7 +170,7 @@ class PlaceTests(EntranceCase):
     def test_waiting(self) -> None:
         """As long as it does not come, the connection is counted as waiting."""
         self.client(b"GET /")
-        self.until(lambda: self.worker.entrance.reception.waiting)
+        self.until(lambda: self.worker.listening.reception.waiting)
         self.assertEqual(self.count()["waiting"], 1)
 
     def test_refused(self) -> None:
@@ -181,7 +182,7 @@ class PlaceTests(EntranceCase):
     def test_too_late(self) -> None:
         """A head that does not come in time is refused, too."""
         client = self.client(b"GET /")
-        self.until(lambda: self.worker.entrance.reception.waiting)
+        self.until(lambda: self.worker.listening.reception.waiting)
         self.reactor.advance(self.config.head_timeout)
         self.assertTrue(self.answer(client).startswith(b"HTTP/1.1 408 "))
 
@@ -195,8 +196,11 @@ class PlaceTests(EntranceCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
-class OtherTests(EntranceCase):
+class OtherTests(ListeningCase):
     """What is not HTTP."""
+
+    def prepare(self) -> None:
+        self.serving.http = False
 
     def test_speaks_first(self) -> None:
         """A server that speaks first need not wait for its client."""
@@ -205,13 +209,12 @@ class OtherTests(EntranceCase):
             def connectionMade(self) -> None:
                 self.transport.write(b"hello")
 
-        self.serving.http = False
         self.serving.factory.buildProtocol = lambda address: Greeter()
         self.open()
         self.assertEqual(self.answer(self.client()), b"hello")
 
 
-class AddressTests(EntranceCase):
+class AddressTests(ListeningCase):
     """Keys that are addresses."""
 
     options = {"sticky": "ip"}
@@ -219,15 +222,15 @@ class AddressTests(EntranceCase):
     def test_by_address(self) -> None:
         """Every worker says the same of an address: it is served where it belongs."""
         self.open()
-        place, how = self.worker.desk.whose(None, "127.0.0.1")
+        verdict = self.worker.connections.policy.whose(None, "127.0.0.1")
         client = self.client(get())
-        if place is None:
-            self.assertEqual(self.answer(client), OK)
+        if isinstance(verdict, Give):
+            self.assertEqual(self.given(verdict.worker).how, verdict.how)
         else:
-            self.assertEqual(self.given(place).how, how)
+            self.assertEqual((verdict, self.answer(client)), (Keep(How.HASH), OK))
 
 
-class ProxyTests(EntranceCase):
+class ProxyTests(ListeningCase):
     """The PROXY protocol."""
 
     options = {"proxy_protocol": True}
@@ -257,7 +260,7 @@ class ProxyTests(EntranceCase):
     def test_half_a_header(self) -> None:
         """Given back before the header is complete, it is received as a new one."""
         self.client(PROXY[:9])
-        self.until(lambda: self.worker.entrance.reception.waiting)
+        self.until(lambda: self.worker.listening.reception.waiting)
         self.drain()
         arrival = self.given_back()
         self.assertEqual((arrival.data, arrival.proxied, arrival.hops), (PROXY[:9], False, 0))
@@ -265,14 +268,14 @@ class ProxyTests(EntranceCase):
     def test_half_a_head(self) -> None:
         """Behind the header, it is received as one whose header was read."""
         self.client(PROXY + b"GET /")
-        self.until(lambda: self.worker.entrance.reception.waiting)
+        self.until(lambda: self.worker.listening.reception.waiting)
         self.drain()
         arrival = self.given_back()
         self.assertEqual((arrival.data, arrival.proxied), (b"GET /", True))
         self.assertEqual(arrival.peer, ("203.0.113.9", 4711))
 
 
-class LeaveTests(EntranceCase):
+class LeaveTests(ListeningCase):
     """The end."""
 
     def setUp(self) -> None:
@@ -281,7 +284,7 @@ class LeaveTests(EntranceCase):
 
     def closed(self) -> bool:
         """Whether nobody accepts any more."""
-        return [acceptor.fileno() for acceptor in self.worker.entrance.acceptors] == [-1]
+        return [acceptor.fileno() for acceptor in self.worker.listening.acceptors] == [-1]
 
     def test_draining(self) -> None:
         """When it drains it accepts no more; who comes then waits for whoever accepts next."""
@@ -295,7 +298,7 @@ class LeaveTests(EntranceCase):
     def test_half_a_head(self) -> None:
         """Who has not said what he wants goes to the front desk, with what he said."""
         half, silent = self.client(b"GET / HT"), self.client()
-        self.until(lambda: self.worker.entrance.reception.waiting == 2)
+        self.until(lambda: self.worker.listening.reception.waiting == 2)
         self.drain()
         self.given(FRONT_DESK, 2)
         arrivals = [arrival_of(sock, handoff) for sock, handoff in self.boxes[FRONT_DESK].got]
@@ -303,11 +306,11 @@ class LeaveTests(EntranceCase):
         self.assertEqual(found[half.getsockname()].data, b"GET / HT")
         self.assertEqual(found[silent.getsockname()].data, b"")
         self.assertEqual({(a.idle, a.hops) for a in arrivals}, {(False, 0)})
-        self.assertEqual(self.worker.entrance.reception.waiting, 0)
+        self.assertEqual(self.worker.listening.reception.waiting, 0)
 
     def test_final(self) -> None:
         """When the cluster stops, who is there already is served; then the socket is closed."""
-        self.reactor.removeReader(self.worker.entrance.acceptors[0])
+        self.reactor.removeReader(self.worker.listening.acceptors[0])
         self.serving.waits = True
         client = self.client(get())
         self.drain(final=True)
@@ -327,7 +330,7 @@ class LeaveTests(EntranceCase):
     def test_final_and_they_come_again(self) -> None:
         """Who comes again as soon as he is served is not served for ever."""
         self.serving.factory.buildProtocol = self.come_again
-        self.reactor.removeReader(self.worker.entrance.acceptors[0])
+        self.reactor.removeReader(self.worker.listening.acceptors[0])
         for _ in range(3):
             self.client(get())
         self.drain(final=True)
@@ -339,7 +342,7 @@ class LeaveTests(EntranceCase):
         """If the application fails over one of them, the others are served."""
         real = self.serving.factory.buildProtocol
         self.serving.factory.buildProtocol = mock.Mock(side_effect=[ZeroDivisionError, real(None)])
-        self.reactor.removeReader(self.worker.entrance.acceptors[0])
+        self.reactor.removeReader(self.worker.listening.acceptors[0])
         bad, good = self.client(get()), self.client(get())
         self.drain(final=True)
         self.assertEqual(self.answer(good), OK)
@@ -370,7 +373,7 @@ class LeaveTests(EntranceCase):
         self.serving.waits = True
         stays = self.client(get())
         half = self.client(b"GET / HT")
-        self.until(lambda: self.worker.live and self.worker.entrance.reception.waiting)
+        self.until(lambda: self.worker.connections.live and self.worker.listening.reception.waiting)
         self.drain(final=True)
         self.serving.waits = False
         half.send(b"TP/1.1\r\nHost: a\r\n\r\n")
@@ -382,7 +385,7 @@ class LeaveTests(EntranceCase):
     def test_gone(self) -> None:
         """Who has said nothing when it goes is closed."""
         silent = self.client()
-        self.until(lambda: self.worker.entrance.reception.waiting)
+        self.until(lambda: self.worker.listening.reception.waiting)
         self.drain(final=True)
         self.assertFalse(self.reactor.running)
         self.until(lambda: ended(silent))
@@ -390,7 +393,7 @@ class LeaveTests(EntranceCase):
     def test_primary_dies(self) -> None:
         """When the primary has died, it serves who is there, and leaves with the socket closed."""
         self.patch(os, "dup2", mock.Mock())
-        self.reactor.removeReader(self.worker.entrance.acceptors[0])
+        self.reactor.removeReader(self.worker.listening.acceptors[0])
         client = self.client(get())
         self.boxes[FRONT_DESK].close()
         self.primary.close()
@@ -401,7 +404,7 @@ class LeaveTests(EntranceCase):
         self.assertFalse(self.reactor.running)
 
 
-class PressureTests(EntranceCase):
+class PressureTests(ListeningCase):
     """Short of descriptors."""
 
     def test_room(self) -> None:
@@ -414,10 +417,10 @@ class PressureTests(EntranceCase):
         with no_descriptors_left():
             self.reactor.turn()
             self.until(lambda: any(ended(client) for client in clients))
-            self.assertTrue(self.worker.entrance.short)
+            self.assertTrue(self.worker.listening.short)
         self.reactor.advance(RESPITE)
         self.assertEqual(self.answer(late), OK)
-        self.assertFalse(self.worker.entrance.short)
+        self.assertFalse(self.worker.listening.short)
 
 
 class NoneTests(WorkerCase):

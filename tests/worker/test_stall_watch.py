@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.transport.test_gate import FakeDesk, FakeHost, GateCase
-from txsticky.core.http.conversation import Exchange
+from tests.transport.cases import FakeHost, FakePolicy, GateCase
+from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.stall import Pauses
+from txsticky.testing import FakeSystem
 from txsticky.transport.gate import Gate
 from txsticky.worker.stall_watch import LOOK_MOST, StallWatch, awaited, gate_of
 
@@ -211,12 +212,13 @@ class WatchTests(SynchronousTestCase):
 
     def watch(self, seconds: float = 40.0, upgrades: bool = True) -> None:
         """Begin to watch."""
-        StallWatch(self.clock, seconds, lambda: self.live, upgrades).start()
+        system = FakeSystem(reactor=self.clock)  # type: ignore[arg-type]
+        StallWatch(system, seconds, self.live, upgrades).start()
 
     def connect(self, data: bytes = POST) -> FakeHost:
         """A connection over which so much has come."""
         host = FakeHost(self.clock)
-        host.gate = Gate(host, FakeDesk(), Exchange(), "192.0.2.7", False)
+        host.gate = Gate(host, FakePolicy(), Conversation(), "192.0.2.7", False)
         self.live.append(SimpleConnection(host))
         host.gate.arrived(data)
         return host

@@ -93,7 +93,7 @@ def listen(path: str, answer: Callable[[bytes], Answer], reactor: Any) -> IListe
     """
     Open the control socket, for this user alone.
 
-    A socket that nobody answers at, left by a cluster that was killed, is replaced.
+    A socket at which no cluster answers, left by one that was killed, is replaced.
 
     :param answer: answers a line.
     :raises ListenError: another process answers there, or it cannot be.

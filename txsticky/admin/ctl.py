@@ -26,7 +26,7 @@ USAGE, REFUSED = 64, 1
 
 
 class Unanswered(Exception):
-    """Nobody answers, or not in a way that can be read; its text is a sentence for the operator."""
+    """No cluster answers, or not readably; the text is a sentence for the operator."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -100,7 +100,7 @@ def ask(path: str, request: dict[str, Any]) -> dict[str, Any]:
             raise Unanswered(f"The cluster at {path} does not answer.") from None
         except OSError as error:
             why = error.strerror or str(error)
-            raise Unanswered(f"Nobody answers at {path}: {why}.") from None
+            raise Unanswered(f"No cluster answers at {path}: {why}.") from None
     if not line:
         raise Unanswered(f"The cluster at {path} has hung up without an answer.")
     try:

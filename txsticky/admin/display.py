@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final, TextIO
 
 import attrs
@@ -190,7 +190,7 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def _event(event: dict[str, Any], style: Style) -> str:
-    moment = time.strftime("%F %T", time.localtime(event["time"]))
+    moment = datetime.fromtimestamp(event["time"]).strftime("%F %T")
     text = style.paint(event["text"], LEVELS.get(event["level"]))
     return f"{style.paint(moment, 'dim')}  {text}\n"
 

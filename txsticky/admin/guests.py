@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
-from ..system.system import descriptor_ceiling
+from ..system.descriptors import descriptor_ceiling
 
 #: The share of the primary's descriptors that one door may have at most.
 SHARE = 1 / 8

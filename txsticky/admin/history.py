@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import collections
 import os
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -92,7 +91,6 @@ class History:
     Looks at the cluster once a second.
 
     :param looked: called after each look.
-    :param wall: seconds since the epoch.
     :ivar points: values in the order of `SERIES`, the oldest first. All but the time, in seconds
         since the epoch, and the connections are rates, in a second.
     :ivar load: the share of one processor that the primary used lately, if that can be known.
@@ -103,11 +101,10 @@ class History:
         system: System,
         primary: Primary,
         looked: Callable[[], None] = lambda: None,
-        wall: Callable[[], float] = time.time,
     ) -> None:
         self.points: collections.deque[list[float]] = collections.deque(maxlen=KEPT)
-        self.wall = wall
-        self.started = wall()
+        self.wall = system.wall
+        self.started = system.wall()
         self.pid = os.getpid()
         self.load: float | None = None
         self._primary = primary

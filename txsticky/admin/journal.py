@@ -1,4 +1,4 @@
-"""The last things that happened to the workers, kept for those who look later."""
+"""The journal: the last things that happened to the workers."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from ..core.routing.pool import State
+from ..core.routing.pool import MemberState
 from ..primary.kernel_routes import IN_KERNEL
 from .state import ClusterState, WorkerState
 
@@ -83,7 +83,7 @@ def _cluster(state: ClusterState) -> Iterator[Metric]:
         "Whether the kernel chooses the worker by the client's address.",
         int(state.kernel_routes == IN_KERNEL),
     )
-    in_state = dict.fromkeys((s.value for s in State if s is not State.GONE), 0)
+    in_state = dict.fromkeys((s.value for s in MemberState if s is not MemberState.GONE), 0)
     for worker in state.workers:
         if worker.state in in_state:
             in_state[worker.state] += 1
@@ -155,7 +155,7 @@ def _workers(state: ClusterState) -> Iterator[Metric]:
     yield gauge(
         "ready",
         "Whether a worker of this number is ready.",
-        ((n, int(any(w.state == State.READY.value for w in them))) for n, them in each),
+        ((n, int(any(w.state == MemberState.READY.value for w in them))) for n, them in each),
     )
     yield gauge(
         "connections",

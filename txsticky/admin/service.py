@@ -60,7 +60,7 @@ class Admin:
 
     def _serve(self, status: str) -> None:
         """Open the status site."""
-        # twisted.web and autobahn are for those who want the page.
+        # twisted.web and autobahn are loaded only if the page is wanted.
         from .web import GUESTS, Viewers, make_site, status_endpoint
 
         reactor = self._cluster.system.reactor

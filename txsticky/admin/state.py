@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from .. import __version__
 from ..config import Config
 from ..core.lifecycle.states import Phase
-from ..core.routing.pool import State
+from ..core.routing.pool import MemberState
 from ..primary.primary import Primary
 from ..primary.supervision.supervisor import Supervisor
 from ..primary.supervision.suspicion import ILL
@@ -55,8 +55,8 @@ class WorkerState:
 
     :param worker: its number, 1 to N (``TXSTICKY_WORKER``); its successor has the same.
     :param id: unique for the life of the cluster.
-    :param state: a `core.pool.State`: starting, ready, draining or gone.
-    :param suspect: it gets nothing new as long as others can take it.
+    :param state: a `core.pool.MemberState`: starting, ready, draining or gone.
+    :param suspect: the worker gets nothing new as long as other workers can take it.
     :param suspicions: why: silent, takes nothing, crowded (its mailbox is full), short of
         descriptors.
     :param age: seconds since it was started.
@@ -126,7 +126,7 @@ class PrimaryState:
     :param load: the share of one processor that it used lately, likewise.
     :param descriptors: how many it has open, likewise.
     :param descriptor_limit: how many it may have.
-    :param accepted: connections, ever, whoever accepted them.
+    :param accepted: connections accepted so far, in the primary and in workers.
     :param waiting: connections whose first request is not complete, in workers as well.
     :param parked: connections that wait for a worker to be ready.
     :param routes: connections placed so far, by `core.route.How`.
@@ -200,13 +200,13 @@ class ClusterState:
     @property
     def ready(self) -> int:
         """How many workers are ready."""
-        return sum(worker.state == State.READY.value for worker in self.workers)
+        return sum(worker.state == MemberState.READY.value for worker in self.workers)
 
     @property
     def healthy(self) -> bool:
         """Whether a worker is ready, and takes connections or will by itself."""
         return any(
-            worker.state == State.READY.value and ILL.isdisjoint(worker.suspicions)
+            worker.state == MemberState.READY.value and ILL.isdisjoint(worker.suspicions)
             for worker in self.workers
         )
 
@@ -214,7 +214,8 @@ class ClusterState:
     def takes_traffic(self) -> bool:
         """Whether a balancer in front should send connections here."""
         takes = any(
-            worker.state == State.READY.value and not worker.suspect for worker in self.workers
+            worker.state == MemberState.READY.value and not worker.suspect
+            for worker in self.workers
         )
         return takes and self.routing and self.phase == Phase.RUNNING.value
 
@@ -286,7 +287,7 @@ def _primary(cluster: Managed, history: History) -> PrimaryState:
             "published": bus.published,
             "delivered": bus.delivered,
             "lost": bus.lost,
-            "not relayed": bus.relay.lost if bus.relay is not None else 0,
+            "not relayed": bus.backplane.lost if bus.backplane is not None else 0,
         },
     )
 
@@ -298,7 +299,7 @@ def _worker(handle: WorkerHandle, primary: Primary, history: History, clock: flo
         worker=handle.slot,
         id=handle.id,
         generation=handle.generation,
-        state=(member.state if member else State.GONE).value,
+        state=(member.state if member else MemberState.GONE).value,
         suspect=bool(member and member.suspect),
         suspicions=primary.workers.suspicions.of(handle.id),
         pid=handle.process.pid,

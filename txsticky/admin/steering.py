@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..core.lifecycle.states import MOST_WORKERS, Phase
-from ..core.routing.pool import State
+from ..core.routing.pool import MemberState
 from ..primary.supervision.worker_handle import WorkerHandle
 from .history import History
 from .state import Managed, look
@@ -81,7 +81,7 @@ class Steering:
                 str(slot) for slot in sorted({h.slot for h in primary.workers.handles.values()})
             )
             raise Refused(f"There is no worker {number}; there are: {known or 'none'}.")
-        ready = [member.id for member in primary.pool.in_state(State.READY)]
+        ready = [member.id for member in primary.pool.in_state(MemberState.READY)]
         return max(handles, key=lambda handle: (handle.id in ready, handle.id))
 
     # ------------------------------------------------------------------ to look
@@ -108,7 +108,7 @@ class Steering:
     def _drain(self, handle: WorkerHandle) -> Answer:
         self._while_running()
         member = self._cluster.primary.pool.get(handle.id)
-        if member is None or member.state is not State.READY:
+        if member is None or member.state is not MemberState.READY:
             state = member.state.value if member else "gone"
             raise Refused(f"Worker {handle.slot} is {state}; only one that is ready is drained.")
         self._cluster.supervisor.drain(handle.id)

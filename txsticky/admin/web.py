@@ -48,10 +48,8 @@ POLICY: Final = (
 JSON: Final = b"application/json"
 TEXT: Final = b"text/plain; charset=utf-8"
 
-#: What is said to who asks by another name.
-REFUSAL: Final = (
-    b"The status is told to who asks for an address, localhost, or a name in --status-host.\n"
-)
+#: The answer to a request that names another host.
+REFUSAL: Final = b"The status is served under an address, localhost, or a name in --status-host.\n"
 
 Answer = tuple[int, bytes, bytes]
 
@@ -123,7 +121,7 @@ class ReadOnlyRequest(Request):
     def process(self) -> None:
         """Answer, or refuse."""
         names = self.requestHeaders.getRawHeaders(b"Host", [])
-        # A UNIX socket no browser reaches by itself, and whoever does must speak for all names.
+        # No browser reaches a UNIX socket by itself; a proxy in front of it answers for all names.
         local = isinstance(self.getHost(), UNIXAddress)
         hosts: Hosts = self.channel.site.hosts
         if local or all(hosts.answers(name.decode("latin-1")) for name in names):
@@ -240,7 +238,7 @@ class Viewers(WebSocketServerFactory):  # type: ignore[misc]  # autobahn has no 
         viewer.tell(_message(state=self._look().to_json(), series=SERIES, points=points))
 
     def show(self) -> None:
-        """Show the present to everybody."""
+        """Send the present state to every open page."""
         if self.viewers:
             points = list(self._history.points)[-1:]
             message = _message(state=self._look().to_json(), points=points)

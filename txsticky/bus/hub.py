@@ -1,14 +1,14 @@
 """
-The primary's part of the bus: which worker listens to what, and what each of them has missed.
+The hub of the bus, in the primary: which worker listens to which topic, and what it has missed.
 
-A worker publishes over its channel (`api`), the primary passes the message on to the channels of
-the workers that subscribed, the publisher's own included, and, when it has one, to the relay to
-other machines.  The primary sees all messages in one order, so that every worker of it sees those
-of one publisher in theirs.
+A worker publishes over its channel (`txsticky.api`). The primary passes the message on to the
+channels of the workers that have subscribed, the publisher's own included, and to the backplane
+between machines if there is one. The primary sees all messages in one order, so that each of its
+workers receives the messages of one publisher in the order in which they were published.
 
-What a worker does not read waits in the primary, up to a bound; beyond it the worker loses
-messages, and is told how many of which topic before it gets the next one.  So a slow worker grows
-nobody but itself.
+What a worker does not read waits in the primary, up to a bound. Beyond the bound the worker loses
+messages, and is told how many of which topic before it gets the next message. So a slow worker
+takes no memory that grows without end, and delays no other worker.
 """
 
 from __future__ import annotations
@@ -27,69 +27,73 @@ from ..errors import ConfigError
 log = Logger()
 
 
-class Outlet(Protocol):
-    """What leads to a worker: `channel.Channel`."""
+class WorkerOutlet(Protocol):
+    """The way to a worker (`ipc.channel.Channel`)."""
 
     @property
     def behind(self) -> bool:
-        """Whether it takes nothing that may be dropped."""
+        """Whether messages that may be dropped are to be dropped now."""
 
     def write(self, data: bytes) -> None:
-        """Send frames."""
+        """Send encoded frames."""
 
     def send(self, frame: Frame) -> None:
         """Send one frame."""
 
 
-class Relay(Protocol):
+class Backplane(Protocol):
     """
-    What leads to other machines: `relay.RedisRelay`.
+    The way to other machines (`bus.redis.RedisBackplane`).
 
-    :ivar lost: messages that could not be passed on.
+    :ivar lost: messages that did not leave this machine.
     """
 
     lost: int
 
     def start(self) -> None:
-        """Connect."""
+        """Connect, and stay connected."""
 
     def stop(self) -> Deferred[Any]:
-        """Disconnect."""
+        """Disconnect; the Deferred fires when that is done."""
 
     def publish(self, topic: bytes, message: bytes) -> None:
-        """Pass a message of this machine on."""
+        """Pass a message of this machine on to the others."""
 
     def subscribe(self, topic: bytes) -> None:
-        """Somebody here listens to the topic now."""
+        """Receive messages of a topic from other machines."""
 
     def unsubscribe(self, topic: bytes) -> None:
-        """Nobody here does any longer."""
+        """Receive messages of a topic no longer."""
 
 
 @attrs.define
 class _Member:
-    """A worker that has subscribed to something."""
+    """
+    A worker that has subscribed to a topic.
+
+    :ivar missed: how many messages of each topic the worker has lost and not been told of.
+    :ivar complained: whether the log has said so.
+    """
 
     name: str
-    outlet: Outlet
+    outlet: WorkerOutlet
     topics: set[bytes] = attrs.Factory(set)
-    #: How many messages of each topic it has missed and not been told of.
     missed: dict[bytes, int] = attrs.Factory(dict)
     complained: bool = False
 
 
 class Bus:
     """
-    Who listens to what.
+    Passes messages on to the workers that listen to their topics.
 
-    :ivar relay: the way to other machines, if there is one; set before anybody subscribes.
+    :ivar backplane: the way to other machines, if there is one; set before the first subscription.
     :ivar published: messages that workers of this machine have published.
-    :ivar delivered: copies that were sent to workers.
-    :ivar lost: copies that were not, because their worker was behind.
+    :ivar delivered: copies of messages that were sent to workers.
+    :ivar lost: copies that were dropped, because their worker did not read.
     """
 
     def __init__(self) -> None:
-        self.relay: Relay | None = None
+        self.backplane: Backplane | None = None
         self.published = 0
         self.delivered = 0
         self.lost = 0
@@ -97,33 +101,33 @@ class Bus:
         self._topics: dict[bytes, dict[int, _Member]] = {}
 
     def start(self) -> None:
-        """Connect with other machines."""
-        if self.relay is not None:
-            self.relay.start()
+        """Connect to other machines."""
+        if self.backplane is not None:
+            self.backplane.start()
 
     def stop(self) -> Deferred[Any]:
-        """Part from them; fires when that is done."""
-        return succeed(None) if self.relay is None else self.relay.stop()
+        """Disconnect from other machines; the Deferred fires when that is done."""
+        return succeed(None) if self.backplane is None else self.backplane.stop()
 
-    def subscribe(self, id: int, name: str, outlet: Outlet, topic: bytes) -> None:
+    def subscribe(self, id: int, name: str, outlet: WorkerOutlet, topic: bytes) -> None:
         """
-        A worker listens to a topic from now on.
+        Subscribe a worker to a topic.
 
-        :param id: the worker's.
-        :param name: what the log calls it.
-        :param outlet: its channel.
+        :param id: the worker's id.
+        :param name: what the log calls the worker.
+        :param outlet: the worker's channel.
         """
         member = self._members.get(id)
         if member is None:
             member = self._members[id] = _Member(name, outlet)
         member.topics.add(topic)
         listeners = self._topics.setdefault(topic, {})
-        if not listeners and self.relay is not None:
-            self.relay.subscribe(topic)
+        if not listeners and self.backplane is not None:
+            self.backplane.subscribe(topic)
         listeners[id] = member
 
     def unsubscribe(self, id: int, topic: bytes) -> None:
-        """It no longer does."""
+        """Unsubscribe a worker from a topic."""
         member = self._members.get(id)
         if member is None or topic not in member.topics:
             return
@@ -135,28 +139,28 @@ class Bus:
         del listeners[id]
         if not listeners:
             del self._topics[topic]
-            if self.relay is not None:
-                self.relay.unsubscribe(topic)
+            if self.backplane is not None:
+                self.backplane.unsubscribe(topic)
 
     def forget(self, id: int) -> None:
-        """The worker is gone, or leaving: it listens to nothing."""
+        """Unsubscribe a worker that is gone, or leaving, from all topics."""
         member = self._members.get(id)
         for topic in list(member.topics) if member is not None else ():
             self.unsubscribe(id, topic)
 
     def subscriptions(self) -> list[tuple[int, bytes]]:
-        """Who listens to what: (worker's id, topic)."""
+        """List all subscriptions: (worker's id, topic)."""
         return [(id, topic) for id, member in self._members.items() for topic in member.topics]
 
     def publish(self, topic: bytes, message: bytes) -> None:
-        """A worker publishes."""
+        """Pass a worker's message on to all subscribers."""
         self.published += 1
-        if self.relay is not None:
-            self.relay.publish(topic, message)
+        if self.backplane is not None:
+            self.backplane.publish(topic, message)
         self._deliver(topic, message)
 
     def arrived(self, topic: bytes, message: bytes) -> None:
-        """A message has come from another machine."""
+        """Pass a message of another machine on to the subscribers here."""
         self._deliver(topic, message)
 
     def _deliver(self, topic: bytes, message: bytes) -> None:
@@ -178,7 +182,7 @@ class Bus:
         if not member.complained:
             member.complained = True
             log.warn(
-                "{worker} does not keep up with the bus: it loses messages until it does, and is"
+                "{worker} does not keep up with the bus, and loses messages until it does. It is"
                 " told how many.",
                 worker=member.name,
             )
@@ -189,7 +193,7 @@ class Bus:
             member.outlet.send(Lost(topic.decode(), count))
 
     def settle(self, id: int) -> None:
-        """A worker has spoken: if it keeps up again, it hears at last what it has missed."""
+        """Tell a worker what it has lost, if it keeps up again. To be called when it has sent."""
         member = self._members.get(id)
         if member is not None and member.missed and not member.outlet.behind:
             self._tell(member)
@@ -197,8 +201,9 @@ class Bus:
 
 def bus_of(url: str, reactor: Any, mark: bytes) -> Bus:
     """
-    Make the bus that `--bus` asks for, not connected yet.
+    Make the bus that ``--bus`` asks for, not yet connected.
 
+    :param url: what ``--bus`` says.
     :param mark: 8 random bytes, for this primary.
     :raises ConfigError: a library that it needs is missing.
     """
@@ -206,10 +211,10 @@ def bus_of(url: str, reactor: Any, mark: bytes) -> Bus:
     address = parse_bus(url)
     if address is not None:
         try:
-            from .redis import RedisRelay
+            from .redis import RedisBackplane
         except ImportError as error:
             raise ConfigError(
                 option="--bus", value=url, hint=f"pip install 'txsticky[redis]' ({error})"
             ) from None
-        bus.relay = RedisRelay(address, reactor, mark, bus.arrived)
+        bus.backplane = RedisBackplane(address, reactor, mark, bus.arrived)
     return bus

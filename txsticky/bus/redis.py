@@ -1,13 +1,13 @@
 """
 The bus between machines, over Redis's own PUBLISH and SUBSCRIBE (the extra ``txsticky[redis]``).
 
-The primary of each machine holds two connections to Redis, by txredisapi: one publishes, one
-listens to the topics that its workers listen to.  A topic ``T`` is the channel ``txsticky:DB:T``,
-for Redis's channels know no databases.  A message carries the mark of the primary that sent it, so
-that what comes back to its own machine is dropped: there it was delivered already.
+The primary of each machine holds two connections to Redis, by txredisapi: one publishes, the other
+subscribes to the topics that the machine's workers listen to. Topic ``T`` is the channel
+``txsticky:DB:T``, because the channels of Redis know no databases. A message carries the mark of
+the primary that published it: when it comes back there it is dropped, for it was delivered already.
 
-When Redis is away, each machine hears itself alone.  What is published meanwhile does not leave it,
-and is not made up for later.
+While Redis cannot be reached, messages stay on the machine where they were published; they are not
+sent later.
 """
 
 from __future__ import annotations
@@ -27,51 +27,55 @@ from ..core.redis_url import RedisAddress
 
 log = Logger()
 
-#: Bytes that may have been published without an answer before further messages are dropped.
-HIGH_WATER = 16 << 20
-#: Seconds between two questions whether Redis is still there, and for it to answer anything.
+#: Bytes of published messages without an answer of Redis; beyond, messages are dropped.
+UNANSWERED_LIMIT = 16 << 20
+#: Seconds between two PINGs, and for Redis to answer a command.
 PING_INTERVAL = 15.0
 REPLY_TIMEOUT = 10.0
-#: Seconds before a connection is made again, after one failure and after many.
+#: Seconds before the next attempt to connect, after the first failure and after many.
 FIRST_DELAY = 0.5
 LAST_DELAY = 15.0
-#: What a message costs that waits for its answer, in bytes, beside its text.
+#: What a message without an answer costs beside its text, in bytes.
 _PENDING = 1024
 _MARK = 8
 
 
-class Telling(txredisapi.RedisProtocol):  # type: ignore[misc]
-    """txredisapi's protocol; it tells its link when and why it ends."""
+class RedisClient(txredisapi.RedisProtocol):  # type: ignore[misc]
+    """txredisapi's protocol, which tells its link when and why the connection ends."""
 
     def connectionLost(self, why: Failure) -> None:
-        """The connection has ended, because Redis refused something or for this reason."""
+        """Tell the link why the connection has ended: what Redis refused, if anything."""
         lost = f"the connection was lost: {why.getErrorMessage().rstrip('.')}"
         reason = self.factory.refusal or lost
         super().connectionLost(why)
         self.factory.lost(reason)
 
 
-class Listener(Telling, txredisapi.SubscriberProtocol):  # type: ignore[misc]
-    """The same for a connection that listens."""
+class RedisSubscriber(RedisClient, txredisapi.SubscriberProtocol):  # type: ignore[misc]
+    """A `RedisClient` for the connection that subscribes."""
 
     def messageReceived(self, pattern: object, channel: bytes, message: bytes) -> None:
-        """A message has come (txredisapi's hook)."""
+        """Pass a message on (txredisapi calls it)."""
         self.factory.received(channel, message)
 
 
 class Link(Factory):
     """
-    One connection to Redis, made again whenever it ends.
+    One connection to Redis, which is made again whenever it ends.
 
-    :param kind: makes the protocol, a `Telling`.
-    :param ready: called each time that there is a connection.
-    :param away: called with the reason each time that there is none any more, and if the first
-        attempt fails.
-    :param received: called with (channel, message) for what a `Listener` hears.
+    Twisted's `ClientService` does not do: docs/design.rst says why.
+
+    :param kind: makes the protocol, a `RedisClient`.
+    :param ready: called each time that the connection can be used.
+    :param away: called with the reason each time that the connection has ended or an attempt to
+        connect has failed.
+    :param received: called with (channel, message) for each message to a `RedisSubscriber`.
+    :ivar redis: the protocol, while the connection can be used; else None.
+    :ivar refusal: what Redis has refused, when that is to end the connection; else empty.
     """
 
     noisy = False
-    #: txredisapi's protocols ask their factory whether they are to log for themselves.
+    #: Asked by txredisapi's protocols: whether they log for themselves.
     isLazy = False
 
     def __init__(
@@ -83,7 +87,6 @@ class Link(Factory):
         away: Callable[[str], None],
         received: Callable[[bytes, bytes], None] | None = None,
     ) -> None:
-        #: The protocol, while it can be used.
         self.redis: Any = None
         self.received = received
         self._kind = kind
@@ -96,7 +99,6 @@ class Link(Factory):
         self._open: Any = None
         self._retry: Any = None
         self._delay = FIRST_DELAY
-        #: What Redis has refused, if it is to be the end of the connection.
         self.refusal = ""
         self._stopped: Deferred[None] | None = None
         self._pings = LoopingCall(self._ping)
@@ -109,7 +111,7 @@ class Link(Factory):
         self._attempt.addCallbacks(self._connected, self._failed)
 
     def stop(self) -> Deferred[None]:
-        """Disconnect; fires when that is done."""
+        """Disconnect; the Deferred fires when that is done."""
         self._stopped = Deferred()
         if self._attempt is not None:
             self._attempt.cancel()
@@ -140,8 +142,10 @@ class Link(Factory):
 
     def _welcome(self, redis: Any) -> None:
         """
-        The connection is made, and the password accepted; whether TLS and a missing password are,
-        the first answer says.
+        Ask for a first answer, which tells whether the connection can be used.
+
+        At this point Redis has accepted a password; but whether TLS is in order, or a password is
+        missing, only an answer tells.
         """
         redis.execute_command("PING").addCallbacks(
             lambda _: self._usable(redis), lambda failure: self._unwelcome(redis, failure)
@@ -163,7 +167,7 @@ class Link(Factory):
         self._ended(failure.getErrorMessage().rstrip("."))
 
     def lost(self, reason: str) -> None:
-        """The connection has ended, whether it was usable or not."""
+        """Try again: the connection has ended, whether it could be used or not."""
         self._open = None
         if self.redis is not None:
             self.redis = None
@@ -180,14 +184,14 @@ class Link(Factory):
         self._away(reason)
 
     def _ping(self) -> None:
-        """A connection whose other end has silently gone does not outlive its reply's timeout."""
+        """Ask for an answer, whose timeout ends a connection to a Redis that has silently gone."""
         self.redis.execute_command("PING").addErrback(lambda _: None)
 
     def stopTrying(self) -> None:
-        """txredisapi gives up when the password is refused. It may be set right: go on."""
+        """Go on: a password that was refused may be set right (txredisapi calls it)."""
 
     def connectionError(self, why: str) -> None:
-        """The password was refused: txredisapi says so before it closes the connection."""
+        """Note that the password was refused (txredisapi calls it before it closes)."""
         self.refusal = why.removeprefix("Redis error: ")
 
 
@@ -202,15 +206,15 @@ def _endpoint(address: RedisAddress, reactor: Any) -> Any:
     return endpoint
 
 
-class RedisRelay:
+class RedisBackplane:
     """
-    The way to other machines (`bus.Relay`).
+    The way to other machines, over Redis (`hub.Backplane`).
 
     :param address: the Redis server.
     :param reactor: the primary's reactor.
     :param mark: 8 random bytes that no other primary has.
     :param arrived: called with (topic, message) for each message from another machine.
-    :ivar lost: messages that could not be passed on.
+    :ivar lost: messages that did not leave this machine.
     """
 
     def __init__(
@@ -227,10 +231,12 @@ class RedisRelay:
         self._prefix = b"txsticky:%d:" % address.db
         self._topics: set[bytes] = set()
         self._unanswered = 0
-        #: Why Redis is away, as far as the log knows; empty when it is not.
+        #: What the log was told of why Redis cannot be reached; empty when it can be.
         self._reasons: set[str] = set()
-        self._out = Link(Telling, address, reactor, self._ready, self._away)
-        self._in = Link(Listener, address, reactor, self._resubscribe, self._away, self._received)
+        self._out = Link(RedisClient, address, reactor, self._ready, self._away)
+        self._in = Link(
+            RedisSubscriber, address, reactor, self._resubscribe, self._away, self._received
+        )
 
     def start(self) -> None:
         """Connect, and stay connected."""
@@ -238,18 +244,17 @@ class RedisRelay:
         self._in.start()
 
     def stop(self) -> Deferred[Any]:
-        """Disconnect; fires when that is done."""
+        """Disconnect; the Deferred fires when that is done."""
         return gatherResults([self._out.stop(), self._in.stop()])
 
-    # ---------------------------------------------------------------- bus.Relay
+    # ---------------------------------------------------------------- hub.Backplane
 
     def publish(self, topic: bytes, message: bytes) -> None:
-        """Pass a message of this machine on, if Redis is there and keeps up."""
-        # What one that waits for its answer costs, however short its message is.
+        """Publish a message of this machine, unless Redis cannot be reached or does not keep up."""
         redis, size = self._out.redis, len(topic) + len(message) + _PENDING
         if redis is None:
             self.lost += 1
-        elif self._unanswered > HIGH_WATER:
+        elif self._unanswered > UNANSWERED_LIMIT:
             self.lost += 1
             self._away("it does not keep up")
         else:
@@ -268,13 +273,13 @@ class RedisRelay:
         self._complain(failure)
 
     def subscribe(self, topic: bytes) -> None:
-        """Listen to a topic."""
+        """Subscribe to a topic, now and after each reconnection."""
         self._topics.add(topic)
         if self._in.redis is not None:
             self._listen(topic)
 
     def unsubscribe(self, topic: bytes) -> None:
-        """Listen to it no longer."""
+        """Unsubscribe from a topic."""
         self._topics.discard(topic)
         if self._in.redis is not None:
             self._in.redis.unsubscribe([self._prefix + topic]).addErrback(self._complain)
@@ -282,7 +287,7 @@ class RedisRelay:
     # -------------------------------------------------------------------- links
 
     def _listen(self, topic: bytes) -> None:
-        # One a command: txredisapi expects one answer to each.
+        # One topic a command: txredisapi expects one answer to a command.
         self._in.redis.subscribe([self._prefix + topic]).addErrback(self._complain)
 
     def _resubscribe(self) -> None:
@@ -295,7 +300,7 @@ class RedisRelay:
             self._arrived(channel[len(self._prefix) :], message[_MARK:])
 
     def _complain(self, failure: Failure) -> None:
-        """Redis refuses a command; that a connection has ended, its link says."""
+        """Log that Redis has refused a command; the end of a connection is logged by its link."""
         if not failure.check(txredisapi.ConnectionError):
             self._away(failure.getErrorMessage())
 
@@ -303,7 +308,7 @@ class RedisRelay:
         if reason not in self._reasons:
             self._reasons.add(reason)
             log.warn(
-                "The bus does not reach Redis at {address} ({reason}): until it does, messages stay"
+                "The bus does not reach Redis at {address} ({reason}). Until it does, messages stay"
                 " on this machine.",
                 address=self._address,
                 reason=reason,

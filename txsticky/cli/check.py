@@ -1,10 +1,9 @@
 """
-``--check-config``: look at what the options name, load the application as a worker would, and say
-what was found.
+``--check-config``: check what the options name, load the application as a worker does, and report.
 
-This is done in a process of its own (``python -m txsticky.cli.check``, the configuration on its
-standard input), because the one that was asked may have a reactor already, as `twist` has, and an
-ASGI application needs the asyncio one.
+The check runs in a process of its own (``python -m txsticky.cli.check``, the configuration on its
+standard input), because the process of the command may have a reactor already, as `twist` has, and
+an ASGI application needs the asyncio reactor.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from ..errors import ConfigError, TxstickyError
 from ..printable import printable
 from ..serve.asgi.engine import WrongReactor
 from ..system.endpoints import read_endpoint
-from ..system.logs import event_text
+from ..system.logs.lines import event_text
+from ..system.privileges import executed_as, identity_of
 from ..system.startup import mend_streams
-from ..system.system import executed_as, identity_of
 from ..system.trust import Identity
 from ..tls.certificates import read_files
 from ..worker.process import begin_logging, load, load_tls
@@ -32,8 +31,9 @@ from ..worker.process import begin_logging, load, load_tls
 
 def check_config(config: Config) -> int:
     """
-    Check a configuration in a process of its own, which prints what it finds.
+    Check a configuration in a process of its own, which prints the result.
 
+    :param config: the configuration.
     :returns: the exit code.
     """
     from ..primary.preflight import check
@@ -59,16 +59,18 @@ def _check_in_process(config: Config, files: Mapping[str, str], identity: Identi
 
 def checked(config: Config, files: Mapping[str, str]) -> int:
     """
-    Load the application, and print what is found.
+    Check a configuration in this process, and print the result.
 
-    :param files: those that this process may not read (`tls.read_files`).
+    :param config: the configuration.
+    :param files: the texts of files that this process may not read, by their names
+        (`tls.certificates.read_files`).
     :returns: the exit code.
     """
     try:
         interface = loaded(config, files)
         check_endpoints(config)
     except WrongReactor:
-        # A worker begins anew then.
+        # A worker executes itself anew then.
         return _check_in_process(attrs.evolve(config, interface="asgi"), files, None)
     except TxstickyError as error:
         print(f"txsticky: {error}", file=sys.stderr)
@@ -81,11 +83,12 @@ def loaded(config: Config, files: Mapping[str, str]) -> str:
     """
     Load the application.
 
+    :param config: the configuration.
     :param files: as for `checked`.
-
-    :returns: what it is.
-    :raises WrongReactor: it is ASGI, and another reactor than the asyncio one is installed.
-    :raises TxstickyError: it does not load, or TLS cannot be served.
+    :returns: the application's interface.
+    :raises WrongReactor: the application is ASGI, and another reactor than the asyncio one is
+        installed.
+    :raises TxstickyError: the application does not load, or TLS cannot be served.
     """
     load_tls(config, files)
     interface: str = load(config, 1).interface
@@ -94,9 +97,10 @@ def loaded(config: Config, files: Mapping[str, str]) -> str:
 
 def check_files(config: Config) -> None:
     """
-    See whether the files that the cluster would make have a place.
+    Check that the files that the cluster would make have a directory.
 
-    :raises ConfigError: one has not.
+    :param config: the configuration.
+    :raises ConfigError: a file has none.
     """
     for option, path in (("--access-log", config.access_log), ("--control", config.control)):
         if path is None or path == "-":
@@ -109,11 +113,12 @@ def check_files(config: Config) -> None:
 
 def check_endpoints(config: Config) -> None:
     """
-    See whether Twisted knows the endpoints. Nothing is opened.
+    Check that Twisted knows the endpoints. Nothing is opened.
 
-    :raises TxstickyError: it does not know one.
+    :param config: the configuration.
+    :raises TxstickyError: Twisted does not know an endpoint.
     """
-    # When the application is loaded, the reactor is the one that it wants.
+    # Only now: the application that was loaded has decided which reactor is installed.
     from twisted.internet import reactor
 
     from ..admin.web import status_endpoint
@@ -125,7 +130,7 @@ def check_endpoints(config: Config) -> None:
         except ConfigError as error:
             raise ConfigError(**{**error.fields, "option": "--status"}) from None
     for shown, endpoint in endpoints.items():
-        if not endpoint.startswith("systemd:"):  # which may not be here to ask
+        if not endpoint.startswith("systemd:"):  # the service manager may not be here to ask
             read_endpoint(reactor, endpoint, shown)
 
 

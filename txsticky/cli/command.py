@@ -1,4 +1,4 @@
-"""The command: the service that ``twist txsticky`` and ``txsticky`` run, made of their options."""
+"""The command: the service of ``twist txsticky`` and ``txsticky``, made from their options."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ from ..primary.upgrade.trial import PASSED, check_form, is_trial
 from ..printable import tolerate
 from ..system import startup
 from ..system.activation import take_sockets  # noqa: F401 - it comes before Twisted's endpoints
-from ..system.logs import at_level, json_observer, text_observer
+from ..system.descriptors import raise_file_limit
+from ..system.logs.lines import at_level, json_observer, text_observer
+from ..system.privileges import identity_of
 from ..system.process import Reaper
 from ..system.signals import SignalTable
-from ..system.system import identity_of, raise_file_limit, set_title
 from ..system.systemd import Notifier
+from ..system.this_process import set_title
 from ..system.trust import distrust, written
 from .options import CommandOptions, Options
 
@@ -38,9 +40,10 @@ log = Logger()
 @implementer(IService)
 class Command(Service):
     """
-    The cluster as the program: with signals, a title, and an exit code.
+    The cluster as a program, with signals, a process title and an exit code.
 
-    :param config: what the cluster is to be.
+    :param config: the configuration.
+    :param reactor: used in place of the global reactor.
     """
 
     name = "txsticky"
@@ -74,7 +77,7 @@ class Command(Service):
         )
 
     def startService(self) -> None:
-        """Start; a cluster that cannot start says why in one line and ends the program."""
+        """Start the cluster; if it cannot start, print why in one line and exit."""
         super().startService()
         raise_file_limit()
         try:
@@ -104,7 +107,7 @@ class Command(Service):
         self.cluster.stop(graceful)
 
     def _ended(self, code: int, reason: str) -> None:
-        """The last worker has gone: the reactor stops, with the exit code that is due."""
+        """Stop the reactor after the last worker has gone, and exit with `code`."""
         if code:
             log.error("{reason}", reason=reason)
             self._reactor.addSystemEventTrigger("after", "shutdown", _exit, code)
@@ -112,14 +115,14 @@ class Command(Service):
             self._reactor.callLater(0, self._reactor.stop)
 
     def stopService(self) -> Deferred[None]:
-        """The reactor stops: so does the cluster."""
+        """Stop the cluster, because the reactor stops (`IService`)."""
         super().stopService()
         self.reaper.stop()
         return self.cluster.stopService()
 
 
 def _exit(code: int) -> None:
-    """Exit with a code: neither twist nor the reactor has a way to be told one."""
+    """Exit with a code, which neither twist nor the reactor takes."""
     startup.flush_streams()
     os._exit(code)
 
@@ -139,21 +142,24 @@ def makeService(options: Options) -> Command:
 
 def distrust_folders(config: Config) -> None:
     """
-    As root, import nothing from folders that the workers' user may write, as far as there is a
-    choice; and say where there is none.
+    As root, import nothing from folders that the user of the workers may write.
+
+    Where the interpreter leaves no choice, warn.
+
+    :param config: the configuration.
     """
     try:
         identity = identity_of(config.user, config.group)
     except ConfigError:
-        return  # it is told when the cluster is checked
+        return  # the check of the cluster reports it
     if identity is None or not identity.uid:
         return
     distrust(sys.path, os.environ.get("PYTHONPATH", ""), identity)
     found = written((sys.executable, *sys.path), identity)
     if found:
         log.warn(
-            "{paths} can be written by --user {user}, and is run by root: who is that user can"
-            " become root.",
+            "--user {user} can write {paths}, which root runs: that user can become root. Let root"
+            " own it.",
             paths=", ".join(found),
             user=config.user,
         )
@@ -161,9 +167,9 @@ def distrust_folders(config: Config) -> None:
 
 def rehearse(config: Config) -> int:
     """
-    Show that this program can take over from the one that runs, as far as that goes without doing
-    it (`upgrade.Trial`).
+    Check, without doing so, that this program can take over from the one that runs.
 
+    :param config: the configuration.
     :returns: the exit code.
     """
     try:

@@ -2,8 +2,8 @@
 The options of the command, from the four places where they can be given.
 
 The command line wins over the environment (``TXSTICKY_KEEP_ALIVE=20``), the environment over the
-file that ``--config`` names (``keep-alive = 20``, TOML), and that over the default.  Everything is
-made from the declarations in `txsticky.config.Config`.
+file that ``--config`` names (``keep-alive = 20``, TOML), and the file over the default. All options
+are made from the declarations in `txsticky.config.Config`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..core.option import (
     Choice,
     Declaration,
     Flag,
-    Kind,
+    OptionType,
     Several,
     declared,
     default_shown,
@@ -34,21 +34,21 @@ from ..core.option import (
     switch,
 )
 from ..errors import ConfigError
-from ..system.logs import at_level, level_named, text_observer
+from ..system.logs.lines import at_level, level_named, text_observer
 
-#: What the names of the environment's variables begin with.
+#: The prefix of the environment variables that set options.
 PREFIX = "TXSTICKY_"
-#: Variables that begin like options and are none: a worker's number, and what an upgrade passes on.
+#: Variables with this prefix that set no option: a worker's number, and what an upgrade passes on.
 _OTHERS = frozenset({"TXSTICKY_WORKER", "TXSTICKY_UPGRADE", "TXSTICKY_TRIAL", "TXSTICKY_CONFIG"})
-#: The level of ``twist`` when it is not told one.
+#: The log level of ``twist`` by default.
 _USUAL = LogLevel.info
-#: How alike two names are (`difflib.SequenceMatcher.ratio`) if one is a slip of the other.
+#: From this likeness on (`difflib.SequenceMatcher.ratio`) a name is taken for a misspelt option.
 _ALIKE = 0.8
 
 
 @attrs.frozen(kw_only=True)
 class CommandSettings:
-    """How the command itself behaves: settings that the cluster does not need."""
+    """Settings of the command alone, which the cluster does not need."""
 
     log_format: str = option(
         "text", Choice(("text", "json")), help="How the log is written: text or json"
@@ -56,7 +56,7 @@ class CommandSettings:
 
 
 class Options(usage.Options):
-    """What ``twist txsticky`` takes."""
+    """The options of ``twist txsticky``."""
 
     synopsis = "[options] [MODULE:ATTRIBUTE]"
     longdesc = (
@@ -77,7 +77,7 @@ class Options(usage.Options):
     config: Config
 
     def getSynopsis(self) -> str:
-        """Tell how the command is written: `twist` puts its own words before ours."""
+        """Tell how the command is written; under `twist`, its own words stand in front."""
         if self.parent is None:
             return f"Usage: txsticky {self.synopsis}"
         return str(super().getSynopsis())
@@ -101,14 +101,15 @@ class Options(usage.Options):
 
     def settle(self, environ: Mapping[str, str]) -> None:
         """
-        Make the settings of all that was said, and check what can be checked without starting.
+        Make the configuration from all places, and check what can be checked without starting.
 
-        :raises ConfigError: a value cannot be, or a name is no option's.
+        :param environ: the environment.
+        :raises ConfigError: a value is not allowed, or a name is no option's.
         """
         self.config = config_of(self, environ)
 
     def postOptions(self) -> None:
-        """Check everything that can be checked without starting."""
+        """Make the configuration, and check it (`usage.Options`)."""
         outer: Any = self.parent
         if outer is not None and "fileLogObserverFactory" not in outer:
             outer = None
@@ -130,12 +131,12 @@ class Options(usage.Options):
 
 
 class CommandOptions(Options):
-    """What the command takes without ``twist``, which has a log format of its own."""
+    """The options of ``txsticky``: ``twist`` has a log format of its own."""
 
     settings: CommandSettings
 
     def settle(self, environ: Mapping[str, str]) -> None:
-        """Make the settings of the command, too (`Options.settle`)."""
+        """Make the settings of the command as well (`Options.settle`)."""
         super().settle(environ)
         stored = read_file(self, environ)
         self.settings = CommandSettings(**said_of(CommandSettings, self, environ, stored))
@@ -143,18 +144,20 @@ class CommandOptions(Options):
 
 def log_as_text(outer: dict[str, Any], level: str, arguments: Sequence[str]) -> None:
     """
-    Have ``twist`` log as the command does without it: as text, also to a file or a pipe, unless it
-    was asked for JSON; and what is of a level, or has none (`logs.at_level`).
+    Have ``twist`` log as ``txsticky`` does.
 
-    :param outer: the options of ``twist``, which do not tell whether it was asked.
-    :param arguments: the command line, which does; an option may be shortened.
+    The log is text, also in a file or a pipe, unless JSON was asked for, and begins at a level.
+
+    :param outer: the options of ``twist``, which do not tell whether a format was asked for.
+    :param level: the lowest level that is logged.
+    :param arguments: the command line, which does tell; an option may be shortened.
     """
     make = outer["fileLogObserverFactory"]
     asked = any(re.fullmatch("--log-fo(r(m(at?)?)?)?", a.partition("=")[0]) for a in arguments)
     if make is textFileLogObserver or not asked:
         make = text_observer
     outer["fileLogObserverFactory"] = lambda stream: at_level(make(stream), level)
-    outer["logLevel"] = level_named("debug")  # the level is seen to
+    outer["logLevel"] = level_named("debug")  # the observer filters by level
 
 
 def _appending(name: str, text: str) -> Callable[[usage.Options, str], None]:
@@ -194,7 +197,9 @@ def config_of(options: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     """
     Make the configuration of parsed options, the environment and the file that they name.
 
-    :raises ConfigError: a value cannot be, or a name is no option's.
+    :param options: the parsed command line.
+    :param environ: the environment.
+    :raises ConfigError: a value is not allowed, or a name is no option's.
     """
     stored = read_file(options, environ)
     check_names(environ, stored)
@@ -211,8 +216,8 @@ class Stored:
     """
     A configuration file that was read.
 
-    :param path: where it stands; empty if there is none.
-    :param values: its values by their names, with dashes.
+    :param path: the path of the file; empty if there is no file.
+    :param values: the values by the names of their options, with dashes.
     """
 
     path: str
@@ -223,7 +228,9 @@ def read_file(options: Mapping[str, Any], environ: Mapping[str, str]) -> Stored:
     """
     Read the file that ``--config`` or $TXSTICKY_CONFIG names.
 
-    :raises ConfigError: it cannot be read, or is no TOML.
+    :param options: the parsed command line.
+    :param environ: the environment.
+    :raises ConfigError: the file cannot be read, or is not TOML.
     """
     path, place = options.get("config"), "--config"
     if path is None:
@@ -236,17 +243,19 @@ def read_file(options: Mapping[str, Any], environ: Mapping[str, str]) -> Stored:
     except OSError as error:
         raise ConfigError(option=place, value=path, hint=error.strerror or str(error)) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(option=place, value=path, hint=f"no TOML: {error}") from None
+        raise ConfigError(option=place, value=path, hint=f"it is not TOML: {error}") from None
     return Stored(path, {name.replace("_", "-"): value for name, value in values.items()})
 
 
 def check_names(environ: Mapping[str, str], stored: Stored) -> None:
     """
-    Check that the names in a file and in the environment are those of options.
+    Check that the names in the file and in the environment are those of options.
 
-    Any other name in a file is wrong.  In the environment only one that looks like a slip is: a
-    container platform puts variables there that begin with the name of a service.
+    In the file every other name is wrong. In the environment only a name that looks misspelt is:
+    container platforms set variables that begin with the name of a service.
 
+    :param environ: the environment.
+    :param stored: the file.
     :raises ConfigError: a name is wrong.
     """
     known = [
@@ -273,9 +282,14 @@ def said_of(
     settings: type, options: Mapping[str, Any], environ: Mapping[str, str], stored: Stored
 ) -> dict[str, Any]:
     """
-    Collect what is said of the fields of `settings`, each from the place that wins.
+    Collect the given values of the fields of `settings`, each from the place that wins.
 
-    :raises ConfigError: a value cannot be; the sentence names its place.
+    :param settings: a class with declared options.
+    :param options: the parsed command line.
+    :param environ: the environment.
+    :param stored: the file.
+    :returns: the values by their fields' names; without fields that are given nowhere.
+    :raises ConfigError: a value is not allowed; the sentence names its place.
     """
     fields: dict[str, Any] = {}
     for field, told in declared(settings):
@@ -299,9 +313,9 @@ def _places(
     stored: Stored,
 ) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
     """
-    Yield the places where an option is given, the one that wins first.
+    Yield the places where an option is given, the winner first.
 
-    :returns: the place's name, what stands there, and what turns that into a value.
+    :returns: the place's name, the text or value that stands there, and the function that reads it.
     """
     kind, name = told.kind, key(field)
     typed = options.get(name)
@@ -315,7 +329,7 @@ def _places(
         yield f"{name} in {stored.path}", stored.values[name], read
 
 
-def _read_typed(kind: Kind) -> Callable[[Any], Any]:
+def _read_typed(kind: OptionType) -> Callable[[Any], Any]:
     """Return what reads an option of the command line as `usage.Options` has parsed it."""
     if isinstance(kind, Flag):
         return bool

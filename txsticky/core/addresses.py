@@ -1,4 +1,5 @@
-"""Addresses by one name: an IPv4-mapped one is the IPv4 address that it stands for.
+"""
+Addresses by one name: an IPv4-mapped one is the IPv4 address that it stands for.
 
 A socket that listens on ``::`` has peers such as ``::ffff:192.0.2.1`` (RFC 4291, section 2.5.5.2),
 and proxies pass such names on. Rules, keys and logs are about clients, which have one name.
@@ -35,10 +36,10 @@ def unmapped_host(host: str) -> str:
 
 
 def unmapped_network(text: str) -> Network:
-    """The network that a text names; one of mapped addresses as the IPv4 network.
+    """
+    The network that a text names; one of mapped addresses as the IPv4 network.
 
-    Raises:
-        ValueError: it names none.
+    :raises ValueError: it names none.
     """
     network = ipaddress.ip_network(text)
     first = unmapped(network.network_address)

@@ -6,10 +6,10 @@ import enum
 
 
 class How(enum.IntEnum):
-    """Why this worker."""
+    """Why a worker was chosen."""
 
     TAG = 1  # a key carries its signed tag
     HIT = 2  # a key is bound to it in the table
     HASH = 3  # a hashed key leads to it by rendezvous
     NEW = 4  # there is no key: the balancer chose
-    MISS = 5  # there is a key, but nobody knows it: by rendezvous on that key
+    MISS = 5  # there is a key that is bound to no worker: by rendezvous on that key

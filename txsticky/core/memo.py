@@ -1,9 +1,9 @@
 """
-What a memo may cost.
+What a memo may cost in memory.
 
 Whatever is remembered between requests is chosen by clients: the letters of a head, an address, a
-tag.  So each memo has a bound in bytes, which follows from two numbers: how many entries it has,
-and how long the longest text is that enters it.  A longer one is worked out each time.
+tag. So each memo has a bound in bytes, which follows from two numbers: how many entries it has,
+and how long the longest text is that enters it. A longer one is worked out each time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 An option of the command, declared once: type, range, default, and the words that explain it.
 
-`txsticky.config.Config` declares its fields with `option`.  The command line, ``--help``, the
+`txsticky.config.Config` declares its fields with `option`. The command line, ``--help``, the
 environment, a configuration file and the README's table are made from these declarations.
 """
 
@@ -20,7 +20,7 @@ _NO = ("0", "false", "no", "off")
 _KEY = "option"
 
 
-class Kind(Protocol):
+class OptionType(Protocol):
     """What values an option takes."""
 
     def read(self, text: str) -> Any:
@@ -58,14 +58,14 @@ class Number:
     unit: str = ""
 
     def read(self, text: str) -> int | float:
-        """Read a number (`Kind.read`)."""
+        """Read a number (`OptionType.read`)."""
         try:
             return int(text) if self.whole else float(text)
         except ValueError:
             raise ValueError(self._wanted()) from None
 
     def check(self, value: Any) -> None:
-        """Check type and range (`Kind.check`)."""
+        """Check type and range (`OptionType.check`)."""
         number = isinstance(value, int if self.whole else int | float)
         number = number and not isinstance(value, bool)
         if not (number and (self.low <= value <= self.high or (self.zero and value == 0))):
@@ -77,7 +77,7 @@ class Number:
         return f"{kind} from {self.low:g} to {self.high:g}{zero}"
 
     def shown(self, value: Any) -> str:
-        """The number with its unit (`Kind.shown`)."""
+        """The number with its unit (`OptionType.shown`)."""
         if value == 0 and self.zero:
             return self.zero
         if self.unit == "bytes":
@@ -100,11 +100,11 @@ class Text:
     none: str = "none"
 
     def read(self, text: str) -> str:
-        """Return the text itself (`Kind.read`)."""
+        """Return the text itself (`OptionType.read`)."""
         return text
 
     def check(self, value: Any) -> None:
-        """Check with `parse` (`Kind.check`); None stands for an option that is not given."""
+        """Check with `parse` (`OptionType.check`); None stands for an option that is not given."""
         if value is None:
             return
         if not isinstance(value, str):
@@ -113,7 +113,7 @@ class Text:
             self.parse(value)
 
     def shown(self, value: Any) -> str:
-        """The text itself (`Kind.shown`)."""
+        """The text itself (`OptionType.shown`)."""
         return value or self.none
 
 
@@ -124,16 +124,16 @@ class Choice:
     names: tuple[str, ...]
 
     def read(self, text: str) -> str:
-        """Return the text itself (`Kind.read`)."""
+        """Return the text itself (`OptionType.read`)."""
         return text
 
     def check(self, value: Any) -> None:
-        """Check that the value is one of the names (`Kind.check`)."""
+        """Check that the value is one of the names (`OptionType.check`)."""
         if value not in self.names:
             raise ValueError("one of " + " ".join(self.names))
 
     def shown(self, value: Any) -> str:
-        """The name (`Kind.shown`)."""
+        """The name (`OptionType.shown`)."""
         return str(value)
 
 
@@ -142,18 +142,18 @@ class Flag:
     """Yes or no; no unless it is given."""
 
     def read(self, text: str) -> bool:
-        """Read yes or no (`Kind.read`)."""
+        """Read yes or no (`OptionType.read`)."""
         if text.lower() not in _YES + _NO:
             raise ValueError("one of " + " ".join(_YES + _NO))
         return text.lower() in _YES
 
     def check(self, value: Any) -> None:
-        """Check that the value is a bool (`Kind.check`)."""
+        """Check that the value is a bool (`OptionType.check`)."""
         if not isinstance(value, bool):
             raise ValueError("true or false")
 
     def shown(self, value: Any) -> str:
-        """On or off (`Kind.shown`)."""
+        """On or off (`OptionType.shown`)."""
         return "on" if value else "off"
 
 
@@ -171,11 +171,11 @@ class Several:
     none: str = "none"
 
     def read(self, text: str) -> tuple[str, ...]:
-        """Split at blanks (`Kind.read`)."""
+        """Split at blanks (`OptionType.read`)."""
         return tuple(text.split())
 
     def check(self, value: Any) -> None:
-        """Check that all are texts (`Kind.check`)."""
+        """Check that all are texts (`OptionType.check`)."""
         if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
             raise ValueError("a text, or a list of texts")
         if self.parse is not None:
@@ -183,36 +183,36 @@ class Several:
                 self.parse(item)
 
     def shown(self, value: Any) -> str:
-        """The texts with blanks between (`Kind.shown`)."""
+        """The texts with blanks between (`OptionType.shown`)."""
         return " ".join(value) or self.none
 
 
 @attrs.frozen
 class Declaration:
     """
-    What is said of an option where it is declared.
+    The declaration of an option, beside its default.
 
     :param help: one sentence for ``--help`` and the README, without a full stop.
     :param short: its one-letter name.
-    :param default: how its default is told where the value itself says too little.
+    :param default: how the default is shown where the value itself says too little.
     """
 
-    kind: Kind
+    kind: OptionType
     help: str
     short: str | None = None
     default: str | None = None
 
 
 def option(
-    default: Any, kind: Kind, *, help: str, short: str | None = None, shown: str | None = None
+    default: Any, kind: OptionType, *, help: str, short: str | None = None, shown: str | None = None
 ) -> Any:
     """
     Declare an option: an attrs field that carries its `Declaration` and checks itself.
 
-    :param default: its value when nothing is said.
+    :param default: the value if the option is not given.
     :param help: one sentence, without a full stop.
     :param short: its one-letter name on the command line.
-    :param shown: how the default is told; by default the value itself.
+    :param shown: how the default is shown; None for the value itself.
     """
     converter = _tuple if isinstance(kind, Several) else None
     metadata = {_KEY: Declaration(kind, help, short, shown)}
@@ -231,7 +231,7 @@ def _check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
 
 
 def declaration(attribute: attrs.Attribute[Any]) -> Declaration:
-    """What is declared of a field made by `option`."""
+    """The declaration of a field made by `option`."""
     found: Declaration = attribute.metadata[_KEY]
     return found
 

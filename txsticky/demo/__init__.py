@@ -1,7 +1,8 @@
-"""What `twist txsticky` serves when it is given no application.
+"""
+The demo, which the command serves when it is given no application.
 
-One page on which a person sees which worker answers, uploads a file, chats across the workers and
-watches the cluster. `resource()` is an ordinary twisted.web tree: any Site can serve it.
+The page shows which worker answers, uploads a file, chats across the workers and draws the cluster.
+`resource()` is an ordinary twisted.web tree: any Site can serve it.
 """
 
 from __future__ import annotations
@@ -22,15 +23,20 @@ from .upload import Upload
 
 __all__ = ["resource"]
 
-# The page needs nothing from elsewhere, and the browser holds it to that.
-POLICY = (
+# The page loads nothing from elsewhere, and the browser enforces it.
+CONTENT_POLICY = (
     b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
     b"connect-src 'self' ws: wss:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
 
 class Answer(Resource):
-    """A GET that is computed anew each time."""
+    """
+    A page that is computed anew at each GET.
+
+    :param kind: its Content-Type.
+    :param make: makes its body.
+    """
 
     isLeaf = True
 
@@ -42,15 +48,17 @@ class Answer(Resource):
     def render_GET(self, request: Request) -> bytes:
         request.setHeader(b"Content-Type", self.kind)
         request.setHeader(b"Cache-Control", b"no-store")
-        request.setHeader(b"Content-Security-Policy", POLICY)
+        request.setHeader(b"Content-Security-Policy", CONTENT_POLICY)
         request.setHeader(b"X-Content-Type-Options", b"nosniff")
         return self.make()
 
 
 class Demo(Resource):
-    """The root. Each answer tells how many requests this worker has read from its connection.
+    """
+    The root of the tree.
 
-    One means: the connection has just been handed to this worker.
+    The header `X-Request-On-Connection` of a response says how many requests this worker has read
+    from the connection; after a hand-off it is 1.
     """
 
     def __init__(self) -> None:
@@ -65,19 +73,19 @@ class Demo(Resource):
 
 
 def whoami_line() -> bytes:
-    """`worker 2 pid 1234`: the slot of the worker that answers, and its process."""
+    """Tell which worker answers: `worker 2 pid 1234`, its slot and its process id."""
     at = place()
     return f"worker {at.slot} pid {os.getpid()}\n".encode()
 
 
 def status() -> bytes:
-    """The worker that answers, and all workers as it sees them, as JSON."""
+    """Tell which worker answers, and its view of the pool, as JSON."""
     here = place()
     return json.dumps({"worker": whoami(here), "workers": here.pool()}).encode() + b"\n"
 
 
 def resource() -> Resource:
-    """The tree: the page at the root, and beside it `whoami`, `upload`, `status.json`, `ws`."""
+    """Make the tree: the page at the root, and `whoami`, `upload`, `status.json`, `ws` below."""
     from twisted.internet import reactor
 
     page = files(__name__).joinpath("page.html").read_bytes()

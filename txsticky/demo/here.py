@@ -1,4 +1,4 @@
-"""Where the demo runs: in a worker of a cluster, or alone in a process of its own."""
+"""The process that serves the demo: a worker of a cluster, or a process without a cluster."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Place(Protocol):
 
 @attrs.define
 class Alone:
-    """A cluster of one: `twist web` and the like serve the demo without a primary."""
+    """A process without a cluster, as `twist web` is: a pool of one worker."""
 
     id: int = 1
     slot: int = 1
     _callbacks: list[tuple[str, Subscriber]] = attrs.field(factory=list)
 
     def pool(self) -> list[dict[str, Any]]:
-        """This process, with one connection for each subscriber (it knows of no other)."""
+        """Return this process alone, with one connection for each subscriber."""
         live = len(self._callbacks)
         return [{"id": self.id, "slot": self.slot, "state": "ready", "live": live}]
 
@@ -47,7 +47,7 @@ class Alone:
                 callback(message)
 
     def subscribe(self, topic: str, callback: Subscriber) -> Callable[[], None]:
-        """Have `callback` called with each message on `topic`; returns what ends that."""
+        """Call `callback` with each message on `topic`, until the returned function is called."""
         entry = (topic, callback)
         self._callbacks.append(entry)
         return lambda: self._callbacks.remove(entry)
@@ -57,10 +57,10 @@ ALONE = Alone()
 
 
 def place() -> Place:
-    """The worker this process is, or the process alone."""
+    """Return the worker that this process is, or else `ALONE`."""
     return current() or ALONE
 
 
 def whoami(at: Place) -> dict[str, int]:
-    """What the demo tells of the process that answers: worker id, slot and process id."""
+    """Return the worker id, the slot and the process id of the process that answers."""
     return {"id": at.id, "slot": at.slot, "pid": os.getpid()}

@@ -1,4 +1,5 @@
-"""The demo's WebSocket: the chat over all workers and the live picture of the cluster.
+"""
+The demo's WebSocket: the chat over all workers and the live picture of the cluster.
 
 Every message is one JSON object in a text frame. To the browser: `hello` (which worker holds this
 WebSocket), `pool` (the workers, whenever they changed) and `chat`. From the browser: `name` and
@@ -19,23 +20,25 @@ from zope.interface import implementer
 from .here import Place, whoami
 
 TOPIC = "txsticky.demo.chat"
-PERIOD = 0.5  # seconds between two looks at the pool
+POOL_PERIOD = 0.5  # seconds between two looks at the pool
 LONGEST_NAME = 24  # characters, as the page's fields say
 LONGEST_TEXT = 500
-BAD_MESSAGE = 4400  # our code for closing; RFC 6455, 7.4.2 leaves 4000 to 4999 to applications
+BAD_MESSAGE = 4400  # the demo's close code; RFC 6455, 7.4.2 leaves 4000 to 4999 to applications
 LONGEST_MESSAGE = 4096  # bytes; room for both in UTF-8
 
 
 def message(kind: str, **fields: Any) -> bytes:
-    """One message to the browser."""
+    """Encode a message to the browser."""
     return json.dumps({"type": kind, **fields}).encode()
 
 
 def chat_message(payload: bytes, slot: int) -> bytes:
-    """What all browsers are told when one said `payload` to the worker in `slot`.
+    """
+    Make the message to all browsers from a chat message of one browser.
 
-    Raises:
-        ValueError: it is not an object with a `name` and a `text` of allowed lengths.
+    :param payload: the chat message, as the browser has sent it.
+    :param slot: the slot of the worker that holds the browser's WebSocket.
+    :raises ValueError: the payload is not an object with `name` and `text` of allowed lengths.
     """
     said = json.loads(payload)
     if not isinstance(said, dict):
@@ -51,7 +54,7 @@ def chat_message(payload: bytes, slot: int) -> bytes:
 
 @implementer(IPushProducer)
 class Visitor(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no type hints
-    """One browser tab. What it is told while it does not read is left out."""
+    """The WebSocket of a browser tab. While the browser does not read, messages are dropped."""
 
     factory: Visitors
     behind = False
@@ -70,15 +73,15 @@ class Visitor(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no
             self.sendMessage(payload)
 
     def pauseProducing(self) -> None:
-        """The browser does not read (`IPushProducer`)."""
+        """Drop messages: the browser does not read (`IPushProducer`)."""
         self.behind = True
 
     def resumeProducing(self) -> None:
-        """It has read what there was (`IPushProducer`)."""
+        """Send messages again: the browser has read all (`IPushProducer`)."""
         self.behind = False
 
     def stopProducing(self) -> None:
-        """It has gone; `onClose` follows (`IPushProducer`)."""
+        """Drop messages: the browser has gone, and `onClose` follows (`IPushProducer`)."""
         self.behind = True
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
@@ -97,12 +100,12 @@ class Visitor(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no
 
 
 class Visitors(WebSocketServerFactory):  # type: ignore[misc]  # autobahn has no type hints
-    """The WebSockets of this worker, and the clock that shows them the pool.
+    """
+    The WebSockets of this worker, and the timer that shows the pool to them.
 
-    Args:
-        place: gives the worker this process is, each time it is asked: an application may be
-            loaded before its worker is ready to say.
-        reactor: the clock.
+    :param place: returns the worker that this process is. It is called each time, because an
+        application may be loaded before its worker is known.
+    :param reactor: the clock.
     """
 
     protocol = Visitor
@@ -119,22 +122,22 @@ class Visitors(WebSocketServerFactory):  # type: ignore[misc]  # autobahn has no
         self.ticker.clock = reactor
 
     def joined(self, visitor: Visitor) -> None:
-        """Show the pool to a new visitor, and to the others if they change it."""
+        """Show the pool to a new visitor."""
         self.visitors.add(visitor)
         if not self.ticker.running:
             self.shown = b""
-            self.ticker.start(PERIOD)
+            self.ticker.start(POOL_PERIOD)
         else:
             visitor.tell(self.shown)
 
     def left(self, visitor: Visitor) -> None:
-        """Stop looking at the pool when nobody is there to see it."""
+        """Forget a visitor; stop the timer after the last."""
         self.visitors.discard(visitor)
         if not self.visitors:
             self.ticker.stop()
 
     def show_pool(self) -> None:
-        """Tell every visitor about the pool, if it has changed."""
+        """Send the pool to every visitor, if it has changed."""
         pool = message("pool", workers=self.place().pool())
         if pool != self.shown:
             self.shown = pool

@@ -1,4 +1,4 @@
-"""The demo's upload: the worker tells how many bytes arrived, and their sha256."""
+"""The demo's upload: the worker tells the size and the sha256 of what arrived."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PIECE = 1 << 20  # bytes read at once
 
 
 def measure(content: BinaryIO) -> tuple[int, str]:
-    """Size in bytes and sha256 in hex of what is left in `content`."""
+    """Return the size in bytes and the sha256 in hex of the rest of `content`."""
     size, digest = 0, hashlib.sha256()
     while piece := content.read(PIECE):
         size += len(piece)
@@ -28,10 +28,11 @@ def measure(content: BinaryIO) -> tuple[int, str]:
 
 
 def uploaded(request: Request) -> BinaryIO:
-    """The bytes of the upload: the body, or in a form that was posted the part called `file`.
+    """
+    Return the bytes of the upload: the body, or of a posted form the part `file`.
 
-    Raises:
-        ValueError: it is a form without such a part.
+    :param request: the request.
+    :raises ValueError: the form has no such part.
     """
     kind = request.getHeader("content-type") or ""
     if request.method != b"POST" or not kind.lower().startswith("multipart/form-data"):
@@ -43,11 +44,14 @@ def uploaded(request: Request) -> BinaryIO:
 
 
 class Upload(Resource):
-    """Takes a file by POST or PUT, as the plain body or as the part `file` of a form.
+    """
+    Takes a file by POST or PUT, as the plain body or as the part `file` of a form.
 
-    twisted.web spools a large body to a temporary file, so the size of a plain body is bounded by
-    the disk. A form it parses in memory: for large files, send the plain body (`curl -T`). The
-    digest is computed in a thread, the worker serves others meanwhile.
+    twisted.web spools a large body to a temporary file, so that the disk bounds the size of a plain
+    body. A form is parsed in memory: for large files, send the plain body (`curl -T`). The digest
+    is computed in a thread; meanwhile the worker serves other requests.
+
+    :param place: returns the worker that this process is.
     """
 
     isLeaf = True
@@ -74,7 +78,7 @@ class Upload(Resource):
                 answer({"worker": self.place().slot, "size": found[0], "sha256": found[1]})
 
         def broken(failure: Failure) -> None:
-            # When the client goes away twisted.web closes the file under the thread.
+            # When the client leaves, twisted.web closes the file that the thread reads.
             if not gone:
                 request.processingFailed(failure)
 

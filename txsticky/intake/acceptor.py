@@ -1,6 +1,4 @@
-"""
-Accepting: in batches, each connection read once and handed off at once if it brings its request.
-"""
+"""Accepting: in batches; each connection is read once, and placed if it brings its request."""
 
 from __future__ import annotations
 
@@ -12,8 +10,9 @@ from typing import Any
 from twisted.logger import Logger
 
 from ..core.addresses import unmapped_host
-from ..system.system import OUT_OF_DESCRIPTORS, RESPITE, descriptor_ceiling, has_room
-from .reception import READ_SIZE, Arrival, Reception
+from ..system.descriptors import OUT_OF_DESCRIPTORS, RESPITE, Headroom
+from .arrival import READ_SIZE, Arrival
+from .reception import Reception
 
 log = Logger()
 
@@ -29,9 +28,10 @@ class Acceptor:
     Accepts on a listening socket.
 
     :param sock: the listening socket, non-blocking; owned from here on.
-    :param number: which `--listen` it is.
+    :param number: which ``--listen`` it is.
     :param reception: gets the connections.
     :param batch: connections accepted in one turn of the reactor.
+    :ivar accepted: how many connections were accepted.
     """
 
     def __init__(
@@ -46,21 +46,20 @@ class Acceptor:
         self._reactor = reception.system.reactor
         self._family = int(sock.family)
         self._unix = sock.family == getattr(socket, "AF_UNIX", None)
-        self._ceiling = descriptor_ceiling()
-        self._scarce = False
+        self._headroom = Headroom(BATCH)
         self._resting: Any = None
         self._warned = False
         self._stopped = True
 
     @property
     def resting(self) -> bool:
-        """Whether nobody can be accepted at present, for descriptors are short."""
+        """Whether accepting has paused, because descriptors are scarce."""
         return self._resting is not None
 
     def defer(self, flag: bool) -> None:
         """
-        Accept a connection only when it brings bytes (tcp(7), TCP_DEFER_ACCEPT); silent ones come a
-        second later.
+        Accept a connection only when it brings bytes (tcp(7), TCP_DEFER_ACCEPT); a silent one is
+        accepted a second later.
         """
         if not self._unix and hasattr(socket, "TCP_DEFER_ACCEPT"):
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(flag))
@@ -79,7 +78,7 @@ class Acceptor:
             self._resting = None
 
     def accept_all(self) -> None:
-        """Accept everybody who is there already: closing would reset their connections."""
+        """Accept every connection of the backlog, which would be reset by closing the socket."""
         accepted = -1
         while accepted != self.accepted and self._resting is None:
             accepted = self.accepted
@@ -97,19 +96,18 @@ class Acceptor:
         return "acceptor"
 
     def connectionLost(self, reason: object) -> None:
-        """The reactor is stopping."""
+        """Close, for the reactor is stopping."""
         self.close()
 
     def doRead(self) -> None:
         """
         Accept what waits; read each connection once, and hand it off if its first request is there.
         """
-        reception, family = self._reception, self._family
+        reception, family, headroom = self._reception, self._family, self._headroom
         # What `socket.accept` does, less its Python object around the system's: half of its cost.
         accept, wrap = self.sock._accept, socket.SocketType  # type: ignore[attr-defined]
         for _ in range(self._batch):
-            # Once descriptors are scarce, room is looked for before each.
-            if self._scarce and self._somebody_waits() and not has_room(self._ceiling):
+            if headroom.scarce and self._backlog_waits() and not headroom.has_room():
                 self._rest("too many connections are in hand")
                 return
             try:
@@ -119,8 +117,8 @@ class Acceptor:
             except OSError as error:
                 if error.errno in _GONE:
                     continue
-                # Out of descriptors, accept(2) fails even when nobody is there to be accepted.
-                if self._somebody_waits():
+                # Out of descriptors, accept(2) fails even when the backlog is empty.
+                if self._backlog_waits():
                     if error.errno in OUT_OF_DESCRIPTORS:
                         self._free_descriptors()
                     self._rest(error.strerror or str(error))
@@ -137,25 +135,21 @@ class Acceptor:
                 sock.close()
                 continue
             else:
-                if not arrival.data:  # closed before it said anything
+                if not arrival.data:  # the client has closed before it sent anything
                     sock.close()
                     continue
-            # One connection that cannot be dealt with must not close the listening socket.
             reception.admit(arrival)
-            self._scarce = descriptor >= self._ceiling - 1 - self._scarce * BATCH
+            headroom.taken(descriptor)
 
-    def _somebody_waits(self) -> bool:
+    def _backlog_waits(self) -> bool:
         if self.sock.fileno() < 0:
-            return False  # it was closed over the last connection
+            return False  # the last connection made the socket be closed
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
         return bool(poll.poll(0))
 
     def _rest(self, reason: str) -> None:
-        """
-        Nobody more can be accepted: leave the backlog to the kernel for a moment instead of
-        spinning on it.
-        """
+        """Leave the backlog to the kernel for a moment, instead of spinning on it."""
         if not self._warned:
             self._warned = True
             log.warn(
@@ -167,17 +161,17 @@ class Acceptor:
         self._resting = self._reactor.callLater(RESPITE, self._resume)
 
     def _resume(self) -> None:
-        if has_room(self._ceiling):
+        if self._headroom.has_room():
             self._resting = None
             self._reactor.addReader(self)
             return
         self._resting = self._reactor.callLater(RESPITE, self._resume)
-        if self._somebody_waits():
+        if self._backlog_waits():
             self._free_descriptors()
 
     def _free_descriptors(self) -> None:
         try:
             self._reception.free_descriptors()
         except Exception:
-            # It must not close the listening socket, nor keep it from being looked at again.
-            log.failure("Connections could not be given up.")
+            # A failure must neither close the listening socket nor end the waiting for room.
+            log.failure("Connections could not be closed to free their descriptors.")

@@ -2,62 +2,31 @@
 The peek: accept, read once, decide; wait only while the head is incomplete.
 
 Most connections bring their whole head with them: they are accepted, read once and handed off
-within one turn, and the reactor never hears of them.  The others wait as a :class:`Peek`, each a
-plain descriptor under one common deadline. To a client the primary speaks only to refuse.
+within one turn of the event loop, and the reactor never hears of them. Each of the others waits as
+a :class:`Peek`, a plain descriptor under one common deadline. The only words that a client gets
+from here are those of a refusal.
 """
 
 from __future__ import annotations
 
 import collections
-import socket
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-import attrs
 from twisted.logger import Logger
 
-from ..config import DEFAULT_STICKY, Config
 from ..core.http.head import NEED_DATA, Head, Malformed, NeedData, parse_head
 from ..core.http.proxy_protocol import ProxyHeader
 from ..core.http.proxy_protocol import parse as parse_proxy
 from ..core.http.refusal import LINGER, refusal
-from ..core.routing.forwarded import Trusted
 from ..system.deadlines import Deadlines
-from ..system.system import System
+from ..system.system import System, http_date
+from .arrival import READ_SIZE, Arrival
+from .expectations import Expectations
+from .refuse import Lingerer
+from .watched_socket import WatchedSocket
 
 log = Logger()
-
-READ_SIZE = 65536
-
-
-@attrs.define(eq=False, slots=True)
-class Arrival:
-    """
-    A connection that was accepted, and that nobody serves yet.
-
-    :param sock: the connection.
-    :param peer: the client's (host, port); the host is empty for a UNIX socket.
-    :param host: the address that it connected to, likewise.
-    :param listener: the number of the `--listen` that it came by.
-    :param data: the bytes read so far.
-    :param head: the head in them, once it is complete; None for what is not HTTP.
-    :param hops: how often the connection has moved.
-    :param secure: whether the client came over TLS that a worker ends: the bytes are decrypted, and
-        HTTP.
-    :param idle: whether it was given back between two requests.
-    """
-
-    sock: socket.SocketType
-    peer: tuple[str, int]
-    host: tuple[str, int] = ("", 0)
-    listener: int = 0
-    data: bytes = b""
-    head: Head | None = None
-    hops: int = 0
-    secure: bool = False
-    idle: bool = False
-    server_name: str = ""
-    proxied: bool = False
 
 
 class Limits(Protocol):
@@ -76,61 +45,27 @@ class Limits(Protocol):
         """Seconds that a connection may be idle."""
 
 
-@attrs.define
-class Manners:
-    """
-    What the clients are expected to say first.
-
-    :param waits: whether there is anything to wait for; if not, a connection is handed off as it
-        is.
-    :param parses: whether it is HTTP in the clear, so that there is a head to wait for.
-    :param only_http: whether what is not HTTP is refused.
-    :param proxies: says of a peer's host whether it has to begin with a PROXY protocol header.
-    """
-
-    waits: bool = True
-    parses: bool = True
-    only_http: bool = True
-    proxies: Callable[[str], bool] | None = None
-
-
-def manners_for(config: Config, needs_head: bool, http: bool | None) -> Manners:
-    """
-    What clients say first, by the configuration.
-
-    :param needs_head: whether a request's head can matter to where it goes (`Router.needs_head`).
-    :param http: whether the application speaks HTTP; None if that is not known yet.
-    """
-    manners = Manners()
-    # What is not HTTP has no session of Engine.IO: to wait for one, as the default would have it,
-    # is to keep a server that speaks first from speaking.
-    wanted = config.sticky != DEFAULT_STICKY and needs_head
-    manners.parses = not config.tls and (http is not False or wanted)
-    manners.waits = config.tls or manners.parses
-    manners.only_http = bool(http)
-    if config.proxy_protocol:
-        trusted = Trusted.parse(config.forwarded_allow_ips or "127.0.0.1,::1,unix")
-        manners.proxies = lambda host: host in trusted
-    return manners
-
-
 Verdict = Malformed | Literal[NeedData.NEED_DATA] | None
 
 
 class Reception:
     """
-    Where connections wait until it is clear whose they are.
+    Where connections wait until it is clear which worker they belong to.
 
     :param system: the operating system.
-    :param limits: the peek's deadline and bound.
-    :param place: gets each `Arrival` whose first request is here; it is its own from then on.
+    :param limits: the time and the room for a head.
+    :param place: gets each `Arrival` whose first request is here, and owns it from then on.
+    :ivar expectations: what clients are expected to send first.
+    :ivar max_waiting: how many connections may wait; one more makes the oldest leave.
+    :ivar refusals: how many connections were refused, by status.
+    :ivar fresh: the deadlines of connections whose first request is awaited.
     """
 
     def __init__(self, system: System, limits: Limits, place: Callable[[Arrival], None]) -> None:
         self.system = system
         self.limits = limits
         self.place = place
-        self.manners = Manners()
+        self.expectations = Expectations()
         self.max_waiting = 10_000
         self.refusals: collections.Counter[int] = collections.Counter()
         self._told: set[str] = set()
@@ -145,14 +80,14 @@ class Reception:
 
     def judge(self, arrival: Arrival, seen: int = 0) -> Verdict:
         """
-        Look at what has come.
+        Look at the bytes that have come.
 
         :param seen: how many of the bytes were looked at before.
         :returns: `NEED_DATA`; or a `Malformed` to refuse with; or None: the arrival can be placed.
         """
-        manners = self.manners
-        if manners.proxies is not None and not arrival.proxied:
-            if not arrival.hops and manners.proxies(arrival.peer[0]):
+        expectations = self.expectations
+        if expectations.proxies is not None and not arrival.proxied:
+            if not arrival.hops and expectations.proxies(arrival.peer[0]):
                 header = parse_proxy(arrival.data)
                 if not isinstance(header, ProxyHeader):
                     return header
@@ -162,32 +97,39 @@ class Reception:
                 seen = 0
             arrival.proxied = True
         if not arrival.data:
-            return NEED_DATA if manners.waits else None
-        if manners.parses or arrival.secure:
+            return NEED_DATA if expectations.waits else None
+        if expectations.parses or arrival.secure:
             head = parse_head(arrival.data, self.limits.head_limit, seen)
             if type(head) is Head:
                 arrival.head = head
-            elif head is NEED_DATA or manners.only_http:
+            elif head is NEED_DATA or expectations.only_http:
                 return head  # type: ignore[return-value]
         return None
 
     def act(self, arrival: Arrival, verdict: Malformed | None) -> None:
-        """Do what a verdict says, other than to wait."""
+        """Place or refuse a connection, as a verdict other than `NEED_DATA` says."""
         if verdict is None:
             self.place(arrival)
             return
         if verdict.reason not in self._told:
             self._told.add(verdict.reason)
             log.warn(
-                "A client is refused with {status}: {reason} This is said once.",
+                "A client is refused with {status}: {reason}"
+                " Further refusals for this reason are not logged.",
                 status=verdict.status,
                 reason=verdict.reason,
             )
         self.refuse(arrival, verdict.status, verdict.reason)
 
     def turn_away(self, arrival: Arrival, reason: str, retry_after: int) -> None:
-        """Refuse with 503, or, if the client made no sense, with what it would have got anyway."""
-        parses = self.manners.parses or arrival.secure
+        """
+        Refuse a connection that no worker can take with 503, or, if its request is malformed, with
+        the status that any worker would have given.
+
+        :param reason: a sentence for the client.
+        :param retry_after: when the client may try again, in seconds.
+        """
+        parses = self.expectations.parses or arrival.secure
         if parses and arrival.data and arrival.head is None:
             head = parse_head(arrival.data, self.limits.head_limit)
             if isinstance(head, Malformed):
@@ -196,7 +138,7 @@ class Reception:
         self.refuse(arrival, 503, reason, retry_after)
 
     def receive(self, arrival: Arrival) -> None:
-        """Take in a connection with whatever bytes it brings."""
+        """Place a connection with whatever bytes it brings, have it wait, or refuse it."""
         verdict = self.judge(arrival)
         if verdict is NEED_DATA:
             self.wait(arrival)
@@ -204,34 +146,33 @@ class Reception:
             self.act(arrival, verdict)
 
     def admit(self, arrival: Arrival) -> None:
-        """Take in a connection, one of many; one that cannot be dealt with is closed."""
+        """Receive one connection of many: if that fails, the connection alone is closed."""
         try:
             self.receive(arrival)
         except Exception:
-            log.failure("A connection could not be dealt with.")
+            log.failure("A connection that had just come failed, and is closed.")
             arrival.sock.close()
 
     def wait(self, arrival: Arrival) -> None:
-        """Wait for more of the first request."""
+        """Have a connection wait for more of its first request."""
         deadlines = self._idle if arrival.idle else self.fresh
         if self.waiting >= self.max_waiting and not self.evict():
             self.refuse(arrival, 503, "Too many connections wait to send their first request.")
             return
-        peek = Peek(self, arrival, deadlines)
-        deadlines.add(peek)
-        self.system.reactor.addReader(peek)
+        Peek(self, arrival, deadlines).watch()
 
     def evict(self) -> bool:
         """
-        Give up the connection that has waited longest without sending its request. Whether there
-        was one.
+        End the time of the connection that has waited longest for its request.
+
+        :returns: False if no connection waits.
         """
         return self.fresh.expire_oldest() or self._idle.expire_oldest()
 
     def free_descriptors(self) -> None:
         """
-        Give up connections: those that were refused already, or else a part of those that wait, the
-        oldest first.
+        Close connections: those that were refused already, or else a quarter of those that wait,
+        the oldest first.
         """
         if self._lingering:
             while self._lingering.expire_oldest():
@@ -243,11 +184,16 @@ class Reception:
     def refuse(
         self, arrival: Arrival, status: int, reason: str, retry_after: int | None = None
     ) -> None:
-        """Answer a client with a complete response, and close."""
+        """
+        Answer a client with a complete response, and close.
+
+        :param reason: a sentence for the client.
+        :param retry_after: when the client may try again, in seconds.
+        """
         self.refusals[status] += 1
         head_only = arrival.head is not None and arrival.head.method == b"HEAD"
-        response = refusal(status, reason, retry_after, head_only)
-        Lingerer(self, arrival.sock, self._lingering, response).doWrite()
+        response = refusal(status, reason, http_date(), retry_after, head_only)
+        Lingerer(self.system, arrival.sock, self._lingering, response).doWrite()
 
     def close(self) -> None:
         """Close every connection that waits here."""
@@ -267,45 +213,16 @@ class Reception:
         return [waiter for waiter in waiters if isinstance(waiter, Peek)]
 
 
-class _Readable:
-    """A socket that the reactor watches for input."""
-
-    def __init__(self, reception: Reception, sock: socket.SocketType, deadlines: Deadlines) -> None:
-        sock.setblocking(False)
-        self.reception = reception
-        self.sock = sock
-        self.deadlines = deadlines
-
-    def fileno(self) -> int:
-        return self.sock.fileno()
-
-    def logPrefix(self) -> str:
-        return type(self).__name__
-
-    def withdraw(self) -> None:
-        """Unregister, before anything is done with the descriptor."""
-        self.reception.system.reactor.removeReader(self)
-        self.deadlines.discard(self)  # type: ignore[arg-type]
-
-    def closed(self) -> None:
-        """Close the socket."""
-        self.withdraw()
-        self.sock.close()
-
-    def connectionLost(self, reason: object) -> None:
-        """The reactor lost the descriptor."""
-        self.closed()
-
-
-class Peek(_Readable):
+class Peek(WatchedSocket):
     """A connection whose first request is not complete."""
 
     def __init__(self, reception: Reception, arrival: Arrival, deadlines: Deadlines) -> None:
-        super().__init__(reception, arrival.sock, deadlines)
+        super().__init__(reception.system, arrival.sock, deadlines)
+        self.reception = reception
         self.arrival = arrival
 
     def doRead(self) -> None:
-        """Read once, and look."""
+        """Read once, and look at what has come."""
         arrival = self.arrival
         try:
             data = self.sock.recv(READ_SIZE)
@@ -338,16 +255,22 @@ class Peek(_Readable):
         return self.arrival
 
     def go_on_without_head(self) -> bool:
-        """No head will come: what need not be HTTP is placed as it is. Whether it was."""
-        arrival, manners = self.arrival, self.reception.manners
-        if manners.only_http or not arrival.data or not (arrival.proxied or not manners.proxies):
+        """
+        Place the connection as it is, for no head will come.
+
+        :returns: False if it cannot be placed: only HTTP is served, or nothing has come but
+            perhaps a part of a PROXY protocol header.
+        """
+        arrival, expectations = self.arrival, self.reception.expectations
+        proxy_header_due = expectations.proxies is not None and not arrival.proxied
+        if expectations.only_http or not arrival.data or proxy_header_due:
             return False
         self.withdraw()
         self.reception.place(arrival)
         return True
 
     def expired(self) -> None:
-        """The head has not come in time."""
+        """Place, refuse or close the connection, whose head has not come in time."""
         if self.go_on_without_head():
             return
         if self.arrival.data and not self.arrival.idle:
@@ -355,60 +278,3 @@ class Peek(_Readable):
             self.reception.refuse(self.arrival, 408, "The request head did not come in time.")
         else:
             self.closed()
-
-
-class Lingerer(_Readable):
-    """A connection that gets its refusal, and time to read it."""
-
-    def __init__(
-        self, reception: Reception, sock: socket.SocketType, deadlines: Deadlines, response: bytes
-    ) -> None:
-        super().__init__(reception, sock, deadlines)
-        self._response = response
-        deadlines.add(self)
-        reception.system.reactor.addReader(self)
-
-    def doWrite(self) -> None:
-        """
-        Send what the kernel takes: all of it, unless the connection has moved and an earlier
-        response is still on its way.
-        """
-        reactor = self.reception.system.reactor
-        try:
-            self._response = self._response[self.sock.send(self._response) :]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.closed()
-            return
-        if self._response:
-            reactor.addWriter(self)
-            return
-        reactor.removeWriter(self)
-        reactor.addReader(self)
-        try:
-            self.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.closed()
-
-    def withdraw(self) -> None:
-        super().withdraw()
-        self.reception.system.reactor.removeWriter(self)
-
-    def doRead(self) -> None:
-        """Throw away what the client still sends."""
-        try:
-            if self.sock.recv(READ_SIZE):
-                return
-        except BlockingIOError:
-            return
-        except OSError:
-            pass
-        if self._response:  # the client sends no more, and reads
-            self.reception.system.reactor.removeReader(self)
-        else:
-            self.closed()
-
-    def expired(self) -> None:
-        """It had its time."""
-        self.closed()

@@ -17,55 +17,37 @@ Any number of processes may hold a copy of the sending end.
 
 from __future__ import annotations
 
-import collections
-import errno
 import os
 import socket
 import struct
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.address import UNIXAddress
-from twisted.internet.interfaces import (
-    IReactorFDSet,
-    IReactorTime,
-    IReadWriteDescriptor,
-    IUNIXTransport,
-)
+from twisted.internet.interfaces import IReadWriteDescriptor, IUNIXTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..errors import MailboxFull
-from ..system.system import descriptor_ceiling, has_room
+from ..system.descriptors import RESPITE, Headroom
+from .outgoing import MAX_MESSAGE, Outgoing
 
 #: Bytes of kernel buffer asked for; the kernel may grant less to an unprivileged process
 #: (socket(7), wmem_max).
 BUFFER = 1 << 20
-#: The longest message, if the granted buffer carries it (an unprivileged buffer does, with the
-#: kernel's defaults).
-MAX_MESSAGE = 320 * 1024
-#: Bytes that may wait here, beside the limit on their number: a message may carry a whole head.
-ROOM = 16 << 20
-#: Messages taken in one turn of the reactor, unless somebody wants fewer: a full mailbox is not to
-#: starve the connections.
+#: Messages taken in one turn of the reactor, unless the owner wants fewer: a full mailbox is not
+#: to starve the connections.
 BATCH = 16
 
 _DESCRIPTOR = struct.Struct("i")
+#: Room for one descriptor beside a message: a message never carries two.
+_ANCILLARY = socket.CMSG_SPACE(_DESCRIPTOR.size)
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _TYPE = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
-_LATER = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
-_RETRY = 0.01
-_RESPITE = 0.1
 
 # One buffer serves every mailbox of the process: a message is copied out before the next is
 # received.
 _buffer = memoryview(bytearray(MAX_MESSAGE))
-
-
-class IMailboxReactor(IReactorFDSet, IReactorTime):
-    """What a mailbox needs of a reactor."""
 
 
 class MailboxProtocol(Protocol):
@@ -91,6 +73,16 @@ def mailbox_pair(kind: int = _TYPE) -> tuple[socket.socket, socket.socket]:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
     return sending, reading
+
+
+def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors that came with a message (cmsg(3))."""
+    return [
+        descriptor
+        for level, kind, data in ancillary
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS
+        for (descriptor,) in _DESCRIPTOR.iter_unpack(data[: len(data) // 4 * 4])
+    ]
 
 
 @implementer(IUNIXTransport, IReadWriteDescriptor)
@@ -135,27 +127,17 @@ class MailboxTransport:
         self.socket = sock
         self.protocol = protocol
         self.lost_descriptors = 0
-        self._reactor = reactor
-        self._limit = limit
-        self._relieved = relieved
-        self._undelivered = undelivered
         self.finished = finished
-        self._queue: collections.deque[tuple[int, bytes]] = collections.deque()
-        self._size = 0
+        self._reactor = reactor
+        self._undelivered = undelivered
+        self._relieved = relieved
+        self._outgoing = Outgoing(sock, self, reactor, limit, self._lose)
         self._descriptor = -1
-        self._writing = False
-        self._crowded = False
         self._batch = batch
         self._short = short
         self._lost = lost
-        self._ceiling = descriptor_ceiling()
-        self._scarce = False
+        self._headroom = Headroom(BATCH)
         self._resting: Any = None
-        self._sendmsg = sock.sendmsg
-        # unix(7): a message longer than the buffer less its book-keeping is EMSGSIZE for ever.
-        self.max_message = min(
-            MAX_MESSAGE, sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - 1024
-        )
 
     # ---------------------------------------------------------------- sending
 
@@ -171,7 +153,12 @@ class MailboxTransport:
     @property
     def queued(self) -> int:
         """How many messages wait here because the kernel's buffer is full."""
-        return len(self._queue)
+        return len(self._outgoing.waiting)
+
+    @property
+    def max_message(self) -> int:
+        """Bytes that a message may have."""
+        return self._outgoing.longest
 
     def sendFileDescriptor(self, descriptor: int) -> None:
         """
@@ -194,81 +181,26 @@ class MailboxTransport:
         if not data:
             return  # at the other end it would look like the end of the mailbox
         descriptor, self._descriptor = self._descriptor, -1
-        if self.is_closed() or len(data) > self.max_message:
-            raise MailboxFull(queued=len(self._queue))
-        if self._queue or not self._send(descriptor, data):
-            if self.is_closed() or len(self._queue) >= self._limit or self._size > ROOM:
-                raise MailboxFull(queued=len(self._queue))
-            self._queue.append((descriptor, data))
-            self._size += len(data)
-            self._start_writing()
+        self._outgoing.put(descriptor, data)
 
     def writeSequence(self, data: Any) -> None:
         """Send the pieces as one message."""
         self.write(b"".join(data))
 
-    def _send(self, descriptor: int, data: bytes) -> bool:
-        """Whether the message has left; if so, this process's copy of the descriptor is closed."""
-        try:
-            if descriptor < 0:
-                self._sendmsg((data,))
-            else:
-                rights = descriptor.to_bytes(4, sys.byteorder)
-                self._sendmsg((data,), ((socket.SOL_SOCKET, socket.SCM_RIGHTS, rights),))
-        except OSError as error:
-            if error.errno in _LATER:
-                return False
-            if error.errno == errno.ETOOMANYREFS:
-                # unix(7): too many descriptors in flight for this user. It passes when receivers
-                # take theirs.
-                self._stop_writing()
-                if not self._crowded:
-                    self._crowded = True
-                    self._reactor.callLater(_RETRY, self._try_again)
-                return False
-            self._lose()
-            return False
-        if descriptor >= 0:
-            os.close(descriptor)
-        return True
-
     def doWrite(self) -> Any:
         """Send what waited."""
-        queue = self._queue
-        while queue:
-            if not self._send(*queue[0]):
-                return None
-            self._size -= len(queue.popleft()[1])
-        self._stop_writing()
-        self._tell(self._relieved)
+        if self._outgoing.send_waiting():
+            self._tell(self._relieved)
         return None
-
-    def _try_again(self) -> None:
-        self._crowded = False
-        self._start_writing()
-
-    def _start_writing(self) -> None:
-        if not (self._writing or self._crowded or self.disconnecting) and self._queue:
-            self._writing = True
-            self._reactor.addWriter(self)
-
-    def _stop_writing(self) -> None:
-        if self._writing:
-            self._writing = False
-            self._reactor.removeWriter(self)
 
     @property
     def queue(self) -> list[tuple[int, bytes]]:
         """The messages that wait here."""
-        return list(self._queue)
+        return list(self._outgoing.waiting)
 
     def take_queue(self) -> list[tuple[int, bytes]]:
         """Take back what waits here, to send it elsewhere."""
-        waiting = list(self._queue)
-        self._queue.clear()
-        self._size = 0
-        self._stop_writing()
-        return waiting
+        return self._outgoing.take()
 
     # -------------------------------------------------------------- receiving
 
@@ -277,7 +209,7 @@ class MailboxTransport:
         self._reactor.addReader(self)
 
     def stopReading(self) -> None:
-        """Leave the messages where they are: in the kernel, for whoever reads this end next."""
+        """Leave the messages where they are: in the kernel, for the next reader of this end."""
         self._reactor.removeReader(self)
         if self._resting is not None:
             self._resting.cancel()
@@ -285,8 +217,9 @@ class MailboxTransport:
 
     def doRead(self) -> Any:
         """Take up to `batch` messages, each wholly dealt with before the next is taken."""
+        headroom = self._headroom
         for _ in range(self._batch):
-            if self._scarce and not has_room(self._ceiling):
+            if headroom.scarce and not headroom.has_room():
                 self._rest()
                 break
             if self.disconnecting or not self.read_one():
@@ -294,61 +227,58 @@ class MailboxTransport:
         return None
 
     def _rest(self) -> None:
-        """There are hardly any descriptors left: what comes would be lost. Look again later."""
+        """Look again later: descriptors are scarce, and what is taken now could be lost."""
         self._reactor.removeReader(self)
-        self._resting = self._reactor.callLater(_RESPITE, self._go_on)
+        self._resting = self._reactor.callLater(RESPITE, self._go_on)
         self._tell(self._short)
 
     def _go_on(self) -> None:
         self._resting = None
-        if has_room(self._ceiling):
+        if self._headroom.has_room():
             self.startReading()
         else:
             self._rest()
 
     def read_one(self) -> bool:
-        """Take one message, if there is one. At the end of the mailbox, close."""
+        """Take a message; returns whether there was any. At the end of the mailbox, close."""
         if self.disconnecting:
             return False
         try:
-            size, ancillary, flags, _ = self.socket.recvmsg_into(
-                (_buffer,), socket.CMSG_SPACE(_DESCRIPTOR.size), _CLOEXEC
-            )
+            size, ancillary, flags, _ = self.socket.recvmsg_into((_buffer,), _ANCILLARY, _CLOEXEC)
         except BlockingIOError:
             return False
         except OSError:
             self._lose()
             return False
-        descriptors = [
-            descriptor
-            for level, kind, data in ancillary
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS
-            for (descriptor,) in _DESCRIPTOR.iter_unpack(data[: len(data) // 4 * 4])
-        ]
+        descriptors = _descriptors(ancillary)
         if not size and not descriptors:
             self._lose()
             return False
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            # This process is at its limit of descriptors (recvmsg(2), MSG_CTRUNC): the connection
-            # is lost, and only that one, because no later descriptor can be taken for it.
-            self.lost_descriptors += 1
-            for descriptor in descriptors:
-                os.close(descriptor)
-            self._scarce = True
-            if not self.lost_descriptors & (self.lost_descriptors - 1):  # at 1, 2, 4, 8, ...
-                self._log.error(
-                    "A hand-off lost its descriptor: this process is at its limit of open files"
-                    " ({lost} lost so far). Raise the limit (ulimit -n).",
-                    lost=self.lost_descriptors,
-                )
-            self._tell(self._lost, bytes(_buffer[:size]))
+            self._lose_descriptors(descriptors, bytes(_buffer[:size]))
             return True
         if descriptors:
-            # Once they are scarce, room is looked for before each, for the last one may have filled
-            # a gap.
-            self._scarce = descriptors[-1] >= self._ceiling - 1 - self._scarce * BATCH
+            self._headroom.taken(descriptors[-1])
         self._dispatch(descriptors, bytes(_buffer[:size]))
         return True
+
+    def _lose_descriptors(self, descriptors: list[int], message: bytes) -> None:
+        """
+        Give up a message that came without its descriptor: this process is at its limit of open
+        files (recvmsg(2), MSG_CTRUNC). Only that connection is lost, because no later descriptor
+        can be taken for it.
+        """
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._headroom.scarce = True
+        self.lost_descriptors += 1
+        if not self.lost_descriptors & (self.lost_descriptors - 1):  # at 1, 2, 4, 8, ...
+            self._log.error(
+                "A hand-off lost its descriptor: this process is at its limit of open files"
+                " ({lost} lost so far). Raise the limit (ulimit -n).",
+                lost=self.lost_descriptors,
+            )
+        self._tell(self._lost, message)
 
     def _dispatch(self, descriptors: list[int], message: bytes) -> None:
         try:
@@ -356,7 +286,7 @@ class MailboxTransport:
                 self.protocol.fileDescriptorReceived(descriptor)  # type: ignore[union-attr]
             self.protocol.dataReceived(message)  # type: ignore[union-attr]
         except Exception:
-            # One bad message must not close the mailbox for all the others.
+            # A bad message must not close the mailbox for the messages behind it.
             self._log.failure("A mailbox message could not be dealt with.")
 
     # ---------------------------------------------------------------- closing
@@ -385,7 +315,7 @@ class MailboxTransport:
             return
         self.disconnecting = True
         self.stopReading()
-        self._stop_writing()
+        self._outgoing.close()
         self.socket.close()
 
     def connectionLost(self, reason: Failure) -> None:

@@ -12,7 +12,7 @@ from ..core.routing.pool import Pool
 from ..core.routing.router import Refusal, Router
 from ..core.routing.table import Table
 from ..errors import MailboxFull
-from ..intake.reception import Arrival
+from ..intake.arrival import Arrival
 from ..system.system import System
 from .beginning import Beginning
 

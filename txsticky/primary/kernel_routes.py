@@ -54,8 +54,8 @@ class KernelRoutes:
     Keeps a program attached to each group of sockets, for the slots whose workers accept.
 
     :param obstacle: why there are to be none (`obstacle`).
-    :ivar told: for the operator: `IN_KERNEL`, or that it is not there and why; empty if it is not to
-        be, there is one socket only, or no worker has accepted yet.
+    :ivar told: for the operator: `IN_KERNEL`, or that it is not there and why; empty if it is not
+        to be, there is one socket only, or no worker has accepted yet.
     """
 
     def __init__(self, obstacle: str | None) -> None:

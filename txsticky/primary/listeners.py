@@ -103,7 +103,7 @@ class Listeners:
         try:
             self.add(slot, number, sibling(self._acceptors[FIRST, number].sock))
         except OSError as error:
-            # The worker gets what the others give to it.
+            # The worker gets what the primary and other workers give to it.
             log.warn("Worker {slot} cannot accept itself: {error}.", slot=slot, error=error)
 
     def _groups(self) -> dict[int, Group]:

@@ -7,8 +7,8 @@ import sys
 
 from ..config import Config
 from ..errors import ConfigError
-from ..system.log_config import read_log_config
-from ..system.system import executed_as, identity_of
+from ..system.logs.config_file import read_log_config
+from ..system.privileges import executed_as, identity_of
 from ..system.trust import Identity
 
 

@@ -35,7 +35,8 @@ from ..core.messages.from_worker import (
 )
 from ..core.routing.pool import Pool
 from ..core.routing.table import Table
-from ..intake.reception import Arrival, Reception
+from ..intake.arrival import Arrival
+from ..intake.reception import Reception
 from ..ipc.mailbox import mailbox_pair
 from ..system.system import System
 from .beginning import Beginning
@@ -253,7 +254,7 @@ class Primary:
                 self.supervisor.retire_request(handle.id)
             case WantLog():
                 self.workers.renew_log(handle)
-            case Deaf():  # what is in the mailbox is for others now
+            case Deaf():  # what is in the mailbox is for other workers now
                 self.workers.withdraw(handle)
                 handle.mailbox.share(self.returns.adopt)
                 self.supervisor.retire_request(handle.id)
@@ -273,7 +274,7 @@ class Primary:
             self._unpark()
 
     def _exited(self, handle: WorkerHandle, status: int) -> None:
-        """Have what a worker had not taken in hand go to others: its process has ended."""
+        """Route anew what a worker, whose process has ended, had not taken in hand."""
         waiting = handle.close(self.returns.adopt)
         self.supervisor.exited(handle.id, status)
         self.returns.take(waiting)

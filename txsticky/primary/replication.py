@@ -69,7 +69,7 @@ class Replication:
         return self._replicas[id]
 
     def join(self, worker: Introduced) -> None:
-        """Introduce a worker that is ready and the others to each other; send it the table."""
+        """Introduce a ready worker and the ones before it to each other; send it the table."""
         for other in self._workers.values():
             other.introduce(worker)
             worker.introduce(other)

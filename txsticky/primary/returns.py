@@ -6,10 +6,10 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..intake.reception import Arrival
-from ..ipc.inbox import FrontDesk
+from ..intake.arrival import Arrival
 from ..ipc.mailbox import MailboxTransport
 from ..system.descriptors import own
+from .front_desk import FrontDesk
 from .upgrade.packing import Descriptors
 
 

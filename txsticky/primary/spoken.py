@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..config import Config
-from ..intake.reception import Arrival, Reception, manners_for
+from ..intake.arrival import Arrival
+from ..intake.expectations import expectations_for
+from ..intake.reception import Reception
 from .listeners import Listeners
 
 
@@ -45,9 +47,9 @@ class Spoken:
         if self.http != http:
             self.http = http
             self._expect()
-            self._listeners.defer(self._reception.manners.waits)
+            self._listeners.defer(self._reception.expectations.waits)
             for arrival in self._reception.take_waiting():
                 self._receive(arrival)
 
     def _expect(self) -> None:
-        self._reception.manners = manners_for(self._config, self._needs_head, self.http)
+        self._reception.expectations = expectations_for(self._config, self._needs_head, self.http)

@@ -11,7 +11,7 @@ import select
 import socket
 from collections.abc import Callable
 
-from ..intake.reception import Arrival
+from ..intake.arrival import Arrival
 from ..system.deadlines import Deadlines
 from ..system.system import System
 

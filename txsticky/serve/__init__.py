@@ -1,9 +1,10 @@
 """
-How a worker speaks to its application.
+The interfaces that a worker serves applications by.
 
-`loading` imports it and tells its kind; `serving_for` finds the module that serves that kind:
-`web`, `wsgi`, `protocol`, or `asgi`. They are imported only when needed, and none of them imports
-the reactor with itself, because the kind decides which reactor is installed.
+`loading` imports an application and tells its interface; `serving_for` finds the module that serves
+the interface: `web`, `wsgi`, `protocol` or `asgi`. These modules are imported only when needed, and
+none of them imports the reactor with itself, because the interface decides which reactor is
+installed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from twisted.internet.interfaces import IProtocolFactory
 
 from ..core.http.inside import Inside
 from ..core.routing.forwarded import Trusted
-from ..system.shared_log import HandedLog
+from ..system.logs.shared import HandedLog
 
 #: Where each interface is served: the module's `serving` makes an application ready.
 _HOMES = {
@@ -31,21 +32,21 @@ _HOMES = {
 @attrs.frozen(kw_only=True)
 class ServeSettings:
     """
-    What the operator wants of any kind of serving.
+    What the operator asks of serving, whatever the interface.
 
     :ivar slot: the worker's number.
-    :ivar access_log: its file, `-` for the standard output, None for no access log.
+    :ivar access_log: the file of the access log, `-` for the standard output, None for no log.
     :ivar handed_log: the access log, where the primary has opened it for the workers.
     :ivar keep_alive: seconds that a connection may idle between two requests; 0 closes it after
         each response.
     :ivar trusted: the peers whose X-Forwarded-For and X-Forwarded-Proto are believed.
-    :ivar stall_timeout: seconds that a client may pause within a request, in what the gate cannot
+    :ivar stall_timeout: seconds that a client may pause within a request that the gate cannot
         follow; 0 is without end.
     :ivar threads: how many WSGI requests run at a time.
-    :ivar root_path: the path under which a proxy mounts the application, which it takes off the
-        requests' paths (ASGI and WSGI).
-    :ivar head_limit: the largest head of a request, in bytes: what is larger does not come here,
-        so that no limit of a server's own should be lower.
+    :ivar root_path: the path under which a proxy mounts the application, and which the proxy strips
+        from each request (ASGI and WSGI).
+    :ivar head_limit: the largest head of a request, in bytes; the gate refuses larger ones, so that
+        the limit of a server inside must not be lower.
     """
 
     slot: int = 1
@@ -61,11 +62,11 @@ class ServeSettings:
 
 class Serving(Protocol):
     """
-    An application, ready to be given connections.
+    An application that is ready for connections.
 
     :ivar interface: `web`, `wsgi`, `protocol` or `asgi`.
-    :ivar http: whether its protocols speak HTTP/1.1, so that a gate may watch request boundaries.
-    :ivar inside: what of a request's head its protocols do not understand.
+    :ivar http: whether the protocols speak HTTP/1.1, so that a gate may watch request boundaries.
+    :ivar inside: what of a request's head the protocols do not understand.
     :ivar factory: makes the protocol for each connection.
     """
 
@@ -85,24 +86,25 @@ class Serving(Protocol):
         """
         Stop the application after its last connection; a second call does nothing more.
 
-        The Deferred may stay unfired for as long as the application takes: put a bound to it.
+        The Deferred fires when the application is done, however long that takes: the caller waits
+        no longer than `seconds`.
 
-        :param seconds: that bound. Requests that still run get a part of it at most
-            (`core.timing.last_call`).
+        :param seconds: the time for the stop. Requests that still run get a part of it at most
+            (`core.lifecycle.timing.last_call`).
         """
 
     def finish(self) -> None:
-        """Do what is left to be done when the reactor has stopped."""
+        """Finish the application after the reactor has stopped."""
 
     def reopen_logs(self) -> None:
-        """Go over to new log files of the same names."""
+        """Reopen the log files by their names (log rotation)."""
 
     def close_politely(self, protocol: object) -> bool:
         """
-        Ask the client at the other end of a protocol to go away (WebSocket code 1001).
+        Ask a protocol's client to leave (WebSocket code 1001).
 
-        :return: whether it was asked, and the connection will close by itself; if not, nothing was
-            done.
+        :returns: whether the client was asked and the connection will close by itself; if not,
+            nothing was done.
         """
 
 
@@ -116,12 +118,12 @@ def serving_for(
     """
     Make an application ready for connections.
 
-    :param app: what `loading.load` returned.
-    :param interface: `web`, `wsgi`, `asgi`, `protocol`, or `auto` to let `loading.detect` tell.
-    :param reactor: the reactor in place of the installed one (which is imported, and so installed,
-        only now).
-    :param target: what the operator calls the application.
-    :raises AppLoadError: the application is not of that kind.
+    :param app: the application, as `loading.load` returned it.
+    :param interface: `web`, `wsgi`, `asgi`, `protocol`, or `auto` for what `loading.detect` tells.
+    :param reactor: used in place of the global reactor, which is imported, and so installed, only
+        in this call.
+    :param target: the name of the application for error messages.
+    :raises AppLoadError: the application does not speak the interface.
     """
     from .loading import detect
 

@@ -1,4 +1,4 @@
-"""The access log: a line a request, in the combined format, then the worker and the route."""
+"""The access log: a line for each request, in the combined format, with worker and route added."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from twisted.web.http import Request, datetimeToLogString
 
 from ..errors import ConfigError
 from ..printable import quotable
-from ..system.shared_log import HandedLog, open_log
+from ..system.logs.shared import HandedLog, open_log
 from . import ServeSettings
 
-#: How many transports are asked for `how`, each being wrapped by the one before (TLS, policies).
+#: How many wrapped transports (TLS, policies) are searched for the attribute `how`.
 _DEPTH = 4
 
 
 @attrs.frozen
-class Entry:
+class LogLine:
     """
-    What one line says of a request and its response.
+    What the access log says of one request and its response.
 
-    :ivar client: the client's address, without its port; `-` if it has none.
+    :ivar client: the client's address, without port; `-` for a UNIX socket.
     :ivar length: bytes of the response body.
-    :ivar route: how the request came to this worker, from `route_of`.
+    :ivar route: how the request was routed, as `route_of` tells.
     """
 
     client: str
@@ -42,15 +42,15 @@ class Entry:
 
 class AccessLog:
     """
-    An access log that all workers write to the same file.
+    An access log, in a file that all workers append to.
 
-    Lines do not mix: the file is opened with O_APPEND and each line is one write(2). What cannot
-    be written (a full disk) is dropped, since no response is to fail for its log line.
+    Lines do not mix: the file is opened with O_APPEND and each line is one write(2). A line that
+    cannot be written (full disk) is dropped, because no response is to fail for its log line.
 
     :param path: the file, or `-` for the standard output.
     :param slot: the worker's number.
     :param seconds: the clock, in seconds since the epoch.
-    :param handed: the file, where the primary has opened it.
+    :param handed: the open file, if the primary has opened it for the workers.
     """
 
     _log = Logger()
@@ -69,9 +69,9 @@ class AccessLog:
 
     def open(self) -> None:
         """
-        Open the file, which is made if it is missing.
+        Open the file; make it if it is missing.
 
-        :raises ConfigError: it cannot be opened.
+        :raises ConfigError: the file cannot be opened.
         """
         if self._path == "-":
             self._fd = os.dup(1)
@@ -79,23 +79,26 @@ class AccessLog:
         self._fd = open_log(self._path) if self._handed is None else self._handed.open()
 
     def reopen(self) -> None:
-        """Go over to a new file of the same name, after the old one was moved away (logrotate)."""
+        """Reopen the file by its name, after logrotate has moved the old file away."""
         old = self._fd
         try:
             self.open()
         except ConfigError as error:
-            self._log.error("The old access log stays open: {error}", error=error)
+            self._log.error(
+                "The old access log stays open, because the new one cannot be opened: {error}",
+                error=error,
+            )
             return
         if old is not None:
             os.close(old)
 
     def close(self) -> None:
-        """Close the file; lines that still come are dropped."""
+        """Close the file; later lines are dropped."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: LogLine) -> None:
         """Append one line."""
         if self._fd is None:
             return
@@ -112,7 +115,7 @@ class AccessLog:
             if not self._failing:
                 self._failing = True
                 self._log.error(
-                    "Lines of the access log {path} are being lost: {error}",
+                    "The access log {path} cannot be written, and lines are lost: {error}",
                     path=self._path,
                     error=error,
                 )
@@ -128,15 +131,15 @@ class AccessLog:
 
 
 def access_log_for(settings: ServeSettings, reactor: Any) -> AccessLog | None:
-    """Make the access log that the settings ask for, not yet open."""
+    """Make the access log that the settings ask for, not yet opened."""
     if settings.access_log is None:
         return None
     return AccessLog(settings.access_log, settings.slot, reactor.seconds, settings.handed_log)
 
 
-def entry_of(request: Request) -> Entry:
+def log_line_of(request: Request) -> LogLine:
     """Describe a finished request of twisted.web."""
-    return Entry(
+    return LogLine(
         client=getattr(request.getClientAddress(), "host", "") or "-",
         method=request.method,
         target=request.uri,
@@ -151,10 +154,10 @@ def entry_of(request: Request) -> Entry:
 
 def route_of(transport: object) -> str:
     """
-    Tell how a connection's present request was routed.
+    Tell how the present request of a connection was routed.
 
-    :param transport: any transport, also one that wraps another.
-    :return: TAG, HIT, HASH, NEW or MISS; `-` if no transport down the line knows.
+    :param transport: any transport, also a wrapper of another transport.
+    :returns: TAG, HIT, HASH, NEW or MISS; `-` if neither the transport nor one inside it knows.
     """
     for _ in range(_DEPTH):
         how = getattr(transport, "how", None)
@@ -165,5 +168,5 @@ def route_of(transport: object) -> str:
 
 
 def _word(text: str) -> str:
-    """A field without quotes: of one piece."""
+    """Escape a field that stands without quotes: it contains no blank."""
     return quotable(text.encode("utf-8", "replace")).replace(" ", "\\x20")

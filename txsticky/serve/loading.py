@@ -1,4 +1,4 @@
-"""From the text `module:attribute` to an application object, and what kind of application it is."""
+"""Import the application that `module:attribute` names, and detect its interface."""
 
 from __future__ import annotations
 
@@ -29,28 +29,23 @@ Interface = Literal["web", "wsgi", "asgi", "protocol"]
 
 #: Classes of Python's library from which Twisted's and any application's are derived.
 _COMMON = (abc.ABC, abc.ABCMeta, typing.Generic, typing.Protocol, type(typing.Protocol))
-#: What zope.interface puts into a class.
+#: The names that zope.interface adds to a class.
 _MARKS = ("__implemented__", "__provides__", "__providedBy__")
 
 
 class AppRaisedError(AppLoadError):
     """The application {target} does not load: {reason}."""
 
-    def __init__(self, *, target: str, reason: str, details: str) -> None:
-        super().__init__(target=target, reason=reason)
-        #: The traceback, for the debug log.
-        self.details = details
-
 
 def unmark_library() -> None:
     """
-    Take zope.interface's marks off the classes of Python's library, now and for later.
+    Keep zope.interface's marks off the classes of Python's library.
 
-    Twisted's reactors implement interfaces in classes that are derived from `abc.ABC`, and a mark
-    in that class is listed by `dir()` of every class of the application that is derived from it,
-    where to get it raises AttributeError: Gradio, for one, gets all that is listed.  zope.interface
-    keeps what is known of a class that takes no marks (`object`) in a table, and that is where it
-    looks first.
+    Twisted's reactors implement interfaces in classes derived from `abc.ABC`. zope.interface then
+    marks `abc.ABC`, and `dir()` lists the marks for every class of the application that derives
+    from it, although reading them raises AttributeError. Gradio, for example, reads all that
+    `dir()` lists. zope.interface looks first in a table of its own, which it keeps for classes that
+    take no marks (`object`): the entries go there.
     """
     for kind in _COMMON:
         known = implementedBy(kind)
@@ -64,10 +59,10 @@ def load(target: str, factory: bool = False) -> object:
     """
     Import an application.
 
-    The current directory is searched first, as uvicorn and gunicorn do.
+    The current directory is searched first, as by uvicorn and gunicorn.
 
     :param target: `module:attribute`; both may be dotted.
-    :param factory: whether the attribute is to be called, without arguments, for the application.
+    :param factory: whether to call the attribute, without arguments, to get the application.
     :raises AppLoadError: there is no such module or attribute, or the application raised while it
         was imported or called (`AppRaisedError`).
     """
@@ -109,7 +104,7 @@ def _module(target: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # A module that is missing further in is the application's own trouble.
+        # A missing module that the application imports is an error of the application.
         missing = error.name or ""
         if name != missing and not name.startswith(missing + "."):
             raise _raised(target, error) from error
@@ -158,7 +153,6 @@ def _raised(target: str, error: BaseException) -> AppRaisedError:
     return AppRaisedError(
         target=target,
         reason=f"{line.rstrip('.')} (at {place})" if place else line,
-        details="".join(traceback.format_exception(error)),
     )
 
 
@@ -184,13 +178,14 @@ def _is_own(filename: str) -> bool:
 
 def detect(app: object, target: str = "") -> Interface:
     """
-    Tell which interface an application speaks.
+    Detect which interface an application speaks.
 
-    A twisted.web Resource is `web`; a protocol factory, also a Site, is `protocol`; what returns a
-    coroutine when called (ASGI 3) is `asgi`; any other callable of two arguments is `wsgi`.
+    A twisted.web Resource is `web`; a protocol factory, a Site too, is `protocol`; a callable that
+    returns a coroutine (ASGI 3) is `asgi`; any other callable of two arguments is `wsgi`.
 
-    :param target: how the operator named it, for the error.
-    :raises AppLoadError: it is nothing that can be served; the sentence says what to do.
+    :param app: the application.
+    :param target: the name of the application for the error.
+    :raises AppLoadError: the object cannot be served; the sentence says what to do.
     """
     if inspect.isclass(app):
         return _detect_class(app, target)
@@ -227,7 +222,7 @@ def _is_async(app: Callable[..., object]) -> bool:
 
 
 def _detect_callable(app: Callable[..., object], target: str) -> Interface:
-    """Tell by the arguments: (environ, start_response) is WSGI, (scope, receive, send) ASGI."""
+    """Detect by the arguments: (environ, start_response) is WSGI, (scope, receive, send) ASGI."""
     try:
         parameters = inspect.signature(app).parameters.values()
     except (TypeError, ValueError):  # a builtin, which tells nothing
@@ -253,7 +248,7 @@ def _advice(app: object) -> str:
     if isinstance(app, ModuleType):
         return "it is a module; name the application in it as module:attribute"
     if inspect.iscoroutine(app):
-        app.close()  # else Python warns that nobody awaited it
+        app.close()  # else Python warns that it was never awaited
         return "it is a coroutine; the factory has to return the application, not await it"
     if IProtocol.providedBy(app):
         return "it is one protocol; name a factory, which makes a protocol for each connection"
@@ -266,7 +261,7 @@ def _advice(app: object) -> str:
 
 
 def describe(value: object) -> str:
-    """Say in a few words what an object is."""
+    """Describe an object in a few words, for an error."""
     if inspect.isclass(value):
         return f"the class {value.__qualname__}"
     if inspect.isfunction(value) or inspect.ismethod(value):
@@ -276,7 +271,7 @@ def describe(value: object) -> str:
 
 
 def _article(name: str) -> str:
-    """`a` or `an`, as a class name is spoken: capitals, as in MCPServer, one by one."""
+    """`a` or `an`, as a class name is spoken; capitals, as in MCPServer, letter by letter."""
     if name[:2].isupper():
         return "an" if name[0] in "AEFHILMNORSX" else "a"
     return "an" if re.match(r"[aeio]|un(?!i)|u[^ns]", name, re.IGNORECASE) else "a"

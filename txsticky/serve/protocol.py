@@ -1,9 +1,9 @@
 """
-Any protocol factory as a worker serves it, and how to say goodbye to a WebSocket.
+Serve any protocol factory, and close WebSockets politely.
 
-An autobahn `WebSocketServerFactory` needs no change for this: the port in its URL is not compared
-with anything, so that it takes handshakes on whatever port the cluster listens on. Only its
-`externalPort`, if set, has to be the port in the client's Host header, as under its own listener.
+An autobahn `WebSocketServerFactory` needs no change: it compares the port in its URL with nothing,
+and takes handshakes on whatever port the cluster listens on. Only its `externalPort`, if set, has
+to be the port in the client's Host header, as without txsticky.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ _log = Logger()
 @attrs.define
 class FactoryServing:
     """
-    Serving through a protocol factory on Twisted's transports.
+    A protocol factory, served on Twisted's transports (`serve.Serving`).
 
     :ivar interface: `web`, `wsgi` or `protocol`.
+    :ivar factory: the protocol factory.
     :ivar http: whether its protocols speak HTTP/1.1.
-    :ivar inside: what of a request's head they do not understand.
+    :ivar inside: what of a request's head its protocols do not understand.
     """
 
     interface: str
@@ -49,12 +50,12 @@ class FactoryServing:
 
     @property
     def busy(self) -> bool:
-        """Whether the application is at work: nobody can tell but by its connections."""
+        """False: whether a factory is at work, only its connections tell."""
         return False
 
     def start(self) -> Deferred[None] | None:
         """
-        Start the factory, as listening with it would (`startFactory` runs).
+        Start the factory as a listening port does (`startFactory` runs).
 
         :raises ConfigError: the access log cannot be opened.
         """
@@ -66,7 +67,7 @@ class FactoryServing:
 
     def stop(self, seconds: float) -> Deferred[None] | None:
         """
-        Stop the factory, as the end of listening would (`stopFactory` runs), if it runs.
+        Stop the factory as a port that stops listening does (`stopFactory` runs).
 
         :param seconds: see `Serving.stop`.
         """
@@ -78,23 +79,23 @@ class FactoryServing:
         return None
 
     def finish(self) -> None:
-        """Nothing is left."""
+        """Do nothing: a factory needs no finish."""
 
     def reopen_logs(self) -> None:
-        """Go over to a new access log of the same name."""
+        """Reopen the access log by its name."""
         if self._access_log is not None:
             self._access_log.reopen()
 
     def close_politely(self, protocol: object) -> bool:
-        """See the function of this name."""
+        """Close a WebSocket with code 1001 (`serve.protocol.close_politely`)."""
         return close_politely(protocol)
 
 
 def serving(app: object, settings: ServeSettings, reactor: Any) -> FactoryServing:
     """
-    Serve a protocol factory as an endpoint that listens with it does.
+    Serve a protocol factory as a listening endpoint does.
 
-    :raises AppLoadError: it is none.
+    :raises AppLoadError: the application is not a protocol factory.
     """
     if not IProtocolFactory.providedBy(app):
         raise AppLoadError(
@@ -105,7 +106,7 @@ def serving(app: object, settings: ServeSettings, reactor: Any) -> FactoryServin
     if isinstance(inner, HTTPFactory):
         log = access_log_for(settings, reactor)
         adapt_site(inner, settings, log)
-    # A bare HTTPFactory may be a proxy, which is given its targets in absolute form.
+    # A bare HTTPFactory may be a proxy, whose clients send targets in absolute form.
     inside = Inside(absolute=not isinstance(inner, Site))
     return FactoryServing("protocol", app, http=speaks_http(app), inside=inside, access_log=log)
 
@@ -127,7 +128,7 @@ def _innermost(factory: object) -> object:
 
 
 def _is_autobahn(value: object, name: str) -> TypeGuard[Any]:
-    """Tell instances of a class of autobahn, without importing autobahn for those who have none."""
+    """Whether a value is an instance of a class of autobahn. Does not import autobahn."""
     module = sys.modules.get("autobahn.websocket.protocol")
     return module is not None and isinstance(value, getattr(module, name))
 
@@ -136,13 +137,13 @@ def close_politely(protocol: object) -> bool:
     """
     Close a WebSocket with code 1001, "going away" (RFC 6455, 7.4.1), so that its client reconnects.
 
-    Knows autobahn, alone or as a WebSocketResource, and `twisted.web.websocket`; with TLS and
-    policies around them as well. autobahn then waits for the client's close for at most its
-    `closeHandshakeTimeout`.
+    The WebSockets of autobahn are known, also as a WebSocketResource, and those of
+    `twisted.web.websocket`; TLS and policies may be around them. autobahn then waits for the
+    client's close frame, for at most its `closeHandshakeTimeout`.
 
     :param protocol: the protocol of a transport.
-    :return: whether the connection will now close by itself. False, with nothing done, if it is no
-        WebSocket or is still in its handshake.
+    :returns: whether the connection will now close by itself. False, with nothing done, if the
+        protocol is no WebSocket or its handshake is not complete.
     """
     while isinstance(protocol, ProtocolWrapper):
         protocol = protocol.wrappedProtocol

@@ -1,32 +1,32 @@
 """
 python-socketio and Flask-SocketIO over several workers, with nothing else installed.
 
-**Session ids.**  A worker that txsticky serves gives out Engine.IO and Socket.IO ids that carry its
-signed tag, so that every request of a session finds it.  Nothing has to be done for that, however
-the server is mounted.  Only a server whose `generate_id` the application has replaced wants a
-line::
+**Session ids.** The Engine.IO and Socket.IO ids that a worker gives out carry the worker's signed
+tag, so that every request of a session reaches that worker. Nothing has to be done for that,
+however the server is mounted. Only a server whose `generate_id` the application has replaced needs
+a line::
 
     txsticky.socketio.tag(sio)
 
-The tag makes an id some 15 characters longer.  Neither the protocols nor their clients and servers
-have a limit to its length or rely on it being 20; it goes into the query as it is, for it is made
-of unreserved URL characters.
+The tag makes an id some 15 characters longer. Neither the protocols nor their clients and servers
+limit the length of an id or rely on 20 characters. The id goes into the query as it is, because the
+tag consists of unreserved URL characters.
 
-**Client managers.**  Rooms, broadcasts, emits to a client on another worker, `call()`, callbacks,
+**Client managers.** Rooms, broadcasts, emits to a client on another worker, `call()`, callbacks,
 `disconnect`, `enter_room`, `leave_room` and `close_room` work across the workers, over the bus of
 the cluster, with ::
 
     sio = socketio.AsyncServer(client_manager=txsticky.socketio.AsyncManager(), async_mode="asgi")
 
-or, for a `socketio.Server` in a WSGI application, with :class:`Manager`.  (There it can only poll:
-``async_mode="threading", transports=["polling"]``; and a poll that waits holds one of the threads,
-so that it is for few clients.)  With ``--bus redis://…`` they span machines.  python-socketio's own
-managers, such as `AsyncRedisManager`, work as well.
+or, for a `socketio.Server` in a WSGI application, with :class:`Manager`. (A WSGI application
+can only poll, ``async_mode="threading", transports=["polling"]``, and a poll that waits holds a
+thread: it is for few clients.) With ``--bus redis://…`` the managers span machines.
+python-socketio's own managers, such as `AsyncRedisManager`, work as well.
 
-**Reloads.**  Sessions of a worker that drains are ended one after the other, without an error to
-the application in the client, which connects again and finds another worker.
+**Reloads.** A worker that drains ends its sessions one after the other. The client reports no error
+to its application, connects again and reaches another worker.
 
-It takes python-socketio 5.15 or later.
+python-socketio 5.15 or later is needed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-python-socketio's client managers over the bus.
+Client managers for python-socketio over the bus of the cluster.
 
-All that they do they inherit from python-socketio's managers for publish and subscribe; these two
-say how a message gets out and in.
+They inherit from python-socketio's managers for publish and subscribe, and add how a message is
+published and received.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import queue
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from socketio import PubSubManager
 from socketio.async_pubsub_manager import AsyncPubSubManager
 from socketio.packet import Packet
+from twisted.internet.task import deferLater
 from twisted.internet.threads import blockingCallFromThread
 from twisted.logger import Logger
 from twisted.python.threadable import isInIOThread
@@ -26,17 +26,18 @@ from ..errors import BusOverrun, NotInWorker
 
 log = Logger()
 
-#: Bytes of messages that may wait for python-socketio to deal with them.
-BACKLOG = 32 << 20
+#: Bytes of messages that may wait for python-socketio; beyond, messages are dropped.
+WAITING_LIMIT = 32 << 20
 #: Seconds until the next try when the bus is full.
 _PAUSE = 0.02
 
 
 class Inbox:
     """
-    Messages of other workers that wait to be dealt with.
+    Messages of other workers that wait for python-socketio.
 
-    :param host: what python-socketio calls this manager; its own messages are left out.
+    :param host: the manager's id (`host_id`); messages that carry it are the manager's own, and are
+        dropped.
     :param put: puts a message into a queue.
     """
 
@@ -49,7 +50,7 @@ class Inbox:
         self._lossy = False
 
     def sealed(self, data: dict[str, Any], json: Any) -> bytes:
-        """A message of this manager, for the inboxes of others."""
+        """Encode a message of this manager."""
         if data["method"] == "callback" and Packet.data_is_binary(list(data["args"])):
             # python-socketio takes care of the bytes in what is emitted, not in what is answered.
             args, attachments = Packet.deconstruct_binary(list(data["args"]))
@@ -59,17 +60,17 @@ class Inbox:
         return self._host + text.encode()
 
     def arrived(self, message: bytes) -> None:
-        """A message has come from the bus."""
+        """Queue a message of the bus."""
         if message.startswith(self._host):
             return
-        if self._in - self._out > BACKLOG:
+        if self._in - self._out > WAITING_LIMIT:
             self.lost(1)
             return
         self._in += len(message)
         self._put(message)
 
     def opened(self, message: bytes, json: Any) -> dict[str, Any]:
-        """What is in a message that leaves the queue."""
+        """Decode a message that leaves the queue."""
         self._out += len(message)
         data: dict[str, Any] = json.loads(message[len(self._host) :])
         if "attachments" in data:
@@ -78,17 +79,17 @@ class Inbox:
         return data
 
     def lost(self, count: int) -> None:
-        """Messages have not come."""
+        """Log, once, that messages are lost."""
         if not self._lossy:
             self._lossy = True
             log.warn(
                 "python-socketio does not keep up with the other workers: {count} of their messages"
-                " are lost, and there may be more.",
+                " are lost. Further losses are not logged.",
                 count=count,
             )
 
     def subscribe(self, topic: str) -> None:
-        """Take messages from now on, in a worker; alone, there are none."""
+        """Receive messages from now on; outside of a worker, do nothing."""
         here = current()
         if here is not None:
             here.subscribe(topic, self.arrived, self.lost)
@@ -99,7 +100,7 @@ class AsyncManager(AsyncPubSubManager):  # type: ignore[misc]
     The client manager of an `AsyncServer` whose clients are on several workers.
 
     Outside of a worker it manages the clients of its process, like python-socketio's own
-    `AsyncManager`; if it is `write_only` it has none, and what it is to emit raises `NotInWorker`.
+    `AsyncManager`; a `write_only` manager has no clients there, and `emit` raises `NotInWorker`.
 
     :param channel: servers with the same name share their clients.
     :param options: as for python-socketio's `AsyncPubSubManager`.
@@ -115,7 +116,7 @@ class AsyncManager(AsyncPubSubManager):  # type: ignore[misc]
         self._turn = asyncio.Lock()
 
     def initialize(self) -> None:
-        """Begin to listen (python-socketio's hook, at the first client)."""
+        """Subscribe (python-socketio calls it at the first client)."""
         self._inbox.subscribe(self._topic)
         super().initialize()
 
@@ -126,7 +127,7 @@ class AsyncManager(AsyncPubSubManager):  # type: ignore[misc]
                 raise NotInWorker(what="AsyncManager(write_only=True)")
             return
         message = self._inbox.sealed(data, self.json)
-        async with self._turn:  # while one waits, none overtakes it
+        async with self._turn:  # so that no message overtakes one that waits
             while True:
                 try:
                     here.publish(self._topic, message)
@@ -142,10 +143,10 @@ class AsyncManager(AsyncPubSubManager):  # type: ignore[misc]
 
 class Manager(PubSubManager):  # type: ignore[misc]
     """
-    The client manager of a `Server`, whose threads may emit, with clients on several workers.
+    The client manager of a `Server` (threads) whose clients are on several workers.
 
-    It can be made anywhere, so that an application can be imported; outside of a worker, or before
-    that has started, its first client, and what it is to emit, raise `NotInWorker`.
+    It can be made anywhere, so that an application can be imported. Outside of a worker, or before
+    the worker has started, the first client and `emit` raise `NotInWorker`.
 
     :param channel: servers with the same name share their clients.
     :param options: as for python-socketio's `PubSubManager`.
@@ -161,9 +162,9 @@ class Manager(PubSubManager):  # type: ignore[misc]
 
     def initialize(self) -> None:
         """
-        Begin to listen (python-socketio's hook, at the first client).
+        Subscribe (python-socketio calls it at the first client).
 
-        :raises NotInWorker: there is no bus here.
+        :raises NotInWorker: this process is no worker, and has no bus.
         """
         if current() is None:
             raise NotInWorker(what="txsticky.socketio.Manager")
@@ -181,7 +182,7 @@ class Manager(PubSubManager):  # type: ignore[misc]
             except BusOverrun:
                 if isInIOThread():
                     raise
-                time.sleep(_PAUSE)
+                _pause()
             else:
                 return
 
@@ -191,10 +192,22 @@ class Manager(PubSubManager):  # type: ignore[misc]
 
 
 def _in_reactor(function: Callable[..., Any], *arguments: Any) -> None:
-    """Call a function in the reactor's thread, where the bus is, and wait for it."""
+    """Call a function of the bus in the reactor's thread, and wait for it."""
     if isInIOThread():
         function(*arguments)
         return
+    _wait_for(function, *arguments)
+
+
+def _pause() -> None:
+    """Wait for `_PAUSE`, by the reactor's clock, in a thread that is not the reactor's."""
+    from twisted.internet import reactor
+
+    _wait_for(deferLater, reactor, _PAUSE)
+
+
+def _wait_for(function: Callable[..., Any], *arguments: Any) -> None:
+    """Call a function in the reactor's thread, and wait for what it returns."""
     from twisted.internet import reactor
 
     threads: Any = reactor

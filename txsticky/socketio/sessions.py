@@ -1,11 +1,11 @@
 """
-Engine.IO sessions in a worker: ids that name it, and their end when it drains.
+Engine.IO sessions in a worker: ids with the worker's tag, and the end of sessions in a drain.
 
-Ids are tagged where they are made, in `BaseServer.generate_id` of python-engineio.  That one method
-of the class serves every server, whatever the application wraps around it, asyncio or threads, and
-the Socket.IO ids too.  To look for the servers in the application instead would mean to know every
-framework's way to mount one.  The class is changed in workers alone, after the application has been
-imported, and once more after it has started, for those that import late.
+Ids are tagged where they are made, in `BaseServer.generate_id` of python-engineio. That method
+makes the ids of every server, asyncio or threads, whatever the application wraps around it, and the
+Socket.IO ids too. To look for servers in the application instead would take knowledge of every
+framework's way to mount them. The class is changed in workers alone, after the application has been
+imported, and again after it has started, for applications that import python-engineio late.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from ..api import current
 
 log = Logger()
 
-#: The servers that have made ids here: those that a drain has sessions to end of.
+#: The servers that have made ids in this process; a drain ends their sessions.
 _servers: weakref.WeakSet[Any] = weakref.WeakSet()
 _drains: set[asyncio.Future[None]] = set()
 
 
 def tag(server: Any) -> None:
     """
-    Let the ids of a server carry its worker's tag, whatever makes them.
+    Let the ids of a server carry its worker's tag.
 
-    An application needs this only if it has replaced `generate_id`; ids have to be of unreserved
-    URL characters then.  Outside of a worker it changes nothing.
+    An application needs this only if it has replaced `generate_id`; its ids have to consist of
+    unreserved URL characters. Outside of a worker ids are not changed.
 
     :param server: a server of python-socketio, python-engineio or Flask-SocketIO.
     """
@@ -70,10 +70,10 @@ def drain(seconds: float) -> None:
     End the sessions of this worker, one after the other.
 
     A client connects again by itself when its WebSocket is closed, and when a poll is answered with
-    400, as for a session that nobody knows.  The packet CLOSE would be more polite, but Python's
-    client takes it for the end.
+    400, as for an unknown session. The packet CLOSE would be more polite, but python-socketio's
+    client does not connect again after it.
 
-    :param seconds: over which they are spread.
+    :param seconds: the time over which the ends are spread.
     """
     for server in list(_servers):
         if server.is_asyncio_based():
@@ -107,11 +107,11 @@ def _end_all_in_thread(server: Any, seconds: float) -> None:
 
 
 def _farewell(server: Any, session: Any) -> Iterator[Callable[[], Any]]:
-    """What ends a session; of an asyncio server's the results are to be awaited."""
+    """Yield the steps that end a session; the results of an asyncio server's are to be awaited."""
     from engineio.packet import NOOP, Packet
 
     if session.upgraded:
-        # The writer's sign that it is over: it closes the WebSocket.
+        # None ends the session's writer, which closes the WebSocket.
         yield functools.partial(session.queue.put, None)
     elif not session.closed:
         yield functools.partial(session.send, Packet(NOOP))  # answers the poll that waits

@@ -19,13 +19,16 @@ class Waiter(Protocol):
         """The time is over."""
 
     def closed(self) -> None:
-        """Close: it is to wait no more."""
+        """Close: the wait is over for another reason."""
 
 
 class Deadlines:
     """
-    One deadline for many: all have the same time, so the first to come is the first to go, and one
-    call serves all.
+    Deadlines of waiters that all have the same time: the first to come is the first to go, so one
+    delayed call serves all.
+
+    :param system: the reactor and the clock.
+    :param seconds: the time of each waiter.
     """
 
     def __init__(self, system: System, seconds: float) -> None:
@@ -38,17 +41,21 @@ class Deadlines:
         return len(self._due)
 
     def add(self, waiter: Waiter) -> None:
-        """Begin a waiter's time."""
+        """Begin the time of a waiter."""
         self._due[waiter] = self._system.clock() + self._seconds
         if self._call is None:
             self._call = self._system.reactor.callLater(self._seconds, self._expire)
 
     def discard(self, waiter: Waiter) -> None:
-        """A waiter waits no more."""
+        """Forget a waiter: what it waited for has come."""
         self._due.pop(waiter, None)
 
     def expire_oldest(self) -> bool:
-        """End the time of the waiter whose time would be over next. Whether there was one."""
+        """
+        End the time of the waiter whose time would be over next.
+
+        :returns: whether there was any waiter.
+        """
         oldest: Waiter | None = next(iter(self._due), None)
         if oldest is None:
             return False
@@ -56,11 +63,11 @@ class Deadlines:
         return True
 
     def all(self) -> list[Any]:
-        """All waiters."""
+        """List the waiters, the oldest first."""
         return list(self._due)
 
     def clear(self) -> None:
-        """End everybody's time now."""
+        """Close every waiter now."""
         for waiter in list(self._due):
             self._end(waiter, waiter.closed)
         self._due.clear()
@@ -69,7 +76,7 @@ class Deadlines:
             self._call = None
 
     def _end(self, waiter: Any, how: Callable[[], None]) -> None:
-        """One that fails is closed, and keeps no other waiting."""
+        """End a waiter; if it fails it is closed, and no other waiter is kept waiting."""
         try:
             how()
         except Exception:
@@ -86,10 +93,10 @@ class Deadlines:
             for waiter, due in list(self._due.items()):
                 if due > now:
                     break
-                if waiter in self._due:  # else one that expired before has ended it
+                if waiter in self._due:  # else a waiter that expired before has ended it
                     self._end(waiter, waiter.expired)
         finally:
-            # Not before: whoever came meanwhile must not have made a second call.
+            # Not before: a waiter that came meanwhile must not have made a second call.
             self._call = None
             for due in self._due.values():
                 self._call = self._system.reactor.callLater(max(0.0, due - now), self._expire)

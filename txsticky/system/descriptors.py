@@ -1,8 +1,61 @@
-"""File descriptors that pass from one program to the next."""
+"""Open files of this process: how many it may have, and what arrives as a number."""
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
+import select
+import socket
+import sys
+
+#: What a system call fails with where this process, or the system, has no descriptor left.
+OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+#: Seconds until the next attempt after `OUT_OF_DESCRIPTORS`.
+RESPITE = 0.1
+
+
+def raise_file_limit() -> None:
+    """
+    Use all the descriptors that the hard limit allows: a process holds one a connection
+    (getrlimit(2)).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else max(soft, 1 << 20)
+    if soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):
+            pass
+
+
+def descriptor_ceiling() -> int:
+    """
+    The number from which on descriptors are not for connections: what is left below the limit is
+    for starting processes, for logs and for the application.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft - max(10, min(64, soft // 16))
+
+
+def has_room(ceiling: int) -> bool:
+    """Whether the next descriptor would be below the ceiling (open(2): it is the lowest one)."""
+    try:
+        lowest = os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        return False
+    os.close(lowest)
+    return lowest < ceiling
+
+
+def open_socket(descriptor: int, family: int) -> socket.socket:
+    """
+    Wrap a descriptor that arrived, taking ownership of it.
+
+    The protocol is named because asyncio sets TCP_NODELAY only on a socket that says IPPROTO_TCP.
+    """
+    proto = 0 if family == socket.AF_UNIX else socket.IPPROTO_TCP
+    return socket.socket(family, socket.SOCK_STREAM, proto, descriptor)
 
 
 def own(descriptor: int) -> int:
@@ -10,3 +63,45 @@ def own(descriptor: int) -> int:
     if descriptor >= 0:
         os.set_inheritable(descriptor, False)
     return descriptor
+
+
+class Headroom:
+    """
+    Whether descriptors are scarce, told from the numbers of those that come.
+
+    A new descriptor gets the lowest free number (open(2)), so a number at the ceiling means that
+    hardly any is left. From then on the owner looks for room before it takes a descriptor, because
+    the last one may have filled a gap, until a number comes that is well below the ceiling.
+
+    :param margin: how far below the ceiling a number ends the scarcity; at least as many as are
+        taken at once.
+    :param ceiling: the number from which on descriptors are not to be taken.
+    :ivar scarce: whether room is to be looked for before the next descriptor is taken.
+    """
+
+    __slots__ = ("_margin", "ceiling", "scarce")
+
+    def __init__(self, margin: int, ceiling: int | None = None) -> None:
+        self.ceiling = descriptor_ceiling() if ceiling is None else ceiling
+        self.scarce = False
+        self._margin = margin
+
+    def taken(self, descriptor: int) -> None:
+        """Take note of the number of a descriptor that has come."""
+        last = self.ceiling - 1
+        self.scarce = descriptor >= (last - self._margin if self.scarce else last)
+
+    def has_room(self) -> bool:
+        """Whether the next descriptor would be below the ceiling."""
+        return has_room(self.ceiling)
+
+
+def severed(descriptor: int) -> bool:
+    """
+    Whether the kernel knows that the other end of a connection is gone.
+
+    Over TCP it does once that end has sent a reset; over a UNIX socket at once.
+    """
+    poll = select.poll()
+    poll.register(descriptor, 0)  # errors and hang-ups are always told
+    return bool(poll.poll(0))

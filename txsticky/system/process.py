@@ -1,4 +1,4 @@
-"""Child processes: when they end, what they say, and those that nobody waits for."""
+"""Child processes: their ends, their output, and the reaping of orphans."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Process:
 
     @property
     def output(self) -> int:
-        """The reading end of the pipe; -1 if nobody has the other end any more."""
+        """The reading end of the pipe; -1 once every writing end is closed."""
         return self._lines.fileno()
 
     def fileno(self) -> int:
@@ -178,7 +178,7 @@ class _Lines:
 class Reaper:
     """
     Reaps the orphans of a PID namespace: as its first process, in a container, this one is the
-    parent of whatever loses its own (pid_namespaces(7)).
+    parent of every process that loses its own (pid_namespaces(7)).
 
     The processes that are watched (`Process`) are left alone (waitid(2), WNOWAIT).
 
@@ -204,7 +204,7 @@ class Reaper:
         try:
             while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 if found.si_pid in Process.living:
-                    return  # it hides the others until it is reaped, which is soon
+                    return  # it hides the orphans behind it until it is reaped, which is soon
                 os.waitpid(found.si_pid, os.WNOHANG)
         except ChildProcessError:
             return

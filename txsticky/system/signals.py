@@ -38,7 +38,7 @@ class SignalTable:
         self._reactor.addSystemEventTrigger("after", "shutdown", self.restore)
 
     def restore(self) -> None:
-        """Give the signals back to those who had them."""
+        """Restore the handlers that `install` has found."""
         before, self._before = self._before, {}
         for number, handler in before.items():
             # None: it was not set from Python and cannot be set again.
@@ -49,5 +49,5 @@ class SignalTable:
         self._reactor.callFromThread(self._act, signal.Signals(number))
 
     def _act(self, number: signal.Signals) -> None:
-        self._log.info("{name} has come.", name=number.name)
+        self._log.info("Received {name}.", name=number.name)
         self._actions[number]()

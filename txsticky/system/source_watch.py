@@ -20,10 +20,10 @@ Stamp = tuple[int, int]
 
 class SourceWatch:
     """
-    Watches the Python files under a folder, and others that were named.
+    Watches the Python files under a folder, and files that were named.
 
-    It is told of them by watchfiles where that is installed, and looks twice a second where it is
-    not.  All this happens in a thread.
+    Changes come from watchfiles where that is installed; otherwise the watch looks twice a second.
+    Both happen in a thread.
 
     :param reactor: whose thread `changed` is called in.
     :param folder: the folder, whose hidden and foreign folders are left out.

@@ -11,20 +11,22 @@ import io
 import os
 import sys
 
+#: The folder that this package is in.
+HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
 
 def leave_working_folder() -> None:
     """
     Import nothing from the working directory: it is the application's, which the primary does not
-    load, and with ``--user`` others may write there.
+    load, and with ``--user`` other users may write there.
 
     Where this package is in it, as in a checkout that is not installed, it stays.
     """
-    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     try:
         here = os.getcwd()
     except OSError:
         return  # it is gone
-    if here != home:
+    if here != HOME:
         sys.path[:] = [entry for entry in sys.path if entry not in ("", ".", here)]
 
 

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
+from .startup import HOME
+
 #: Symbolic links that are followed (path_resolution(7)).
 _LINKS = 40
 
@@ -103,10 +105,9 @@ def distrust(path: list[str], text: str, identity: Identity) -> None:
     :param path: `sys.path`, which is changed. The folder of this package stays.
     :param text: PYTHONPATH.
     """
-    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     trusted = trusted_path(text, identity).split(os.pathsep)
     gone = {os.path.abspath(entry) for entry in text.split(os.pathsep) if entry not in trusted}
-    path[:] = [entry for entry in path if entry == home or os.path.abspath(entry) not in gone]
+    path[:] = [entry for entry in path if entry == HOME or os.path.abspath(entry) not in gone]
 
 
 def written(paths: Iterable[str], identity: Identity) -> list[str]:

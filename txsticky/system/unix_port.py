@@ -56,7 +56,7 @@ class UNIXPort(unix.Port):
 
 
 def identity(path: str) -> tuple[int, int] | None:
-    """Tell a file from another one of the same name; None if there is none."""
+    """What tells a file from a later file of the same name; None if there is no file."""
     try:
         found = os.lstat(path)
     except (OSError, ValueError):  # an abstract name has a zero byte
@@ -65,7 +65,7 @@ def identity(path: str) -> tuple[int, int] | None:
 
 
 def remove(path: str, whose: tuple[int, int] | None) -> None:
-    """Remove the file of a socket, unless another one has taken its place (`identity`)."""
+    """Remove the file of a socket, unless another file has taken its place (`identity`)."""
     if whose is not None and identity(path) == whose:
         with contextlib.suppress(OSError):  # it went meanwhile, or its folder is not ours any more
             os.unlink(path)
@@ -82,7 +82,7 @@ def listen(port: UNIXPort) -> UNIXPort:
         port.startListening()  # an abstract name goes with its socket (unix(7))
         return port
     try:
-        # Two that start at the same moment look one after the other.
+        # Two processes that start at the same moment look in turn.
         with _locked(path):
             _make_room(path)
             port.startListening()
@@ -119,7 +119,7 @@ def _locked(path: str) -> Iterator[None]:
         held = os.fstat(descriptor)
         if identity(name) == (held.st_dev, held.st_ino):
             break
-        os.close(descriptor)  # who held it before has removed it
+        os.close(descriptor)  # the process that held the lock before has removed the file
     try:
         yield
     finally:

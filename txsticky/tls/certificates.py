@@ -70,8 +70,8 @@ class Certificates:
 def _connection_type() -> type[SSL.Connection]:
     from OpenSSL import SSL
 
-    class Connection(SSL.Connection):
-        """The state of one connection."""
+    class TlsState(SSL.Connection):
+        """The state of TLS on one connection."""
 
         def bio_shutdown(self) -> None:
             """
@@ -79,10 +79,10 @@ def _connection_type() -> type[SSL.Connection]:
 
             Twisted asks for it when TCP is lost, and reads once more for nothing but an error. That
             is kept in the frame that it came to, and so is all of this, until Python's collector
-            comes. `door.TlsLayer` tells what the error would have told.
+            comes. `termination.TlsLayer` tells what the error would have told.
             """
 
-    return Connection
+    return TlsState
 
 
 def server_name(connection: SSL.Connection) -> str:

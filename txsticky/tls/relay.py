@@ -20,8 +20,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..core.http.refusal import refusal
+from ..system.system import http_date
+from ..transport.adopt import begin, peer_address
 from ..transport.gated import GatedUNIXServer
-from ..transport.movable import MovableUNIXServer, begin, peer_address
+from ..transport.movable import MovableUNIXServer
 
 log = Logger()
 
@@ -54,7 +56,7 @@ class Relay(Protocol):
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         except OSError as error:
             log.error("A request cannot be passed on: {reason}", reason=error.strerror)
-            self._write(refusal(503, "The request cannot be passed on.", 1))
+            self._write(refusal(503, "The request cannot be passed on.", http_date(), 1))
             self._close()
             return
         ours.setblocking(False)

@@ -1,14 +1,14 @@
 """
 What a protocol behind TLS takes for its transport, with a gate in it.
 
-It lasts for as long as the requests of a connection are served by the same protocol; then the next
-one takes its place (see `door`).
+A transport lasts for as long as the requests of a connection are served by the same protocol; then
+the next transport takes its place (see `connection`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IConsumer, IPushProducer, ISSLTransport, ITransport
@@ -16,10 +16,33 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..core.how import How
-from ..transport.gate import Cancelable, Gate
+from ..core.http.conversation import Conversation
+from ..transport.gate import Gate
+from ..transport.host import Cancelable
+from ..transport.policy import Policy
 
-if TYPE_CHECKING:
-    from .termination import SecureConnection
+
+class Owner(Policy, Protocol):
+    """
+    The connection that a transport is for, and the policy that its gate asks.
+
+    :ivar how: how the last request was routed.
+    :ivar over: whether the connection is being closed.
+    :ivar last: whether the last request was answered: what follows it is dropped.
+    """
+
+    how: How
+    over: bool
+    last: bool
+
+    def make_protocol(self) -> Any:
+        """Make what serves the next requests; None if the application refuses the client."""
+
+    def change(self, place: int, held: bytes) -> None:
+        """Let `place` serve the next request, of which `held` has come."""
+
+    def hang_up(self) -> None:
+        """Close the connection after what is written."""
 
 
 @implementer(ITransport, IPushProducer, IConsumer)
@@ -27,33 +50,33 @@ class SecureTransport:
     """
     What the protocol inside takes for its transport, with a gate in it (`gate.Host`).
 
-    :param connection: the connection that it is for.
-    :param first_is_ours: whether its first request was decided about already.
+    :param owner: the connection that the transport is for.
+    :param layer: the TLS layer of the connection.
+    :param conversation: follows the requests that are served through this transport.
+    :param client: the address of the client.
     """
 
     protocol: Any = None
 
-    def __init__(self, connection: SecureConnection, first_is_ours: bool) -> None:
-        handoff = connection.handoff
+    def __init__(self, owner: Owner, layer: Any, conversation: Conversation, client: str) -> None:
         self.connected = True
-        self.how: How = connection.how
-        #: None when it is lost.
-        self._connection: Any = connection
-        self._layer = connection.layer
-        self._outer = connection.outer
+        self.how: How = owner.how
+        #: None once the connection is lost.
+        self._connection: Any = owner
+        self._layer = layer
+        self._outer = layer.transport
         self._producing = self._paces = self._given = False
-        exchange = connection.door.exchange(first_is_ours)
-        self.gate = Gate(self, connection, exchange, handoff.origin.peer[0], secure=True)
+        self.gate = Gate(self, owner, conversation, client, secure=True)
 
     def __conform__(self, interface: Any) -> Any:
-        """Adapt to `ISSLTransport`; not declared for the reason given at `pipe.RelayedServer`."""
+        """Adapt to `ISSLTransport`; not declared for the reason given at `relay.RelayedServer`."""
         return self if interface is ISSLTransport else None
 
     # ----------------------------------------------- what the protocol inside does
 
     @property
     def disconnecting(self) -> bool:
-        """Whether it is being closed, or is over."""
+        """Whether the connection is being closed, or is over."""
         return not self.live()
 
     def write(self, data: bytes) -> None:
@@ -92,7 +115,7 @@ class SecureTransport:
         self._paces = streaming and not self._given
 
     def unregisterProducer(self) -> None:
-        """The producer has come to its end."""
+        """Let the producer go, which has come to its end."""
         if self._producing:
             self._producing = False
             self._layer.unregisterProducer()
@@ -110,22 +133,22 @@ class SecureTransport:
     stopProducing = loseConnection
 
     def getPeer(self) -> Any:
-        """The client's address."""
+        """Return the address of the client (`ITransport`)."""
         return self._outer.getPeer()
 
     def getHost(self) -> Any:
-        """The address that it connected to."""
+        """Return the address that the client connected to (`ITransport`)."""
         return self._outer.getHost()
 
     def getPeerCertificate(self) -> None:
         """Clients are not asked for certificates (`ISSLTransport`)."""
 
     def getHandle(self) -> Any:
-        """pyOpenSSL's connection (`ISystemHandle`)."""
+        """Return pyOpenSSL's connection (`ISystemHandle`)."""
         return self._layer.getHandle()
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        """It is on for every connection over TLS."""
+        """Do nothing: it is on for every connection over TLS."""
 
     def unfinished(self, cleanly: bool) -> bool:
         """
@@ -166,7 +189,7 @@ class SecureTransport:
             self.protocol.dataReceived(data)
 
     def live(self) -> bool:
-        """Whether it is open and not being closed."""
+        """Whether the connection is open and not being closed."""
         return self.connected and not self._connection.over and self._outer.live()
 
     def stop_reading(self) -> None:
@@ -198,16 +221,16 @@ class SecureTransport:
         return int(self._outer.passed())
 
     def severed(self) -> bool:
-        """Whether nobody is at the other end any more."""
+        """Whether the kernel knows that the client is gone."""
         return bool(self._outer.severed())
 
     def flush(self, callback: Callable[[], None]) -> None:
-        """Call back, if it is still open: the connection itself stays, so its output may wait."""
+        """Call back if still open: the connection itself stays, so its output may wait."""
         if self.connected:
             callback()
 
     def guarded(self, action: Callable[[], None]) -> None:
-        """Call what may fail, which ends the connection."""
+        """Call `action`; the connection ends if that fails."""
         self._outer.guarded(action)
 
     def depart(self, place: int, held: bytes) -> None:
@@ -245,7 +268,7 @@ class SecureTransport:
     # -------------------------------------------------------------------- the end
 
     def end(self) -> None:
-        """Nothing more is served: the protocol's client has left, and the connection closes."""
+        """Close the connection; for the protocol the client has left."""
         if self.connected:
             self.gate.closed()
             try:
@@ -256,7 +279,7 @@ class SecureTransport:
     dismiss = end  # TLS is closed in its own way (`gate.Host`)
 
     def lost(self, reason: Any) -> None:
-        """The connection is lost, and let go of (see `nowhere.Nowhere`)."""
+        """Let the connection go, which is lost (see `transport.nowhere`)."""
         try:
             if self.connected:
                 self.gate.closed()

@@ -1,202 +1,45 @@
 """
-The gate: in a worker, between a connection and whatever protocol serves it, it watches the request
-boundaries.
+The gate, in a worker: watches the request boundaries between a connection and the protocol that
+serves it.
 
 At each boundary the next request's head is looked at before the protocol sees a byte of it.  A
 request that belongs to another worker takes the connection there: once the previous response is
 wholly in the kernel, the descriptor and the unread bytes are given away, and to the protocol an
 idle client has left.  What a request or a response is, and where it ends, `core.http.conversation`
-decides; whose it is, the `Desk`; how bytes flow, the `Host`.
+decides; whose it is, the `Policy`; how bytes flow, the `Host`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+import attrs
 
-from ..core.how import How
-from ..core.http.conversation import Exchange
-from ..core.http.head import Head
-from ..core.http.refusal import LINGER, refusal
-from ..core.http.steps import MEMORABLE, Ask, Known, Refuse
-from .nowhere import NOWHERE
-from .surplus import tell_surplus
-
-#: Seconds for which nothing may be written after the client closed its sending side. A client that
-#: is wholly gone looks the same until something is written to it, and a long poll and an event
-#: stream want to know of it.
-HALF_CLOSE_GRACE = 3.0
-#: How often it is looked at in this time.
-_LOOKS = 4
-#: Looks without a word until it is asked whether it is still there, if it can be. It is asked again
-#: after twice as many, and so on.
-_SILENT_LOOKS = 2
-#: Who waits for a response skips an interim one (RFC 9110 section 15.2); who has gone answers
-#: with a reset.
-_ASK = b"HTTP/1.1 100 Continue\r\n\r\n"
-#: The part of the time of grace in which that reset should have come.
-_ECHO = 1 / 32
-#: Seconds for the answer to a request that stalled to leave.
-_LAST_WORD = 1.0
+from ..core.http.steps import MEMORABLE, Ask, Refuse
+from ..core.routing.verdict import FRONT_DESK, Give, GiveBack, Keep
+from .ending import linger, refused
+from .half_close import HalfClose
+from .output import Output
 
 
-class Cancelable(Protocol):
-    """What a delayed call gives back."""
-
-    def cancel(self) -> None:
-        """Do not call after all."""
-
-
-class Host(Protocol):
-    """What the gate needs of the transport that it sits in."""
-
-    #: How the present request was routed; the gate sets it for every request but the first.
-    how: How
-
-    def deliver(self, data: bytes) -> None:
-        """Give bytes to the protocol inside."""
-
-    def live(self) -> bool:
-        """Whether the connection is open and not being closed."""
-
-    def stop_reading(self) -> None:
-        """Leave the client's bytes in the kernel."""
-
-    def start_reading(self) -> None:
-        """Read the client's bytes again."""
-
-    def send(self, data: bytes) -> None:
-        """Write to the client."""
-
-    def later(self, seconds: float, action: Callable[[], None]) -> Cancelable:
-        """Call `action` from the reactor."""
-
-    def unsent(self) -> int:
-        """Bytes of output that are not in the kernel."""
-
-    def passed(self) -> int:
-        """Bytes of output that have entered the kernel so far."""
-
-    def severed(self) -> bool:
-        """Whether the kernel knows that nobody is at the other end any more."""
-
-    def flush(self, callback: Callable[[], None]) -> None:
-        """Call back once all output is in the kernel."""
-
-    def depart(self, place: int, held: bytes) -> None:
-        """Take the connection away and give it, with the held bytes, to the place."""
-
-    def guarded(self, action: Callable[[], None]) -> None:
-        """Call now what may fail: then that is logged, and the connection is closed."""
-
-    def hang_up(self) -> None:
-        """Close the connection after what is written."""
-
-    def half_close(self) -> None:
-        """Tell the client, after what is written, that nothing follows; go on reading."""
-
-    def gone(self) -> None:
-        """Tell the protocol that the client has left, and close at once."""
-
-    def dismiss(self) -> None:
-        """Tell the protocol that the client has left; what was written has had time to leave."""
-
-
-class Desk(Protocol):
-    """What the gate asks of its worker."""
-
-    @property
-    def draining(self) -> bool:
-        """Whether idle connections are to leave."""
-
-    @property
-    def known(self) -> dict[bytes, Known]:
-        """
-        Requests, by their heads to the letter, that are known to be served here with nothing added.
-        """
-
-    @property
-    def unconfirmed(self) -> int:
-        """How many bindings the primary has not confirmed: responses wait for them."""
-
-    def whose(self, head: Head, host: str) -> tuple[int | None, How]:
-        """
-        The place that a request belongs to, and why: None is here, else a worker's id, or 0 for
-        the front desk.
-        """
-
-    def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
-        """Header lines to add to the response, such as a sticky cookie."""
-
-    def when_confirmed(self, action: Callable[[], None]) -> None:
-        """Call once nothing is unconfirmed."""
-
-    def request_done(self) -> None:
-        """A response is complete."""
-
-
-class Gate:
+@attrs.define(eq=False, repr=False, weakref_slot=False)
+class Gate(Output):
     """
-    Watches one connection.
+    Watches one connection. What goes out, and the end, are in `Output`.
 
-    :param host: the transport.
-    :param desk: the worker's policy.
-    :param exchange: follows the conversation.
-    :param client: the client's address, as the transport's peer.
-    :param secure: whether the client came over TLS.
+    :ivar inner_paused: the protocol inside wants no input.
+    :ivar served: a request was served since the connection came to this process.
+    :ivar leaving: the connection goes to another process once its output has left.
+    :ivar come: how many bytes have come, but for requests that came alone and whole.
     """
 
-    __slots__ = (
-        "_eof",
-        "_grace",
-        "_pumping",
-        "_quiet",
-        "_soon",
-        "_stopped",
-        "_told",
-        "_withheld",
-        "client",
-        "closing",
-        "come",
-        "desk",
-        "exchange",
-        "host",
-        "inner_paused",
-        "leaving",
-        "secure",
-        "served",
-    )
-
-    def __init__(
-        self, host: Host, desk: Desk, exchange: Exchange, client: str, secure: bool
-    ) -> None:
-        self.host: Host = host
-        self.desk: Desk = desk
-        self.exchange = exchange
-        self.client = client
-        self.secure = secure
-        self.inner_paused = False
-        #: Whether a request was served since the connection came here.
-        self.served = False
-        self._stopped = False
-        self._pumping = False
-        #: Whether the connection is to go elsewhere once its output has left, or to be closed then.
-        self.leaving = False
-        self.closing = False
-        self._soon: Cancelable | None = None
-        self._eof = False
-        #: Looks at a client that has closed its side, all in a time without a word written.
-        self._quiet = 0
-        self._grace: Cancelable | None = None
-        self._withheld: list[bytes] = []
-        #: How many bytes have come, but for requests that came alone and whole.
-        self.come = 0
-        self._told = False
+    inner_paused: bool = attrs.field(default=False, init=False)
+    served: bool = attrs.field(default=False, init=False)
+    leaving: bool = attrs.field(default=False, init=False)
+    come: int = attrs.field(default=0, init=False)
 
     # ------------------------------------------------------------------ input
 
     def arrived(self, data: bytes) -> None:
-        """Bytes have come from the client."""
+        """Take bytes from the client."""
         exchange = self.exchange
         if exchange.tunnel and not exchange.held:
             self.host.deliver(data)
@@ -205,9 +48,13 @@ class Gate:
         size = len(data)
         if size <= MEMORABLE:
             head_end = data.find(b"\r\n\r\n") + 4
-            known = self.desk.known.get(data if head_end == size else data[:head_end])
-        stuck = self.leaving or self.closing or self.inner_paused
-        if known is not None and known.size == size and not stuck and exchange.begin(known):
+            known = self.policy.known.get(data if head_end == size else data[:head_end])
+        if (
+            known is not None
+            and known.size == size
+            and not (self.leaving or self.closing or self.inner_paused)
+            and exchange.begin(known)
+        ):
             # The short cut; what follows it is the same as behind the long way.
             self.host.how = known.how
             self._pumping = True
@@ -215,7 +62,7 @@ class Gate:
                 self.host.deliver(data)
             finally:
                 self._pumping = False
-            if exchange.held or self._stopped or self.desk.draining:
+            if exchange.held or self._stopped or self.policy.draining:
                 self.pump()
             return
         self.come += size
@@ -227,45 +74,26 @@ class Gate:
 
     def ended(self) -> bool:
         """
-        The client has closed its sending side. Whether the connection is lost now.
+        Take note that the client has closed its sending side.
 
         A request that is wholly here is answered first (RFC 9112 section 9.6 wants the response
         sent), and what was written is sent.
+
+        :returns: whether the connection is to be lost now.
         """
         exchange = self.exchange
         owed = exchange.request_open and exchange.finished_request
         owed = owed or bool(exchange.held and self.inner_paused)
         if not (owed or self._withheld or self.host.unsent()) or self.host.severed():
             return True
-        self._eof = self._stopped = True
-        self._quiet = 0
+        self._stopped = True
         self.host.stop_reading()
-        if not owed:
-            self.finish()
+        self._half_close = HalfClose(self.host, exchange, lambda: self._withheld is not None)
+        if owed:
+            self._half_close.watch()
         else:
-            self._grace = self.host.later(HALF_CLOSE_GRACE / _LOOKS, self._look)
+            self.finish()
         return False
-
-    def finish(self) -> None:
-        """Close the connection after what was written."""
-        if self.host.live() and self.may_close():
-            self.host.hang_up()
-
-    def _look(self) -> None:
-        """See whether a client that sends no more is still there."""
-        self._grace = None
-        host = self.host
-        waits = bool(self._withheld or host.unsent())
-        quiet = self._quiet = 0 if waits else self._quiet + 1
-        asks = self.exchange.interim
-        if host.severed() or (quiet >= _LOOKS and not asks):
-            host.gone()
-            return
-        seconds = HALF_CLOSE_GRACE / _LOOKS
-        if asks and quiet >= _SILENT_LOOKS and quiet & (quiet - 1) == 0:
-            host.send(_ASK)
-            seconds = HALF_CLOSE_GRACE * _ECHO
-        self._grace = host.later(seconds, self._look)
 
     def pump(self) -> None:
         """Give the protocol inside what it is to see now."""
@@ -280,15 +108,22 @@ class Gate:
                     break
                 if isinstance(step, Ask):
                     if not step.first:
-                        place, host.how = self.desk.whose(step.head, self.client)
-                        if place is not None:
-                            self.leave(place)
-                            return
+                        verdict = self.policy.whose(step.head, self.client)
+                        host.how = verdict.how
+                        match verdict:
+                            case Keep():
+                                pass
+                            case Give(worker):
+                                self.leave(worker)
+                                return
+                            case GiveBack():
+                                self.leave(FRONT_DESK)
+                                return
                     self.served = True
-                    lines = self.desk.extra_headers(step.head, self.client, self.secure, host.how)
+                    lines = self.policy.extra_headers(step.head, self.client, self.secure, host.how)
                     exchange.keep(lines)
                 elif isinstance(step, Refuse):
-                    self._refuse(step)
+                    self._answer(refused(step))
                 else:
                     host.deliver(step.data)
         finally:
@@ -299,14 +134,17 @@ class Gate:
         exchange, host = self.exchange, self.host
         if self.closing or not host.live():
             return
-        if self._eof:
+        if self._half_close is not None:
             if not ((exchange.request_open and exchange.finished_request) or self.inner_paused):
                 self.finish()
             return
         if exchange.over:
-            self._end()
+            if self.may_close():
+                self._stopped = False
+                self._pump_no_more()
+                self._call = linger(host)
             return
-        if self.desk.draining:
+        if self.policy.draining:
             self.drain()
             if self.leaving or self.closing:
                 return
@@ -315,50 +153,13 @@ class Gate:
             if not self.inner_paused:
                 host.start_reading()
 
-    def _refuse(self, step: Refuse) -> None:
-        """Answer in the place of the protocol inside, which gets nothing more."""
-        fault = step.fault
-        if fault is not None:
-            data = refusal(fault.status, fault.reason, head_only=step.head_only)
-            if self._withheld:
-                self._withheld.append(data)
-            else:
-                self.host.send(data)
-
-    def _end(self) -> None:
-        """
-        Nothing more is served: close after what was written, once the client has had time to read
-        it. Closing at once could reset the connection (RFC 9112 section 9.6).
-        """
-        if not self.may_close():
-            return
-        self._stopped = False
-        self.host.half_close()
-        if self.host.live():
-            self.host.start_reading()
-            self._grace = self.host.later(LINGER, self._lingered)
-
-    def _lingered(self) -> None:
-        self._grace = None
-        self.host.hang_up()
-
-    def pump_soon(self) -> None:
-        """Pump from the reactor: never inside the protocol's own write."""
-        if self._soon is None and not self._pumping:
-            self._soon = self.host.later(0, self._pump_now)
-
-    def _pump_now(self) -> None:
-        self._soon = None
-        if self.host.live():
-            self.pump()
-
     def pause(self) -> None:
-        """The protocol inside wants no more input."""
+        """Stop the input: the protocol inside wants none."""
         self.inner_paused = True
         self.host.stop_reading()
 
     def resume(self) -> None:
-        """The protocol inside wants input again."""
+        """Go on with the input: the protocol inside wants it again."""
         self.inner_paused = False
         self._read_on()
 
@@ -368,66 +169,18 @@ class Gate:
         if self.exchange.held:
             self.pump_soon()
 
-    # ----------------------------------------------------------------- output
-
-    def wrote(self, data: bytes) -> bytes:
-        """
-        The protocol inside writes.
-
-        :returns: what is to be sent now.
-        """
-        exchange, desk = self.exchange, self.desk
-        self._quiet = -1  # the next look is too soon to count
-        if not exchange.tunnel:
-            was_open = exchange.request_open
-            data = exchange.wrote(data)
-            if not exchange.request_open:
-                if was_open:
-                    desk.request_done()
-                # After what a client called its last request the protocol inside closes by itself.
-                over = exchange.over and not exchange.last
-                if self._eof or over or exchange.held or self._stopped or desk.draining:
-                    self.pump_soon()
-            if exchange.surplus and not self._told:
-                self._told = True
-                tell_surplus(exchange.request_line)
-        if desk.unconfirmed or self._withheld:
-            return self._withhold(data)
-        return data
-
-    def _withhold(self, data: bytes) -> bytes:
-        """Keep the response until every binding made before it is known everywhere."""
-        if not self._withheld:
-            self.desk.when_confirmed(lambda: self.host.guarded(self._release))
-        self._withheld.append(data)
-        return b""
-
-    def _release(self) -> None:
-        withheld, self._withheld = self._withheld, []
-        if self.host.live():
-            self.host.send(b"".join(withheld))
-            if self.closing:
-                self.host.hang_up()
-
-    def may_close(self) -> bool:
-        """
-        The protocol inside closes. Whether nothing is withheld; else it is closed when that is
-        sent, and nothing is read until then.
-        """
-        self.closing = True
-        if self._withheld:
-            self._stopped = True
-            self.host.stop_reading()
-        return not self._withheld
-
     # ---------------------------------------------------------------- leaving
 
     def drain(self) -> bool:
-        """The worker is leaving: give the connection away if it is idle. Whether it was."""
+        """
+        Give the connection away if it is idle: the worker is leaving.
+
+        :returns: whether it was idle.
+        """
         if self.leaving or self.closing or not self.host.live():
             return False
         if self.exchange.idle:
-            self.leave(0)
+            self.leave(FRONT_DESK)
             return True
         return False
 
@@ -436,8 +189,8 @@ class Gate:
         # From here on nothing is read or delivered, or this might not stay a boundary.
         self.leaving = True
         self.host.stop_reading()
-        if self._withheld:
-            self.desk.when_confirmed(lambda: self.host.guarded(lambda: self._flush(place)))
+        if self._withheld is not None:
+            self._withheld.then(lambda: self._flush(place))
         else:
             self._flush(place)
 
@@ -449,7 +202,7 @@ class Gate:
         if self.closing or not self.host.live():
             return
         if self.exchange.tunnel:
-            # Meanwhile the protocol wrote what nobody had asked for: this is no boundary any more.
+            # The protocol wrote without a request meanwhile: this is no boundary any more.
             self.leaving = False
             self._read_on()
             return
@@ -463,34 +216,3 @@ class Gate:
     def reads(self) -> bool:
         """Whether what the client sends is read now."""
         return not (self.inner_paused or self._stopped or self.closing)
-
-    def stalled(self, answer: bytes) -> None:
-        """
-        The client has paused for too long: the connection ends.
-
-        :param answer: what it is told if its request was not yet answered (RFC 9110, section
-            15.5.9).
-        """
-        exchange, host = self.exchange, self.host
-        told = not exchange.body_due or exchange.response_started or self._withheld
-        self.closing = self._stopped = True
-        if told or not host.live():
-            host.gone()
-            return
-        host.stop_reading()
-        host.send(answer)
-        if self._grace is not None:
-            self._grace.cancel()
-        self._grace = host.later(_LAST_WORD, self._give_up)
-
-    def _give_up(self) -> None:
-        self._grace = None
-        self.host.dismiss()
-
-    def closed(self) -> None:
-        """The connection is over here: no call of ours may come any more. All is let go."""
-        for call in (self._soon, self._grace):
-            if call is not None:
-                call.cancel()
-        self._soon = self._grace = None
-        self.host = self.desk = NOWHERE

@@ -9,7 +9,8 @@ from twisted.internet import error
 from twisted.python.failure import Failure
 
 from ..core.how import How
-from .gate import Cancelable, Gate
+from .gate import Gate
+from .host import Cancelable
 from .movable import MovableMixin, MovableServer, MovableUNIXServer
 
 

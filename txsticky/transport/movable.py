@@ -2,9 +2,9 @@
 A live connection as a thing that can be taken away and adopted.
 
 Twisted has no public way to let go of a connected transport without closing it, nor to give one
-bytes that somebody else has read.  The private names of Twisted that this needs stand in this
-module and nowhere else; ``tests/test_descriptor.py`` fails loudly on a Twisted in which one of them
-has changed:
+bytes that another process has read.  The private names of Twisted that this needs stand in this
+module and nowhere else; ``tests/transport/test_private_names.py`` fails loudly on a Twisted in
+which one of them has changed:
 
 * ``FileDescriptor.dataBuffer``, ``offset``, ``_tempDataLen`` — output that is not yet in the
   kernel;
@@ -20,29 +20,27 @@ has changed:
 
 The rules: unregister before letting go (epoll keeps firing for a descriptor that lives on
 elsewhere, and cannot be told to stop), and neither ``shutdown(2)`` nor ``SO_LINGER`` on a socket
-that somebody else will hold.
+that another process will hold.
 """
 
 from __future__ import annotations
 
-import select
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import address, error, tcp, unix
-from twisted.internet.interfaces import IAddress, IProtocolFactory
+from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..core.addresses import unmapped_host
-from .write_batch import Turn
+from ..system.descriptors import severed
+from .write_batch import WriteBatch
 
 log = Logger()
 
 _MORE = getattr(socket, "MSG_MORE", 0)
-
-Address = address.IPv4Address | address.IPv6Address | address.UNIXAddress
 
 
 if TYPE_CHECKING:
@@ -58,7 +56,85 @@ else:
     _Base = object
 
 
-class MovableMixin(_Base):
+class FlushMixin(_Base):
+    """The output of a server transport: how much of it is in the kernel, and when all of it is."""
+
+    _passed = 0
+    _when_flushed: Callable[[], None] | None = None
+
+    def unsent(self) -> int:
+        """How many bytes `write` accepted that are not yet in the kernel."""
+        return int(len(self.dataBuffer) - self.offset + self._tempDataLen)
+
+    def passed(self) -> int:
+        """How many bytes have entered the kernel so far."""
+        return self._passed
+
+    def doWrite(self) -> Any:
+        if not self.connected:
+            return None
+        why = super().doWrite()
+        if self._when_flushed is not None and why is None and not self.unsent():
+            callback, self._when_flushed = self._when_flushed, None
+            callback()
+        return why
+
+    def end_output(self) -> None:
+        """
+        End what is sent once all output is in the kernel; what comes is read on.
+
+        Nothing may be written after this. It is not `loseWriteConnection`, behind which
+        `loseConnection` calls `connectionLost` before it returns, which TLS does not survive.
+        """
+        self.when_sent(self._shut)
+
+    def _shut(self) -> None:
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the client has reset the connection, which the next read tells
+
+    def writeSomeData(self, data: Any) -> Any:
+        if not data:
+            return 0  # a close finds nothing left; behind a half-close send(2) would fail
+        # The last bytes before the close travel with the FIN (send(2), MSG_MORE): on a short
+        # connection that saves a packet and a waking of the client.
+        if self.disconnecting and self.producer is None and len(data) <= self.SEND_LIMIT:
+            try:
+                sent: Any = self.socket.send(data, _MORE)
+            except OSError:
+                sent = super().writeSomeData(data)  # the usual way tells what it means
+        else:
+            sent = super().writeSomeData(data)
+        if sent.__class__ is int:  # else it is why the connection is lost
+            self._passed += sent
+        return sent
+
+    def flush(self, callback: Callable[[], None]) -> None:
+        """
+        Call back once all output is in the kernel: now if one send does it. Never if the connection
+        is lost.
+        """
+        if self.unsent() and not self.disconnecting:
+            why = self.doWrite()
+            if why is not None:
+                self.reactor._disconnectSelectable(self, why, False)
+                return
+        if self.connected:
+            self.when_sent(callback)
+
+    def when_sent(self, callback: Callable[[], None]) -> None:
+        """
+        Call back once all output is in the kernel, at whatever time that is sent. Never if the
+        connection is lost.
+        """
+        if self.unsent():
+            self._when_flushed = callback
+        else:
+            callback()
+
+
+class MovableMixin(FlushMixin):
     """
     What a server transport needs to be movable, mixed into `tcp.Server` or `unix.Server`.
 
@@ -67,7 +143,7 @@ class MovableMixin(_Base):
 
     #: Bytes that come before what the socket has.
     unread: bytes = b""
-    #: The client's address if somebody named it (PROXY protocol), else None: ask the socket.
+    #: The client's address as the PROXY protocol or another process named it; None: ask the socket.
     named_peer: IAddress | None = None
     #: Whether input is wanted, and whether the reactor watches for it.
     _reading = False
@@ -77,26 +153,24 @@ class MovableMixin(_Base):
     #: is done in `uncork`. So it is from the beginning, until `begin` has given it the first bytes.
     _corked = True
     _to_write = False
-    #: At whose end it sends what is written while it is read; None sends at once.
-    turn: Turn | None = None
-    _passed = 0
-    _when_flushed: Callable[[], None] | None = None
+    #: What is written while the transport reads is flushed with this batch; None flushes at once.
+    turn: WriteBatch | None = None
 
     # ------------------------------------------------------------------ hooks
 
     def arrived(self, data: bytes) -> None:
-        """Bytes have come from the client."""
+        """Take bytes from the client."""
         self.protocol.dataReceived(data)
 
     def ended(self) -> bool:
-        """The client has closed its side. Whether the connection is to be lost now."""
+        """The client has closed its side; returns whether to lose the connection now."""
         return True
 
     def caught_up(self) -> None:
-        """The protocol has been given all that somebody else had read."""
+        """Take note that the protocol has been given all bytes that came with the connection."""
 
     def closed(self) -> None:
-        """The connection is lost (not when it was taken away)."""
+        """Take note that the connection is lost (not when it was taken away)."""
 
     # ------------------------------------------------------------------ input
 
@@ -150,7 +224,7 @@ class MovableMixin(_Base):
         return why
 
     def end_turn(self) -> None:
-        """Everybody else is read (`turn.Sender`)."""
+        """Flush: every readable connection has been served (`write_batch.Sender`)."""
         if self._corked:
             self.guarded(self.uncork)
 
@@ -195,7 +269,7 @@ class MovableMixin(_Base):
 
     def uncork(self, send: bool = True) -> None:
         """
-        Deal with what the protocol has wished for while it was given bytes.
+        Do what the protocol has asked for while it was given bytes: write, close, pause.
 
         Most responses are written, and many connections closed, before the protocol returns. What
         is sent here costs neither the registration of a writer nor its removal; a connection that
@@ -217,83 +291,11 @@ class MovableMixin(_Base):
         if self.connected:
             self._watch()
 
-    def unsent(self) -> int:
-        """How many bytes `write` accepted that are not yet in the kernel."""
-
-        return int(len(self.dataBuffer) - self.offset + self._tempDataLen)
-
-    def passed(self) -> int:
-        """How many bytes have entered the kernel so far."""
-        return self._passed
-
-    def doWrite(self) -> Any:
-        if not self.connected:
-            return None
-        why = super().doWrite()
-        if self._when_flushed is not None and why is None and not self.unsent():
-            callback, self._when_flushed = self._when_flushed, None
-            callback()
-        return why
-
-    def end_output(self) -> None:
-        """
-        End what is sent once all output is in the kernel; what comes is read on.
-
-        Nothing may be written after this. It is not `loseWriteConnection`, behind which
-        `loseConnection` calls `connectionLost` before it returns, which TLS does not survive.
-        """
-        self.when_sent(self._shut)
-
-    def _shut(self) -> None:
-        try:
-            self.socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # the client has reset the connection, which the next read tells
-
-    def writeSomeData(self, data: Any) -> Any:
-        if not data:
-            return 0  # a close finds nothing left; behind a half-close send(2) would fail
-        # The last bytes before the close travel with the FIN (send(2), MSG_MORE): on a short
-        # connection that is one packet, and one waking of the client, less.
-        if self.disconnecting and self.producer is None and len(data) <= self.SEND_LIMIT:
-            try:
-                sent: Any = self.socket.send(data, _MORE)
-            except OSError:
-                sent = super().writeSomeData(data)  # the usual way tells what it means
-        else:
-            sent = super().writeSomeData(data)
-        if sent.__class__ is int:  # else it is why the connection is lost
-            self._passed += sent
-        return sent
-
-    def flush(self, callback: Callable[[], None]) -> None:
-        """
-        Call back once all output is in the kernel: now if one send does it. Never if the connection
-        is lost.
-        """
-        if self.unsent() and not self.disconnecting:
-            why = self.doWrite()
-            if why is not None:
-                self.reactor._disconnectSelectable(self, why, False)
-                return
-        if self.connected:
-            self.when_sent(callback)
-
-    def when_sent(self, callback: Callable[[], None]) -> None:
-        """
-        Call back once all output is in the kernel, at whatever time that is sent. Never if the
-        connection is lost.
-        """
-        if self.unsent():
-            self._when_flushed = callback
-        else:
-            callback()
+    # ---------------------------------------------------------------- leaving
 
     def severed(self) -> bool:
-        """Whether the kernel knows that nobody is at the other end any more."""
+        """Whether the kernel knows that the client is gone."""
         return severed(self.socket.fileno())
-
-    # ---------------------------------------------------------------- leaving
 
     def live(self) -> bool:
         """Whether the connection is open and not being closed."""
@@ -307,8 +309,8 @@ class MovableMixin(_Base):
         """
         Take the connection away from this transport and from the reactor.
 
-        No shutdown, no close, no `connectionLost`: whoever calls this tells the protocol, and owns
-        the socket.
+        No shutdown, no close, no `connectionLost`: the caller tells the protocol, and owns the
+        socket.
 
         :returns: the socket and the bytes not yet delivered.
         :raises RuntimeError: output is pending or the connection is closing (`can_leave` is False).
@@ -388,95 +390,9 @@ def allow_heads(protocol: Any, size: int) -> Any:
     return protocol
 
 
-def peer_address(host: str, port: int) -> address.IPv4Address | address.IPv6Address:
-    """The address object of a TCP client."""
-    kind = address.IPv6Address if ":" in host else address.IPv4Address
-    return kind("TCP", host, port)
-
-
-def severed(descriptor: int) -> bool:
-    """
-    Whether the kernel knows that nobody is at the other end of a connection any more.
-
-    Over TCP it does once that end has sent a reset; over a UNIX socket at once.
-    """
-    poll = select.poll()
-    poll.register(descriptor, 0)  # errors and hang-ups are always told
-    return bool(poll.poll(0))
-
-
-def open_socket(descriptor: int, family: int) -> socket.socket:
-    """
-    Wrap a descriptor that arrived, taking ownership of it.
-
-    The protocol is named because asyncio sets TCP_NODELAY only on a socket that says IPPROTO_TCP.
-    """
-    proto = 0 if family == socket.AF_UNIX else socket.IPPROTO_TCP
-    return socket.socket(family, socket.SOCK_STREAM, proto, descriptor)
-
-
-def adopt(
-    reactor: Any,
-    sock: socket.socket,
-    peer: tuple[str, int],
-    factory: IProtocolFactory,
-    make: Callable[..., Any],
-    number: int,
-) -> Any:
-    """
-    Make a transport and a protocol for a connection that was accepted elsewhere.
-
-    Unlike `IReactorSocket.adoptStreamConnection` this takes the socket itself instead of a
-    duplicate, takes the peer from the sender, and does not fail when the client has already reset
-    the connection.  The protocol is not connected yet: set the transport up, then call `begin`.
-
-    :param peer: the client's (host, port); an empty host means a client over a UNIX socket.
-    :param make: `MovableServer` or `MovableUNIXServer`, or a subclass, by the socket's family.
-    :param number: a number for the log.
-    :returns: the transport, or None if the factory refused the connection; the socket is closed
-        then.
-    """
-    host, port = peer
-    try:
-        if host:
-            named: Address = peer_address(host, port)
-            client: Any = (host, port, 0, 0) if ":" in host else (host, port)
-        else:
-            client = ""
-            named = address.UNIXAddress(None)
-        protocol = factory.buildProtocol(named)
-    except BaseException:
-        sock.close()
-        raise
-    if protocol is None:
-        sock.close()
-        return None
-    transport = make(sock, protocol, client, None, number, reactor)
-    transport.repstr = f"<{type(protocol).__name__} #{number} from {host or 'a UNIX socket'}>"
-    if host:
-        transport.named_peer = named
-    return transport
-
-
 def spare(port: Any) -> None:
     """
     Have a port closed without ``shutdown(2)``: other processes listen on its socket, too, and it
     would end for all of them.
     """
     port._shouldShutdown = False
-
-
-def begin(transport: Any, prefix: bytes) -> None:
-    """
-    Connect the protocol, and give it the bytes that were read elsewhere before any that the socket
-    has.
-    """
-    transport.unread = prefix
-    protocol = transport.protocol
-    transport.guarded(lambda: protocol.makeConnection(transport))
-    if prefix and transport.connected and transport._reading:
-        transport.guarded(transport.doRead)
-    else:
-        transport.uncork()
-        if not prefix:
-            transport.caught_up()

@@ -1,4 +1,4 @@
-"""What a gate has for its host and its desk when its connection is over."""
+"""The host and the policy of a gate whose connection is over."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from ..core.how import How
 from ..core.http.head import Head
 from ..core.http.steps import Known
+from ..core.routing.verdict import KEEP, Verdict
 
 
 class Nowhere:
     """
-    A host that has no connection, and a desk that nobody asks (`gate.Host`, `gate.Desk`): nothing
-    is live in it, and nothing happens.
+    A `Host` without a connection and a `Policy` without a worker: nothing is live or happens.
 
     A gate and its host know each other, and so do host and protocol.  What is over has to be let go
     of, or Python frees none of them before its collector looks for circles, which under load is
@@ -26,11 +26,11 @@ class Nowhere:
     known: dict[bytes, Known] = {}
 
     def live(self) -> bool:
-        """It is over."""
+        """False: the connection is over."""
         return False
 
     def severed(self) -> bool:
-        """Nobody is at the other end."""
+        """True: the connection is over."""
         return True
 
     def unsent(self) -> int:
@@ -52,14 +52,14 @@ class Nowhere:
     deliver = send = stop_reading = start_reading = half_close = dismiss = _nothing
     flush = depart = hang_up = gone = guarded = when_confirmed = request_done = _nothing
 
-    def whose(self, head: Head, host: str) -> tuple[int | None, How]:
-        """Nobody else's."""
-        return None, How.NEW
+    def whose(self, head: Head, host: str) -> Verdict:
+        """Keep the request."""
+        return KEEP[How.NEW]
 
     def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
-        """None."""
+        """Add no lines."""
         return b""
 
 
-#: It has no state, and serves all.
+#: Has no state, so all gates share it.
 NOWHERE = Nowhere()

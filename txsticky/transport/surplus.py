@@ -1,4 +1,4 @@
-"""What is said of an application that sends more than its response has."""
+"""The warning about an application that sends more than its response has."""
 
 from __future__ import annotations
 

@@ -1,8 +1,12 @@
-"""Sending together: once everybody is served who came in a turn of the event loop."""
+"""
+Coalesce writes: flush once per reactor iteration, after every readable connection has been served.
+
+To flush at once would wake the clients in turn, and each of them takes the processor from the
+connections that are still to be served.
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -10,48 +14,49 @@ from twisted.logger import Logger
 
 log = Logger()
 
-#: Seconds that a turn may take before those who wait for its end are sent all the same: an
-#: application that takes its time keeps the answers of others waiting for one of its own at most.
+#: Flush early once an iteration has run this long (seconds), so that a slow handler delays other
+#: responses by at most one call.
 LONG = 0.002
 
 
 class Sender(Protocol):
-    """Who has something to send."""
+    """A transport with output to flush."""
 
     def end_turn(self) -> None:
-        """Send it; raises nothing."""
+        """Flush it; raises nothing."""
 
 
-class Turn:
+class WriteBatch:
     """
-    Those who send at the end of a turn.
+    The transports that flush at the end of a reactor iteration.
 
-    To send while others still wait to be read would wake their clients one by one, each of which
-    takes the processor from who comes next.
-
-    :param soon: has a function called when everything that has come by now is dealt with.
+    :param soon: has a function called at the end of the iteration.
+    :param clock: seconds, monotonic.
     """
 
-    def __init__(self, soon: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(
+        self, soon: Callable[[Callable[[], None]], object], clock: Callable[[], float]
+    ) -> None:
         self._soon = soon
+        self._clock = clock
         self._waiting: list[Sender] = []
         self._began = 0.0
 
     def add(self, sender: Sender) -> None:
-        """Have somebody send at the end of this turn."""
+        """Have a transport flush at the end of this iteration."""
         if not self._waiting:
-            self._began = time.monotonic()
+            self._began = self._clock()
             self._soon(self.end)
         self._waiting.append(sender)
-        if len(self._waiting) > 1 and time.monotonic() - self._began > LONG:
+        if len(self._waiting) > 1 and self._clock() - self._began > LONG:
             self.end()
 
     def end(self) -> None:
-        """Everybody sends."""
+        """Have every transport flush now."""
         waiting, self._waiting = self._waiting, []
         for sender in waiting:
             try:
                 sender.end_turn()
             except Exception:
-                # It has closed its own connection; the others are not to wait for ever.
-                log.failure("What was written in a turn could not be sent.")
+                # It has closed its own connection; the other transports are not to wait for ever.
+                log.failure("The output of a connection could not be flushed.")

@@ -1,43 +1,70 @@
-"""What a worker keeps of one connection, and how what comes from outside reaches it."""
+"""The connections of a worker: how each is adopted, what is kept of it, and how it leaves."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import attrs
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
-from ..core.lifecycle.life import Answer, Command, Life, State
+from ..core.http.conversation import Conversation
+from ..core.lifecycle.life import Life, LifeAnswer, LifeCommand, LifeState
 from ..core.messages.handoff import Handoff
-from ..transport.movable import MovableServer, MovableUNIXServer
-
-if TYPE_CHECKING:
-    from .worker import Worker
+from ..serve import Serving
+from ..system.system import System
+from ..tls.relay import RelayedServer
+from ..transport.adopt import adopt, begin
+from ..transport.gate import Gate
+from ..transport.gated import GatedServer, GatedUNIXServer
+from ..transport.plain import PlainServer, PlainUNIXServer
+from ..transport.write_batch import WriteBatch
+from .policy import RequestPolicy
+from .view import ClusterView
 
 log = Logger()
+
+
+@attrs.frozen
+class Surroundings:
+    """
+    What the connections of one worker need of it.
+
+    :ivar view: says whether the worker drains, and whether the whole cluster stops.
+    :ivar forget: called with each connection once it is no longer here.
+    :ivar give: gives a connection away: its socket, the place, what travels with it.
+    :ivar close_politely: asks the client at the other end of a protocol to go away
+        (`Serving.close_politely`).
+    """
+
+    view: ClusterView
+    forget: Callable[[Connection], None]
+    give: Callable[[socket.socket, int, Handoff], None]
+    close_politely: Callable[[object], bool]
 
 
 class Connection:
     """
     What the worker keeps of one connection: the same for every host.
 
-    The host tells how far it is (`made`, `begun`, `delivered`, `departing`, `departed`, `closed`).
-    The worker says what it wants (`make_room`, `let_go`, `close`, `abort`): what that does, the
-    table of `core.life` says.  These raise nothing: a connection that fails is closed, and stops no
-    loop over all.
+    The host tells how far the connection is (`made`, `begun`, `delivered`, `departing`, `departed`,
+    `closed`).  The worker says what it wants (`make_room`, `let_go`, `close`, `abort`), and the
+    table of `core.lifecycle.life` what that does.  The worker's calls raise nothing: a connection
+    that fails is closed, and stops no loop over all.
 
-    :param worker: whose connection it is.
-    :param handoff: what came with it.
+    :param around: what the connection needs of its worker.
+    :param handoff: what came with the connection.
     :ivar transport: its host, once there is one. A host has `live()`, `protocol`,
         `loseConnection()`, `abortConnection()`, and a `gate` if there is one in it; and
         `let_go(final)`, if it is not the gate's to know whether it can leave.
     """
 
-    __slots__ = ("_life", "_worker", "handoff", "transport")
+    __slots__ = ("_around", "_life", "handoff", "transport")
 
-    def __init__(self, worker: Worker, handoff: Handoff) -> None:
-        self._worker = worker
+    def __init__(self, around: Surroundings, handoff: Handoff) -> None:
+        self._around = around
         self._life = Life()
         self.handoff = handoff
         self.transport: Any = None
@@ -45,105 +72,117 @@ class Connection:
     # ------------------------------------------------------------------ how far it is
 
     @property
-    def state(self) -> State:
-        """Where it is in its life."""
+    def state(self) -> LifeState:
+        """Where the connection is in its life."""
         state = self._life.state
-        if state is State.SERVING:
+        if state is LifeState.SERVING:
             gate = getattr(self.transport, "gate", None)
             if not self.transport.live() or (gate is not None and gate.closing):
-                return State.CLOSING
+                return LifeState.CLOSING
             if gate is not None and gate.leaving:
-                return State.FLUSHING
+                return LifeState.FLUSHING
         return state
 
     def made(self, transport: Any) -> None:
-        """Its host is made; one that was made before is inside of it."""
+        """Take in that the host is made; one that was made before is inside of it."""
         self.transport = transport
-        self._life.move(State.MADE)
+        self._life.move(LifeState.MADE)
 
     def begun(self) -> None:
-        """Its protocol is connected."""
-        self._life.move(State.BEGUN)
+        """Take in that the protocol is connected."""
+        self._life.move(LifeState.BEGUN)
 
     def delivered(self) -> None:
         """
-        Everything is delivered that it brought. What was to be done then is done now; and a worker
-        that is leaving lets go of it if it can.
+        Take in that all is delivered that the connection brought.
+
+        What was put off until then is done now; and a worker that is leaving lets go of the
+        connection if it can.
         """
-        if not self._life.move(State.SERVING):
+        if not self._life.move(LifeState.SERVING):
             return
         for command in self._life.owed():
-            if command is Command.CLOSE:
+            if command is LifeCommand.CLOSE:
                 self.close()
-        if self._worker.desk.draining:
-            self.let_go(self._worker.final)
+        view = self._around.view
+        if view.draining:
+            self.let_go(view.final)
 
     def departing(self) -> None:
-        """Its exchange is over, and its descriptor is being taken away."""
-        self._life.move(State.DEPARTING)
+        """Take in that the descriptor is being taken away, for the conversation is over here."""
+        self._life.move(LifeState.DEPARTING)
 
     def closed(self) -> None:
-        """The connection is over, and its transport is let go."""
-        if self._life.move(State.GONE):
-            self._worker.forget(self)
+        """Take in that the connection is over, and let its transport go."""
+        if self._life.move(LifeState.GONE):
+            self._around.forget(self)
             self.transport = None
 
     def departed(self, sock: socket.socket, place: int, held: bytes) -> None:
-        """The connection has been taken away from its transport, to go to `place`."""
-        if not self._life.move(State.GONE):
+        """
+        Give the connection away, which has been taken from its transport.
+
+        :param sock: the connection; owned from here on.
+        :param place: the id of a worker, or `FRONT_DESK`.
+        :param held: the bytes of the stream that were read and not delivered.
+        """
+        if not self._life.move(LifeState.GONE):
             sock.close()  # it was closed on the way
             return
-        self._worker.forget(self)
+        self._around.forget(self)
         transport, self.transport = self.transport, None
         handoff = self.handoff.moved(held, transport.gate.served, transport.how)
-        self._worker.give(sock, place, handoff)
+        self._around.give(sock, place, handoff)
 
     # ---------------------------------------------------------------- what is wanted of it
 
     @property
     def idle(self) -> bool:
-        """Whether it could be closed for others: all is delivered, and nothing is under way."""
-        return self.state is State.SERVING and _idle(self.transport)
+        """Whether the connection could be closed to make room: nothing is under way on it."""
+        return self.state is LifeState.SERVING and _idle(self.transport)
 
     @property
     def served(self) -> bool:
-        """Whether a request has been served over it here."""
+        """Whether a request has been served over the connection here."""
         gate = getattr(self.transport, "gate", None)
         return bool(gate is not None and gate.served)
 
     def make_room(self) -> None:
-        """Descriptors are short: close if idle."""
-        if self._life.answer(Command.ROOM, self.state) is Answer.NOW and _idle(self.transport):
+        """Close if idle: descriptors are short."""
+        if self._life.answer(LifeCommand.ROOM, self.state) is LifeAnswer.NOW and _idle(
+            self.transport
+        ):
             self._try(self.transport.gate.finish)
 
     def let_go(self, final: bool) -> bool:
         """
-        The worker is leaving: go elsewhere if idle, or be closed if the whole cluster stops.
+        Go elsewhere if idle, for the worker is leaving.
 
-        :returns: whether it will end by itself: it is idle, or at the end of its response. If not,
-            it may last, as a WebSocket does, and is to be closed some time.
+        :param final: whether the whole cluster stops: then an idle connection is closed.
+        :returns: whether the connection will end by itself: it is idle, or ends with its response.
+            If not, it may last, as a WebSocket does, and is to be closed some time.
         """
-        answer = self._life.answer(Command.STOP if final else Command.LEAVE, self.state)
-        if answer is not Answer.NOW:
+        answer = self._life.answer(LifeCommand.STOP if final else LifeCommand.LEAVE, self.state)
+        if answer is not LifeAnswer.NOW:
             return True
         leaves = self._try(lambda: _let_go(self.transport, final))
         return leaves is None or leaves
 
     def close(self) -> None:
-        """Close it, as politely as its protocol can."""
-        answer = self._life.answer(Command.CLOSE, self.state)
-        if answer is Answer.NOW:
+        """Close as politely as the protocol can."""
+        answer = self._life.answer(LifeCommand.CLOSE, self.state)
+        if answer is LifeAnswer.NOW:
             self._try(self._close)
 
     def _close(self) -> None:
         transport = self.transport
         protocol = transport.protocol  # behind TLS there is none before the first request
-        if protocol is None or not self._worker.serving.close_politely(protocol):
+        if protocol is None or not self._around.close_politely(protocol):
             transport.loseConnection()
 
     def abort(self) -> None:
-        """Close it now, whatever is under way."""
-        if self._life.answer(Command.ABORT) is not Answer.END or self.transport is None:
+        """Close now, whatever is under way."""
+        if self._life.answer(LifeCommand.ABORT) is not LifeAnswer.END or self.transport is None:
             return
         try:
             self.transport.abortConnection()
@@ -152,7 +191,7 @@ class Connection:
             self.closed()
 
     def _try(self, action: Callable[[], Any]) -> Any:
-        """What the action returns; None if it fails, and then the connection is closed."""
+        """Return what the action does; None if it fails, and then the connection is closed."""
         try:
             return action()
         except Exception:
@@ -180,8 +219,9 @@ def _let_go(transport: Any, final: bool) -> bool:
 
 def make_room(connections: Iterable[Connection]) -> None:
     """
-    Close a part of the idle connections, for descriptors are short and others have something to
-    ask: those first that were served already.
+    Close a part of the idle connections, those first that were served already.
+
+    Descriptors are short, and clients that have something to ask need them.
     """
     idle = [connection for connection in connections if connection.idle]
     idle.sort(key=lambda connection: not connection.served)
@@ -189,21 +229,111 @@ def make_room(connections: Iterable[Connection]) -> None:
         connection.make_room()
 
 
-class PlainMixin:
-    """A movable transport without a gate."""
+class Connections:
+    """
+    The connections that are served here.
 
-    connection: Connection
+    :param live: the set that is to hold the connections.
+    :param policy: what their gates ask.
+    :param serving: the application, wrapped for its interface.
+    :param converse: makes what follows a new conversation; `first_is_ours` says whether its first
+        request was decided about already (`core.http.conversation`).
+    :param secured: makes what builds the protocol of a connection over TLS; None if there is none.
+    :param view: says whether the worker drains, and whether the whole cluster stops.
+    :param give: gives a connection away: its socket, the place, what travels with it.
+    :param changed: called whenever there is one more, or one less.
+    :param system: the clock, and the reactor that serves.
+    :ivar live: the connections.
+    :ivar policy: what their gates ask.
+    :ivar adopted: how many came so far.
+    """
 
-    def caught_up(self) -> None:
-        self.connection.delivered()
+    def __init__(
+        self,
+        live: set[Connection],
+        policy: RequestPolicy,
+        serving: Serving,
+        converse: Callable[..., Conversation],
+        secured: Callable[[Connection], IProtocolFactory] | None,
+        *,
+        view: ClusterView,
+        give: Callable[[socket.socket, int, Handoff], None],
+        changed: Callable[[], None],
+        system: System,
+    ) -> None:
+        self.live = live
+        self.policy = policy
+        self.adopted = 0
+        self._serving = serving
+        self._native = getattr(serving, "adopt", None)
+        self._converse = converse
+        self._secured = secured
+        self._changed = changed
+        self._reactor = reactor = system.reactor
+        self._turn = WriteBatch(lambda end: reactor.callLater(0, end), system.clock)
+        self._around = Surroundings(view, self._forget, give, serving.close_politely)
 
-    def closed(self) -> None:
-        self.connection.closed()
+    def adopt(self, sock: socket.socket, handoff: Handoff) -> None:
+        """
+        Serve a connection that was handed here; one that fails is closed.
+
+        :param sock: the connection; owned from here on.
+        :param handoff: what came with it.
+        """
+        connection = Connection(self._around, handoff)
+        self.adopted += 1
+        self.live.add(connection)
+        self._changed()
+        try:
+            adopted = self._serve(sock, connection)
+        except Exception:
+            log.failure("A connection could not be served, and is closed.")
+            sock.close()
+            adopted = False
+        if not adopted:
+            connection.closed()
+        connection.handoff = handoff.begun()  # the connection may last for days
+
+    def _serve(self, sock: socket.socket, connection: Connection) -> bool:
+        """Have the right transport serve a connection; False if the application refuses it."""
+        handoff = connection.handoff
+        origin = handoff.origin
+        factory, gated = self._serving.factory, self._serving.http
+        if self._secured is not None and not origin.secure:
+            factory, gated = self._secured(connection), False
+        elif self._native is not None:
+            self._native(sock, connection, self.policy, self._converse())
+            return True
+        make = _transport_for(handoff, gated)
+        transport = adopt(self._reactor, sock, origin.peer, factory, make, self.adopted)
+        if transport is None:
+            return False
+        connection.made(transport)
+        transport.turn = self._turn
+        transport.connection = connection
+        transport.how = handoff.how
+        if gated:
+            transport.gate = Gate(
+                transport, self.policy, self._converse(), origin.peer[0], origin.secure
+            )
+        connection.begun()
+        begin(transport, handoff.prefix)
+        return True
+
+    def _forget(self, connection: Connection) -> None:
+        self.live.discard(connection)
+        self._changed()
+
+    def make_room(self) -> None:
+        """Close a part of the idle connections: descriptors are short."""
+        make_room(self.live)
 
 
-class PlainServer(PlainMixin, MovableServer):
-    """A TCP connection without a gate."""
-
-
-class PlainUNIXServer(PlainMixin, MovableUNIXServer):
-    """A connection over a UNIX socket without a gate."""
+def _transport_for(handoff: Handoff, gated: bool) -> Callable[..., Any]:
+    """Choose the transport for a connection by where it comes from, and whether a gate watches."""
+    unix = handoff.family == socket.AF_UNIX
+    if handoff.origin.secure:
+        return RelayedServer
+    if gated:
+        return GatedUNIXServer if unix else GatedServer
+    return PlainUNIXServer if unix else PlainServer

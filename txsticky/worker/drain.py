@@ -8,96 +8,107 @@ the rest of its time it is withdrawn: nothing comes any more, and what is under 
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection
+
+import attrs
 
 from ..core.lifecycle.timing import QUIET, pinned_end, requests_end
-from ..core.messages.from_worker import Withdraw
+from ..serve import Serving
 from ..socketio.sessions import drain as end_sessions
+from ..system.system import System
+from .connections import Connection
+from .view import ClusterView
 
-if TYPE_CHECKING:
-    from .worker import Worker
+#: Seconds between two looks whether there is anything left to do.
+LOOK = 0.5
 
 
+@attrs.define(kw_only=True)
 class Drain:
     """
-    The end of one worker.
+    How one worker leaves.
 
-    :param worker: which.
-    :param reactor: the reactor that serves it.
+    :param view: gets that the worker drains, and whether the whole cluster stops.
+    :param live: the worker's connections.
+    :param serving: says whether the application is at work without a connection.
+    :param stop_listening: called once, with whether the whole cluster stops.
+    :param withdraw: asks the primary to route nothing here any more; `withdrawn` is the answer.
+    :param take_all: takes all that is in the mailbox.
+    :param end_within: sets the seconds in which the worker has to end.
+    :param leave: ends the worker.
+    :param system: the clock.
     """
 
-    def __init__(self, worker: Worker, reactor: Any) -> None:
-        #: Whether it has begun.
-        self.under_way = False
-        #: Whether the whole cluster stops, so that there is nobody to give a connection to.
-        self.final = False
-        self._worker = worker
-        self._reactor = reactor
-        self._withdrawn = False
-        self._quiet_since = 0.0
+    _view: ClusterView
+    _live: Collection[Connection]
+    _serving: Serving
+    _stop_listening: Callable[[bool], None]
+    _withdraw: Callable[[], None]
+    _take_all: Callable[[], None]
+    _end_within: Callable[[float], None]
+    _leave: Callable[[], None]
+    _system: System
+    _withdrawn: bool = attrs.field(default=False, init=False)
+    _quiet_since: float = attrs.field(default=0.0, init=False)
 
     def begin(self, seconds: float, final: bool) -> None:
         """
-        Begin, or hurry.
+        Begin to leave, or hurry.
 
         :param seconds: by then the worker has ended. It leaves whatever is still open when it has
-            just the time for its application to stop (`core.timing`).
-        :param final: the whole cluster stops: idle connections are closed.
+            just the time for its application to stop (`core.lifecycle.timing`).
+        :param final: whether the whole cluster stops: idle connections are closed.
         """
-        worker = self._worker
-        self.final = self.final or final
-        worker.end_within(seconds)
-        self._reactor.callLater(requests_end(seconds), worker.leave, 0)
-        if not self.under_way:
-            worker.entrance.close(final)
-        lasting = [c for c in list(worker.live) if not c.let_go(self.final)]
-        if not self.under_way:
-            self.under_way = True
-            worker.desk.draining = True
-            worker.desk.changed()
+        view, call_later = self._view, self._system.reactor.callLater
+        view.final = view.final or final
+        self._end_within(seconds)
+        call_later(requests_end(seconds), self._leave)
+        if not view.draining:
+            self._stop_listening(final)
+        lasting = [each for each in list(self._live) if not each.let_go(view.final)]
+        if not view.draining:
+            view.drain()
             spread = pinned_end(seconds)
             end_sessions(0 if final else spread)
             for index, connection in enumerate(lasting):
-                self._reactor.callLater(spread * index / len(lasting), connection.close)
-            self._reactor.callLater(spread, self._last_part)
+                call_later(spread * index / len(lasting), connection.close)
+            call_later(spread, self._last_part)
+            call_later(LOOK, self._look_on)
         self.look()
 
     def _last_part(self) -> None:
-        """Nothing more is to come here, and what has become long-lived since ends now."""
+        """Have nothing more come here, and end what has become long-lived since."""
         self._withdraw()
-        for connection in list(self._worker.live):
-            if not connection.let_go(self.final):
+        for connection in list(self._live):
+            if not connection.let_go(self._view.final):
                 connection.close()
 
-    def _withdraw(self) -> None:
-        """Have the primary route nothing here any more; it answers with `Withdrawn`."""
-        self._worker.channel.send(Withdraw())
-
     def withdrawn(self) -> None:
-        """The primary routes nothing here any more; nor does this worker."""
-        worker = self._worker
+        """Take in that the primary routes nothing here any more; nor does this worker."""
         self._withdrawn = True
-        worker.pool.set_gone(worker.id)
-        worker.table.forget(worker.id)
-        worker.desk.changed()
+        self._view.withdraw()
         self.look()
 
     def emptied(self) -> None:
-        """The last connection has just gone."""
+        """Look anew: the last connection has just gone."""
         self._quiet_since = 0.0
+        self.look()
+
+    def _look_on(self) -> None:
+        self._system.reactor.callLater(LOOK, self._look_on)
         self.look()
 
     def look(self) -> None:
         """Leave if there is nothing left to do."""
-        if not self.under_way or self._worker.live or self._worker.serving.busy:
+        view = self._view
+        if not view.draining or self._live or self._serving.busy:
             self._quiet_since = 0.0
             return
-        now = time.monotonic()
-        if self.final or self._withdrawn:
-            self._worker.take_all()
-            if not self._worker.live:
-                self._worker.leave(0)
+        now = self._system.clock()
+        if view.final or self._withdrawn:
+            self._take_all()
+            if not self._live:
+                self._leave()
         elif not self._quiet_since:
             self._quiet_since = now
         elif now - self._quiet_since >= QUIET:

@@ -1,39 +1,62 @@
 """
-The entrance: where a worker accepts connections itself, with ``--accept workers``.
+Listening in a worker, with ``--accept workers``.
 
-It reads heads and refuses as the primary does, with the same code.  Then the desk is asked, as at
-every later request: what is this worker's is served here and has never left the process; what is
-another's goes into that one's mailbox.  A connection that nothing pins stays where the kernel put
-it.
+The worker reads heads and refuses as the primary does, with the same code.  Then the policy is
+asked, as at every later request: a connection that is the worker's own is served here and has never
+left the process; one that is another worker's goes into that one's mailbox.  A connection that
+nothing pins stays where the kernel put it.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+import attrs
 from twisted.logger import Logger
 
+from ..config import Config
 from ..core.how import How
+from ..core.http.head import Head
 from ..core.messages.from_worker import ListeningLoad
 from ..core.messages.handoff import Handoff
 from ..core.messages.origin import Origin
+from ..core.routing.verdict import FRONT_DESK, Give, GiveBack, Keep, Verdict
 from ..intake.acceptor import Acceptor
-from ..intake.reception import Arrival, Reception, manners_for
-from ..system.descriptors import own
+from ..intake.arrival import Arrival
+from ..intake.expectations import expectations_for
+from ..intake.reception import Reception
+from ..system.descriptors import open_socket, own
 from ..system.system import System
-from ..transport.movable import open_socket
-from .policy import FRONT_DESK
-
-if TYPE_CHECKING:
-    from .worker import Worker
 
 log = Logger()
 
-#: Connections accepted in one turn of the reactor. What was accepted dies with the worker; for what
-#: waits in the kernel's queue there are others.
+#: Connections accepted in one turn of the reactor. What was accepted dies with the worker; what
+#: waits in the kernel's queue is accepted by other workers.
 BATCH = 1
+
+
+class Whose(Protocol):
+    """The policy's decision (`policy.RequestPolicy.whose`)."""
+
+    def __call__(self, head: Head | None, host: str, settled: bool) -> Verdict:
+        """Decide where a request is served."""
+
+
+@attrs.frozen
+class ListeningSettings:
+    """
+    What listening needs to know.
+
+    :ivar config: the configuration.
+    :ivar needs_head: whether a request's head can matter to where it goes (`Router.needs_head`).
+    :ivar http: whether the application speaks HTTP.
+    """
+
+    config: Config
+    needs_head: bool
+    http: bool
 
 
 class _Reception(Reception):
@@ -53,62 +76,74 @@ class _Reception(Reception):
         self._short()
 
 
-class Entrance:
+class Listening:
     """
-    What a worker accepts on.
+    The listening sockets of a worker.
 
-    :param worker: whose entrance it is.
-    :param reactor: the reactor that serves.
     :param listeners: the number of its `--listen` and the descriptor, for each listening socket;
         owned from here on. There may be none.
+    :param settings: what is known of the clients.
+    :param whose: the policy's decision.
+    :param adopt: serves a connection here.
+    :param give: gives a connection away.
     :param short: called when descriptors are short.
+    :param system: the operating system.
+    :ivar routes: how many connections were routed, by reason.
     """
 
     def __init__(
         self,
-        worker: Worker,
-        reactor: Any,
         listeners: Iterable[tuple[int, int]],
+        settings: ListeningSettings,
+        *,
+        whose: Whose,
+        adopt: Callable[[socket.socket, Handoff], None],
+        give: Callable[[socket.socket, int, Handoff], None],
         short: Callable[[], None],
+        system: System,
     ) -> None:
         self.routes: dict[How, int] = dict.fromkeys(How, 0)
-        self._worker = worker
-        self._open = False
-        system = System(reactor, reactor.seconds)
-        self.reception = _Reception(short, system, worker.config, self._place)
+        self._settings = settings
+        self._whose = whose
+        self._adopt = adopt
+        self._give = give
+        self._accepts = False
+        self.reception = _Reception(short, system, settings.config, self._place)
         self.acceptors = [
             Acceptor(socket.socket(fileno=own(descriptor)), number, self.reception, BATCH)
             for number, descriptor in listeners
         ]
 
-    def open(self) -> None:
+    def start(self) -> None:
         """Begin to accept."""
-        worker, self._open = self._worker, True
-        needs_head, http = worker.router.needs_head, worker.serving.http
-        self.reception.manners = manners_for(worker.config, needs_head, http)
+        settings, self._accepts = self._settings, True
+        config, needs_head, http = settings.config, settings.needs_head, settings.http
+        self.reception.expectations = expectations_for(config, needs_head, http)
         for acceptor in self.acceptors:
             acceptor.start()
 
-    def close(self, final: bool) -> None:
+    def stop(self, final: bool) -> None:
         """
         Accept no more: the worker is leaving.
 
-        :param final: the whole cluster stops. Who is there already is served, and so is who is
-            about to say what he wants; else all of them are for others.
+        :param final: whether the whole cluster stops. Then connections in the backlog are accepted
+            and served, even if their first request is incomplete; else they are left to other
+            workers, and connections whose first request is incomplete are given back.
         """
-        accepts, self._open = self._open, False
+        accepts, self._accepts = self._accepts, False
         if final and accepts:
             self._accept_all()
         for acceptor in self.acceptors:
             acceptor.close()
         if not final:
             for arrival in self.reception.take_waiting():
-                self._give(arrival, FRONT_DESK, How.NEW, fresh=not arrival.proxied)
+                self._send(arrival, FRONT_DESK, How.NEW, fresh=not arrival.proxied)
 
     def _accept_all(self) -> None:
         """
-        Accept everybody who is there already, and only then serve: who is answered might be there
-        again at once, and so on without an end.
+        Accept all connections in the backlog, and only then serve them.
+
+        A client that is answered might connect again at once, and so on without an end.
         """
         arrivals: list[Arrival] = []
         self.reception.place = arrivals.append
@@ -123,17 +158,17 @@ class Entrance:
                 log.failure("A connection could not be dealt with.")
                 arrival.sock.close()
 
-    def leave(self) -> None:
-        """The worker ends: whoever has not said what he wants by now is let go."""
+    def close(self) -> None:
+        """Close connections whose first request has not arrived: the worker ends."""
         self.reception.close()
 
     @property
     def short(self) -> bool:
-        """Whether nobody can be accepted at present, for descriptors are short."""
+        """Whether no connection can be accepted at present for want of descriptors."""
         return any(acceptor.resting for acceptor in self.acceptors)
 
-    def report(self) -> ListeningLoad | None:
-        """What was done here so far; None if there is no socket."""
+    def load(self) -> ListeningLoad | None:
+        """Return what was done here so far; None if there is no socket."""
         if not self.acceptors:
             return None
         return ListeningLoad(
@@ -144,20 +179,22 @@ class Entrance:
         )
 
     def _place(self, arrival: Arrival) -> None:
-        """Serve a connection here, or give it to whom its first request belongs."""
-        worker = self._worker
-        place, how = worker.desk.whose(arrival.head, arrival.peer[0], settled=True)
-        if place != FRONT_DESK:  # where it is counted
-            self.routes[how] += 1
-        if place is not None:
-            self._give(arrival, place, how)
-            return
-        handoff = _handoff(arrival, how)
-        worker.adopt(open_socket(arrival.sock.detach(), handoff.family), handoff)
+        """Serve a connection here, or give it to the worker that its first request belongs to."""
+        verdict = self._whose(arrival.head, arrival.peer[0], settled=True)
+        match verdict:
+            case Keep(how):
+                self.routes[how] += 1
+                handoff = _handoff(arrival, how)
+                self._adopt(open_socket(arrival.sock.detach(), handoff.family), handoff)
+            case Give(worker, how):
+                self.routes[how] += 1
+                self._send(arrival, worker, how)
+            case GiveBack(how):  # the primary counts it
+                self._send(arrival, FRONT_DESK, how)
 
-    def _give(self, arrival: Arrival, place: int, how: How, fresh: bool = False) -> None:
+    def _send(self, arrival: Arrival, place: int, how: How, fresh: bool = False) -> None:
         handoff = _handoff(arrival, how, hops=1, fresh=fresh)
-        self._worker.give(open_socket(arrival.sock.detach(), handoff.family), place, handoff)
+        self._give(open_socket(arrival.sock.detach(), handoff.family), place, handoff)
 
 
 def _handoff(arrival: Arrival, how: How, hops: int = 0, fresh: bool = False) -> Handoff:

@@ -28,12 +28,13 @@ from ..core.routing.forwarded import Trusted
 from ..errors import ProtocolMismatch, TxstickyError, WireError
 from ..serve.asgi.engine import WrongReactor, install_asyncio_reactor
 from ..serve.asgi.pylogging import bridge
-from ..system.descriptors import own
-from ..system.log_config import apply_log_config
-from ..system.logs import at_level, worker_line
-from ..system.shared_log import HandedLog
+from ..system.descriptors import own, raise_file_limit
+from ..system.logs.config_file import apply_log_config
+from ..system.logs.lines import at_level, worker_line
+from ..system.logs.shared import HandedLog
 from ..system.startup import flush_streams
-from ..system.system import FOR_ALL, end_after_parent, heed, nothing, raise_file_limit, set_title
+from ..system.system import System
+from ..system.this_process import FOR_ALL, end_after_parent, heed, nothing, set_title
 
 log = Logger()
 
@@ -70,21 +71,15 @@ def main(arguments: list[str]) -> NoReturn:
         sys.exit(3)
     from twisted.internet import reactor
 
-    from .ending import exit_status
     from .worker import Worker
 
-    worker = Worker(boot, config, reactor, serving)
-    worker.handed_log = handed
-    if certificates is not None:
-        from ..tls.termination import SecureDoor
-
-        worker.door = SecureDoor(worker, reactor, certificates)
+    worker = Worker(boot, config, channel, System(reactor), serving, handed, certificates)
     reactor.callWhenRunning(handle_signals, worker, reactor)
-    reactor.callWhenRunning(worker.start, channel)
+    reactor.callWhenRunning(worker.start)
     reactor.run()
     serving.finish()
     flush_streams()
-    sys.exit(exit_status.value)
+    sys.exit(worker.end.status)
 
 
 def inherited(boot: Boot) -> list[int]:
@@ -194,7 +189,7 @@ def handle_signals(worker: Any, reactor: Any) -> None:
     USR1 reopens the logs, unless the application has taken that signal for itself. The reactor's
     own handlers are replaced.
     """
-    signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(worker.retire))
+    signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(worker.report.retire))
     signal.signal(signal.SIGQUIT, lambda *_: reactor.callFromThread(worker.quit))
     if signal.getsignal(signal.SIGUSR1) is nothing:
         signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(worker.reopen_logs))

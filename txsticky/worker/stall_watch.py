@@ -2,18 +2,19 @@
 The watch for clients that stall: within a request, or while they are to take a response.
 
 One look at all connections of a worker, now and then, costs less than a timer for each request.
-What is on its way, the gates tell, whatever serves the connection.
+The gates tell what is on its way, whatever serves the connection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.logger import Logger
 
 from ..core.http.refusal import refusal
 from ..core.http.stall import Pauses
+from ..system.system import System, http_date
 from ..transport.gate import Gate
 
 log = Logger()
@@ -28,17 +29,15 @@ class StallWatch:
     Ends connections whose clients pause for too long.  A pause ends them after `seconds` at the
     earliest and a quarter of that, or half a minute, later at the latest.
 
-    :param reactor: an `IReactorTime`.
+    :param system: the clock.
     :param seconds: how long a pause may be; 0 is without end.
-    :param live: the connections that there are, of `connection.Connection`.
+    :param live: the connections of the worker (`connections.Connection`).
     :param upgrades: whether the application may upgrade a connection to another protocol, whose
         pauses are its own.
     """
 
-    def __init__(
-        self, reactor: Any, seconds: float, live: Callable[[], Iterable[Any]], upgrades: bool
-    ) -> None:
-        self._reactor = reactor
+    def __init__(self, system: System, seconds: float, live: Iterable[Any], upgrades: bool) -> None:
+        self._system = system
         self._seconds = seconds
         self._live = live
         self._upgrades = upgrades
@@ -48,17 +47,17 @@ class StallWatch:
     def start(self) -> None:
         """Begin to look."""
         if self._seconds:
-            self._reactor.callLater(self._period, self._look)
+            self._system.reactor.callLater(self._period, self._look)
 
     def _look(self) -> None:
         self.start()
         waiting = {}
-        for connection in list(self._live()):
+        for connection in list(self._live):
             gate = gate_of(connection.transport)
             mark = awaited(gate, self._upgrades) if gate is not None else None
             if mark is not None:
                 waiting[connection] = mark
-        for connection in self._pauses.look(waiting, self._reactor.seconds()):
+        for connection in self._pauses.look(waiting, self._system.clock()):
             gate = gate_of(connection.transport)
             if gate is None:
                 continue  # the end of another one was the end of this one, too
@@ -68,7 +67,7 @@ class StallWatch:
                 client=gate.client,
             )
             try:
-                gate.stalled(refusal(408, "The request did not come in time."))
+                gate.stalled(refusal(408, "The request did not come in time.", http_date()))
             except Exception:
                 log.failure("A connection that has stalled could not be ended.")
 

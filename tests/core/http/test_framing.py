@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.core.http.framing import (
-    Kind,
+    BodyKind,
     Odd,
     RequestFraming,
     ResponseFraming,
@@ -40,7 +40,7 @@ def answered(
     return response(b"\r\n".join((line, *fields, b"", b"")), to)
 
 
-def passed_over(kind: Kind, length: int, data: bytes, cuts: list[int]) -> int | None:
+def passed_over(kind: BodyKind, length: int, data: bytes, cuts: list[int]) -> int | None:
     """The index in `data` behind the body, `data` being cut into pieces; None: incomplete."""
     decoder = body(kind, length, 1500)
     edges = sorted({cut for cut in cuts if 0 < cut < len(data)})
@@ -57,21 +57,21 @@ class RequestTests(SynchronousTestCase):
 
     def test_no_body(self) -> None:
         """A request without framing fields has no body."""
-        self.assertEqual(framed(b"Host: a"), RequestFraming(Kind.NONE, 0, last=False))
+        self.assertEqual(framed(b"Host: a"), RequestFraming(BodyKind.NONE, 0, last=False))
 
     def test_length(self) -> None:
         """Content-Length is the length, whatever its case and the blanks around it."""
         self.assertEqual(
-            framed(b"content-LENGTH: \t7 "), RequestFraming(Kind.LENGTH, 7, last=False)
+            framed(b"content-LENGTH: \t7 "), RequestFraming(BodyKind.LENGTH, 7, last=False)
         )
 
     def test_length_of_nothing(self) -> None:
         """Content-Length: 0 means no body."""
-        self.assertIs(framed(b"Content-Length: 0").kind, Kind.NONE)
+        self.assertIs(framed(b"Content-Length: 0").kind, BodyKind.NONE)
 
     def test_chunked(self) -> None:
         """Transfer-Encoding: chunked means a chunked body, in any case."""
-        self.assertIs(framed(b"Transfer-Encoding: Chunked").kind, Kind.CHUNKED)
+        self.assertIs(framed(b"Transfer-Encoding: Chunked").kind, BodyKind.CHUNKED)
 
     def test_longest_length(self) -> None:
         """A Content-Length has 18 digits at most."""
@@ -96,7 +96,7 @@ class RequestTests(SynchronousTestCase):
         """An HTTP/1.0 request has a plain body and is the last."""
         self.assertEqual(
             framed(b"Content-Length: 3", line=b"POST / HTTP/1.0"),
-            RequestFraming(Kind.LENGTH, 3, last=True),
+            RequestFraming(BodyKind.LENGTH, 3, last=True),
         )
 
     def test_long_block(self) -> None:
@@ -105,7 +105,7 @@ class RequestTests(SynchronousTestCase):
 
     def test_value_of_another_field(self) -> None:
         """What looks like a framing field inside another value is not one."""
-        self.assertIs(framed(b"X: content-length: 5", b"X-Content-Length: 5").kind, Kind.NONE)
+        self.assertIs(framed(b"X: content-length: 5", b"X-Content-Length: 5").kind, BodyKind.NONE)
 
 
 # What request smuggling is made of; each has one server that reads it differently from another.
@@ -228,7 +228,7 @@ for _name, _data in BAD_BODIES.items():
         f"test_body_{_name}",
         _fact(
             f"The chunked body {_data[:30]!r} is odd.",
-            lambda data=_data: passed_over(Kind.CHUNKED, 0, data, []),
+            lambda data=_data: passed_over(BodyKind.CHUNKED, 0, data, []),
         ),
     )
     setattr(
@@ -236,7 +236,7 @@ for _name, _data in BAD_BODIES.items():
         f"test_body_in_bytes_{_name}",
         _fact(
             f"The chunked body {_data[:30]!r} is odd a byte at a time as well.",
-            lambda data=_data: passed_over(Kind.CHUNKED, 0, data, list(range(len(data)))),
+            lambda data=_data: passed_over(BodyKind.CHUNKED, 0, data, list(range(len(data)))),
         ),
     )
 for _name, _data in BAD_RESPONSES.items():
@@ -254,16 +254,16 @@ class ResponseTests(SynchronousTestCase):
         """Content-Length is the length."""
         self.assertEqual(
             answered(b"Content-Length: 7"),
-            ResponseFraming(200, Kind.LENGTH, 7, closes=False),
+            ResponseFraming(200, BodyKind.LENGTH, 7, closes=False),
         )
 
     def test_chunked(self) -> None:
         """Transfer-Encoding: chunked means a chunked body."""
-        self.assertIs(answered(b"Transfer-Encoding: chunked").kind, Kind.CHUNKED)
+        self.assertIs(answered(b"Transfer-Encoding: chunked").kind, BodyKind.CHUNKED)
 
     def test_until_close(self) -> None:
         """Without framing fields the body lasts until the connection closes."""
-        self.assertEqual(answered(), ResponseFraming(200, Kind.UNTIL_CLOSE, 0, closes=True))
+        self.assertEqual(answered(), ResponseFraming(200, BodyKind.UNTIL_CLOSE, 0, closes=True))
 
     def test_no_body(self) -> None:
         """1xx, 204, 304 and the answer to HEAD have no body, whatever they say."""
@@ -276,12 +276,12 @@ class ResponseTests(SynchronousTestCase):
         ):
             for field in (b"Content-Length: 9", b"Transfer-Encoding: chunked", b"X: y"):
                 framing = answered(field, line=line, to=to)
-                self.assertEqual((framing.kind, framing.closes), (Kind.NONE, False), line)
+                self.assertEqual((framing.kind, framing.closes), (BodyKind.NONE, False), line)
 
     def test_get_and_head_are_not_confused(self) -> None:
         """The same head remembered for HEAD has its body for GET."""
-        self.assertIs(answered(b"Content-Length: 9", to=b"HEAD").kind, Kind.NONE)
-        self.assertIs(answered(b"Content-Length: 9", to=b"GET").kind, Kind.LENGTH)
+        self.assertIs(answered(b"Content-Length: 9", to=b"HEAD").kind, BodyKind.NONE)
+        self.assertIs(answered(b"Content-Length: 9", to=b"GET").kind, BodyKind.LENGTH)
 
     def test_close(self) -> None:
         """Connection: close closes, and so does an HTTP/1.0 response."""
@@ -319,41 +319,41 @@ class BodyTests(SynchronousTestCase):
 
     def test_stops_behind_the_body(self) -> None:
         """The index returned is the one behind the last byte of the body."""
-        self.assertEqual(body(Kind.LENGTH, 3).feed(b"xxabcGET", 2), (5, True))
-        self.assertEqual(body(Kind.CHUNKED, 0).feed(b"xx0\r\n\r\nGET", 2), (7, True))
+        self.assertEqual(body(BodyKind.LENGTH, 3).feed(b"xxabcGET", 2), (5, True))
+        self.assertEqual(body(BodyKind.CHUNKED, 0).feed(b"xx0\r\n\r\nGET", 2), (7, True))
 
     def test_incomplete(self) -> None:
         """An incomplete body takes every byte."""
-        self.assertEqual(body(Kind.LENGTH, 9).feed(b"abc", 0), (3, False))
-        self.assertEqual(body(Kind.CHUNKED, 0).feed(b"9\r\nabc", 0), (6, False))
+        self.assertEqual(body(BodyKind.LENGTH, 9).feed(b"abc", 0), (3, False))
+        self.assertEqual(body(BodyKind.CHUNKED, 0).feed(b"9\r\nabc", 0), (6, False))
 
     def test_extension_and_trailers(self) -> None:
         """Chunk extensions and trailers belong to the body."""
         data = b'3;a="b c";d\r\nabc\r\n0;e\r\nA: b\r\nC:\r\n\r\n'
-        self.assertEqual(passed_over(Kind.CHUNKED, 0, data + b"GET", []), len(data))
+        self.assertEqual(passed_over(BodyKind.CHUNKED, 0, data + b"GET", []), len(data))
 
     def test_blanks_before_an_extension(self) -> None:
         """A recipient puts up with blanks before an extension (RFC 9112, section 7.1.1)."""
         data = b"3 ;a=b\r\nabc\r\n2\t ; c\r\nde\r\n0 ;d\r\n\r\n"
         for cuts in ([], list(range(len(data)))):
-            self.assertEqual(passed_over(Kind.CHUNKED, 0, data + b"GET", cuts), len(data))
+            self.assertEqual(passed_over(BodyKind.CHUNKED, 0, data + b"GET", cuts), len(data))
 
     def test_size_with_zeros(self) -> None:
         """Zeros before a size mean nothing, however many they are."""
         data = b"0" * 100 + b"5\r\nhello\r\n" + b"0" * 100 + b"\r\n\r\n"
         for cuts in ([], list(range(len(data)))):
-            self.assertEqual(passed_over(Kind.CHUNKED, 0, data + b"GET", cuts), len(data))
+            self.assertEqual(passed_over(BodyKind.CHUNKED, 0, data + b"GET", cuts), len(data))
 
     def test_longest_lines(self) -> None:
         """A chunk's line and the trailers have as many bytes as the limit, and not one more."""
         for line in (b"1;" + b"a" * 96 + b"\r\n", b"0\r\n" + b"A:123456\r\n" * 10):
-            self.assertEqual(body(Kind.CHUNKED, 0, 100).feed(line, 0), (len(line), False))
-            self.assertRaises(TooLarge, body(Kind.CHUNKED, 0, 99).feed, line, 0)
+            self.assertEqual(body(BodyKind.CHUNKED, 0, 100).feed(line, 0), (len(line), False))
+            self.assertRaises(TooLarge, body(BodyKind.CHUNKED, 0, 99).feed, line, 0)
 
     def test_too_large_without_end(self) -> None:
         """What has no end is too large as soon as it is beyond the limit, in any pieces."""
         for line in (b"1;" + b"a" * 99, b"0\r\n" + b"A:123456\r\n" * 9 + b"a" * 11 + b"\r\n"):
-            follower = body(Kind.CHUNKED, 0, 100)
+            follower = body(BodyKind.CHUNKED, 0, 100)
             for byte in line[:-1]:
                 follower.feed(bytes([byte]), 0)
             self.assertRaises(TooLarge, follower.feed, line[-1:], 0)
@@ -361,31 +361,31 @@ class BodyTests(SynchronousTestCase):
     def test_longest_size(self) -> None:
         """A chunk's size has 15 digits at most, zeros before them aside."""
         data = b"0" * 20 + b"1\r\nx\r\n0\r\n\r\n"
-        self.assertEqual(passed_over(Kind.CHUNKED, 0, data, []), len(data))
-        self.assertIsNone(passed_over(Kind.CHUNKED, 0, b"1" * 15 + b"\r\n", []))
-        self.assertRaises(Odd, passed_over, Kind.CHUNKED, 0, b"1" * 16 + b"\r\n", [])
+        self.assertEqual(passed_over(BodyKind.CHUNKED, 0, data, []), len(data))
+        self.assertIsNone(passed_over(BodyKind.CHUNKED, 0, b"1" * 15 + b"\r\n", []))
+        self.assertRaises(Odd, passed_over, BodyKind.CHUNKED, 0, b"1" * 16 + b"\r\n", [])
 
     def test_longest_trailers(self) -> None:
         """Trailer lines have the limit at most, together with their line ends."""
         line = b"A: " + b"b" * 95 + b"\r\n"
         data = b"0\r\n" + line * 15 + b"\r\n"
-        self.assertEqual(passed_over(Kind.CHUNKED, 0, data, []), len(data))
+        self.assertEqual(passed_over(BodyKind.CHUNKED, 0, data, []), len(data))
         longer = b"0\r\n" + line * 14 + line[:-2] + b"b\r\n\r\n"
         self.assertEqual(len(longer), len(data) + 1)
-        self.assertRaises(TooLarge, passed_over, Kind.CHUNKED, 0, longer, [])
+        self.assertRaises(TooLarge, passed_over, BodyKind.CHUNKED, 0, longer, [])
 
     def test_size_cut_in_two(self) -> None:
         """What follows the first digit of a size belongs to it, even if it looks like an end."""
         data = b"10\r\n\r\n" + b"x" * 14 + b"\r\n0\r\n\r\n"
         for cut in range(len(data)):
-            self.assertEqual(passed_over(Kind.CHUNKED, 0, data + b"GET /", [cut]), len(data))
+            self.assertEqual(passed_over(BodyKind.CHUNKED, 0, data + b"GET /", [cut]), len(data))
 
     @given(st.lists(CHUNKS, max_size=6), st.lists(st.integers(0, 300), max_size=12))
     @settings(deadline=None, max_examples=200)
     def test_any_split(self, chunks: list[bytes], cuts: list[int]) -> None:
         """A chunked body ends at the same byte however it is cut."""
         data = chunked(chunks)
-        self.assertEqual(passed_over(Kind.CHUNKED, 0, data + b"0\r\n\r\n", cuts), len(data))
+        self.assertEqual(passed_over(BodyKind.CHUNKED, 0, data + b"0\r\n\r\n", cuts), len(data))
 
     @given(st.lists(CHUNKS, max_size=3))
     @settings(deadline=None, max_examples=50)
@@ -393,7 +393,9 @@ class BodyTests(SynchronousTestCase):
         """A chunked body that is cut in two ends at the same byte wherever that is."""
         data = chunked(chunks)
         for cut in range(1, len(data)):
-            self.assertEqual(passed_over(Kind.CHUNKED, 0, data + b"0\r\n\r\n", [cut]), len(data))
+            self.assertEqual(
+                passed_over(BodyKind.CHUNKED, 0, data + b"0\r\n\r\n", [cut]), len(data)
+            )
 
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyzABC-_0123456789", min_size=1, max_size=9)
@@ -474,7 +476,7 @@ def our_request(data: bytes) -> tuple[int | None, bool]:
     if not isinstance(head, Head):
         raise Odd(str(head))
     framing = request(head)
-    if framing.kind is Kind.NONE:
+    if framing.kind is BodyKind.NONE:
         return head.size, framing.last
     at, done = body(framing.kind, framing.length).feed(data, head.size)
     return at if done else None, framing.last
@@ -486,19 +488,19 @@ def our_response(data: bytes, method: bytes) -> tuple[int | None, bool]:
     if size < 4:
         raise Odd("no head")
     framing = response(data[:size], method)
-    if framing.kind is Kind.NONE:
+    if framing.kind is BodyKind.NONE:
         return size, framing.closes
-    if framing.kind is Kind.UNTIL_CLOSE:
+    if framing.kind is BodyKind.UNTIL_CLOSE:
         return None, True
     at, done = body(framing.kind, framing.length).feed(data, size)
     return at if done else None, framing.closes
 
 
 def their_end(connection: h11.Connection, data: bytes) -> tuple[int | None, bool]:
-    """Where h11 sees the end of the message in `data`, and whether it is the last.
+    """
+    Where h11 sees the end of the message in `data`, and whether it is the last.
 
-    Raises:
-        h11.RemoteProtocolError: h11 refuses it.
+    :raises h11.RemoteProtocolError: h11 refuses it.
     """
     connection.receive_data(data)
     while True:

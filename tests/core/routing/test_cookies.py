@@ -20,7 +20,8 @@ from txsticky.core.routing.keys import parse_chain
 
 def line(sticky: str, secure: bool = False) -> bytes:
     """The header line that a source inserts."""
-    return cookie_line(parse_chain(sticky)[0], "x.1.mac", secure)
+    source = parse_chain(sticky)[0]
+    return cookie_line(source.name, source.attributes, "x.1.mac", secure)
 
 
 class LineTests(SynchronousTestCase):

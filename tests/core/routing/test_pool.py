@@ -8,19 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.routing.pool import Member, Pool, State
+from txsticky.core.routing.pool import Member, MemberState, Pool
 
-live_states = st.sampled_from([State.STARTING, State.READY, State.DRAINING])
+live_states = st.sampled_from([MemberState.STARTING, MemberState.READY, MemberState.DRAINING])
 
 
-def pool_of(*states: State) -> Pool:
+def pool_of(*states: MemberState) -> Pool:
     """A pool whose worker 1, 2, ... is in these states."""
     pool = Pool()
     for id, state in enumerate(states, 1):
         pool.add(id, slot=id)
-        if state is not State.STARTING:
+        if state is not MemberState.STARTING:
             pool.set_ready(id)
-        if state is State.DRAINING:
+        if state is MemberState.DRAINING:
             pool.set_draining(id)
     return pool
 
@@ -42,12 +42,14 @@ class StateTests(SynchronousTestCase):
 
     def test_candidates(self) -> None:
         """Only workers that are ready get what nothing pins."""
-        pool = pool_of(State.STARTING, State.READY, State.DRAINING, State.READY)
+        pool = pool_of(
+            MemberState.STARTING, MemberState.READY, MemberState.DRAINING, MemberState.READY
+        )
         self.assertEqual(ids(pool.candidates()), [2, 4])
 
     def test_suspects(self) -> None:
         """A suspect gets nothing new while another is ready."""
-        pool = pool_of(State.READY, State.READY)
+        pool = pool_of(MemberState.READY, MemberState.READY)
         pool.suspect(1, True)
         self.assertEqual(ids(pool.candidates()), [2])
         pool.suspect(1, False)
@@ -55,14 +57,14 @@ class StateTests(SynchronousTestCase):
 
     def test_only_suspects(self) -> None:
         """Suspects are better than nobody."""
-        pool = pool_of(State.READY, State.READY, State.DRAINING)
+        pool = pool_of(MemberState.READY, MemberState.READY, MemberState.DRAINING)
         pool.suspect(1, True)
         pool.suspect(2, True)
         self.assertEqual(ids(pool.candidates()), [1, 2])
 
     def test_candidates_are_kept(self) -> None:
         """The tuple of candidates is the same object until a state changes."""
-        pool = pool_of(State.READY, State.READY)
+        pool = pool_of(MemberState.READY, MemberState.READY)
         first = pool.candidates()
         pool.reserve(1)
         pool.report(2, live=9, taken=0, lag=1.0)
@@ -72,7 +74,9 @@ class StateTests(SynchronousTestCase):
 
     def test_reachable(self) -> None:
         """What is pinned to a worker reaches it while it is ready or draining, suspect or not."""
-        pool = pool_of(State.STARTING, State.READY, State.DRAINING, State.READY)
+        pool = pool_of(
+            MemberState.STARTING, MemberState.READY, MemberState.DRAINING, MemberState.READY
+        )
         pool.suspect(4, True)
         pool.add(5, slot=2)
         pool.set_gone(5)
@@ -80,10 +84,10 @@ class StateTests(SynchronousTestCase):
 
     def test_gone(self) -> None:
         """A worker that is gone is forgotten, and late words about it are no error."""
-        pool = pool_of(State.READY, State.READY)
+        pool = pool_of(MemberState.READY, MemberState.READY)
         gone = member(pool, 1)
         pool.set_gone(1)
-        self.assertIs(gone.state, State.GONE)
+        self.assertIs(gone.state, MemberState.GONE)
         for late in (pool.set_gone, pool.set_ready, pool.set_draining, pool.reserve, pool.release):
             late(1)
         pool.suspect(1, True)
@@ -93,7 +97,7 @@ class StateTests(SynchronousTestCase):
 
     def test_ids_are_unique(self) -> None:
         """A worker's id is not given to another while it lives."""
-        pool = pool_of(State.READY)
+        pool = pool_of(MemberState.READY)
         self.assertRaises(ValueError, pool.add, 1, 2)
 
     def test_order(self) -> None:
@@ -105,8 +109,8 @@ class StateTests(SynchronousTestCase):
 
     def test_in_state(self) -> None:
         """Workers are found by their states."""
-        pool = pool_of(State.STARTING, State.READY, State.DRAINING)
-        self.assertEqual(ids(pool.in_state(State.STARTING, State.DRAINING)), [1, 3])
+        pool = pool_of(MemberState.STARTING, MemberState.READY, MemberState.DRAINING)
+        self.assertEqual(ids(pool.in_state(MemberState.STARTING, MemberState.DRAINING)), [1, 3])
 
 
 class VersionTests(SynchronousTestCase):
@@ -129,7 +133,7 @@ class VersionTests(SynchronousTestCase):
 
     def test_what_changes_nothing(self) -> None:
         """Load, and a state that is set again, are no new version."""
-        pool = pool_of(State.READY)
+        pool = pool_of(MemberState.READY)
         version = pool.version
         pool.set_ready(1)
         pool.suspect(1, False)
@@ -145,7 +149,7 @@ class LoadTests(SynchronousTestCase):
 
     def test_reserved(self) -> None:
         """A hand-off is load from the decision on, and not twice when the worker reports it."""
-        pool = pool_of(State.READY)
+        pool = pool_of(MemberState.READY)
         pool.reserve(1)
         pool.reserve(1)
         self.assertEqual(member(pool, 1).load, 2)
@@ -156,14 +160,14 @@ class LoadTests(SynchronousTestCase):
 
     def test_released(self) -> None:
         """A hand-off that did not leave is no load."""
-        pool = pool_of(State.READY)
+        pool = pool_of(MemberState.READY)
         pool.reserve(1)
         pool.release(1)
         self.assertEqual(member(pool, 1).load, 0)
 
     def test_lag(self) -> None:
         """Lag beyond 50 ms counts as one connection for each 10 ms."""
-        pool = pool_of(State.READY)
+        pool = pool_of(MemberState.READY)
         pool.report(1, live=3, taken=0, lag=0.05)
         self.assertEqual(member(pool, 1).load, 3)
         pool.report(1, live=3, taken=0, lag=0.25)
@@ -222,7 +226,7 @@ class CopyTests(SynchronousTestCase):
 
     @given(st.lists(st.tuples(live_states, st.booleans()), max_size=6))
     @settings(deadline=None)
-    def test_same_answers(self, workers: list[tuple[State, bool]]) -> None:
+    def test_same_answers(self, workers: list[tuple[MemberState, bool]]) -> None:
         """A copy that went through JSON gives the same answers."""
         pool = pool_of(*(state for state, _ in workers))
         for id, (_, suspect) in enumerate(workers, 1):

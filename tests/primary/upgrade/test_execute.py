@@ -119,6 +119,12 @@ class ExecuteTests(ShellCase):
         os.write(memory, json.dumps({"form": 0}).encode())
         self.assertRaises(UpgradeError, upgrade.inherited_state, {STATE: str(memory)})
 
+    def test_older_state(self) -> None:
+        """A state of version 0.1.0, which names no inherited descriptors, is taken up."""
+        memory = os.memfd_create("state")
+        os.write(memory, json.dumps({"form": 2, "secret": "aa"}).encode())
+        self.assertEqual(upgrade.inherited_state({STATE: str(memory)}), {"form": 2, "secret": "aa"})
+
     def test_take_signals(self) -> None:
         """Signals that came during the execution are delivered when the program is ready."""
         got: list[int] = []

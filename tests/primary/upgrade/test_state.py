@@ -19,12 +19,13 @@ from tests.raw_frames import (
     unpack_message,
 )
 from tests.shells import open_descriptors, received
+from txsticky.core.lifecycle.snapshot import restore
 from txsticky.core.lifecycle.states import Spawn
 from txsticky.core.lifecycle.timing import SILENT
-from txsticky.core.routing.pool import State
+from txsticky.core.routing.pool import MemberState
 from txsticky.primary.beginning import OTHERS
 from txsticky.primary.primary import Primary
-from txsticky.primary.upgrade.packing import Descriptors
+from txsticky.primary.upgrade.packing import Descriptors, unpack
 from txsticky.primary.upgrade.start import Takeover
 from txsticky.primary.upgrade.state import UpgradeState, state_of
 
@@ -123,7 +124,7 @@ class StateTests(HandoverCase):
         self.take_over()
         after = [(m.id, m.slot, m.state, m.load) for m in self.primary.pool.members]
         self.assertEqual(after, before)
-        self.assertEqual(after[1][2], State.DRAINING)
+        self.assertEqual(after[1][2], MemberState.DRAINING)
 
     def test_tags(self) -> None:
         """Tags that were given before name the same workers."""
@@ -152,12 +153,12 @@ class StateTests(HandoverCase):
         told = [unpack_message(body) for body in self.workers[0].told(Kind.MESSAGE)]
         self.assertEqual(told, [(b"news", b"it works")])
 
-    def test_manners(self) -> None:
+    def test_expectations(self) -> None:
         """What the application speaks need not be found out again."""
         self.start(http=False)
         self.take_over()
         self.assertEqual(self.primary.spoken.http, False)
-        self.assertFalse(self.primary.reception.manners.only_http)
+        self.assertFalse(self.primary.reception.expectations.only_http)
 
     def test_fleet(self) -> None:
         """The fleet has its workers, and starts those that are missing."""
@@ -179,6 +180,38 @@ class StateTests(HandoverCase):
         """The listening sockets are named after what the operator wrote."""
         self.take_over()
         self.assertEqual(self.state.listeners, [["tcp:8080", self.port.fileno()]])
+
+
+class OlderTests(HandoverCase):
+    """A primary of version 0.1.0, whose state is of form 2."""
+
+    def forms(self) -> dict[str, Any]:
+        """The state as version 0.1.0 writes it."""
+        fields: dict[str, Any] = json.loads(json.dumps(self.look()[0].write()))
+        for later in ("folder", "beginning"):
+            del fields[later]
+        fleet = fields["fleet"]
+        fleet["boot_timeout"] = fleet.pop("start_timeout")
+        for instance in fleet["instances"]:
+            del instance["why"]
+        for arrival in fields["arrivals"]:
+            arrival.update(listener=0, server_name="")
+        return {**fields, "form": 2}
+
+    def test_read(self) -> None:
+        """It becomes a state of today: the names are today's, and no first start is under way."""
+        self.start()
+        self.arrive(b"GET /")
+        state = UpgradeState.read(self.forms())
+        self.assertFalse(state.beginning)
+        fleet = restore(state.fleet)
+        self.assertEqual(fleet.start_timeout, self.config.start_timeout)
+        self.assertEqual(set(fleet.instances), {1, 2})
+        self.assertEqual(unpack(state.arrivals[0]["data"]), b"GET /")
+
+    def test_folder(self) -> None:
+        """The working directory, which it does not name, keeps the name by which it is found."""
+        self.assertEqual(UpgradeState.read(self.forms()).folder, "")
 
 
 class EntranceTests(HandoverCase):

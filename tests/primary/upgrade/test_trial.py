@@ -92,6 +92,10 @@ class TrialTests(ShellCase):
             self.process.say("SyntaxError: invalid syntax")
         self.assertEqual(log.warn.call_args.kwargs, {"line": "SyntaxError: invalid syntax"})
 
+    def test_older_form(self) -> None:
+        """A program takes up what version 0.1.0 hands over."""
+        trial.check_form({TRIAL: "2"})
+
     def test_form(self) -> None:
         """A program that would not understand the state says so."""
         trial.check_form({TRIAL: str(FORM)})

@@ -1,4 +1,5 @@
-"""Where HTTP/1.1 messages end: RFC 9112 read strictly, for the gate.
+"""
+Where HTTP/1.1 messages end: RFC 9112 read strictly, for the gate.
 
 The gate moves a connection between two requests, so it has to know for certain where one ends.
 Whatever has more than one reading, or only a lenient one, is `Odd`: what to do about that is the
@@ -29,7 +30,7 @@ class TooLarge(Odd):
     """A line or the trailers of a chunked body are larger than the limit on heads."""
 
 
-class Kind(enum.Enum):
+class BodyKind(enum.Enum):
     """How the end of a message body is found (RFC 9112, section 6.3)."""
 
     NONE = "no body"
@@ -40,32 +41,32 @@ class Kind(enum.Enum):
 
 @frozen
 class RequestFraming:
-    """Where a request ends.
+    """
+    Where a request ends.
 
-    Args:
-        kind: how its body is delimited; never `Kind.UNTIL_CLOSE`.
-        length: of a `Kind.LENGTH` body, in bytes.
-        last: no further request may follow: ``Connection: close``, or HTTP/1.0.
+    :param kind: how its body is delimited; never `BodyKind.UNTIL_CLOSE`.
+    :param length: of a `BodyKind.LENGTH` body, in bytes.
+    :param last: no further request may follow: ``Connection: close``, or HTTP/1.0.
     """
 
-    kind: Kind
+    kind: BodyKind
     length: int
     last: bool
 
 
 @frozen
 class ResponseFraming:
-    """Where a response ends.
+    """
+    Where a response ends.
 
-    Args:
-        status: the status code; below 200 the final response is still to come.
-        kind: how its body is delimited.
-        length: of a `Kind.LENGTH` body, in bytes.
-        closes: the server closes the connection behind it.
+    :param status: the status code; below 200 the final response is still to come.
+    :param kind: how its body is delimited.
+    :param length: of a `BodyKind.LENGTH` body, in bytes.
+    :param closes: the server closes the connection behind it.
     """
 
     status: int
-    kind: Kind
+    kind: BodyKind
     length: int
     closes: bool
 
@@ -74,17 +75,15 @@ class Decoder(Protocol):
     """Follows a message body without decoding it."""
 
     def feed(self, data: bytes, at: int) -> tuple[int, bool]:
-        """Pass over the bytes of the body in ``data[at:]``.
+        """
+        Pass over the bytes of the body in ``data[at:]``.
 
-        Returns:
-            The index behind the last of them, and whether the body is complete.
-
-        Raises:
-            Odd: this is not a body in the expected coding.
+        :returns: the index behind the last of them, and whether the body is complete.
+        :raises Odd: this is not a body in the expected coding.
         """
 
 
-# Short blocks only: the bound on entries is then one on memory, whoever sends them.
+# Only short blocks, so that the bound on entries bounds the memory.
 _CACHED_BLOCK: Final = 2048
 _CACHED_BLOCKS: Final = entries(1024, _CACHED_BLOCK)
 # 18 digits are beyond any message; the chunk size of as many bytes has 15.
@@ -92,7 +91,7 @@ _MAX_LENGTH_DIGITS: Final = 18
 _MAX_SIZE_DIGITS: Final = 15
 #: What a chunk's line and the trailers may take, in bytes, if a caller names no other limit.
 _LIMIT: Final = 65536
-#: The last chunk and no trailers, as everybody writes them.
+#: The last chunk and no trailers, in the usual spelling.
 _END: Final = b"0\r\n\r\n"
 
 # Visible characters, blanks and obs-text: a field value without the control characters that
@@ -113,10 +112,10 @@ _CHUNK_LINE: Final = re.compile(
 
 
 def request(head: Head) -> RequestFraming:
-    """Where the request with this head ends.
+    """
+    Tell where the request with this head ends.
 
-    Raises:
-        Odd: it has no end that everybody agrees on, or what follows it is not HTTP.
+    :raises Odd: its end has more than one reading, or what follows it is not HTTP.
     """
     if head.method == b"CONNECT":
         raise Odd("what follows a CONNECT is not HTTP")
@@ -124,10 +123,10 @@ def request(head: Head) -> RequestFraming:
 
 
 def content(head: Head) -> RequestFraming:
-    """Where the content ends that the header lines tell of, which a CONNECT should not have.
+    """
+    Tell where the content of a request ends by its header lines, even that of a CONNECT.
 
-    Raises:
-        Odd: it has no end that everybody agrees on.
+    :raises Odd: its end has more than one reading.
     """
     block = head.raw[head.fields_at - 2 :]
     read = _request if len(block) <= _CACHED_BLOCK else _request.__wrapped__
@@ -135,38 +134,36 @@ def content(head: Head) -> RequestFraming:
 
 
 def response(head: bytes, method: bytes) -> ResponseFraming:
-    """Where the response with this head ends.
+    """
+    Tell where the response with this head ends.
 
-    Args:
-        head: from the status line to the final CR LF CR LF.
-        method: of the request that it answers.
-
-    Raises:
-        Odd: it has no end that everybody agrees on.
+    :param head: from the status line to the final CR LF CR LF.
+    :param method: of the request that it answers.
+    :raises Odd: its end has more than one reading.
     """
     read = _response if len(head) <= _CACHED_BLOCK else _response.__wrapped__
     return read(head, method == b"HEAD")
 
 
-def body(kind: Kind, length: int, limit: int = _LIMIT) -> Decoder:
-    """A follower of a body of `Kind.LENGTH` (`length` bytes, more than none) or `Kind.CHUNKED`.
-
-    Args:
-        limit: the longest line of a chunk, and the largest trailers, in bytes; the follower raises
-            `TooLarge` beyond.
+def body(kind: BodyKind, length: int, limit: int = _LIMIT) -> Decoder:
     """
-    return _Length(length) if kind is Kind.LENGTH else _Chunks(limit)
+    Make a follower of a body whose kind is `LENGTH` (`length` bytes, more than none) or `CHUNKED`.
+
+    :param limit: the longest line of a chunk, and the largest trailers, in bytes; the follower
+        raises `TooLarge` beyond.
+    """
+    return _Length(length) if kind is BodyKind.LENGTH else _Chunks(limit)
 
 
 @functools.lru_cache(_CACHED_BLOCKS)
 def _request(block: bytes, version: bytes) -> RequestFraming:
     kind, length, close = _fields(block)
     if version == b"1.0":
-        if kind is Kind.CHUNKED:  # RFC 9112, section 6.1: faulty framing
+        if kind is BodyKind.CHUNKED:  # RFC 9112, section 6.1: faulty framing
             raise Odd("a chunked HTTP/1.0 request")
         close = True
-    if kind is Kind.UNTIL_CLOSE:  # RFC 9112, section 6.3: of a request that means no body
-        kind = Kind.NONE
+    if kind is BodyKind.UNTIL_CLOSE:  # RFC 9112, section 6.3: of a request that means no body
+        kind = BodyKind.NONE
     return RequestFraming(kind, length, close)
 
 
@@ -177,41 +174,41 @@ def _response(head: bytes, bodiless: bool) -> ResponseFraming:
         raise Odd("the status line is not 'HTTP/1.1 nnn reason' ended by CR LF")
     kind, length, close = _fields(head[line.end() - 2 :])
     if line[1] == b"0":
-        if kind is Kind.CHUNKED:
+        if kind is BodyKind.CHUNKED:
             raise Odd("a chunked HTTP/1.0 response")
         close = True
     status = int(line[2])
     if bodiless or status < 200 or status in (204, 304):
-        kind, length = Kind.NONE, 0
-    return ResponseFraming(status, kind, length, close or kind is Kind.UNTIL_CLOSE)
+        kind, length = BodyKind.NONE, 0
+    return ResponseFraming(status, kind, length, close or kind is BodyKind.UNTIL_CLOSE)
 
 
-def _fields(block: bytes) -> tuple[Kind, int, bool]:
-    """What header lines say about framing: the kind, the length, whether ``close`` is said.
+def _fields(block: bytes) -> tuple[BodyKind, int, bool]:
+    """
+    What header lines say about framing: the kind, the length, whether ``close`` is said.
 
-    Args:
-        block: the header lines with the CR LF before the first and the empty line at the end.
+    :param block: the header lines with the CR LF before the first and the empty line at the end.
     """
     if not _BLOCK.fullmatch(block):
         raise Odd("a header line is not 'Name: value' ended by CR LF")
-    kind = Kind.UNTIL_CLOSE
+    kind = BodyKind.UNTIL_CLOSE
     length = 0
     close = False
     for name, value in _FRAMING_FIELD.findall(block.lower()):
         value = value.rstrip(b" \t")
         if name == b"connection":
             close = close or b"close" in [option.strip(b" \t") for option in value.split(b",")]
-        elif kind is not Kind.UNTIL_CLOSE:
+        elif kind is not BodyKind.UNTIL_CLOSE:
             raise Odd("more than one Content-Length or Transfer-Encoding")
         elif name == b"transfer-encoding":
             if value != b"chunked":
                 raise Odd("a Transfer-Encoding other than 'chunked'")
-            kind = Kind.CHUNKED
+            kind = BodyKind.CHUNKED
         else:
             if not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
                 raise Odd("a Content-Length that is not a plain number")
             length = int(value)
-            kind = Kind.LENGTH if length else Kind.NONE
+            kind = BodyKind.LENGTH if length else BodyKind.NONE
     return kind, length, close
 
 

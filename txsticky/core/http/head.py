@@ -1,4 +1,5 @@
-"""The head of a request as far as routing needs it: bytes -> `Head` | `NEED_DATA` | `Malformed`.
+"""
+The head of a request as far as routing needs it: bytes -> `Head` | `NEED_DATA` | `Malformed`.
 
 This is the routing view of HTTP/1.x, not a server's parser. It is lenient about what does not
 matter for finding a worker (a missing Host, a folded line, two lengths): that worker's server
@@ -30,11 +31,11 @@ NEED_DATA: Final = NeedData.NEED_DATA
 
 @frozen
 class Malformed:
-    """The bytes can never become a request that is routed.
+    """
+    The bytes can never become a request that is routed.
 
-    Args:
-        status: the HTTP status to refuse with: 400, 431 or 505.
-        reason: a sentence for the response body and the log.
+    :param status: the HTTP status to refuse with: 400, 431 or 505.
+    :param reason: a sentence for the response body and the log.
     """
 
     status: int
@@ -88,15 +89,15 @@ TOO_LARGE: Final = Malformed(431, "The request head is larger than this server a
 
 @define
 class Head:
-    """A complete request head; header lines are looked at only when asked for.
+    """
+    A complete request head; header lines are looked at only when asked for.
 
-    Args:
-        raw: from the request line to the final CR LF CR LF.
-        size: bytes of input it took: `raw` and the empty lines skipped before it.
-        method: as sent (methods are case-sensitive), e.g. ``b"GET"``.
-        target: the request target as sent, any form (RFC 9112, section 3.2).
-        version: ``b"1.1"`` or ``b"1.0"``.
-        fields_at: offset in `raw` of the first header line.
+    :param raw: from the request line to the final CR LF CR LF.
+    :param size: bytes of input it took: `raw` and the empty lines skipped before it.
+    :param method: as sent (methods are case-sensitive), e.g. ``b"GET"``.
+    :param target: the request target as sent, any form (RFC 9112, section 3.2).
+    :param version: ``b"1.1"`` or ``b"1.0"``.
+    :param fields_at: offset in `raw` of the first header line.
     """
 
     raw: bytes
@@ -119,18 +120,18 @@ class Head:
         return (self._split or self._split_target())[1]
 
     def header(self, name: bytes) -> bytes | None:
-        """The first value of a header, without the blanks around it; None if absent.
+        """
+        The first value of a header, without the blanks around it; None if absent.
 
-        Args:
-            name: the header's name in lower case, e.g. ``b"cookie"``.
+        :param name: the header's name in lower case, e.g. ``b"cookie"``.
         """
         return self._value(name, self.fields_at - 2)[0]
 
     def headers(self, name: bytes) -> tuple[bytes, ...]:
-        """Every value of a header in the order sent, without the blanks around them.
+        """
+        Every value of a header in the order sent, without the blanks around them.
 
-        Args:
-            name: the header's name in lower case.
+        :param name: the header's name in lower case.
         """
         values = []
         value, at = self._value(name, self.fields_at - 2)
@@ -167,17 +168,15 @@ class Head:
 def parse_head(
     data: bytes, limit: int, start: int = 0
 ) -> Head | Literal[NeedData.NEED_DATA] | Malformed:
-    """Look for a request head at the beginning of `data`.
+    """
+    Look for a request head at the beginning of `data`.
 
-    Args:
-        data: everything the client has sent from a message boundary on.
-        limit: the largest head allowed in bytes, skipped empty lines included.
-        start: how many of these bytes an earlier call answered with `NEED_DATA`, so that a head
-            that arrives a byte at a time is not scanned anew with every byte.
-
-    Returns:
-        The head; or `NEED_DATA`; or `Malformed` with 400 (the bytes are no HTTP request), 431 (the
-        head is larger than `limit`) or 505 (neither HTTP/1.1 nor 1.0; of HTTP/2 that is the
+    :param data: everything the client has sent from a message boundary on.
+    :param limit: the largest head allowed in bytes, skipped empty lines included.
+    :param start: how many of these bytes an earlier call answered with `NEED_DATA`, so that a head
+        that arrives a byte at a time is not scanned anew with every byte.
+    :returns: the head; or `NEED_DATA`; or `Malformed` with 400 (the bytes are no HTTP request), 431
+        (the head is larger than `limit`) or 505 (neither HTTP/1.1 nor 1.0; of HTTP/2 that is the
         preface, RFC 9113, section 3.4).
     """
     skip = _skip_empty_lines(data, limit) if data[:1] == b"\r" else 0
@@ -227,7 +226,8 @@ def _unfinished(
 
 
 def _unfinished_line(data: bytes, skip: int, seen: int, end: int) -> Malformed | None:
-    """What a request line without its line end already says; bytes before `seen` are known good.
+    """
+    What a request line without its line end already says; bytes before `seen` are known good.
 
     Only the search for the two spaces looks at every byte again, and that is a memchr.
     """
@@ -264,7 +264,8 @@ def _stray(data: bytes, begin: int, end: int) -> Malformed | None:
 
 
 def _bad_field(data: bytes, begin: int, seen: int, end: int) -> Malformed | None:
-    """Header lines that are none, the last of them without its end; bytes before `seen` are good.
+    """
+    Header lines that are none, the last of them without its end; bytes before `seen` are good.
 
     RFC 9112, section 2.2, has no blank behind the request line; later ones fold a line.
     """

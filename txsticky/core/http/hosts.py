@@ -2,7 +2,7 @@
 Which host a request is for, and whether it may be asked for by that name.
 
 A browser names the host in the address bar (RFC 9110, 7.2), so that a page whose own name was made
-to lead here, by DNS rebinding, is told by its Host: a name that is not ours.  An address cannot be
+to lead here, by DNS rebinding, is told by its Host: a name that is not ours. An address cannot be
 made to lead elsewhere.
 """
 

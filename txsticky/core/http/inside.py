@@ -1,4 +1,5 @@
-"""What the server inside is to see of a request's head, where that is not the head as it came.
+"""
+What the server inside is to see of a request's head, where that is not the head as it came.
 
 Three things are changed, each because RFC 9110 or 9112 says so and not every server does it:
 
@@ -29,23 +30,23 @@ _LAST: Final = b"Connection: close\r\n"
 
 @frozen
 class Inside:
-    """What the server inside can do.
+    """
+    What the server inside can do.
 
-    Args:
-        websocket_only: the one protocol that it upgrades to is WebSocket, by a GET (RFC 6455,
-            section 4.1); if not, it may know others.
-        absolute: it makes sense of a target in absolute form itself.
+    :param websocket_only: the one protocol that it upgrades to is WebSocket, by a GET (RFC 6455,
+        section 4.1); if not, it may know others.
+    :param absolute: it makes sense of a target in absolute form itself.
     """
 
     websocket_only: bool = False
     absolute: bool = True
 
     def head(self, head: Head, last: bool = False) -> bytes:
-        """The head as the server inside is to see it; ``head.raw`` itself if nothing changes.
+        """
+        The head as the server inside is to see it; ``head.raw`` itself if nothing changes.
 
-        Args:
-            head: as the client sent it.
-            last: the server inside is to close the connection behind its response.
+        :param head: as the client sent it.
+        :param last: the server inside is to close the connection behind its response.
         """
         upgrade = head.header(b"upgrade")
         if upgrade is None and not last and (self.absolute or head.target[:1] == b"/"):

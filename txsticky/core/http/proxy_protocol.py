@@ -1,7 +1,7 @@
 """
-The PROXY protocol, versions 1 and 2 (haproxy.org, proxy-protocol.txt): who the client is.
+The PROXY protocol, versions 1 and 2: the client's address (haproxy.org, proxy-protocol.txt).
 
-A proxy sends the header before the first byte of the stream.  What follows it is left untouched.
+A proxy sends the header before the first byte of the stream. What follows it is left untouched.
 """
 
 from __future__ import annotations
@@ -24,16 +24,14 @@ class ProxyHeader:
 
     :param source: (host, port) of the client; None if the proxy does not name it (``LOCAL``,
         ``UNKNOWN``, UNIX sockets): the connection's own address counts then.
-    :param destination: (host, port) that the client connected to, or None likewise.
     :param size: bytes that the header takes; the stream begins behind them.
     """
 
     source: tuple[str, int] | None
-    destination: tuple[str, int] | None
     size: int
 
 
-Verdict = ProxyHeader | Literal[NeedData.NEED_DATA] | Malformed
+_Found = ProxyHeader | Literal[NeedData.NEED_DATA] | Malformed
 
 _V1_BEGINS: Final = b"PROXY "
 _V1_LONGEST: Final = 107  # section 2.1, the CR LF included
@@ -54,7 +52,7 @@ _ADDRESSES_4: Final = struct.Struct("!4s4sHH")
 _ADDRESSES_6: Final = struct.Struct("!16s16sHH")
 
 
-def parse(data: bytes) -> Verdict:
+def parse(data: bytes) -> _Found:
     """
     Look for a PROXY header at the beginning of `data`.
 
@@ -75,7 +73,7 @@ def _malformed(reason: str) -> Malformed:
     return Malformed(400, reason)
 
 
-def _version_1(data: bytes) -> Verdict:
+def _version_1(data: bytes) -> _Found:
     end = data.find(b"\r\n", 0, _V1_LONGEST)
     if end < 0:
         if len(data) < _V1_LONGEST:
@@ -86,19 +84,20 @@ def _version_1(data: bytes) -> Verdict:
         return _malformed("The PROXY line is not of a form that version 1 knows.")
     family, source, destination, source_port, destination_port = match.groups()
     if family is None:
-        return ProxyHeader(None, None, end + 2)
+        return ProxyHeader(None, end + 2)
     address = ipaddress.IPv4Address if family == "TCP4" else ipaddress.IPv6Address
     try:
-        hosts = str(unmapped(address(source))), str(unmapped(address(destination)))
+        address(destination)
+        host = str(unmapped(address(source)))
     except ValueError:
         return _malformed(f"An address in the PROXY line is not one of {family}.")
     ports = int(source_port), int(destination_port)
     if max(ports) > 65535:
         return _malformed("A port in the PROXY line is above 65535.")
-    return ProxyHeader((hosts[0], ports[0]), (hosts[1], ports[1]), end + 2)
+    return ProxyHeader((host, ports[0]), end + 2)
 
 
-def _version_2(data: bytes) -> Verdict:
+def _version_2(data: bytes) -> _Found:
     if len(data) > 12 and data[12] not in (_LOCAL, _PROXY):
         return _malformed(f"The PROXY header has the unknown version or command {data[12]:#04x}.")
     if len(data) < _V2.size:
@@ -118,11 +117,7 @@ def _version_2(data: bytes) -> Verdict:
     if len(data) < size:
         return NEED_DATA
     if addresses is None:
-        return ProxyHeader(None, None, size)
-    source, destination, source_port, destination_port = addresses.unpack_from(data, _V2.size)
+        return ProxyHeader(None, size)
+    source, _, port, _ = addresses.unpack_from(data, _V2.size)
     # What lies behind the addresses (TLVs, section 2.2) is skipped.
-    return ProxyHeader(
-        (str(unmapped(ipaddress.ip_address(source))), source_port),
-        (str(unmapped(ipaddress.ip_address(destination))), destination_port),
-        size,
-    )
+    return ProxyHeader((str(unmapped(ipaddress.ip_address(source))), port), size)

@@ -6,45 +6,43 @@ import enum
 import re
 from typing import Final
 
-from .framing import Decoder, Kind, Odd, body, response
+from .framing import BodyKind, Decoder, Odd, body, response
 
 
-class Phase(enum.Enum):
+class ResponsePhase(enum.Enum):
     """What the next byte from the inner protocol belongs to."""
 
     SILENT = "nothing: no response is due"
     HEAD = "a response head"
     BODY = "a response body"
-    PASSING = "nobody's business any more"
+    PASSING = "nothing that is followed"
 
 
 # Module names, because looking a member up in its class costs 0.1 us on Python 3.11.
-SILENT: Final = Phase.SILENT
-HEAD: Final = Phase.HEAD
-BODY: Final = Phase.BODY
-PASSING: Final = Phase.PASSING
-_NONE: Final = Kind.NONE
-_LENGTH: Final = Kind.LENGTH
-_UNTIL_CLOSE: Final = Kind.UNTIL_CLOSE
+SILENT: Final = ResponsePhase.SILENT
+HEAD: Final = ResponsePhase.HEAD
+BODY: Final = ResponsePhase.BODY
+PASSING: Final = ResponsePhase.PASSING
+_NONE: Final = BodyKind.NONE
+_LENGTH: Final = BodyKind.LENGTH
+_UNTIL_CLOSE: Final = BodyKind.UNTIL_CLOSE
 
 _LAST: Final = b"Connection: close\r\n"
 _FINAL: Final = re.compile(rb"HTTP/1\.[01] (?:101|[2-5][0-9][0-9])[ \r]")
 
 
 class Response:
-    """Follows the responses on one connection, one at a time.
+    """
+    Follows the responses on one connection, one at a time.
 
-    Args:
-        head_limit: the largest response head that is followed, in bytes.
-
-    Attributes:
-        phase: where the output stands; `SILENT` again when the response is complete, `PASSING`
-            for good when its end cannot be known or HTTP has ended.
-        started: bytes of the final response were written.
-        closes: the final response said that the connection closes behind it.
-        until_close: the response lasts until the connection closes.
-        surplus: more was written than the response has; it was cut off.
-        upgraded: HTTP has ended: a 101, or a 2xx to CONNECT.
+    :param head_limit: the largest response head that is followed, in bytes.
+    :ivar phase: where the output stands; `SILENT` again when the response is complete, `PASSING`
+        for good when its end cannot be known or HTTP has ended.
+    :ivar started: bytes of the final response were written.
+    :ivar closes: the final response said that the connection closes behind it.
+    :ivar until_close: the response lasts until the connection closes.
+    :ivar surplus: more was written than the response has; it was cut off.
+    :ivar upgraded: HTTP has ended: a 101, or a 2xx to CONNECT.
     """
 
     __slots__ = (
@@ -74,7 +72,7 @@ class Response:
         self._withheld = b""
         self._begun = b""  # the beginning of a head that came in pieces
         self._decoder: Decoder | None = None
-        self.phase: Phase = SILENT
+        self.phase: ResponsePhase = SILENT
         self.started = False
         self.closes = False
         self.until_close = False
@@ -82,13 +80,13 @@ class Response:
         self.upgraded = False
 
     def expect(self, method: bytes, lines: bytes, last: bool = False) -> None:
-        """A request was delivered: its response is due.
+        """
+        A request was delivered: its response is due.
 
-        Args:
-            method: of the request.
-            lines: header lines to add behind the status line of the final response.
-            last: the connection closes behind the response: ``Connection: close`` is added to it,
-                unless it says so, or ends with the connection, or HTTP ends with it.
+        :param method: of the request.
+        :param lines: header lines to add behind the status line of the final response.
+        :param last: the connection closes behind the response: ``Connection: close`` is added to
+            it, unless it says so, or ends with the connection, or HTTP ends with it.
         """
         self.phase = HEAD
         self.started = False
@@ -98,7 +96,7 @@ class Response:
         self._last = last
 
     def follow(self, data: bytes) -> bytes:
-        """Take what the inner protocol writes; returns what to send, as `Exchange.wrote` does."""
+        """Take what the inner protocol writes; returns what to send, see `Conversation.wrote`."""
         if self._withheld:
             data = self._withheld + data
             self._withheld = b""

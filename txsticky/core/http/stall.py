@@ -1,4 +1,4 @@
-"""Which connections have stalled: the client is to move, and for too long nothing has moved."""
+"""Which connections have stalled: nothing has come from the client for too long."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Waiting = TypeVar("Waiting", bound=Hashable)
 
 class Pauses(Generic[Waiting]):
     """
-    Remembers, from one look to the next, since when nothing has moved on connections.
+    Remembers, from one look to the next, since when each connection has made no progress.
 
-    A look shows for each connection whose client is to move a mark that changes whenever something
-    moves.  What happened between two looks that were further apart than they were to be cannot be
-    known, for this process may have been stopped or busy: it is not held against the clients.
+    At each look, every connection that waits for its client has a mark, which changes with any
+    progress. If two looks are further apart than `period`, this process was stopped or busy: the
+    excess does not count as a pause of the clients.
 
     :param limit: seconds of a pause that is too long.
     :param period: seconds between two looks.

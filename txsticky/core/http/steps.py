@@ -1,4 +1,4 @@
-"""What an `Exchange` has its caller do next, and what it can be told of a request in advance."""
+"""What a `Conversation` has its caller do next, and what it can be told of a request before."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define
 
-from .framing import Kind, Odd, request
+from .framing import BodyKind, Odd, request
 from .inside import AS_IT_CAME, Inside
 
 if TYPE_CHECKING:
@@ -28,11 +28,12 @@ class Deliver:
 
 @define
 class Ask:
-    """A request head is complete, and the inner protocol has seen nothing of it: whose is it?
+    """
+    A request head is complete, and the inner protocol has seen nothing of it: decide where it
+    belongs.
 
-    Args:
-        head: the head.
-        first: this is the first request of a connection that was routed by it already: keep it.
+    :param head: the head.
+    :param first: this is the first request of a connection that was routed by it already: keep it.
     """
 
     head: Head
@@ -41,11 +42,12 @@ class Ask:
 
 @define
 class Refuse:
-    """Answer in the inner protocol's place, and close the connection.
+    """
+    Answer in the inner protocol's place, and close the connection.
 
-    Args:
-        fault: what to answer with; None where a response has begun already, which cannot be ended.
-        head_only: the request's method is HEAD.
+    :param fault: what to answer with; None where a response has begun already, which cannot be
+        ended.
+    :param head_only: the request's method is HEAD.
     """
 
     fault: Malformed | None
@@ -54,14 +56,14 @@ class Refuse:
 
 @define
 class Known:
-    """A request whose head was seen before, to the letter (`Exchange.begin`).
+    """
+    A request whose head was seen before, to the letter (`Conversation.begin`).
 
-    Args:
-        method: its method.
-        line: its request line, without the CR LF.
-        last: nothing may follow it.
-        how: how it is routed.
-        size: of head and body, in bytes.
+    :param method: its method.
+    :param line: its request line, without the CR LF.
+    :param last: nothing may follow it.
+    :param how: how it is routed.
+    :param size: of head and body, in bytes.
     """
 
     method: bytes
@@ -72,16 +74,20 @@ class Known:
 
 
 def known(head: Head, how: How, inside: Inside = AS_IT_CAME) -> Known | None:
-    """What to remember of a request of plain HTTP/1.1 that the server inside is to see as it came.
+    """
+    What to remember of a request of plain HTTP/1.1 that the server inside is to see as it came.
 
-    Returns:
-        None if its length is not told, or its head is changed.
+    :returns: None if its length is not told, or its head is changed.
     """
     try:
         framing = request(head)
     except Odd:
         return None
-    if framing.kind is Kind.CHUNKED or head.size != len(head.raw) or head.version != INTERIM_SINCE:
+    if (
+        framing.kind is BodyKind.CHUNKED
+        or head.size != len(head.raw)
+        or head.version != INTERIM_SINCE
+    ):
         return None
     if inside.head(head) is not head.raw:
         return None

@@ -1,10 +1,10 @@
-"""How a worker ends: the time that it is given, and what the log says of it afterwards."""
+"""How a worker ends: the time that it has for it, and what the log says afterwards."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from .states import Instance, Stage, how_it_ended
+from .states import Instance, WorkerStage, how_it_ended
 from .timing import killed
 
 #: The exit status of a process that was killed (signal(7), SIGKILL).
@@ -20,9 +20,9 @@ def end_within(
     worker: Instance, seconds: float, graceful_timeout: float, since: str, now: float
 ) -> None:
     """
-    Give a worker its time to end; one that it was given before is not prolonged.
+    Give a worker its time to end; a deadline that runs already is not put off.
 
-    :param seconds: how much.
+    :param seconds: the time.
     :param graceful_timeout: the operator's, which the log names where it is the same.
     :param since: what the time begins with, for the log.
     """
@@ -37,7 +37,7 @@ def end_within(
 
 
 def not_ready(start_timeout: float) -> str:
-    """Why a start failed that took too long, and what to do about it."""
+    """Tell why a start failed that took too long, and what the operator can do."""
     return (
         f"it was not ready within --start-timeout {start_timeout:g} s and is killed; raise it if"
         " the application needs longer"
@@ -46,12 +46,12 @@ def not_ready(start_timeout: float) -> str:
 
 def how_it_left(worker: Instance, status: int) -> tuple[str, str]:
     """
-    Tell how a worker ended that was to end: as it was, and not as it was meant.
+    Tell for the log how a worker ended that had been told to.
 
     :param status: its exit code, or the negative number of the signal that ended it.
     :returns: the name of a log level, and what follows the worker's name.
     """
-    if worker.stage is Stage.LEAVING and worker.deadline is None and status == KILLED:
+    if worker.stage is WorkerStage.LEAVING and worker.deadline is None and status == KILLED:
         return "info" if worker.why == STARTING else "warn", f"{worker.why} and was killed"
-    level = "warn" if status and worker.stage is Stage.RETIRING else "info"
+    level = "warn" if status and worker.stage is WorkerStage.RETIRING else "info"
     return level, f"has left: it {how_it_ended(status)}"

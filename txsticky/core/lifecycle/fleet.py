@@ -1,28 +1,45 @@
 """
 The life of the workers: which one is started, retired or killed, and when; a machine without I/O.
 
-A fleet has slots, 1 to N.  Each has one current worker, perhaps a successor that is starting, and
-workers of earlier days that are on their way out.  What happens is told to the machine by its
-methods; each returns the effects that somebody else has to bring about, in order.
+A fleet has slots, 1 to N. Each has one current worker, perhaps a successor that is starting, and
+workers of earlier days that are on their way out. The supervisor calls a method of the fleet for
+each event, and brings about the effects that it returns, in their order:
 
-The rules:
+======================  =============================================================
+event                   effects
+======================  =============================================================
+`Fleet.start`           Spawn in each empty slot
+`Fleet.ready`           Retire the worker that this one replaces; next step of a reload
+`Fleet.load_failed`     at the very first start Kill all: give up; else as `not_spawned`
+`Fleet.not_spawned`     Spawn after a pause; end of a reload that waited for it
+`Fleet.exited`          Spawn after a pause, unless it was to leave; Ended after the last
+`Fleet.leaving`         Spawn after a pause, and a time for its end
+`Fleet.silent`          Kill and Spawn, at once
+`Fleet.retire_request`  Spawn a successor; so does `Fleet.drain`
+`Fleet.reload`          Reloading; Spawn slot by slot; Reloading at its end
+`Fleet.scale`           Spawn in new slots, Retire the workers of those that go
+`Fleet.stop`            Retire, or Kill if not graceful; what only starts is Killed
+`Fleet.tick`            Kill what is overdue; Spawn what is due
+======================  =============================================================
 
-* A worker is replaced by starting its successor first.  Only when that one is ready does the old
-  one retire; if it fails, the old one stays.  There is one replacement under way at a time.
-* A worker that dies is started again after a pause that doubles with each death in a row.  A death
+Every event may bring a `Say` besides. The rules:
+
+* A worker is replaced by starting its successor first. Only when that one is ready does the old
+  one retire; if it fails, the old one stays. There is one replacement under way at a time.
+* A worker that dies is started again after a pause that doubles with each death in a row. A death
   after a settled life begins a new row.
-* The fleet gives up only while nobody serves: at once if the application does not load at the very
-  first start, else when every slot has failed `ATTEMPTS` times in a row.
+* The fleet gives up only while no worker serves: at once if the application does not load at the
+  very first start, else when every slot has failed `ATTEMPTS` times in a row.
 * A worker that is told to leave has a time for it (`timing`), and is killed only when that is over.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from .endings import HURRIED, NOT_READY, SILENT, STARTING, end_within, how_it_left, not_ready
+from .crew import Crew
+from .endings import HURRIED, NOT_READY, SILENT, STARTING, how_it_left, not_ready
+from .plan import Plan
 from .states import (
     BEFORE_STOP,
     MOST_WORKERS,
@@ -31,70 +48,48 @@ from .states import (
     Effect,
     Ended,
     Instance,
-    Kill,
     Phase,
     Reloading,
-    Retire,
-    Say,
     Slot,
-    Spawn,
-    Stage,
-    Step,
+    WorkerStage,
     how_it_ended,
 )
-from .timing import killed, quick
+from .timing import quick
 
-#: Failed starts in a row, in every slot, after which a fleet that serves nobody gives up.
+#: Failed starts in a row, in every slot, after which a fleet without a serving worker gives up.
 ATTEMPTS: Final = 5
 #: What a worker exits with when its application does not load, and so does the cluster (gunicorn).
 LOAD_FAILURE: Final = 3
 
 
-class Fleet:
+class Fleet(Crew):
     """
     All workers of a cluster.
 
-    Times are absolute, in seconds, on any one clock that does not go back.  Events about an id that
-    is not known (any more) are ignored.
+    Times are absolute, in seconds, on any one clock that does not go back. An event about an id
+    that is not known, or not any more, has no effect.
 
-    :ivar instances: the processes that live, by id.
-    :ivar slots: by number.
     :param workers: how many slots, 1 or more.
     :param graceful_timeout: seconds that a retiring worker gets for its whole end.
     :param start_timeout: seconds after which a worker that is not ready has failed; 0 = never.
+    :ivar phase: where the fleet is in its life.
+    :ivar plan: the replacements that are due.
+    :ivar ever_ready: whether any worker was ever ready.
     """
 
     def __init__(
         self, workers: int, graceful_timeout: float = 30.0, start_timeout: float = 300.0
     ) -> None:
-        self.graceful_timeout = graceful_timeout
-        self.start_timeout = start_timeout
+        super().__init__(workers, graceful_timeout, start_timeout)
         self.phase = Phase.NEW
-        self.generation = 1
-        self.instances: dict[int, Instance] = {}
-        self.slots = {number: Slot(number) for number in range(1, workers + 1)}
-        self.next_id = 1
-        self._plan: deque[Step] = deque()
-        self._reloading = False
-        self._again = False
+        self.plan = Plan()
         self.ever_ready = False
         self._verdict = (0, "it was told to stop")
-        self._effects: list[Effect] = []
 
     @property
     def reloading(self) -> bool:
         """Whether a reload is under way."""
-        return self._reloading
-
-    def plans(self) -> dict[str, Any]:
-        """What is planned, as JSON values."""
-        steps = [[step.slot, step.first_new, step.reload] for step in self._plan]
-        return {"steps": steps, "reloading": self._reloading, "again": self._again}
-
-    def take_plans(self, plans: Mapping[str, Any]) -> None:
-        """Undo `plans`, before `start`."""
-        self._plan.extend(Step(*fields) for fields in plans["steps"])
-        self._reloading, self._again = plans["reloading"], plans["again"]
+        return self.plan.reloading
 
     # -------------------------------------------------------------------- events: the workers
 
@@ -109,9 +104,9 @@ class Fleet:
     def ready(self, id: int, now: float) -> list[Effect]:
         """The worker's application is loaded and started."""
         worker = self.instances.get(id)
-        if worker is None or worker.stage is not Stage.STARTING:
+        if worker is None or worker.stage is not WorkerStage.STARTING:
             return []
-        worker.move(Stage.READY)
+        worker.move(WorkerStage.READY)
         worker.since, worker.deadline = now, None
         self.ever_ready = True
         for slot in self.slots.values():
@@ -127,9 +122,9 @@ class Fleet:
     def load_failed(self, id: int, reason: str, now: float) -> list[Effect]:
         """The worker says that its application does not load; it is about to exit."""
         worker = self.instances.get(id)
-        if worker is None or worker.stage is not Stage.STARTING:
+        if worker is None or worker.stage is not WorkerStage.STARTING:
             return []
-        worker.move(Stage.LEAVING)
+        worker.move(WorkerStage.LEAVING)
         self._end_within(worker, quick(self.graceful_timeout), "its failed start", now)
         self._start_failed(worker, reason, LOAD_FAILURE, now)
         return self._settle(now)
@@ -137,13 +132,13 @@ class Fleet:
     def not_spawned(self, id: int, reason: str, now: float) -> list[Effect]:
         """The process could not be created; there will be no exit."""
         worker = self.instances.pop(id, None)
-        if worker is not None and worker.stage is Stage.STARTING:
+        if worker is not None and worker.stage is WorkerStage.STARTING:
             self._start_failed(worker, reason, 1, now)
         return self._settle(now)
 
     def exited(self, id: int, status: int, now: float) -> list[Effect]:
         """
-        The worker's process has ended.  What it had said before must be told before.
+        The worker's process has ended. Its last frames have to be told to the fleet before.
 
         :param status: its exit code, or the negative number of the signal that ended it.
         """
@@ -151,10 +146,10 @@ class Fleet:
         if worker is None:
             return []
         how = how_it_ended(status)
-        if worker.stage is Stage.STARTING:
+        if worker.stage is WorkerStage.STARTING:
             code = LOAD_FAILURE if status == LOAD_FAILURE else 1
             self._start_failed(worker, f"it {how} before it was ready", code, now)
-        elif worker.stage is Stage.READY:
+        elif worker.stage is WorkerStage.READY:
             self._lost(worker, now)
             self._say("error", "Worker {slot} (id {id}) {how} unexpectedly.", worker, how=how)
         else:
@@ -169,10 +164,10 @@ class Fleet:
         It has the graceful timeout for that; if nothing had asked it to leave, it is replaced.
         """
         worker = self.instances.get(id)
-        if worker is None or worker.stage is not Stage.READY:
+        if worker is None or worker.stage is not WorkerStage.READY:
             return []
         self._say("error", "Worker {slot} (id {id}) stops serving unasked.", worker)
-        worker.move(Stage.RETIRING)
+        worker.move(WorkerStage.RETIRING)
         self._end_within(worker, self.graceful_timeout, "its end of service", now)
         self._lost(worker, now)
         return self._settle(now)
@@ -188,7 +183,7 @@ class Fleet:
             return []
         why = "gives no sign of life" if takes else "takes no connections"
         self._say("error", "Worker {slot} (id {id}) {why} and is killed.", worker, why=why)
-        was_current = worker.stage is Stage.READY
+        was_current = worker.stage is WorkerStage.READY
         self._kill(worker, SILENT)
         if was_current:
             slot = self.slots[worker.slot]
@@ -198,20 +193,20 @@ class Fleet:
         return self._settle(now)
 
     def retire_request(self, id: int, now: float) -> list[Effect]:
-        """The worker asks to be replaced: after so many requests, or because somebody told it."""
+        """The worker asks to be replaced: after so many requests, or told to by a signal."""
         return self._unwanted(id, "asks to be replaced", now)
 
     # ------------------------------------------------------------------- events: the operator
 
     def drain(self, id: int, now: float) -> list[Effect]:
         """Replace one worker, for the operator."""
-        return self._unwanted(id, "is drained by the operator's wish", now)
+        return self._unwanted(id, "is drained for the operator", now)
 
     def reload(self, now: float) -> list[Effect]:
-        """Replace all workers, slot by slot.  During a reload, exactly one more is noted."""
+        """Replace all workers, slot by slot. During a reload, exactly one more is noted."""
         if self.phase is Phase.RUNNING:
-            if self._reloading:
-                self._again = True
+            if self.plan.reloading:
+                self.plan.again = True
                 self._say("info", "A reload is under way; another one follows it.")
             else:
                 self._begin_reload()
@@ -219,8 +214,10 @@ class Fleet:
 
     def scale(self, delta: int, now: float) -> list[Effect]:
         """
-        So many slots more or, if negative, less; the highest go first. One always stays, and there
-        are never more than `MOST_WORKERS`.
+        Change the number of slots; the highest go first. One always stays, and there are never more
+        than `MOST_WORKERS`.
+
+        :param delta: how many more or, if negative, less.
         """
         if self.phase is not Phase.RUNNING:
             return []
@@ -244,7 +241,7 @@ class Fleet:
         A second call hurries: any ends the wait of a graceful stop for requests, and one that is
         not graceful itself kills what a quick stop waits for.
 
-        :param graceful: let them finish what they hold, within the graceful timeout.
+        :param graceful: whether workers may finish what they hold, within the graceful timeout.
         """
         began = self.phase
         if began is Phase.ENDED:
@@ -257,16 +254,16 @@ class Fleet:
                     self._kill(worker, HURRIED)
             elif self.phase is Phase.DRAINING:
                 self._dismiss(worker, now, final=True)
-            elif worker.stage is Stage.STARTING:
+            elif worker.stage is WorkerStage.STARTING:
                 self._kill(worker, STARTING)
-            elif worker.stage is not Stage.LEAVING:
+            elif worker.stage is not WorkerStage.LEAVING:
                 self._quit(worker, now)
         return self._settle(now)
 
     # ----------------------------------------------------------------------------------- time
 
     def tick(self, now: float) -> list[Effect]:
-        """Do what is due."""
+        """Do what has become due by now."""
         for worker in list(self.instances.values()):
             if worker.deadline is not None and worker.deadline <= now:
                 self._overdue(worker, now)
@@ -276,7 +273,7 @@ class Fleet:
                 if slot.current is None:
                     self._spawn(slot, now)
                 else:
-                    self._plan_replacement(slot.current)
+                    self.plan.replace(slot.current)
         return self._settle(now)
 
     def wake(self) -> float | None:
@@ -289,76 +286,36 @@ class Fleet:
 
     def _unwanted(self, id: int, why: str, now: float) -> list[Effect]:
         worker = self.instances.get(id)
-        if worker is not None and worker.stage is Stage.READY and not worker.unwanted:
+        if worker is not None and worker.stage is WorkerStage.READY and not worker.unwanted:
             worker.unwanted = True
             self._say("info", "Worker {slot} (id {id}) {why}: a successor is due.", worker, why=why)
-            self._plan_replacement(worker)
+            self.plan.replace(worker)
         return self._settle(now)
-
-    def _plan_replacement(self, worker: Instance) -> None:
-        self._plan.append(Step(worker.slot, worker.id + 1, reload=False))
 
     def _begin_reload(self) -> None:
         self.generation += 1
-        self._reloading = True
+        self.plan.reload(self.slots, self.next_id)
         self._effects.append(Reloading(True))
         self._say("info", "The reload begins: generation {generation}.", generation=self.generation)
-        self._plan += [Step(number, self.next_id, reload=True) for number in self.slots]
 
     def _reload_is_over(self, level: str, text: str) -> None:
-        self._reloading = False
+        again = self.plan.reload_is_over()
         self._effects.append(Reloading(False))
         self._say(level, text)
-        if self._again:
-            self._again = False
+        if again:
             self._begin_reload()
 
     def _advance(self, now: float) -> None:
         """Go on with the plan as far as possible without waiting."""
-        while self._plan:
-            step = self._plan[0]
+        while (step := self.plan.first) is not None:
             slot = self.slots.get(step.slot)
             if slot is not None and not step.is_done(slot):
                 self._spawn_if_idle(slot, now)
-                return  # until the one that is starting is ready or has failed
-            self._plan.popleft()
-            if step.reload and not any(step.reload for step in self._plan):
+                return  # until the worker that is starting is ready or has failed
+            if self.plan.step_done():
                 self._reload_is_over("info", "The reload is complete.")
 
-    def _step_failed(self, worker: Instance) -> None:
-        """If the worker was to be what the plan waits for: give that up."""
-        if not self._plan:
-            return
-        step = self._plan[0]
-        if step.slot != worker.slot or worker.id < step.first_new:
-            return
-        if not step.reload:
-            self._plan.popleft()
-            return
-        self._plan = deque(step for step in self._plan if not step.reload)
-        self._reload_is_over(
-            "error", "The reload is given up; workers that were not yet replaced stay."
-        )
-
     # ------------------------------------------------------------------------ starts and ends
-
-    def _spawn_if_idle(self, slot: Slot, now: float) -> None:
-        """Start a worker in the slot unless one is starting there."""
-        starts = slot.current is not None and slot.current.stage is Stage.STARTING
-        if not starts and slot.successor is None:
-            self._spawn(slot, now)
-
-    def _spawn(self, slot: Slot, now: float) -> None:
-        deadline = now + self.start_timeout if self.start_timeout else None
-        worker = Instance(self.next_id, slot.number, self.generation, deadline=deadline)
-        self.next_id += 1
-        self.instances[worker.id] = worker
-        slot.due = None
-        if slot.current is None:
-            slot.current = worker
-        else:
-            slot.successor = worker
-        self._effects.append(Spawn(worker.id, worker.slot, worker.generation))
 
     def _start_failed(self, worker: Instance, reason: str, exit_code: int, now: float) -> None:
         slot = self.slots[worker.slot]
@@ -372,79 +329,40 @@ class Fleet:
         else:
             if slot.current is None or slot.current.unwanted:
                 slot.wait(now)
-            self._step_failed(worker)
+            if self.plan.failed(worker):
+                self._reload_is_over(
+                    "error", "The reload is given up; workers that were not yet replaced stay."
+                )
 
     def _hopeless(self) -> bool:
-        nobody_serves = not any(worker.stage in SERVING for worker in self.instances.values())
-        return nobody_serves and all(slot.failures >= ATTEMPTS for slot in self.slots.values())
+        if any(worker.stage in SERVING for worker in self.instances.values()):
+            return False
+        return all(slot.failures >= ATTEMPTS for slot in self.slots.values())
 
     def _give_up(self, exit_code: int, reason: str, now: float) -> None:
         self._verdict = (exit_code, reason)
         self._clear_plans()
         self.phase = Phase.QUITTING
         for worker in self.instances.values():
-            if worker.stage is not Stage.LEAVING:
+            if worker.stage is not WorkerStage.LEAVING:
                 self._kill(worker, STARTING)
 
-    def _lost(self, worker: Instance, now: float) -> None:
-        slot = self.slots[worker.slot]
-        slot.lose(worker, now)
-        if slot.current is None:
-            slot.wait(now)
-
-    def _dismiss(self, worker: Instance, now: float, final: bool = False) -> None:
-        """Let a worker go in peace; one that is starting holds nothing that needs it."""
-        if worker.stage is Stage.STARTING:
-            self._kill(worker, STARTING)
-        elif worker.stage in SERVING:
-            self._retire(worker, now, final)
-
-    def _retire(self, worker: Instance, now: float, final: bool = False) -> None:
-        seconds = self.graceful_timeout
-        if worker.deadline is None:
-            worker.move(Stage.RETIRING)
-            self._end_within(worker, seconds, "being told to leave", now)
-        else:  # it retires already, and the time that it was given runs
-            seconds = max(0.0, min(seconds, worker.deadline - killed(0.0) - now))
-        self._effects.append(Retire(worker.id, seconds, final))
-
-    def _quit(self, worker: Instance, now: float) -> None:
-        """Ask a worker to leave without waiting for requests."""
-        worker.move(Stage.LEAVING)
-        self._end_within(worker, quick(self.graceful_timeout), "being told to stop at once", now)
-        self._effects.append(Kill(worker.id, hard=False))
-
-    def _end_within(self, worker: Instance, seconds: float, since: str, now: float) -> None:
-        end_within(worker, seconds, self.graceful_timeout, since, now)
-
-    def _kill(self, worker: Instance, why: str) -> None:
-        if worker.stage is not Stage.LEAVING:
-            worker.move(Stage.LEAVING)
-        worker.deadline, worker.why = None, why
-        self._effects.append(Kill(worker.id, hard=True))
-
     def _overdue(self, worker: Instance, now: float) -> None:
-        if worker.stage is Stage.STARTING:
+        if worker.stage is WorkerStage.STARTING:
             self._kill(worker, NOT_READY)
             self._start_failed(worker, not_ready(self.start_timeout), 1, now)
         else:
             self._kill(worker, worker.why)
 
     def _clear_plans(self) -> None:
-        self._plan.clear()
-        self._reloading = self._again = False
+        self.plan.clear()
         for slot in self.slots.values():
             slot.due = None
 
-    # --------------------------------------------------------------------------------- saying
-
-    def _say(self, level: str, text: str, worker: Instance | None = None, **fields: Any) -> None:
-        if worker is not None:
-            fields.update(slot=worker.slot, id=worker.id, generation=worker.generation)
-        self._effects.append(Say(level, text, fields))
+    # --------------------------------------------------------------------------------- effects
 
     def _settle(self, now: float) -> list[Effect]:
-        """What every event ends with: go on with the plan, see whether all is over, hand out."""
+        """End an event: go on with the plan, see whether all is over, and return the effects."""
         if self.phase is Phase.RUNNING:
             self._advance(now)
         elif self.phase in STOPPING and not self.instances:

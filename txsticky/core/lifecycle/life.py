@@ -1,10 +1,10 @@
 """
-A connection's life in a worker: its states, what may come to it from outside, and the answers.
+A connection's life in a worker: its states, the commands from outside, and the answers.
 
 The table is the same for every host, be it a transport of Twisted, one of asyncio's or TLS.  A
-connection that is handed to a worker brings bytes that were read elsewhere.  Until they are
-delivered it looks idle to whoever asks the exchange, and is not: so the table is asked first, and
-the exchange only where the table says `NOW`.
+connection that is handed to a worker brings bytes that were read elsewhere. Until they are
+delivered the `Conversation` looks idle, and the connection is not: so the table is asked first, and
+the conversation only where the table says `NOW`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import enum
 from typing import Final
 
 
-class State(enum.Enum):
+class LifeState(enum.Enum):
     """Where a connection is in its life."""
 
     HANDED = "handed"  # taken in hand; nothing is there yet that could serve it
     MADE = "made"  # its transport is made; the event loop may not have connected it yet
     BEGUN = "begun"  # its protocol is connected; what the connection brought is not delivered
-    SERVING = "serving"  # all that it brought is delivered; its exchange knows the rest
+    SERVING = "serving"  # all that it brought is delivered; its conversation knows the rest
     FLUSHING = "flushing"  # it is to go elsewhere, once its output is in the kernel
     CLOSING = "closing"  # it is to be closed, once its output is in the kernel
     DEPARTING = "departing"  # its descriptor is being taken away, with what is not delivered
@@ -27,25 +27,25 @@ class State(enum.Enum):
 
 
 #: The states before that in which all is delivered that the connection brought.
-BEFORE: Final = frozenset((State.HANDED, State.MADE, State.BEGUN))
+BEFORE: Final = frozenset((LifeState.HANDED, LifeState.MADE, LifeState.BEGUN))
 
 #: What may follow. A connection can be lost in any state.
 MOVES: Final = {
-    State.HANDED: {State.MADE, State.GONE},
-    State.MADE: {State.BEGUN, State.CLOSING, State.GONE},
+    LifeState.HANDED: {LifeState.MADE, LifeState.GONE},
+    LifeState.MADE: {LifeState.BEGUN, LifeState.CLOSING, LifeState.GONE},
     # What follows in its own first bytes may take it elsewhere.
-    State.BEGUN: {State.SERVING, State.CLOSING, State.DEPARTING, State.GONE},
-    State.SERVING: {State.FLUSHING, State.CLOSING, State.DEPARTING, State.GONE},
+    LifeState.BEGUN: {LifeState.SERVING, LifeState.CLOSING, LifeState.DEPARTING, LifeState.GONE},
+    LifeState.SERVING: {LifeState.FLUSHING, LifeState.CLOSING, LifeState.DEPARTING, LifeState.GONE},
     # What the protocol writes unasked while its output leaves keeps the connection here.
-    State.FLUSHING: {State.SERVING, State.CLOSING, State.DEPARTING, State.GONE},
-    State.CLOSING: {State.GONE},
-    State.DEPARTING: {State.GONE},
-    State.GONE: set[State](),
+    LifeState.FLUSHING: {LifeState.SERVING, LifeState.CLOSING, LifeState.DEPARTING, LifeState.GONE},
+    LifeState.CLOSING: {LifeState.GONE},
+    LifeState.DEPARTING: {LifeState.GONE},
+    LifeState.GONE: set[LifeState](),
 }
 
 
-class Command(enum.Enum):
-    """What may come to a connection from outside, at any time."""
+class LifeCommand(enum.Enum):
+    """The commands that a connection may get from outside, at any time."""
 
     ROOM = "descriptors are short: close if idle"
     LEAVE = "the worker leaves: go elsewhere if idle"
@@ -57,68 +57,68 @@ class Command(enum.Enum):
     EOF = "the client has closed its sending side"
 
 
-class Answer(enum.Enum):
-    """What a command does."""
+class LifeAnswer(enum.Enum):
+    """What a command does in a state."""
 
-    NOW = "what the exchange allows, now"
+    NOW = "what the conversation allows, now"
     LATER = "the same, as soon as all is delivered that the connection brought"
     NOTHING = "nothing, for it is about something that is not there, or under way already"
     END = "close the connection, now"
 
 
-_NO: Final = Answer.NOTHING
-_NOW: Final = Answer.NOW
-_LATER: Final = Answer.LATER
-_END: Final = Answer.END
+_NO: Final = LifeAnswer.NOTHING
+_NOW: Final = LifeAnswer.NOW
+_LATER: Final = LifeAnswer.LATER
+_END: Final = LifeAnswer.END
 
 # fmt: off
 _ROWS: Final = {
     # A connection that brought a request is not closed for room, nor given away before that was
     # seen; one that is on its way out is not sent twice.
     #                 room  leave   stop    close   turn  deadline  abort  end of the client's bytes
-    State.HANDED:    (_NO,  _LATER, _LATER, _LATER, _NO,  _NO,      _END,  _NO),
-    State.MADE:      (_NO,  _LATER, _LATER, _LATER, _NO,  _NO,      _END,  _NO),
-    State.BEGUN:     (_NO,  _LATER, _LATER, _LATER, _NOW, _NOW,     _END,  _LATER),
-    State.SERVING:   (_NOW, _NOW,   _NOW,   _NOW,   _NOW, _NOW,     _END,  _NOW),
-    State.FLUSHING:  (_NO,  _NO,    _NO,    _NO,    _NOW, _NOW,     _END,  _NO),
-    State.CLOSING:   (_NO,  _NO,    _NO,    _NO,    _NOW, _NOW,     _END,  _NO),
-    State.DEPARTING: (_NO,  _NO,    _NO,    _NO,    _NO,  _NO,      _END,  _NO),
-    State.GONE:      (_NO,  _NO,    _NO,    _NO,    _NO,  _NO,      _NO,   _NO),
+    LifeState.HANDED:    (_NO,  _LATER, _LATER, _LATER, _NO,  _NO,      _END,  _NO),
+    LifeState.MADE:      (_NO,  _LATER, _LATER, _LATER, _NO,  _NO,      _END,  _NO),
+    LifeState.BEGUN:     (_NO,  _LATER, _LATER, _LATER, _NOW, _NOW,     _END,  _LATER),
+    LifeState.SERVING:   (_NOW, _NOW,   _NOW,   _NOW,   _NOW, _NOW,     _END,  _NOW),
+    LifeState.FLUSHING:  (_NO,  _NO,    _NO,    _NO,    _NOW, _NOW,     _END,  _NO),
+    LifeState.CLOSING:   (_NO,  _NO,    _NO,    _NO,    _NOW, _NOW,     _END,  _NO),
+    LifeState.DEPARTING: (_NO,  _NO,    _NO,    _NO,    _NO,  _NO,      _END,  _NO),
+    LifeState.GONE:      (_NO,  _NO,    _NO,    _NO,    _NO,  _NO,      _NO,   _NO),
 }
 # fmt: on
 
 #: What each command does in each state.
-ANSWERS: Final = {state: dict(zip(Command, row, strict=True)) for state, row in _ROWS.items()}
+ANSWERS: Final = {state: dict(zip(LifeCommand, row, strict=True)) for state, row in _ROWS.items()}
 
 
 class Life:
     """
-    One connection's life: its state, and what is to be done as soon as all is delivered.
+    One connection's life: its state, and the commands that wait until all is delivered.
 
-    :ivar state: where it is.
+    :ivar state: where the connection is in its life.
     """
 
     __slots__ = ("_owed", "state")
 
     def __init__(self) -> None:
-        self.state = State.HANDED
-        self._owed: tuple[Command, ...] = ()
+        self.state = LifeState.HANDED
+        self._owed: tuple[LifeCommand, ...] = ()
 
-    def move(self, state: State) -> bool:
+    def move(self, state: LifeState) -> bool:
         """
         Enter another state.
 
-        :returns: whether this was a step; False if it is there already, or the table (`MOVES`) does
-            not lead there, for instance back from the end.
+        :returns: False if the state is the same, or `MOVES` does not lead to the new one, for
+            instance back from the end.
         """
         if state not in MOVES[self.state]:
             return False
         self.state = state
         return True
 
-    def answer(self, command: Command, state: State | None = None) -> Answer:
+    def answer(self, command: LifeCommand, state: LifeState | None = None) -> LifeAnswer:
         """
-        What a command does now. One that is to be done later is kept for `owed`.
+        Tell what a command does now. A command that is put off is kept for `owed`.
 
         :param state: the state to answer in, if that is known better: what is being served may be
             flushing or closing.
@@ -128,7 +128,7 @@ class Life:
             self._owed += (command,)
         return answer
 
-    def owed(self) -> tuple[Command, ...]:
-        """Take what was to be done later, in the order in which it came."""
+    def owed(self) -> tuple[LifeCommand, ...]:
+        """Take the commands that were put off, in the order in which they came."""
         owed, self._owed = self._owed, ()
         return owed

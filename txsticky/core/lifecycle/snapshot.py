@@ -8,14 +8,16 @@ from typing import Any
 import attrs
 
 from .fleet import Fleet
-from .states import PLACED, Instance, Stage
+from .plan import Plan
+from .states import PLACED, Instance, WorkerStage
 
 
 def snapshot(fleet: Fleet) -> dict[str, Any]:
     """
-    The fleet's workers, plans and settings, for `restore` in a process that uses the same clock.
+    Take down the fleet's workers, plan and settings, for `restore` in a process that uses the same
+    clock.
 
-    How long a slot was to wait for its next worker is not part of it.
+    The time for which a slot still waits for its next worker is not part of it.
     """
     return {
         "workers": len(fleet.slots),
@@ -24,7 +26,7 @@ def snapshot(fleet: Fleet) -> dict[str, Any]:
         "next_id": fleet.next_id,
         "generation": fleet.generation,
         "ever_ready": fleet.ever_ready,
-        "plans": fleet.plans(),
+        "plans": fleet.plan.to_json(),
         "instances": [
             {**attrs.asdict(worker), "stage": worker.stage.value}
             for worker in fleet.instances.values()
@@ -33,14 +35,14 @@ def snapshot(fleet: Fleet) -> dict[str, Any]:
 
 
 def restore(snapshot: Mapping[str, Any]) -> Fleet:
-    """A fleet that has these workers already; `Fleet.start` adds what is missing."""
+    """Make a fleet that has these workers already; `Fleet.start` adds the missing ones."""
     fleet = Fleet(snapshot["workers"], snapshot["graceful_timeout"], snapshot["start_timeout"])
     fleet.next_id = snapshot["next_id"]
     fleet.generation = snapshot["generation"]
     fleet.ever_ready = snapshot["ever_ready"]
-    fleet.take_plans(snapshot["plans"])
+    fleet.plan = Plan.from_json(snapshot["plans"])
     for fields in snapshot["instances"]:
-        worker = Instance(**{**fields, "stage": Stage(fields["stage"])})
+        worker = Instance(**{**fields, "stage": WorkerStage(fields["stage"])})
         fleet.instances[worker.id] = worker
         if worker.stage in PLACED:
             slot = fleet.slots[worker.slot]

@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 
-class Stage(enum.Enum):
+class WorkerStage(enum.Enum):
     """Where a worker is in its life."""
 
     STARTING = "starting"  # it holds no connection yet
@@ -20,15 +20,15 @@ class Stage(enum.Enum):
 
 #: What may follow.
 MOVES: Final = {
-    Stage.STARTING: {Stage.READY, Stage.LEAVING},
-    Stage.READY: {Stage.RETIRING, Stage.LEAVING},
-    Stage.RETIRING: {Stage.LEAVING},
-    Stage.LEAVING: set[Stage](),
+    WorkerStage.STARTING: {WorkerStage.READY, WorkerStage.LEAVING},
+    WorkerStage.READY: {WorkerStage.RETIRING, WorkerStage.LEAVING},
+    WorkerStage.RETIRING: {WorkerStage.LEAVING},
+    WorkerStage.LEAVING: set[WorkerStage](),
 }
 #: Holding connections, or able to.
-SERVING: Final = {Stage.READY, Stage.RETIRING}
+SERVING: Final = {WorkerStage.READY, WorkerStage.RETIRING}
 #: In a slot, as opposed to on the way out.
-PLACED: Final = {Stage.STARTING, Stage.READY}
+PLACED: Final = {WorkerStage.STARTING, WorkerStage.READY}
 
 
 class Phase(enum.Enum):
@@ -130,13 +130,13 @@ class Instance:
     id: int
     slot: int
     generation: int
-    stage: Stage = Stage.STARTING
+    stage: WorkerStage = WorkerStage.STARTING
     since: float = 0.0
     deadline: float | None = None
     unwanted: bool = False
     why: str = ""
 
-    def move(self, stage: Stage) -> None:
+    def move(self, stage: WorkerStage) -> None:
         """Enter another stage."""
         assert stage in MOVES[self.stage], (self, stage)
         self.stage = stage
@@ -145,11 +145,11 @@ class Instance:
 @attrs.define
 class Slot:
     """
-    A worker's place.  `current` is None while the next one waits for its time, `due`.
+    A worker's place. `current` is None while the next one waits for its time, `due`.
 
     :param successor: starting, to replace a current worker that is ready.
     :param deaths: in a row, of workers that had not settled; they make the pause.
-    :param failures: starts in a row that did not get ready, while nobody in the fleet did.
+    :param failures: starts in a row that did not get ready, while no worker of the fleet did.
     """
 
     number: int
@@ -160,7 +160,7 @@ class Slot:
     failures: int = 0
 
     def start_failed(self, worker: Instance) -> None:
-        """A worker of this slot has not become ready, and will not."""
+        """Count a worker of this slot that will never be ready."""
         self.failures += 1
         self.deaths += 1
         if self.successor is worker:
@@ -169,13 +169,13 @@ class Slot:
             self.current = None
 
     def lose(self, worker: Instance, now: float) -> None:
-        """A ready worker has died. A successor that is starting already takes its place."""
+        """Count the death of a ready worker, and put a successor that is starting in its place."""
         self.forgive(worker, now)
         self.deaths += 1
         self.current, self.successor = self.successor, None
 
     def forgive(self, worker: Instance, now: float) -> None:
-        """A worker's life is over; if it had settled, that ends a row of deaths."""
+        """End a row of deaths, if the worker whose life is over had settled."""
         if now - worker.since >= SETTLED:
             self.deaths = 0
 
@@ -184,25 +184,11 @@ class Slot:
         self.due = now + pause(self.deaths)
 
 
-@attrs.frozen
-class Step:
-    """Bring a slot to a ready worker whose id is at least `first_new`."""
-
-    slot: int
-    first_new: int
-    reload: bool
-
-    def is_done(self, slot: Slot) -> bool:
-        """Whether the slot is there already."""
-        current = slot.current
-        return current is not None and current.stage is Stage.READY and current.id >= self.first_new
-
-
 def pause(deaths: int) -> float:
     """Seconds to wait after so many deaths in a row, 1 or more."""
     return min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(deaths - 1, 32))
 
 
 def how_it_ended(status: int) -> str:
-    """Tell an exit status: a code, or the negative number of a signal."""
+    """Put an exit status into words: a code, or the negative number of a signal."""
     return f"was ended by signal {-status}" if status < 0 else f"exited with code {status}"

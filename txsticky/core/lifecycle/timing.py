@@ -7,15 +7,15 @@ The time that a worker has for its end: every period of leaving, on one line.
       |-- pinned requests come --|-- what is under way --|-- RESERVE --|--------|
       0                     pinned_end             requests_end      whole   killed
 
-G is ``--graceful-timeout``.  It bounds the whole end of a worker.
+G is ``--graceful-timeout``. It bounds the whole end of a worker.
 
 * Until `pinned_end` a worker that is replaced still gets what is pinned to it, and its long-lived
   connections are closed one by one.
-* Until `requests_end` what is under way may finish.  A worker that has nothing to do goes on at
+* Until `requests_end` what is under way may finish. A worker that has nothing to do goes on at
   once, and all the time that is left is the application's.
-* From then on the application shuts down: its lifespan, its factory, its threads.  At G the worker
+* From then on the application shuts down: its lifespan, its factory, its threads. At G the worker
   waits for that no longer and ends its event loop.
-* The interpreter ends: threads that are no daemons, ``atexit``.  There is no deadline for these
+* The interpreter ends: threads that are no daemons, ``atexit``. There is no deadline for these
   alone; a process that is still there at `killed` gets SIGKILL from the primary or, if that has
   died, ends itself.
 

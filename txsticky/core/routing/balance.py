@@ -1,5 +1,5 @@
 """
-The balancers: who gets a connection that nothing pins.  The names are HAProxy's.
+The balancers choose workers for connections that no key pins. The names are HAProxy's.
 
 Each spreads a herd evenly as long as the caller reserves every choice in the pool
 (`Pool.reserve`) before it makes the next: 200 connections at once over 4 equal workers are 50
@@ -10,41 +10,48 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Any, Final, Protocol
 
 from .address_hash import constant, mixed
 from .pool import Member
 
-if TYPE_CHECKING:
-    from random import Random
+
+class Chance(Protocol):
+    """A source of chance; `random.Random` is one."""
+
+    def random(self) -> float:
+        """A number from 0 up to, but not including, 1."""
+
+    def shuffle(self, x: list[Any]) -> None:
+        """Put a list in any order, in place."""
 
 
 class Balancer(Protocol):
     """A way to choose."""
 
-    def choose(self, members: Sequence[Member], rng: Random) -> Member:
+    def choose(self, members: Sequence[Member], chance: Chance) -> Member:
         """
-        Choose one.
+        Choose a worker.
 
         :param members: at least one; `Pool.candidates`, whose tuple stays the same object until
             it changes.
-        :param rng: the source of chance.
+        :param chance: where numbers come from that no client can foresee.
         """
 
 
 class LeastConn:
     """
-    The least loaded; those that are equally loaded take turns (HAProxy's ``leastconn``).
+    The least loaded worker; equally loaded ones take turns (HAProxy's ``leastconn``).
 
-    A worker that has just begun is the least loaded for a while.  It does not attract a herd,
+    A worker that has just begun is the least loaded for a while. It does not attract a herd,
     because each choice is load at once.
     """
 
     def __init__(self) -> None:
         self._after = 0
 
-    def choose(self, members: Sequence[Member], rng: Random) -> Member:
-        """The least loaded; the search begins behind the last choice, so that ties rotate."""
+    def choose(self, members: Sequence[Member], chance: Chance) -> Member:
+        """The least loaded worker; the search begins behind the last choice: ties rotate."""
         count = len(members)
         best = index = self._after % count
         least = members[index].load
@@ -60,13 +67,13 @@ class LeastConn:
 
 
 class RoundRobin:
-    """One after the other, whatever their load (HAProxy's ``roundrobin``)."""
+    """One worker after the other, whatever their load (HAProxy's ``roundrobin``)."""
 
     def __init__(self) -> None:
         self._turn = -1
 
-    def choose(self, members: Sequence[Member], rng: Random) -> Member:
-        """The next one."""
+    def choose(self, members: Sequence[Member], chance: Chance) -> Member:
+        """The next worker."""
         self._turn = (self._turn + 1) % len(members)
         return members[self._turn]
 
@@ -75,24 +82,24 @@ class ShuffledRounds:
     """
     ``random``: chance, but even in the short run.
 
-    Each worker gets one connection in every round, and chance shuffles the rounds.  Independent
-    draws would give 200 connections over 4 workers a standard deviation of 6 around 50; here
-    nobody is ever more than one ahead, and still no client can tell who is next, nor do several
-    primaries fall into step.
+    Each worker gets one connection in every round, and chance shuffles the rounds. Independent
+    draws would give 200 connections over 4 workers a standard deviation of 6 around 50; here no
+    worker is ever more than one ahead, and still no client can tell which worker is next, nor do
+    several primaries fall into step.
     """
 
     def __init__(self) -> None:
         self._members: Sequence[Member] = ()
         self._round: list[Member] = []
 
-    def choose(self, members: Sequence[Member], rng: Random) -> Member:
-        """The next one of this round."""
+    def choose(self, members: Sequence[Member], chance: Chance) -> Member:
+        """The next worker of this round."""
         if members is not self._members:
             self._members = members
             self._round = []
         if not self._round:
             self._round = list(members)
-            rng.shuffle(self._round)
+            chance.shuffle(self._round)
         return self._round.pop()
 
 
@@ -105,13 +112,13 @@ class TwoChoices:
     the loads are out of date.
     """
 
-    def choose(self, members: Sequence[Member], rng: Random) -> Member:
-        """The less loaded of two; the first drawn if they are equal."""
+    def choose(self, members: Sequence[Member], chance: Chance) -> Member:
+        """The less loaded of two workers; the first drawn if they are equal."""
         count = len(members)
         if count == 1:
             return members[0]
-        first = int(rng.random() * count)
-        second = int(rng.random() * (count - 1))
+        first = int(chance.random() * count)
+        second = int(chance.random() * (count - 1))
         second += second >= first
         one, other = members[first], members[second]
         return other if other.load < one.load else one
@@ -129,7 +136,7 @@ def balancer(name: str) -> Balancer:
     """
     Make a balancer.
 
-    :raises ValueError: there is none of that name.
+    :raises ValueError: there is no balancer of that name.
     """
     try:
         return BALANCERS[name]()

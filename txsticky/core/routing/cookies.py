@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from .keys import KeySource
+from collections.abc import Sequence
+from typing import Final
 
 #: A name of a cookie or header (RFC 9110, section 5.6.2).
 TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -99,15 +97,15 @@ def check_prefix(name: str, attributes: tuple[str, ...]) -> None:
         raise ValueError(f"Browsers drop a cookie {name} with a Domain, or another Path than /.")
 
 
-def cookie_line(source: KeySource, value: str, secure: bool) -> bytes:
+def cookie_line(name: str, attributes: Sequence[str], value: str, secure: bool) -> bytes:
     """
-    The header line that inserts a cookie.
+    Make the header line that inserts a cookie.
 
-    :param source: an ``insert`` source.
+    :param name: of the cookie.
+    :param attributes: in the order and spelling in which they are sent (`parse_attributes`).
     :param value: a tagged value, which needs no quoting.
     :param secure: whether the client speaks TLS; the cookie then never leaves it.
     """
-    attributes = source.attributes
     if secure and "Secure" not in attributes:
-        attributes += ("Secure",)
-    return f"Set-Cookie: {source.name}={value}; {'; '.join(attributes)}\r\n".encode()
+        attributes = (*attributes, "Secure")
+    return f"Set-Cookie: {name}={value}; {'; '.join(attributes)}\r\n".encode()

@@ -1,4 +1,4 @@
-"""Who the client is when proxies stand between: X-Forwarded-For, X-Forwarded-Proto."""
+"""The client behind proxies, as X-Forwarded-For and X-Forwarded-Proto name it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import functools
 import ipaddress
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import attrs
 
 from ..addresses import unmapped, unmapped_network
 from ..memo import entries
-
-if TYPE_CHECKING:
-    from ..http.head import Head
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -46,14 +43,21 @@ def _read_address(text: str) -> _Address | None:
     return unmapped(address)
 
 
+class HasHeaders(Protocol):
+    """The headers of a request, whatever has read them."""
+
+    def headers(self, name: bytes) -> tuple[bytes, ...]:
+        """Return the values of a header in the order sent; `name` is in lower case."""
+
+
 @attrs.frozen
 class Trusted:
     """
     The peers that may name the client's address.
 
-    :param networks: those of these addresses.
-    :param unix: whether those that come through a UNIX socket, which have no address.
-    :param everybody: whether all.
+    :param networks: the peers with these addresses.
+    :param unix: whether peers are trusted that come through a UNIX socket, and have no address.
+    :param everybody: whether all peers are trusted.
     """
 
     networks: tuple[_Network, ...] = ()
@@ -66,7 +70,7 @@ class Trusted:
         Read what ``--forwarded-allow-ips`` takes.
 
         :param text: addresses and networks with commas between them, e.g. ``127.0.0.1,10.0.0.0/8``;
-            ``unix`` for UNIX sockets; ``*`` for everybody.
+            ``unix`` for UNIX sockets; ``*`` for all peers.
         :raises ValueError: an element is none of these.
         """
         networks: list[_Network] = []
@@ -99,15 +103,16 @@ def forwarded_for(values: Iterable[bytes], peer_host: str, trusted: Trusted) -> 
     """
     Follow the chain of proxies back as far as it can be trusted.
 
-    Each proxy appends the address of its own peer, so the list is read from its end; whatever
-    stands left of the first address that is not trusted, anybody may have written.
+    Each proxy appends the address of its own peer, so the list is read from its end; what stands
+    left of the first address that is not trusted may be a client's invention.
 
     :param values: the X-Forwarded-For headers in the order sent.
     :param peer_host: the address of the connection's other end; empty for a UNIX socket.
     :returns: the right-most address that is not trusted, or the left-most if all are.
     """
     host = peer_host
-    # More proxies than that nobody has; the rest stays one piece, which is no address.
+    # No deployment has more proxies; the rest stays one piece, which is not an address, so that the
+    # walk ends there.
     for entry in reversed(b",".join(values).rsplit(b",", _MOST_PROXIES)):
         if host not in trusted:
             break
@@ -118,7 +123,7 @@ def forwarded_for(values: Iterable[bytes], peer_host: str, trusted: Trusted) -> 
     return host
 
 
-def client_address(head: Head | None, peer_host: str, trusted: Trusted) -> str:
+def client_address(head: HasHeaders | None, peer_host: str, trusted: Trusted) -> str:
     """
     The client's address, as far as the peer is trusted to name it.
 
@@ -129,9 +134,10 @@ def client_address(head: Head | None, peer_host: str, trusted: Trusted) -> str:
     return forwarded_for(head.headers(b"x-forwarded-for"), peer_host, trusted)
 
 
-def client_secure(head: Head, peer_host: str, secure: bool, trusted: Trusted) -> bool:
+def client_secure(head: HasHeaders, peer_host: str, secure: bool, trusted: Trusted) -> bool:
     """
-    Whether the client speaks TLS, to us or to a trusted proxy that says so (X-Forwarded-Proto).
+    Whether the client speaks TLS, either on this connection or, as X-Forwarded-Proto says, to a
+    trusted proxy.
 
     :param secure: whether the connection itself does.
     """

@@ -1,7 +1,7 @@
 """
-Sticky keys: what in a request says which client it is from.
+Sticky keys: the parts of a request that identify its client.
 
-A chain of sources is asked in its order.  Names are matched exactly, parameters and paths after
+A chain of sources is asked in its order. Names are matched exactly, parameters and paths after
 percent-decoding; nothing is ever looked for in a body or in a header that no source names.
 """
 
@@ -59,7 +59,7 @@ class KeySource:
     name: str = ""
     hashed: bool = False
     attributes: tuple[str, ...] = ()
-    #: Finds the value in a head; None or empty if there is none.  Derived from kind and name.
+    #: Finds the value in a head; None or empty if there is none. Derived from kind and name.
     extract: Extract = attrs.field(init=False, eq=False, repr=False)
 
     @extract.default
@@ -68,12 +68,12 @@ class KeySource:
 
 
 @attrs.frozen
-class Key:
+class FoundKey:
     """
-    A key that a request has.
+    A key that was found in a request.
 
     :param value: decoded, never empty.
-    :param source: where it stood.
+    :param source: where the key stood.
     """
 
     value: bytes
@@ -86,7 +86,7 @@ Chain = tuple[KeySource, ...]
 # ------------------------------------------------------------------------ in a request
 
 
-def found(chain: Chain, head: Head | None, client: str) -> tuple[Key, ...]:
+def found(chain: Chain, head: Head | None, client: str) -> tuple[FoundKey, ...]:
     """
     The keys of a request, in the order of the chain.
 
@@ -102,7 +102,7 @@ def found(chain: Chain, head: Head | None, client: str) -> tuple[Key, ...]:
         else:
             value = source.extract(head)
         if value:
-            keys.append(Key(value, source))
+            keys.append(FoundKey(value, source))
     return tuple(keys)
 
 
@@ -127,7 +127,7 @@ def needs_head(chain: Chain) -> bool:
 
 
 def inserted(chain: Chain) -> KeySource | None:
-    """The source whose cookie we insert into responses, if there is one."""
+    """The source whose cookie is inserted into responses, if there is one."""
     return next((source for source in chain if source.kind is KeyKind.INSERT), None)
 
 
@@ -141,7 +141,7 @@ def _from_query(name: str) -> Extract:
     """
     Find the first parameter of this name that has a value, as `urllib.parse.parse_qs` does.
 
-    One search instead of a parse, and the literal ``&`` in front makes it a fast one.  The bytes of
+    One search instead of a parse, and the literal ``&`` in front makes it a fast one. The bytes of
     the name may be percent-encoded.
     """
     parts = []
@@ -214,7 +214,7 @@ _SID: Final[Extract] = _from_query("sid")
 _EIO: Final[Extract] = _from_query("EIO")
 
 
-# ------------------------------------------------------------------ the operator's words
+# ---------------------------------------------------------------- the text of an option
 
 #: A comma separates where a word follows that could name a source, so that a regular expression
 #: may hold a comma as in ``{1,3}``; any other comma of a name is written ``\,``.
@@ -232,7 +232,7 @@ def parse_chain(text: str) -> Chain:
 
     :param text: sources with commas between them: ``sid``, ``query:NAME``, ``cookie:NAME``,
         ``insert:NAME`` (with cookie attributes: ``insert:NAME;Max-Age=60``), ``header:NAME``,
-        ``path:REGEX`` (its first group, or the whole match), ``ip``, ``none``.  ``hash:`` before
+        ``path:REGEX`` (its first group, or the whole match), ``ip``, ``none``. ``hash:`` before
         one makes its key decide by rendezvous; ``ip`` always does.
     :raises ValueError: with a sentence that says which source is wrong and what to write.
     """

@@ -8,7 +8,7 @@ from typing import Any, Final
 import attrs
 
 
-class State(enum.Enum):
+class MemberState(enum.Enum):
     """Where a worker is in its life."""
 
     STARTING = "starting"
@@ -42,7 +42,7 @@ class Member:
 
     id: int
     slot: int
-    state: State = State.STARTING
+    state: MemberState = MemberState.STARTING
     sent: int = 0
     taken: int = 0
     live: int = 0
@@ -63,9 +63,9 @@ class Pool:
     """
     The workers of a cluster.
 
-    Only the primary changes a pool; the workers hold copies (`view`, `from_view`).  To name a
-    worker that the pool does not have is no error in any method: it has just gone, and its last
-    words are still on their way.
+    Only the primary changes a pool; the workers hold copies (`view`, `from_view`). To name a
+    worker that the pool does not have is no error in any method: the worker has just gone, and its
+    last frames are still on their way.
     """
 
     def __init__(self) -> None:
@@ -80,30 +80,30 @@ class Pool:
 
     @property
     def members(self) -> tuple[Member, ...]:
-        """All of them, by slot and then by age."""
+        """All workers, by slot and then by age."""
         return tuple(sorted(self._members.values(), key=lambda member: (member.slot, member.id)))
 
     def get(self, id: int) -> Member | None:
-        """Find one worker."""
+        """Find the worker with this id."""
         return self._members.get(id)
 
-    def in_state(self, *states: State) -> tuple[Member, ...]:
+    def in_state(self, *states: MemberState) -> tuple[Member, ...]:
         """The workers in one of these states, by slot and then by age."""
         return tuple(member for member in self.members if member.state in states)
 
     def candidates(self) -> tuple[Member, ...]:
         """
-        Who may get a connection that nothing pins: the ready ones that are not suspect, or else
-        all that are ready.
+        The workers that may get a connection that no key pins: the ready ones that are not suspect,
+        or else all that are ready.
 
         The tuple is the same object until a state changes.
         """
         return self._candidates
 
     def is_ready(self, id: int) -> bool:
-        """Whether a worker is there, and takes anything."""
+        """Whether a worker is there, and takes new connections."""
         member = self._members.get(id)
-        return member is not None and member.state is State.READY
+        return member is not None and member.state is MemberState.READY
 
     def reachable(self, id: int) -> bool:
         """Whether a connection pinned to this worker can still go there: ready or draining."""
@@ -113,7 +113,7 @@ class Pool:
 
     def add(self, id: int, slot: int) -> Member:
         """
-        A worker has been started.
+        Add a worker that has been started.
 
         :raises ValueError: the id was used before.
         """
@@ -126,28 +126,28 @@ class Pool:
         return member
 
     def set_ready(self, id: int) -> None:
-        """The worker may get connections."""
-        self._set_state(id, State.READY)
+        """Let a worker get new connections."""
+        self._set_state(id, MemberState.READY)
 
     def set_draining(self, id: int) -> None:
-        """The worker gets only what is pinned to it."""
-        self._set_state(id, State.DRAINING)
+        """Let a worker get only what is pinned to it."""
+        self._set_state(id, MemberState.DRAINING)
 
     def set_gone(self, id: int) -> None:
-        """The worker has left; the pool forgets it."""
+        """Forget a worker that has left."""
         member = self._members.pop(id, None)
         if member is not None:
-            member.state = State.GONE
+            member.state = MemberState.GONE
             self._changed()
 
     def suspect(self, id: int, flag: bool) -> None:
-        """The worker missed its heartbeat, or its heart beats again."""
+        """Note whether a worker misses its heartbeats."""
         member = self._members.get(id)
         if member is not None and member.suspect != flag:
             member.suspect = flag
             self._changed()
 
-    def _set_state(self, id: int, state: State) -> None:
+    def _set_state(self, id: int, state: MemberState) -> None:
         member = self._members.get(id)
         if member is not None and member.state is not state:
             member.state = state
@@ -155,29 +155,29 @@ class Pool:
 
     def _changed(self) -> None:
         self.version += 1
-        ready = self.in_state(State.READY)
+        ready = self.in_state(MemberState.READY)
         self._candidates = tuple(member for member in ready if not member.suspect) or ready
         self._reachable = frozenset(
-            member.id for member in self.in_state(State.READY, State.DRAINING)
+            member.id for member in self.in_state(MemberState.READY, MemberState.DRAINING)
         )
 
     # ------------------------------------------------------------------------- load
 
     def reserve(self, id: int) -> None:
-        """A hand-off was decided on: it counts from now, long before the worker reports it."""
+        """Count a hand-off as load from its decision on, long before the worker reports it."""
         member = self._members.get(id)
         if member is not None:
             member.sent += 1
 
     def release(self, id: int) -> None:
-        """A reserved hand-off did not leave."""
+        """Take back a reserved hand-off that did not leave."""
         member = self._members.get(id)
         if member is not None:
             member.sent -= 1
 
     def report(self, id: int, live: int, taken: int, lag: float, now: float | None = None) -> None:
         """
-        Take in what a worker says of itself.
+        Take in a worker's report of its load.
 
         :param live: connections it holds.
         :param taken: reserved hand-offs that it has taken out of its mailbox, ever.
@@ -194,7 +194,7 @@ class Pool:
 
     def stuck(self, id: int, now: float) -> float:
         """
-        For how many seconds a worker has taken nothing by its own reports, though hand-offs wait
+        The seconds for which a worker has, by its own reports, taken no hand-off though some wait
         for it.
         """
         member = self._members.get(id)
@@ -219,7 +219,7 @@ class Pool:
         """Make the copy: the same answers of `candidates` and `reachable`, loads as they were."""
         pool = cls()
         for id, slot, state, suspect, live in view["members"]:
-            pool._members[id] = Member(id, slot, State(state), live=live, suspect=suspect)
+            pool._members[id] = Member(id, slot, MemberState(state), live=live, suspect=suspect)
         pool._changed()
         pool.version = view["version"]
         return pool

@@ -8,16 +8,15 @@ import attrs
 
 from ..how import How
 from .address_hash import address_word
-from .balance import Balancer, rendezvous, rendezvous_of_address
+from .balance import Balancer, Chance, rendezvous, rendezvous_of_address
 from .forwarded import Trusted, client_address
-from .keys import Chain, Key, KeyKind, found, needs_head
+from .keys import Chain, FoundKey, KeyKind, found, needs_head
 from .pool import Member, Pool
 from .table import Table
 from .tag import Signer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from random import Random
 
     from ..http.head import Head
 
@@ -25,41 +24,34 @@ if TYPE_CHECKING:
 @attrs.frozen
 class Route:
     """
-    Where to.
+    The worker that a request belongs to.
 
     :param worker: the worker's id.
     :param how: why.
-    :param key: what decided; None if the balancer did.
     """
 
     worker: int
     how: How
-    key: bytes | None
 
 
 @attrs.frozen
 class Refusal:
     """
-    Nowhere.
+    No worker can serve a request.
 
-    :param status: what HTTP calls it.
     :param reason: a sentence for the client.
-    :param retry_after: when to try again, in seconds.
     """
 
-    status: int
     reason: str
-    retry_after: int
 
 
-#: A worker comes back within a second or so.
-NO_WORKER: Final = Refusal(503, "No worker is ready to serve this request.", retry_after=1)
+NO_WORKER: Final = Refusal("No worker is ready to serve this request.")
 
 
 @attrs.define
 class Router:
     """
-    Decides with what it is given, and does nothing.
+    Decides by its arguments alone, and changes nothing but the balancer's turn.
 
     :param chain: where keys stand.
     :param signer: reads the tags.
@@ -90,42 +82,42 @@ class Router:
         pool: Pool,
         table: Table,
         now: float,
-        rng: Random,
+        chance: Chance,
     ) -> Route | Refusal:
         """
-        Decide.  The caller reserves the choice in the pool if it carries it out.
+        Decide. A caller that carries the choice out reserves it in the pool (`Pool.reserve`).
 
         The first that answers: a tag in any key, the table for any key, a hashed key by
         rendezvous, the first key by rendezvous (so that the requests of one client agree even when
-        nobody knows it), the balancer.
+        the key is bound to no worker), the balancer.
 
         :param head: None if it cannot be read (TLS): only addresses pin then.
         :param peer_host: the address of the connection's other end; empty for a UNIX socket.
         :param now: seconds of the table's clock.
-        :param rng: the balancer's source of chance.
+        :param chance: for the balancer.
         """
         client = client_address(head, peer_host, self.trusted) if self.by_address else ""
         keys = found(self.chain, head, client)
         for key in keys:
             worker = self.signer.read(key.value)
             if worker is not None and pool.reachable(worker):
-                return Route(worker, How.TAG, key.value)
+                return Route(worker, How.TAG)
         for key in keys:
             worker = table.find(key.value, now)
             if worker is not None and pool.reachable(worker):
-                return Route(worker, How.HIT, key.value)
+                return Route(worker, How.HIT)
         candidates = pool.candidates()
         if not candidates:
             return NO_WORKER
         for key in keys:
             if key.source.hashed:
-                return Route(_hashed(key, candidates).id, How.HASH, key.value)
+                return Route(_hashed(key, candidates).id, How.HASH)
         if keys:
-            return Route(rendezvous(keys[0].value, candidates).id, How.MISS, keys[0].value)
-        return Route(self.balancer.choose(candidates, rng).id, How.NEW, None)
+            return Route(rendezvous(keys[0].value, candidates).id, How.MISS)
+        return Route(self.balancer.choose(candidates, chance).id, How.NEW)
 
 
-def _hashed(key: Key, members: Sequence[Member]) -> Member:
+def _hashed(key: FoundKey, members: Sequence[Member]) -> Member:
     """Choose by rendezvous: for an address by the hash that the kernel can compute as well."""
     if key.source.kind is KeyKind.IP:
         word = address_word(key.value)

@@ -1,4 +1,4 @@
-"""The table: which worker a key belongs to that an application made itself."""
+"""The table of keys that applications have made themselves, each bound to a worker."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Table:
 
     def bind(self, key: bytes, worker: int, now: float) -> None:
         """
-        The key belongs to this worker from now on; one longer than `KEY_LIMIT` to no worker.
+        Bind a key to a worker; a key longer than `KEY_LIMIT` is bound to none.
 
         :param now: the time in seconds of any clock that does not go back.
         """
@@ -58,7 +58,7 @@ class Table:
         self._keys_of.setdefault(worker, set()).add(key)
 
     def find(self, key: bytes, now: float) -> int | None:
-        """The worker that the key belongs to, if any; this is a use."""
+        """The worker that a key is bound to, or None; asking counts as a use."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -71,7 +71,7 @@ class Table:
         return worker
 
     def free(self, key: bytes) -> None:
-        """The key belongs to nobody."""
+        """Bind the key to no worker."""
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._size -= len(key)
@@ -81,13 +81,13 @@ class Table:
                 del self._keys_of[entry[0]]
 
     def forget(self, worker: int) -> None:
-        """No key belongs to this worker any more; it is gone."""
+        """Drop all keys of a worker that is gone."""
         for key in self._keys_of.pop(worker, ()):
             del self._entries[key]
             self._size -= len(key)
 
     def clear(self) -> None:
-        """No key belongs to any worker."""
+        """Drop all keys."""
         self._entries.clear()
         self._keys_of.clear()
         self._size = 0

@@ -2,12 +2,12 @@
 The signed worker tag: an identifier that names its worker, so that no table has to.
 
 A tagged value is ``IDENT.WORKER.MAC``: the application's own identifier, readable; the worker's
-id in decimal; ten characters of base64url.  It adds 12 characters and the worker's digits (13 to
-15 in all, as a rule).  With an IDENT of unreserved URL characters (RFC 3986, section 2.3) the
+id in decimal; ten characters of base64url. It adds 12 characters and the worker's digits (13 to
+15 in all, as a rule). With an IDENT of unreserved URL characters (RFC 3986, section 2.3) the
 whole value is of them too, so it needs no escaping in a query, a path or a cookie.
 
-The MAC is 60 bits of keyed BLAKE2b (RFC 7693) over everything before it.  A client that guesses
-one wins the choice of its worker, nothing else.  The secret is drawn anew for each life of a
+The MAC is 60 bits of keyed BLAKE2b (RFC 7693) over everything before it. A client that guesses
+one wins the choice of its worker, nothing else. The secret is drawn anew for each life of a
 cluster, so that the tags of an earlier life count as no tags.
 """
 
@@ -33,7 +33,7 @@ class Signer:
     """
     Mints and reads tagged values.
 
-    :param secret: what all processes of a cluster know and nobody else; 16 random bytes or more.
+    :param secret: known to the processes of one cluster alone; 16 random bytes or more.
     :raises ValueError: the secret is shorter than that.
     """
 

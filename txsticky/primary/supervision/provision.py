@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from ...config import Config
-from ...system.shared_log import SharedLog
+from ...system.logs.shared import SharedLog
 from ...system.trust import Identity
 from ...tls.certificates import read_files
 

@@ -14,7 +14,7 @@ from ...core.messages.from_worker import FROM_WORKER, ListeningLoad, Load
 from ...ipc.channel import Channel, channel_pair
 from ...ipc.mailbox import MailboxTransport
 from ...system.descriptors import own
-from ...system.logs import read_line
+from ...system.logs.lines import read_line
 from ...system.process import Process
 from ...system.system import System
 from ..upgrade.packing import Descriptors, pack, unpack

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall
 from ...core.lifecycle.timing import SILENT
 from ...core.messages.frames import Frame
 from ...core.messages.from_primary import BeginDrain, Rotate
-from ...core.routing.pool import Pool, State
+from ...core.routing.pool import MemberState, Pool
 from ...system.system import System
 from ..beginning import Beginning
 from ..listeners import Listeners
@@ -127,15 +127,15 @@ class Workers:
 
     def attend(self) -> None:
         """
-        Have the workers accept that are ready, once connections are routed. The primary accepts for
-        the others, and beside those that are suspect.
+        Have the workers accept that are ready, once connections are routed. The primary accepts in
+        place of all other workers, and beside those that are suspect.
         """
         if self._beginning.under_way:
             return
         slots = set()
         for handle in self.handles.values():
             member = self._pool.get(handle.id)
-            if member is None or member.state is not State.READY or not handle.listens:
+            if member is None or member.state is not MemberState.READY or not handle.listens:
                 continue
             handle.accept()
             if not member.suspect:

@@ -24,9 +24,9 @@ from twisted.logger import Logger
 from ...errors import UpgradeError
 from ...system.descriptors import own
 from ...system.startup import flush_streams
-from ...system.system import FOR_ALL
+from ...system.this_process import FOR_ALL
 from ...system.trust import Identity, own_command, own_environment
-from .packing import FORM
+from .packing import FORM, KNOWN_FORMS
 
 log = Logger()
 
@@ -86,7 +86,7 @@ def inherited_state(environ: Any) -> dict[str, Any] | None:
     with open(memory, "rb") as file:
         file.seek(0)
         state: dict[str, Any] = json.load(file)
-    if state["form"] != FORM:
+    if state["form"] not in KNOWN_FORMS:
         raise UpgradeError(found=state["form"], known=FORM)
     for descriptor in state.get("inherited", ()):
         own(descriptor)

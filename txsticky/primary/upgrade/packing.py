@@ -7,13 +7,14 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Final
 
-import attrs
-
-from ...intake.reception import Arrival
+from ...intake.arrival import Arrival
 from ...system.descriptors import own
 
 #: The form of the state: a program does not take up what it does not understand.
 FORM: Final = 3
+#: The forms that this program takes up. Version 0.1.0 writes form 2, whose fleet has another name
+#: for the start's time, and which knows neither the working directory nor a first start.
+KNOWN_FORMS: Final = (2, 3)
 
 
 class Descriptors:
@@ -41,19 +42,27 @@ def unpack(text: str) -> bytes:
 
 def pack_arrival(arrival: Arrival, descriptors: Descriptors) -> dict[str, Any]:
     """A connection in the primary's hands, as JSON values."""
-    fields = attrs.asdict(arrival, filter=lambda field, _: field.name not in ("sock", "head"))
-    return {**fields, "sock": descriptors.keep(arrival.sock.fileno()), "data": pack(arrival.data)}
+    return {
+        "sock": descriptors.keep(arrival.sock.fileno()),
+        "peer": arrival.peer,
+        "host": arrival.host,
+        "secure": arrival.secure,
+        "data": pack(arrival.data),
+        "hops": arrival.hops,
+        "idle": arrival.idle,
+        "proxied": arrival.proxied,
+    }
 
 
 def unpack_arrival(fields: Mapping[str, Any]) -> Arrival:
     """Undo `pack_arrival`. The head is looked for anew."""
-    sock = socket.socket(fileno=own(fields["sock"]))
     return Arrival(
-        **{
-            **fields,
-            "sock": sock,
-            "data": unpack(fields["data"]),
-            "peer": tuple(fields["peer"]),
-            "host": tuple(fields["host"]),
-        }
+        socket.socket(fileno=own(fields["sock"])),
+        tuple(fields["peer"]),
+        tuple(fields["host"]),
+        secure=fields["secure"],
+        data=unpack(fields["data"]),
+        hops=fields["hops"],
+        idle=fields["idle"],
+        proxied=fields["proxied"],
     )

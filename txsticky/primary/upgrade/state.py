@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from ...core.lifecycle.snapshot import restore, snapshot
-from ...core.routing.pool import State
+from ...core.routing.pool import MemberState
 from ...system.descriptors import own
 from ..primary import Primary, Seed
 from .packing import Descriptors, pack, pack_arrival, unpack, unpack_arrival
@@ -54,8 +54,10 @@ class UpgradeState:
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> UpgradeState:
-        """Make the state of what the program before wrote; fields of later versions are ignored."""
+        """Make the state of what the program before wrote, in one of the `KNOWN_FORMS`."""
         known = {field.name for field in attrs.fields(cls)}
+        if fields.get("form") == 2:
+            fields = {"beginning": False, **fields, "fleet": _fleet_of_form_2(fields["fleet"])}
         return cls(**{name: value for name, value in fields.items() if name in known})
 
     def write(self) -> dict[str, Any]:
@@ -70,6 +72,14 @@ class UpgradeState:
             fleet=restore(self.fleet),
             front_desk=(sending, reading),
         )
+
+
+def _fleet_of_form_2(fleet: Mapping[str, Any]) -> dict[str, Any]:
+    """The fleet as version 0.1.0 wrote it, with the names of today."""
+    return {
+        ("start_timeout" if name == "boot_timeout" else name): value
+        for name, value in fleet.items()
+    }
 
 
 def state_of(
@@ -111,9 +121,9 @@ def restore_members(primary: Primary, state: UpgradeState) -> None:
     for id, slot, name, sent, taken, live in state.members:
         member = primary.pool.add(id, slot)
         member.sent, member.taken, member.live = sent, taken, live
-        if name == State.READY.value:
+        if name == MemberState.READY.value:
             primary.pool.set_ready(id)
-        elif name == State.DRAINING.value:
+        elif name == MemberState.DRAINING.value:
             primary.pool.set_draining(id)
     primary.replication.restore((unpack(key), worker) for key, worker in state.table)
 

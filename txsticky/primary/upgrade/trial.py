@@ -12,7 +12,7 @@ from ...core.lifecycle.states import how_it_ended
 from ...errors import UpgradeError
 from ...system.system import System
 from ...system.trust import Identity, own_command, own_environment
-from .packing import FORM
+from .packing import FORM, KNOWN_FORMS
 
 log = Logger()
 
@@ -40,7 +40,7 @@ def check_form(environ: Mapping[str, str]) -> None:
 
     :raises UpgradeError: it would not.
     """
-    if environ[TRIAL] != str(FORM):
+    if environ[TRIAL] not in map(str, KNOWN_FORMS):
         raise UpgradeError(found=environ[TRIAL], known=FORM)
 
 

@@ -1,6 +1,5 @@
 """
-What ASGI needs around uvicorn: the reactor, the choice of engines, and how to say goodbye to a
-WebSocket.
+What ASGI needs around uvicorn: the reactor, the choice of engines, the end of a WebSocket.
 
 The environment variables are uvicorn's own: ``UVICORN_LOOP``, ``UVICORN_HTTP``, ``UVICORN_WS`` and
 those in `SETTINGS` mean what its command line says of ``--loop``, ``--http``, ``--ws`` and so on.
@@ -18,9 +17,9 @@ from ...core.lifecycle.timing import CLOSE_HANDSHAKE
 from ...errors import AppLoadError
 
 GOING_AWAY = 1001
-#: What may be added to a head on its way, in bytes.
+#: Bytes that txsticky may add to a head.
 ADDED = 1024
-#: Tasks that the loop alone would forget.
+#: Tasks that close WebSockets; the event loop keeps only weak references to tasks.
 _closing: set[asyncio.Task[None]] = set()
 
 
@@ -28,7 +27,7 @@ def _flag(text: str) -> bool:
     return text.lower() in ("1", "true", "yes", "on", "t", "y")
 
 
-#: Arguments of `uvicorn.Config` that an environment variable may set, and how it is read.
+#: Arguments of `uvicorn.Config` that an environment variable may set, and what reads its text.
 SETTINGS: Mapping[str, Callable[[str], Any]] = {
     "http": str,
     "ws": str,
@@ -42,15 +41,14 @@ SETTINGS: Mapping[str, Callable[[str], Any]] = {
 
 
 class WrongReactor(AppLoadError):
-    """The application is ASGI and imports Twisted's reactor, which is not the asyncio one: say
-    --interface=asgi."""
+    """The application is ASGI and imports a reactor that is not asyncio's: say --interface=asgi."""
 
 
 def install_asyncio_reactor() -> None:
     """
-    Install the reactor that ASGI needs, if none is installed: on uvloop where there is one.
+    Install the asyncio reactor unless it is installed, on uvloop if that is there.
 
-    :raises WrongReactor: another one is, because the application imported it.
+    :raises WrongReactor: another reactor is installed, because the application imported it.
     """
     installed = sys.modules.get("twisted.internet.reactor")
     if installed is not None:
@@ -82,9 +80,10 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
 
 def engine_settings(environ: Mapping[str, str], head_limit: int = 65536) -> dict[str, Any]:
     """
-    The arguments of `uvicorn.Config` that the environment sets.
+    Read the arguments of `uvicorn.Config` that the environment sets.
 
-    :param head_limit: the largest head that h11 is to take, in bytes, unless the environment says.
+    :param environ: the environment.
+    :param head_limit: the largest head that h11 takes, in bytes, unless the environment sets it.
     :raises AppLoadError: a value cannot be read.
     """
     settings: dict[str, Any] = {"ws": "auto", "lifespan": "auto"}
@@ -97,7 +96,7 @@ def engine_settings(environ: Mapping[str, str], head_limit: int = 65536) -> dict
             except ValueError as error:
                 raise AppLoadError(target=f"with ${variable}", reason=str(error)) from None
     if settings["ws"] == "auto" and _has_sansio():
-        # Older ones choose an engine that reads the socket in tasks of its own, which cost more.
+        # uvicorn's own choice may be an engine that reads in tasks of its own, which cost more.
         settings["ws"] = "websockets-sansio"
     return settings
 
@@ -116,11 +115,12 @@ def close_websocket(protocol: Any) -> bool:
     """
     Close a WebSocket with code 1001, "going away" (RFC 6455, 7.4.1), so that its client reconnects.
 
-    Knows uvicorn's three engines.  The connection then closes when the client has answered, or
-    after `CLOSE_HANDSHAKE`: to close at once could reset it, and lose the code on the way.
+    All three engines of uvicorn are known. The connection then closes when the client has answered,
+    or after `CLOSE_HANDSHAKE`: to close at once could reset the connection, and lose the code.
 
     :param protocol: the protocol of a connection.
-    :return: whether it was an open WebSocket and will now close; if not, nothing was done.
+    :returns: whether the protocol is an open WebSocket and will now close; if not, nothing was
+        done.
     """
     if hasattr(protocol, "fail_connection"):  # the engine of websockets' old implementation
         if protocol.open:
@@ -147,7 +147,7 @@ def close_websocket(protocol: Any) -> bool:
     if getattr(protocol, "read_paused", False):
         protocol.read_paused = False
         protocol.transport.resume_reading()
-    # `close_sent` stays False: what the application still sends is then quietly refused, as with a
-    # client that has gone.
+    # `close_sent` stays False: what the application still sends is then dropped without an error,
+    # as after a client has gone.
     protocol.close_timer = protocol.loop.call_later(CLOSE_HANDSHAKE, protocol.transport.close)
     return True

@@ -1,6 +1,4 @@
-"""
-asyncio protocols on transports of Twisted: for connections over TLS, which Twisted ends.
-"""
+"""asyncio protocols on transports of Twisted, for connections over TLS."""
 
 from __future__ import annotations
 
@@ -16,12 +14,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ...core.how import How
-from .native import GatedTransport, NativeHost
+from .transport import GatedTransport
 
 if TYPE_CHECKING:
     from ...tls.transport import SecureTransport
 
-#: When a transport of Twisted pauses its producer, and when it goes on, in bytes
+#: When a transport of Twisted resumes its producer, and when it pauses it, in bytes
 #: (`twisted.internet.abstract.FileDescriptor.bufferSize`).
 LIMITS = (0, 65536)
 
@@ -33,7 +31,7 @@ class FacadeHost(Protocol):
 
     :param protocol: the protocol inside.
     :param entering: called with how the request was routed before the protocol gets anything; None
-        if nobody wants to know.
+        if that is not asked for.
     """
 
     def __init__(
@@ -46,24 +44,23 @@ class FacadeHost(Protocol):
     # ------------------------------------------------------------ what Twisted says
 
     def connectionMade(self) -> None:
-        """The transport is there: connect the protocol."""
+        """Connect the protocol."""
         outside = self.outside
         for name, address in (("peername", outside.getPeer()), ("sockname", outside.getHost())):
             if hasattr(address, "port"):
                 self.extra[name] = (address.host, address.port)
         outside.registerProducer(self, True)
-        # It asks of its host what this one has as well.
-        self._inner = GatedTransport(cast(NativeHost, self))
+        self._inner = GatedTransport(self)
         self.protocol.connection_made(self._inner)
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes have come from the client."""
+        """Give the protocol bytes of the client."""
         if self._entering is not None:
             self._entering(self.outside.how)
         self.protocol.data_received(data)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """The client has left."""
+        """Tell the protocol that the client has left."""
         protocol, lost = self.protocol, reason.value
         try:
             if isinstance(lost, Exception) and not isinstance(lost, ConnectionDone):
@@ -77,15 +74,15 @@ class FacadeHost(Protocol):
             self._inner.over()
 
     def pauseProducing(self) -> None:
-        """The client is behind."""
+        """Tell the protocol that the client does not keep up."""
         self.protocol.pause_writing()
 
     def resumeProducing(self) -> None:
-        """The client has caught up."""
+        """Tell the protocol that the client has caught up."""
         self.protocol.resume_writing()
 
     def stopProducing(self) -> None:
-        """The connection is lost, which `connectionLost` says next."""
+        """Do nothing: the connection is lost, and `connectionLost` is called next."""
 
     # ------------------------------------------- what the protocol's transport asks
 
@@ -96,36 +93,36 @@ class FacadeHost(Protocol):
 
     @property
     def gate(self) -> Any:
-        """The gate in it."""
+        """The gate of the transport outside."""
         return self.outside.gate
 
     @property
     def native(self) -> FacadeHost:
-        """Who knows of buffer limits."""
+        """This host, which tells the buffer limits (`transport.BufferLimits`)."""
         return self
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        """When the protocol is told to resume, and to pause."""
+        """Tell when the protocol is told to resume, and to pause."""
         return LIMITS
 
-    def set_write_buffer_limits(self, high: int | None, low: int | None) -> None:
-        """Twisted's limits stay."""
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Do nothing: Twisted's limits stay."""
 
     def live(self) -> bool:
         """Whether the connection is open and not being closed."""
         return self.outside.live()
 
     def write(self, data: bytes) -> None:
-        """The protocol sends, unless it has closed (`asyncio.Transport`)."""
+        """Send to the client, unless the protocol has closed (`asyncio.Transport`)."""
         if self.outside.live():
             self.outside.write(data)
 
     def close(self) -> None:
-        """The protocol closes."""
+        """Close for the protocol, after what it has written."""
         self.outside.loseConnection()
 
     def abort(self) -> None:
-        """The protocol closes at once."""
+        """Close for the protocol at once."""
         self.outside.abortConnection()
 
     def unsent(self) -> int:
@@ -136,7 +133,7 @@ class FacadeHost(Protocol):
 @attrs.frozen
 class FacadeFactory:
     """
-    Makes asyncio's protocols where a factory of Twisted is wanted.
+    A factory of Twisted's that makes asyncio protocols.
 
     :param make: makes the protocol inside.
     :param entering: see `FacadeHost`.

@@ -1,4 +1,4 @@
-"""An ASGI application's lifespan, by uvicorn's implementation, with the reasons of its failures."""
+"""The lifespan of an ASGI application, by uvicorn, with the reason of a failure."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ log = Logger()
 
 
 class LifespanFailed(TxstickyError):
-    """its lifespan failed: {reason}"""
+    """its lifespan failed: {reason}"""  # noqa: D400, D415 - it follows a colon
 
 
 class Lifespan:
     """
     The lifespan of one application in one worker.
 
-    An application that raises instead of answering is served without one, as the specification
-    wants; the log says so.  To raise before the first `receive()` is the usual way to have none;
-    to do it later looks like a fault.
+    An application that raises instead of answering is served without a lifespan, as the
+    specification says; the log tells. To raise before the first `receive()` is the usual way to
+    have no lifespan; to raise later looks like a fault, and is logged as a warning.
 
     :param config: uvicorn's configuration, loaded.
-    :ivar state: what the lifespan put there for the requests.
+    :ivar state: what the lifespan has put into the state of each request.
     """
 
     def __init__(self, config: Config) -> None:
@@ -40,9 +40,9 @@ class Lifespan:
 
     async def startup(self) -> None:
         """
-        Start the application up.
+        Start the application.
 
-        :raises LifespanFailed: it says that it cannot.
+        :raises LifespanFailed: the application answers that it cannot start.
         """
         await self._lifespan.startup()
         if self._lifespan.should_exit:
@@ -50,7 +50,7 @@ class Lifespan:
         self._started = True
 
     async def shutdown(self) -> None:
-        """Shut the application down, if it has a lifespan."""
+        """Shut the application down, once, if it has a lifespan."""
         if self._started and not self._stopped:
             self._stopped = True
             await self._lifespan.shutdown()
@@ -91,6 +91,6 @@ class Lifespan:
 
 
 def _last_line(text: str) -> str:
-    """The last line that says something: that of the exception, if it is a traceback."""
+    """Return the last line that is not empty: that of the exception, if `text` is a traceback."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else ""

@@ -1,19 +1,16 @@
-"""What stands between uvicorn and an ASGI application: each only if the operator asks for it."""
+"""ASGI middleware between uvicorn and the application, each only if the settings ask for it."""
 
 from __future__ import annotations
 
 import contextvars
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import attrs
 
 from ...core.how import How
 from ...core.routing.forwarded import Trusted, client_address, client_secure
-from ..accesslog import AccessLog, Entry
-
-if TYPE_CHECKING:
-    from ...core.http.head import Head
+from ..accesslog import AccessLog, LogLine
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -24,7 +21,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 #: How the request of the running task was routed.
 route: contextvars.ContextVar[How] = contextvars.ContextVar("txsticky_route")
 
-#: What the log says of a request whose client left before an answer, as nginx does.
+#: The status in the log for a request whose client left before the response, as in nginx's.
 CLIENT_GONE = 499
 
 
@@ -34,8 +31,8 @@ class Logged:
     Writes the access log, a line when a request or a WebSocket has ended.
 
     :param app: the application inside.
-    :param access_log: where to write.
-    :param root_path: what uvicorn puts before the path of each request.
+    :param access_log: the log.
+    :param root_path: the path that uvicorn puts before the path of each request.
     """
 
     app: App
@@ -67,11 +64,11 @@ class Logged:
         finally:
             self.access_log.write(self._entry(scope, told, how))
 
-    def _entry(self, scope: Scope, told: _Told, how: str) -> Entry:
+    def _entry(self, scope: Scope, told: _Told, how: str) -> LogLine:
         headers = dict(reversed([(name.lower(), value) for name, value in scope["headers"]]))
         path: bytes = scope["raw_path"].removeprefix(self.root_path.encode())
         query = scope["query_string"]
-        return Entry(
+        return LogLine(
             client=scope["client"][0] if scope.get("client") else "-",
             method=scope.get("method", "GET").encode(),
             target=path + (b"?" + query if query else b""),
@@ -85,7 +82,7 @@ class Logged:
 
 
 class _Told:
-    """What was told to the client of one request."""
+    """What the client of a request has been told."""
 
     __slots__ = ("gone", "length", "raised", "status")
 
@@ -95,7 +92,7 @@ class _Told:
         self.gone = self.raised = False
 
     def note(self, message: Message) -> None:
-        """The application says something."""
+        """Note a message of the application."""
         kind = message["type"]
         if kind in ("http.response.body", "websocket.http.response.body"):
             self.length += len(message.get("body", b""))
@@ -110,7 +107,7 @@ class _Told:
 
     @property
     def status_code(self) -> int:
-        """What the client got: 500 is uvicorn's answer for an application that gives none."""
+        """The status that the client got; uvicorn sends 500 for an application that sends none."""
         if self.status:
             return self.status
         return CLIENT_GONE if self.gone and not self.raised else 500
@@ -119,10 +116,10 @@ class _Told:
 @attrs.define
 class Forwarded:
     """
-    Believes the client's address and scheme from trusted proxies.
+    Takes the client's address and scheme from trusted proxies.
 
     :param app: the application inside.
-    :param trusted: the peers that are believed.
+    :param trusted: the trusted proxies.
     """
 
     app: App
@@ -138,8 +135,7 @@ class Forwarded:
         peer = scope["client"][0] if scope.get("client") else ""
         if peer not in self.trusted:
             return
-        # What the functions ask of a head, this one answers.
-        head = cast("Head", _Headers(scope["headers"]))
+        head = ScopeHeaders(scope["headers"])
         client = client_address(head, peer, self.trusted)
         if client != peer:
             scope["client"] = (client, 0)
@@ -150,8 +146,12 @@ class Forwarded:
 
 
 @attrs.frozen
-class _Headers:
-    """The headers of a scope, with what `core.forwarded` asks of a head."""
+class ScopeHeaders:
+    """
+    The headers of an ASGI scope (`core.routing.forwarded.HasHeaders`).
+
+    :param _headers: (name, value) of each.
+    """
 
     _headers: Iterable[tuple[bytes, bytes]]
 
@@ -160,9 +160,9 @@ class _Headers:
 
 
 @attrs.define
-class LastRequest:
+class NoKeepAlive:
     """
-    Says that each request is the last of its connection (a keep-alive of 0 seconds).
+    Closes each connection after its response (a keep-alive of 0 seconds).
 
     :param app: the application inside.
     """

@@ -1,9 +1,10 @@
 """
-What is said by Python's `logging`, for the worker's own log.
+Records of Python's `logging`, passed on to the worker's log.
 
-An application that sets `logging` up has all of it in its own log.  What no handler takes, and what
-Python would print if it is a warning (`logging.lastResort`), is logged here, from the level of
-``--log-level`` on; so is what uvicorn's loggers say, which applications use for their own.
+An application that configures `logging` keeps all records in its own log. A record that no handler
+takes, and that Python would print if it were a warning (`logging.lastResort`), is logged here, from
+the level of ``--log-level`` on. So are the records of uvicorn's loggers, which applications use for
+their own.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ import threading
 from constantly import NamedConstant  # type: ignore[import-untyped]
 from twisted.logger import Logger, LogLevel
 
-#: Whose own information is a line or more for each WebSocket, and for each start and end of a
-#: worker, which the access log and the primary tell.
+#: Packages that log each WebSocket, and each start and end of a worker, at level INFO: the access
+#: log and the primary tell that already.
 _CHATTY = ("uvicorn", "websockets")
-#: The logger that `twisted.logger.STDLibLogObserver` takes Twisted's log to, where it is already.
+#: The logger of `twisted.logger.STDLibLogObserver`: its records come from Twisted's log.
 _TWISTED = "twisted"
 
 
 class Bridge(logging.Handler):
     """
-    Takes records over.
+    Passes records on to Twisted's log.
 
-    :param least: the number of the level from which on they are taken.
+    :param least: the number of the lowest level that is passed on.
     """
 
     def __init__(self, least: int = logging.INFO) -> None:
@@ -36,12 +37,12 @@ class Bridge(logging.Handler):
         self._thread = threading.local()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take one record over (`logging.Handler`)."""
+        """Pass a record on (`logging.Handler`)."""
         number = logging.DEBUG if _is_chatter(record) else record.levelno
         if number < self._least or record.name == _TWISTED:
             return
         if getattr(self._thread, "busy", False):
-            return  # an observer of the application has brought it back
+            return  # an observer of the application has logged it again
         self._thread.busy = True
         try:
             text = self.format(record).replace("\n\n", "\n")
@@ -52,9 +53,9 @@ class Bridge(logging.Handler):
             self._thread.busy = False
 
     def install(self) -> None:
-        """Take over what no handler takes, from the least level on."""
+        """Take the records that no handler takes."""
         logging.lastResort = self
-        # uvicorn's loggers have a level of their own under uvicorn, too, whatever the root's is.
+        # uvicorn gives its loggers a level of their own, too, whatever the root's is.
         for name in ("", "uvicorn"):
             logging.getLogger(name).setLevel(self._least)
 
@@ -72,7 +73,7 @@ def _level(number: int) -> NamedConstant:
 
 
 def _is_chatter(record: logging.LogRecord) -> bool:
-    """Tell what uvicorn says of itself from what an application says by uvicorn's loggers."""
+    """Whether uvicorn itself has made the record, not an application by uvicorn's loggers."""
     if record.levelno > logging.INFO or not record.name.startswith("uvicorn"):
         return False
     homes = (getattr(sys.modules.get(name), "__file__", None) for name in _CHATTY)
@@ -81,7 +82,7 @@ def _is_chatter(record: logging.LogRecord) -> bool:
 
 def bridge(level: str) -> None:
     """
-    Have what is said by `logging` in this process logged.
+    Pass the records of `logging` in this process on to Twisted's log.
 
     :param level: one of `config.LOG_LEVELS`.
     """

@@ -1,8 +1,8 @@
 """
-ASGI applications, by uvicorn's own protocol classes (the extra ``txsticky[asgi]``).
+Serve an ASGI application by uvicorn's own protocol classes (the extra ``txsticky[asgi]``).
 
-uvicorn parses HTTP and WebSocket, runs the application and the lifespan; the connections are
-adopted ones.  It needs the asyncio reactor, with uvloop where that is installed.
+uvicorn parses HTTP and WebSocket on adopted connections, and runs the application and its lifespan.
+It needs the asyncio reactor, with uvloop if that is installed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 import inspect
 import os
 import socket
-import time
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -19,20 +18,23 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 
 from ...core.addresses import unmapped_host
-from ...core.http.conversation import Exchange
+from ...core.http.conversation import Conversation
 from ...core.http.inside import Inside
 from ...core.lifecycle.timing import last_call
 from ...core.messages.handoff import Handoff
 from ...errors import AppLoadError
-from ...transport.gate import Desk, Gate
-from ...transport.write_batch import Turn
+from ...system.system import monotonic
+from ...transport.gate import Gate
+from ...transport.kept import Kept
+from ...transport.policy import Policy
+from ...transport.write_batch import WriteBatch
 from .. import ServeSettings
-from ..accesslog import AccessLog
+from ..accesslog import access_log_for
 from ..loading import describe
 from . import middleware
 from .engine import close_websocket, engine_settings, install_asyncio_reactor
 from .facade import FacadeFactory, FacadeHost
-from .native import Connection, NativeHost
+from .native import NativeHost
 
 log = Logger()
 
@@ -42,9 +44,9 @@ class AsgiServing:
     An ASGI application (`serve.Serving`).
 
     :param app: the application.
-    :param settings: what the operator wants.
+    :param settings: the operator's settings.
     :param reactor: the asyncio reactor.
-    :raises AppLoadError: it is no ASGI application, or uvicorn is not installed.
+    :raises AppLoadError: the application is not an ASGI application, or uvicorn is not installed.
     """
 
     interface = "asgi"
@@ -62,12 +64,9 @@ class AsgiServing:
             ) from error
         self._settings = settings
         self._loop: asyncio.AbstractEventLoop = reactor._asyncioEventloop  # type: ignore[attr-defined]
-        self._turn = Turn(self._loop.call_soon)
-        self._access_log: AccessLog | None = None
-        if settings.access_log is not None:
-            self._access_log = AccessLog(
-                settings.access_log, settings.slot, time.time, settings.handed_log
-            )
+        # Not the loop's clock: uvloop's stands still during an iteration.
+        self._turn = WriteBatch(self._loop.call_soon, monotonic)
+        self._access_log = access_log_for(settings, reactor)
         self._config = uvicorn.Config(
             app,
             loop="none",
@@ -99,7 +98,7 @@ class AsgiServing:
         """
         Start the application's lifespan.
 
-        The Deferred fails with what made the start fail.
+        The Deferred fails with the reason if the application cannot start.
         """
         return Deferred.fromFuture(asyncio.ensure_future(self._start(), loop=self._loop))
 
@@ -116,7 +115,7 @@ class AsgiServing:
     def _wrapped(self, app: Any) -> Any:
         settings = self._settings
         if settings.keep_alive <= 0:
-            app = middleware.LastRequest(app)
+            app = middleware.NoKeepAlive(app)
         if self._access_log is not None:
             app = middleware.Logged(app, self._access_log, self._config.root_path)
         if settings.trusted:
@@ -124,14 +123,14 @@ class AsgiServing:
         return app
 
     async def _tick(self) -> None:
-        """Keep the Date header of the responses true."""
+        """Keep the Date header of responses up to date."""
         while True:
             await asyncio.sleep(1)
             await self._server.on_tick(0)
 
     def stop(self, seconds: float) -> Deferred[None]:
         """
-        Say goodbye to who is still here, and shut the application's lifespan down.
+        Close the remaining connections, and shut the application's lifespan down.
 
         :param seconds: see `Serving.stop`.
         """
@@ -160,8 +159,9 @@ class AsgiServing:
 
     def finish(self) -> None:
         """
-        Cancel what the application still has under way, and wait for it, as `asyncio.run` does at
-        its end. The reactor has stopped.
+        Cancel the tasks that the application still runs, and wait for them.
+
+        `asyncio.run` does the same at its end. The reactor has stopped.
         """
         tasks = asyncio.all_tasks(self._loop)
         for task in tasks:
@@ -172,11 +172,11 @@ class AsgiServing:
 
     @property
     def busy(self) -> bool:
-        """Whether the application is at work, perhaps behind a response that was sent."""
+        """Whether the application is at work, even if its response was sent."""
         return bool(self._server.server_state.tasks)
 
     def reopen_logs(self) -> None:
-        """Go over to a new access log of the same name."""
+        """Reopen the access log by its name."""
         if self._access_log is not None:
             self._access_log.reopen()
 
@@ -187,7 +187,7 @@ class AsgiServing:
     # ----------------------------------------------------------- connections
 
     def adopt(
-        self, sock: socket.socket, connection: Connection, desk: Desk, exchange: Exchange
+        self, sock: socket.socket, connection: Kept, desk: Policy, exchange: Conversation
     ) -> None:
         """
         Serve an adopted connection.
@@ -221,17 +221,17 @@ class AsgiServing:
             _loop=self._loop,
         )
 
-    async def _connect(self, host: NativeHost, sock: socket.socket, connection: Connection) -> None:
+    async def _connect(self, host: NativeHost, sock: socket.socket, connection: Kept) -> None:
         try:
             await self._loop.connect_accepted_socket(lambda: host, sock)
         except Exception as error:
-            log.debug("A connection was not taken: {error}", error=error)
+            log.debug("A connection could not be adopted: {error}", error=error)
             sock.close()
             host.gate.closed()
             connection.closed()
 
     def close_politely(self, protocol: Any) -> bool:
-        """Close a WebSocket with code 1001, anything else at the end of what it is doing."""
+        """Close a WebSocket with code 1001, another connection after its response."""
         if isinstance(protocol, FacadeHost):
             protocol = protocol.protocol
         if close_websocket(protocol):
@@ -244,7 +244,7 @@ def _interface(app: Any) -> str:
     """
     Tell the version of ASGI by the arguments that the application takes.
 
-    :raises AppLoadError: it takes neither.
+    :raises AppLoadError: the arguments are of neither version.
     """
     if callable(app):
         try:
@@ -263,7 +263,7 @@ def _interface(app: Any) -> str:
 
 
 def _addresses(sock: socket.socket, handoff: Handoff) -> dict[str, Any]:
-    """What `get_extra_info` says: the client's address as the hand-off has it."""
+    """Make what `get_extra_info` tells: the client's address as the hand-off has it."""
     origin = handoff.origin
     name = origin.host if origin.host[0] else sock.getsockname()
     if isinstance(name, tuple):
@@ -280,7 +280,8 @@ def serving(app: object, settings: ServeSettings, reactor: Any) -> AsgiServing:
     """
     Serve an ASGI application.
 
-    :raises AppLoadError: it is none, uvicorn is not installed, or the reactor is not asyncio's.
+    :raises AppLoadError: the application is not an ASGI application, uvicorn is not installed, or
+        another reactor than the asyncio one is.
     """
     install_asyncio_reactor()
     return AsgiServing(app, settings, reactor)

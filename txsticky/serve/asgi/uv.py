@@ -1,4 +1,4 @@
-"""uvloop, with watches on descriptors that outlive an error. Needs uvloop."""
+"""An event loop of uvloop whose watches on descriptors outlive an error."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ _Watch = tuple[Any, Callable[..., object], tuple[Any, ...]]
 
 class Loop(uvloop.Loop):
     """
-    A loop of uvloop's for Twisted's reactor.
+    An event loop of uvloop for Twisted's reactor.
 
-    libuv takes an error on a descriptor, such as a reset, for the last that is to be told of it:
-    uvloop calls back once more, and closes its own watch without a word; the next watch on that
-    descriptor raises RuntimeError. But a reset may have data in front of it, of which Twisted reads
-    a part at a time, and would wait for the rest, and for the end, for ever. Here a descriptor with
-    an error on it is watched anew until its owner lets go of it.
+    libuv reports an error on a descriptor, such as a reset, once: uvloop calls back once more,
+    closes its own watch, and the next watch on the descriptor raises RuntimeError. But data may
+    stand before a reset. Twisted reads a part of it at a time, and would wait for the rest, and for
+    the end, for ever. This loop watches a descriptor with an error anew until the watch is removed.
     """
 
     def __init__(self) -> None:
@@ -31,13 +30,13 @@ class Loop(uvloop.Loop):
     def add_reader(  # type: ignore[override]
         self, fd: Any, callback: Callable[..., object], *args: Any
     ) -> None:
-        """Call back whenever there is something to read (`asyncio.loop.add_reader`)."""
+        """Call back whenever there are bytes to read (`asyncio.loop.add_reader`)."""
         number = _number(fd)
         self._to_read[number] = fd, callback, args
         super().add_reader(fd, self._happened, number, callback, args)
 
     def remove_reader(self, fd: Any) -> Any:
-        """Call back no more (`asyncio.loop.remove_reader`)."""
+        """Stop to call back (`asyncio.loop.remove_reader`)."""
         self._to_read.pop(_number(fd), None)
         return super().remove_reader(fd)
 
@@ -50,7 +49,7 @@ class Loop(uvloop.Loop):
         super().add_writer(fd, self._happened, number, callback, args)
 
     def remove_writer(self, fd: Any) -> Any:
-        """Call back no more (`asyncio.loop.remove_writer`)."""
+        """Stop to call back (`asyncio.loop.remove_writer`)."""
         self._to_write.pop(_number(fd), None)
         return super().remove_writer(fd)
 
@@ -62,7 +61,7 @@ class Loop(uvloop.Loop):
                 self._renew(number)
 
     def _renew(self, number: int) -> None:
-        """Watch anew, and at once: there may be no chance before the next watch is asked for."""
+        """Watch anew at once: the next watch may be asked for before the loop runs again."""
         reader, writer = self._to_read.get(number), self._to_write.get(number)
         if reader is not None:
             self.remove_reader(reader[0])
@@ -80,5 +79,5 @@ def _number(fd: Any) -> int:
 
 def _has_error(descriptor: int) -> bool:
     poll = select.poll()
-    poll.register(descriptor, 0)  # errors are always told
+    poll.register(descriptor, 0)  # errors are always reported
     return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -1,4 +1,4 @@
-"""What a WSGI application is told of a request (PEP 3333, "environ Variables")."""
+"""The environment of a WSGI application (PEP 3333, "environ Variables")."""
 
 # twisted.web has few type hints.
 # mypy: allow-untyped-calls
@@ -15,9 +15,9 @@ Environ = dict[str, Any]
 
 class ErrorStream:
     """
-    `wsgi.errors`: what is written goes to the log, a whole line or more at a time.
+    `wsgi.errors`: writes to the log, in whole lines.
 
-    :ivar seen: says whether a text has been dealt with already.
+    :ivar seen: called with each text; True keeps the text out of the log.
     """
 
     _log = Logger()
@@ -27,7 +27,7 @@ class ErrorStream:
         self.seen: Callable[[str], bool] = lambda text: False
 
     def write(self, text: str) -> None:
-        """Take text; it is logged when it ends a line."""
+        """Take text, and log what there is if it ends a line."""
         self._pending += text
         if text.endswith("\n"):
             self.flush()
@@ -46,7 +46,7 @@ class ErrorStream:
 
 def environ_of(request: Any, root_path: str, multithread: bool) -> Environ:
     """
-    Make the environment of a request that has come as a whole.
+    Make the environment of a request that is complete.
 
     :param request: a `server.Request`.
     :param root_path: the path under which a proxy mounts the application.
@@ -82,5 +82,5 @@ def environ_of(request: Any, root_path: str, multithread: bool) -> Environ:
 
 
 def _text(data: bytes) -> str:
-    """Bytes as PEP 3333 wants them in strings."""
+    """Decode bytes as PEP 3333 has them in strings."""
     return data.decode("latin-1")

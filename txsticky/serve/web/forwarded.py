@@ -1,11 +1,9 @@
-"""Requests of twisted.web that come through trusted proxies: who is the client?"""
+"""Requests of twisted.web through trusted proxies: the client's address and scheme."""
 
 # twisted.web has few type hints.
 # mypy: allow-untyped-calls
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, cast
 
 import attrs
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -15,13 +13,10 @@ from twisted.web.http_headers import Headers
 from ...core.routing.forwarded import client_address, client_secure
 from .. import ServeSettings
 
-if TYPE_CHECKING:
-    from ...core.http.head import Head
-
 
 class ForwardedRequest(Request):
     """
-    A request that believes its proxy, if the transport's peer is a trusted one.
+    A request whose client is told by its proxy, if the transport's peer is trusted.
 
     `getClientAddress`, `getClientIP` and `client` then tell the address from X-Forwarded-For, with
     port 0, and `isSecure` is also true if X-Forwarded-Proto says https.
@@ -34,8 +29,7 @@ class ForwardedRequest(Request):
         peer = getattr(self.client, "host", "")  # a UNIX socket's peer has none
         trusted = self.txsticky.trusted
         if peer in trusted:
-            # What the functions ask of a head, this one answers.
-            head = cast("Head", _Head(self.requestHeaders))
+            head = _Headers(self.requestHeaders)
             client = client_address(head, peer, trusted)
             if client != peer:
                 kind = IPv6Address if ":" in client else IPv4Address
@@ -48,7 +42,13 @@ class ForwardedRequest(Request):
 
 
 @attrs.frozen
-class _Head:
+class _Headers:
+    """
+    Headers of twisted.web (`core.routing.forwarded.HasHeaders`).
+
+    :param _headers: those of the request.
+    """
+
     _headers: Headers
 
     def headers(self, name: bytes) -> tuple[bytes, ...]:

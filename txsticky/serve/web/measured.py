@@ -15,12 +15,14 @@ _log = Logger()
 
 class MeasuredRequest(http.Request):
     """
-    A request whose response is cut off at its Content-Length, and whose connection is closed if it
-    is shorter (RFC 9112, sections 6.3 and 11.1): what is too much, or missing, would be taken for
-    the next response on the connection, or from it.
+    A request whose response cannot differ in length from its Content-Length.
+
+    A longer response is cut off; after a shorter one the connection is closed (RFC 9112, sections
+    6.3 and 11.1). Else a client would take the surplus for the next response on the connection, or
+    the beginning of the next response for what is missing.
     """
 
-    #: Bytes that are still to come; None if that is not known, or none are sent.
+    #: Bytes of the response that are still to come; None for an unknown length or no body.
     _left: int | None = None
     _cut = False
 
@@ -49,7 +51,7 @@ class MeasuredRequest(http.Request):
         super().finish()
 
     def _promised(self) -> int | None:
-        """The length that the head of the response names."""
+        """Return the Content-Length of the response; None if there is no valid one, or no body."""
         values = self.responseHeaders.getRawHeaders(b"content-length") or []
         bodiless = self.method == b"HEAD" or self.code in http.NO_BODY_CODES
         if bodiless or len(values) != 1 or not values[0].isdigit():

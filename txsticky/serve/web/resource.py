@@ -1,4 +1,4 @@
-"""A twisted.web Resource as a worker serves it."""
+"""Serve a twisted.web Resource."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def serving(app: object, settings: ServeSettings, reactor: Any) -> FactoryServin
     """
     Serve a twisted.web Resource as `twist web` does.
 
-    :raises AppLoadError: it is none.
+    :raises AppLoadError: the application is not a Resource.
     """
     if not IResource.providedBy(app):
         raise AppLoadError(

@@ -1,4 +1,4 @@
-"""Sites of twisted.web as the operator wants them: ours, and those of applications."""
+"""Sites of twisted.web with the operator's settings: txsticky's own, and those of applications."""
 
 # twisted.web has few type hints.
 # mypy: allow-untyped-calls
@@ -13,7 +13,7 @@ from twisted.web.resource import IResource
 
 from ...transport.movable import allow_heads
 from .. import ServeSettings
-from ..accesslog import AccessLog, entry_of
+from ..accesslog import AccessLog, log_line_of
 from .forwarded import ForwardedRequest
 from .measured import MeasuredRequest
 
@@ -33,11 +33,11 @@ class LastRequest(http.Request):
 
 class TimedRequest(http.Request):
     """
-    A request in which a client may pause for another time than between two.
+    A request with separate timeouts for a pause within it and for the time until the next.
 
     twisted.web has one timeout for both: at 5 seconds it would also cut an upload that pauses. And
-    15 seconds behind it, it cuts what a slow client has not yet read of the last response; how long
-    that may take is for the gate to say, and until then the connection only closes.
+    15 seconds after the timeout it aborts the connection of a client that is still reading the last
+    response. The gate decides how long that may take; until then the connection is only closing.
     """
 
     txsticky: ServeSettings
@@ -50,7 +50,7 @@ class TimedRequest(http.Request):
     def gotLength(self, length: int | None) -> None:
         super().gotLength(length)
         if length != 0 and isinstance(self.channel, http.HTTPChannel):
-            # Twice, because the gate is to be first, where it can follow the request.
+            # Twice, so that the gate, where it can follow the request, acts first.
             self.channel.setTimeout(2 * self.txsticky.stall_timeout or None)
 
     def finish(self) -> None:
@@ -58,7 +58,7 @@ class TimedRequest(http.Request):
         super().finish()
         if not isinstance(channel, http.HTTPChannel):
             return
-        # No request in the channel: it waits for the next, of which not a line has come yet.
+        # No request in the channel: not a line of the next has come yet.
         keep_alive = self.txsticky.keep_alive
         if channel.persistent and not channel.requests and channel.timeOut != keep_alive:
             channel.setTimeout(keep_alive)
@@ -66,7 +66,7 @@ class TimedRequest(http.Request):
 
 class StickySite(server.Site):
     """
-    The Site that we put around a Resource.
+    The Site around a Resource that is served.
 
     :param parse_forms: whether twisted.web reads a posted form into `request.args`.
     """
@@ -101,13 +101,13 @@ class StickySite(server.Site):
 
     def log(self, request: http.Request) -> None:
         if self._access_log is not None:
-            self._access_log.write(entry_of(request))
+            self._access_log.write(log_line_of(request))
 
 
 def _mixer(
     settings: ServeSettings, *mixins: type[http.Request]
 ) -> Callable[[type[http.Request]], type[http.Request]]:
-    """Make what turns a class of requests into one that does what the settings ask for."""
+    """Return a function that mixes what the settings ask for into a class of requests."""
     mixins = (MeasuredRequest, *mixins)
     if settings.trusted:
         mixins = (ForwardedRequest, *mixins)
@@ -119,9 +119,7 @@ def _mixer(
 
 
 def adapt_site(site: http.HTTPFactory, settings: ServeSettings, log: AccessLog | None) -> None:
-    """
-    Give an application's own Site what the settings ask for; its own log and timeouts stay.
-    """
+    """Apply the settings to an application's own Site, whose own log and timeouts stay."""
     build = site.buildProtocol
     site.buildProtocol = (  # type: ignore[method-assign]
         lambda addr: allow_heads(build(addr), settings.head_limit)
@@ -131,7 +129,7 @@ def adapt_site(site: http.HTTPFactory, settings: ServeSettings, log: AccessLog |
 
         def both(request: http.Request) -> None:
             own_log(request)
-            log.write(entry_of(request))
+            log.write(log_line_of(request))
 
         site.log = both  # type: ignore[method-assign]
     if isinstance(site, server.Site):

@@ -1,9 +1,9 @@
 """
 The threads in which WSGI applications run.
 
-A thread is made when there is something to do and none is free, and ends when it has had nothing to
-do for a while.  No more than so many are in the application at a time; one that waits for its
-client is not in it, and is replaced meanwhile.
+A thread is started when an action waits and no thread is free, and ends when it has been idle for a
+while. The number of threads in the application is bounded. A thread that waits for its client does
+not count as being in the application, and another thread takes its place meanwhile.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 log = Logger()
 
-#: Seconds without anything to do after which a thread ends.
+#: Seconds after which an idle thread ends.
 IDLE = 30.0
 #: Threads that may wait for their clients without counting as being in the application.
 MOST_ASIDE = 1000
@@ -24,8 +24,10 @@ MOST_ASIDE = 1000
 
 class _Thread(Thread):
     """
-    A thread that does not keep a process alive that wants to leave; those that the application
-    starts in it do, unless the application makes them daemons itself.
+    A thread that does not keep the process alive, although it is no daemon to its children.
+
+    Threads that the application starts in it do keep the process alive, unless the application
+    makes them daemons itself.
     """
 
     _runs = False
@@ -40,19 +42,19 @@ class _Thread(Thread):
 
     @property
     def daemon(self) -> bool:  # type: ignore[override]
-        """Looked at when the thread starts, and later by each thread that is made in it."""
+        """Read when the thread starts, and later by each thread that is made in it."""
         return not self._runs
 
 
 class Threads:
     """
-    Runs actions in threads of their own.  Everything may be called from any thread.
+    A bounded pool of threads. All methods may be called from any thread.
 
-    The threads do not keep a process alive that wants to leave.
+    The threads do not keep the process alive.
 
-    :param most: how many actions run at a time; the others wait, in the order in which they came.
-    :param name: what the threads are called, with a number behind it.
-    :param idle: seconds without anything to do after which a thread ends.
+    :param most: how many actions run at a time; further actions wait, first come, first served.
+    :param name: the name of the threads, which a number follows.
+    :param idle: seconds after which an idle thread ends.
     """
 
     def __init__(self, most: int, name: str, idle: float = IDLE) -> None:
@@ -60,7 +62,7 @@ class Threads:
         self._name = name
         self._idle_time = idle
         self._lock = Lock()
-        #: Told when there is work; when one may go on that stepped aside; when the last has ended.
+        #: Notified when an action waits; when a thread may come back; when the last has ended.
         self._work = Condition(self._lock)
         self._room = Condition(self._lock)
         self._end = Condition(self._lock)
@@ -91,9 +93,10 @@ class Threads:
 
     def aside(self, wait: Callable[[], object]) -> None:
         """
-        Let the action of this thread wait for something outside of the application; another one
-        may run meanwhile. If there is only one at a time, none does: the application may not be
-        made for being entered by one request within another.
+        Let the action of this thread wait for its client, and another action run meanwhile.
+
+        If actions run one at a time, no other runs: the application may not allow that a request
+        enters it while another is inside.
 
         :param wait: returns when the action may go on.
         """
@@ -152,7 +155,7 @@ class Threads:
                 except BaseException:
                     log.failure("An action failed in a thread.")
                 finally:
-                    del action  # and what it holds, while there is nothing to do
+                    del action  # and what it refers to, while the thread is idle
                     self._lock.acquire()
                     self._active -= 1
                     if self._returning:
@@ -162,7 +165,7 @@ class Threads:
                 self._end.notify_all()
 
     def _next(self) -> Callable[[], object] | None:
-        """What to do next, as soon as that may be done; None to end."""
+        """Return the next action as soon as it may run; None to end the thread."""
         while not self._queue or self._active + self._returning >= self._most:
             if self._stopping and not self._queue:
                 return None

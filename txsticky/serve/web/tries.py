@@ -1,4 +1,4 @@
-"""WebSockets that clients try with a WSGI application, which has none to give (PEP 3333)."""
+"""WebSocket handshakes that reach a WSGI application, which cannot serve them (PEP 3333)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _TRACEBACK = "Traceback (most recent call last)"
 
 class Tries:
     """
-    The errors of an application that looks for the socket of a WebSocket and finds none.
+    The errors of a WSGI application at WebSocket handshakes.
 
-    Each client that tries one would have the same traceback logged.  The first is told in a
-    sentence, the others are for debugging.  Its methods may be called in any thread.
+    Each handshake would have the same traceback logged. The first error is logged as a sentence,
+    later ones at debug level. The methods may be called in any thread.
     """
 
     _log = Logger()
@@ -27,11 +27,11 @@ class Tries:
         self._told = False
 
     def caught(self, environ: Mapping[str, Any], error: BaseException) -> bool:
-        """Whether this is what an application raised at a WebSocket, and has been seen to."""
+        """Whether `error` was raised at a WebSocket handshake, and is logged by this call."""
         return self._take(environ, f"{type(error).__name__}: {error}")
 
     def written(self, environ: Mapping[str, Any], text: str) -> bool:
-        """Whether this is what it wrote of one to `wsgi.errors`, and has been seen to."""
+        """Whether `text` of `wsgi.errors` tells of such an error, and is logged by this call."""
         return _TRACEBACK in text and self._take(environ, text.splitlines()[-1])
 
     def _take(self, environ: Mapping[str, Any], what: str) -> bool:
@@ -41,11 +41,11 @@ class Tries:
             first, self._told = not self._told, True
         if first:
             self._log.warn(
-                "A client tried a WebSocket, which WSGI has none of, and the application raised"
-                " {what}; the next ones are not told. Let clients poll (for Socket.IO,"
-                " transports=['polling']), or serve the application as ASGI.",
+                "A client tried to open a WebSocket, which WSGI does not have, and the application"
+                " raised {what}; further attempts are logged at debug level. Let clients poll"
+                " (for Socket.IO, transports=['polling']), or serve the application as ASGI.",
                 what=what.rstrip("."),
             )
         else:
-            self._log.debug("A client tried a WebSocket: {what}", what=what)
+            self._log.debug("A client tried to open a WebSocket: {what}", what=what)
         return True

@@ -1,13 +1,13 @@
 """
-A WSGI application as a worker serves it: twisted.web around threads of its own.
+Serve a WSGI application: twisted.web around a pool of threads.
 
-What is looked after here, beside what PEP 3333 says:
+Beyond PEP 3333:
 
-* a request reaches a thread when its body has come as a whole, so that a slow upload holds none;
-* a response waits for its client in a buffer, so that a slow download holds none (`wsgicall`);
-* a chunked body has no CONTENT_LENGTH, and frameworks take it for empty: its length is known;
-* a WebSocket that a client tries has an application raise, which is told once (`tries`);
-* UNIX sockets have no host or port, and twisted.web wants them;
+* a request gets a thread when its body is complete, so that a slow upload holds no thread;
+* a response waits for its client in a buffer, so that a slow download holds no thread (`pending`);
+* a chunked body gets a CONTENT_LENGTH, without which frameworks take it for empty;
+* the error of an application at a WebSocket handshake is logged once (`tries`);
+* a UNIX socket has no host or port, which twisted.web asks for: stand-ins are given;
 * `X_Forwarded_For` and `X-Forwarded-For` become the same variable: names with `_` are dropped.
 """
 
@@ -36,14 +36,15 @@ from ..accesslog import access_log_for
 from ..loading import describe
 from ..protocol import FactoryServing
 from .environ import environ_of
+from .pending import Buffers
 from .site import StickySite
 from .threads import Threads
 from .tries import Tries
-from .wsgi_call import Application, Buffers, Call
+from .wsgi_call import Application, Call
 
 
 class WSGIRequest(server.Request):
-    """A request made fit for WSGI."""
+    """A request with what WSGI needs of it."""
 
     gone = False
     call: Call | None = None
@@ -85,8 +86,9 @@ class WSGIRoot:
     The resource that hands every request of its Site to a WSGI application.
 
     :param reactor: an `IReactorFromThreads`.
-    :param threads: where the application runs.
-    :param settings: what the operator wants.
+    :param threads: the threads that the application runs in.
+    :param app: the application.
+    :param settings: the operator's settings.
     """
 
     isLeaf = True
@@ -102,7 +104,7 @@ class WSGIRoot:
         self._tries = Tries()
 
     def render(self, request: WSGIRequest) -> int:
-        """Start the application on a request."""
+        """Start the application on a request (`IResource`)."""
         request.defaultContentType = None  # the application says what it sends
         environ = environ_of(request, self._settings.root_path, self._settings.threads > 1)
         call = request.call = Call(
@@ -127,7 +129,7 @@ class WSGIRoot:
 
 
 class WSGIServing(FactoryServing):
-    """Serving on a bounded pool of threads."""
+    """A WSGI application, served on a bounded pool of threads (`serve.Serving`)."""
 
     def __init__(self, app: Application, settings: ServeSettings, reactor: Any) -> None:
         self._threads = Threads(settings.threads, "wsgi")
@@ -142,13 +144,12 @@ class WSGIServing(FactoryServing):
 
     @property
     def busy(self) -> bool:
-        """Whether a thread is in the application, perhaps though its client has left."""
+        """Whether a thread is in the application, even if its client has left."""
         return self._threads.busy
 
     def stop(self, seconds: float) -> Deferred[None]:
         """
-        Stop the factory, and the threads once the application has left them, or has had its last
-        moment for that.
+        Stop the factory, and wait for the application to leave the threads, for a bounded time.
 
         :param seconds: see `Serving.stop`.
         """
@@ -173,7 +174,7 @@ def serving(app: object, settings: ServeSettings, reactor: Any) -> WSGIServing:
     """
     Serve a WSGI application (PEP 3333).
 
-    :raises AppLoadError: it is not callable.
+    :raises AppLoadError: the application is not callable.
     """
     if not callable(app):
         raise AppLoadError(

@@ -1,20 +1,18 @@
 """
-One request on its way through a WSGI application, and its response on the way to the client.
+A request in a WSGI application, and its response to the client.
 
-The application's thread puts what it has into a buffer, and the reactor's takes it out at the
-client's pace.  So a thread is free as soon as the application has returned its last piece, whether
-the client has read it or not.  If the buffer is full, the thread waits; if the client has gone, the
-application is ended.
+The application's thread puts its output into a buffer (`pending`); the reactor's thread takes it
+out at the client's pace. So a thread is free as soon as the application has returned its last
+piece, whether the client has read it or not. If the buffer is full, the thread waits; if the client
+has gone, the application is ended.
 """
 
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from threading import Condition, Lock
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
@@ -24,6 +22,7 @@ from zope.interface import implementer
 
 from ..loading import describe
 from .environ import Environ
+from .pending import Buffers, Pending
 from .threads import Threads
 from .tries import Tries
 
@@ -33,26 +32,9 @@ Start = Callable[..., Callable[[bytes], object]]
 Application = Callable[[Environ, Start], Iterable[bytes]]
 Headers = list[tuple[str, str]]
 
-#: Bytes of one response that may wait for its client before the application's thread waits.
-BUFFER: Final = 1 << 20
-#: Bytes of all responses of a worker that may wait. Beyond, each of them has room for `LOW` only.
-TOGETHER: Final = 64 << 20
-#: Bytes that may wait still when a thread that waited goes on.
-LOW: Final = 1 << 16
-#: The longest piece that is given to the transport at once, in bytes.
-SLICE: Final = 1 << 18
-
 _STATUS = re.compile(r"[1-9]\d\d( [^\r\n]*)?")
-#: What twisted.web says for itself.
+#: Headers that twisted.web sets itself.
 _OURS = ("server", "date")
-
-
-class Buffers:
-    """What the responses of a worker hold together."""
-
-    def __init__(self) -> None:
-        self.lock = Lock()
-        self.size = 0
 
 
 @implementer(IPushProducer)
@@ -63,12 +45,13 @@ class Call:
     `run` is called in a thread of `threads`, all other methods without an underscore in the
     reactor's.
 
-    :param request: the request, which the call is the producer of.
-    :param environ: its environment.
-    :param threads: where the application runs.
-    :param buffers: counts what waits for all clients.
-    :param tries: tells of WebSockets that were tried.
-    :param in_reactor: calls something in the reactor's thread, from any thread.
+    :param app: the application.
+    :param request: the request; the call is its producer.
+    :param environ: the WSGI environment of the request.
+    :param threads: the threads that the application runs in.
+    :param buffers: counts the bytes that wait for all clients.
+    :param tries: logs errors at WebSocket handshakes.
+    :param in_reactor: calls a function in the reactor's thread, from any thread.
     """
 
     def __init__(
@@ -89,59 +72,46 @@ class Call:
         self._tries = tries
         self._threads = threads
         self._in_reactor = in_reactor
-        self._buffers = buffers
-        self._lock = buffers.lock
-        self._room: Condition | None = None
-        # What both sides know, within the lock.
-        self._pieces: deque[bytes | memoryview] = deque()
-        self._size = 0
-        self._coming = False  # the reactor is to be called, or is at it
-        self._flowing = True  # the transport takes more
-        self._ended = False
-        self._failed = False
-        self._gone = False
-        # What only the application's thread knows, until the reactor is told to begin.
+        self._pending = Pending(buffers)
+        # Set by the application's thread alone, until the reactor is told to begin.
         self._head: tuple[int, bytes, Headers] | None = None
         self._begun = False
-        # What only the reactor's knows.
+        # Set by the reactor's thread alone.
         self._started = False
 
     def start(self) -> None:
-        """Begin."""
+        """Have a thread run the application."""
         self._request.registerProducer(self, True)
         self._threads.run(self.run)
 
     # ------------------------------------------------- the application's thread
 
     def run(self) -> None:
-        """Run the application to its end."""
+        """Run the application to its end, in this thread."""
         failed = False
         try:
             self._iterate()
         except BaseException as error:
             failed = True
-            # Here, for its client may have gone, so that nothing is sent any more.
+            # Logged here, because nothing is sent any more if the client has gone.
             if self._begun or not self._tries.caught(self._environ, error):
                 self._in_reactor(partial(log.failure, "The application failed.", Failure()))
         finally:
             self._errors.flush()
-        with self._lock:
-            self._ended, self._failed = True, failed
-            call = self._calls(True)
-        if call:
+        if self._pending.end(failed):
             self._in_reactor(self.drain)
 
     def _iterate(self) -> None:
         result = self._app(self._environ, self._start_response)
         try:
             if type(result) in (list, tuple):
-                # It is all there already: to wait for room would save nothing.
+                # All of it is in memory already: to wait for room would save nothing.
                 for piece in result:
                     self._put(piece, False)
             else:
                 for piece in result:
                     self._put(piece, True)
-                    if self._gone:
+                    if self._pending.gone:
                         return
             if self._head is None:
                 raise RuntimeError("the application did not call start_response")
@@ -165,9 +135,9 @@ class Call:
 
     def _put(self, piece: object, now: bool) -> None:
         """
-        Add a piece to what is sent.
+        Add a piece to the response.
 
-        :param now: send it at once, before the next comes, and wait if there is no room.
+        :param now: send it before the next piece comes, and wait if there is no room.
         """
         if not isinstance(piece, bytes):
             raise TypeError(f"the application yielded {describe(piece)}, not bytes")
@@ -176,75 +146,36 @@ class Call:
         if self._head is None:
             raise RuntimeError("the application did not call start_response")
         self._begun = True
-        with self._lock:
-            if self._gone:
-                return
-            self._pieces.append(piece)
-            self._size += len(piece)
-            self._buffers.size += len(piece)
-            call = now and self._calls(False)
-            full = now and self._full()
+        call, full = self._pending.put(piece, now)
         if call:
             self._in_reactor(self.drain)
         if full:
-            self._threads.aside(self._wait)
-
-    def _full(self) -> bool:
-        size = self._size
-        return size > BUFFER or (size > LOW and self._buffers.size > TOGETHER)
-
-    def _wait(self) -> None:
-        """Wait until the client has taken most of what there is, or has gone."""
-        with self._lock:
-            room = self._room = Condition(self._lock)
-            while self._size > LOW and not self._gone:
-                room.wait()
-            self._room = None
-
-    def _calls(self, ended: bool) -> bool:
-        """Whether the reactor has to be called: it is not, and there is something to do for it."""
-        if self._coming or self._gone:
-            return False
-        self._coming = self._flowing or (ended and not self._pieces)
-        return self._coming
+            self._threads.aside(self._pending.wait)
 
     # ------------------------------------------------------ the reactor's thread
 
     def pauseProducing(self) -> None:
-        """The transport is full (`IPushProducer`)."""
-        self._flowing = False
+        """Send no more until `resumeProducing`: the transport is full (`IPushProducer`)."""
+        self._pending.pause()
 
     def resumeProducing(self) -> None:
-        """The transport takes more (`IPushProducer`)."""
-        with self._lock:
-            self._flowing = True
+        """Send again: the transport takes more (`IPushProducer`)."""
+        self._pending.resume()
         self.drain()
 
     def stopProducing(self) -> None:
-        """The connection is lost, which `lost` says as well (`IPushProducer`)."""
+        """Do nothing: the connection is lost, and `lost` is called as well (`IPushProducer`)."""
 
     def lost(self) -> None:
-        """The client has gone: what waits for it is dropped, and the application is ended."""
-        with self._lock:
-            self._gone = True
-            self._buffers.size -= self._size
-            self._size = 0
-            self._pieces.clear()
-            if self._room is not None:
-                self._room.notify()
+        """Drop what waits for the client, which has gone, and end the application."""
+        self._pending.drop()
 
     def drain(self) -> None:
-        """Send what there is, as far as the transport takes it."""
+        """Send what waits, as far as the transport takes it."""
         try:
-            while True:
-                with self._lock:
-                    piece = self._take()
-                    if piece is None:
-                        self._coming = False
-                        over = self._ended and not self._pieces and not self._gone
-                        break
+            while (piece := self._pending.take()) is not None:
                 self._send(piece)
-            if over:
+            if self._pending.complete():
                 self._finish()
         except Exception:
             log.failure("A response could not be sent.")
@@ -252,21 +183,6 @@ class Call:
             channel = getattr(self._request, "channel", None)
             if channel is not None:  # else it is finished
                 channel.loseConnection()
-
-    def _take(self) -> bytes | None:
-        """The next piece, if the transport takes one."""
-        if not (self._pieces and self._flowing):
-            return None
-        piece = self._pieces.popleft()
-        if len(piece) > SLICE:
-            view = memoryview(piece)
-            self._pieces.appendleft(view[SLICE:])
-            piece = view[:SLICE]
-        self._size -= len(piece)
-        self._buffers.size -= len(piece)
-        if self._room is not None and self._size <= LOW:
-            self._room.notify()
-        return bytes(piece)
 
     def _send(self, data: bytes) -> None:
         request = self._request
@@ -285,9 +201,8 @@ class Call:
 
     def _finish(self) -> None:
         request = self._request
-        with self._lock:
-            self._gone = True  # nothing is to follow
-        if self._failed:
+        self._pending.close()
+        if self._pending.failed:
             if self._started:
                 request.loseConnection()  # so that the client notices
                 return
@@ -299,12 +214,14 @@ class Call:
 
 def sendable(status: str, headers: Headers) -> tuple[int, bytes, Headers]:
     """
-    Check what the reactor's thread will have to send.
+    Check the head of a response, before the reactor's thread sends it.
 
-    :returns: the status code, the reason, with the usual one for one that is missing, and a copy of
-        the headers.
-    :raises ValueError: it is no HTTP status, or not ISO-8859-1.
-    :raises TypeError: the status or a header is no text.
+    :param status: as the application gave it, for example `200 OK`.
+    :param headers: as the application gave them.
+    :returns: the status code, the reason (the usual one if it is missing), and a copy of the
+        headers.
+    :raises ValueError: the status is no HTTP status, or a text is not ISO-8859-1.
+    :raises TypeError: the status or a header is not a `str`.
     """
     for text in (status, *(text for header in headers for text in header)):
         if not isinstance(text, str):

@@ -11,7 +11,7 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.errors import ConfigError
-from txsticky.system.log_config import apply_log_config, read_log_config
+from txsticky.system.logs.config_file import apply_log_config, read_log_config
 
 INI = """
 [loggers]

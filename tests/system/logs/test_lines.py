@@ -17,7 +17,7 @@ from twisted.web.http import HTTPChannel
 from txsticky.config import LOG_LEVELS
 from txsticky.primary.supervision.worker_handle import WorkerHandle
 from txsticky.printable import printable
-from txsticky.system.logs import (
+from txsticky.system.logs.lines import (
     at_level,
     json_observer,
     level_named,

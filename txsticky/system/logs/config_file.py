@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import ConfigError
+from ...errors import ConfigError
 
 
 def read_log_config(path: str) -> Callable[[], None]:

@@ -1,88 +1,28 @@
-"""A connection's life: the table, and what the worker keeps of a connection."""
+"""What the worker keeps of a connection, and the connections of a worker."""
 
 from __future__ import annotations
 
 import socket
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
-from hypothesis import given
-from hypothesis import strategies as st
+from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.shells import ShellCase, ended, received
+from tests.worker.cases import view
 from txsticky.core.how import How
-from txsticky.core.lifecycle.life import ANSWERS, BEFORE, MOVES, Answer, Command, Life, State
+from txsticky.core.http.conversation import Conversation
+from txsticky.core.lifecycle.life import LifeState
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
-from txsticky.worker.connections import Connection, make_room
-
-
-class TableTests(SynchronousTestCase):
-    """The table of answers, and that of moves."""
-
-    def test_whole(self) -> None:
-        """Every command has an answer in every state, and every state has its moves."""
-        for state in State:
-            self.assertEqual(set(ANSWERS[state]), set(Command))
-        self.assertEqual(set(MOVES), set(State))
-
-    def test_not_before_it_serves(self) -> None:
-        """Before all is delivered nothing but an abort ends a connection or sends it elsewhere."""
-        wanted = (Command.ROOM, Command.LEAVE, Command.STOP, Command.CLOSE)
-        answers = {ANSWERS[state][command] for state in BEFORE for command in wanted}
-        self.assertEqual(answers, {Answer.LATER, Answer.NOTHING})
-        self.assertTrue(all(ANSWERS[state][Command.ABORT] is Answer.END for state in BEFORE))
-
-    def test_later_has_a_later(self) -> None:
-        """What is put off can be done: only states that lead to the one that serves put off."""
-        putting_off = {state for state in State if Answer.LATER in ANSWERS[state].values()}
-        self.assertEqual(putting_off, set(BEFORE))
-
-    def test_on_its_way_out(self) -> None:
-        """A connection that is on its way out is not sent anywhere else."""
-        for state in (State.FLUSHING, State.CLOSING, State.DEPARTING):
-            for command in (Command.ROOM, Command.LEAVE, Command.STOP, Command.CLOSE):
-                self.assertIs(ANSWERS[state][command], Answer.NOTHING)
-
-    def test_gone(self) -> None:
-        """What is gone answers nothing and goes nowhere."""
-        self.assertEqual(set(ANSWERS[State.GONE].values()), {Answer.NOTHING})
-        self.assertEqual(MOVES[State.GONE], set())
-
-    def test_may_be_lost(self) -> None:
-        """A connection can be lost in every state."""
-        self.assertTrue(
-            all(State.GONE in MOVES[state] for state in State if state is not State.GONE)
-        )
-
-
-class LifeTests(SynchronousTestCase):
-    """One life."""
-
-    def test_owed(self) -> None:
-        """What was put off is told once, in its order, and the same command once."""
-        life = Life()
-        for command in (Command.STOP, Command.CLOSE, Command.STOP):
-            self.assertIs(life.answer(command), Answer.LATER)
-        self.assertEqual(life.owed(), (Command.STOP, Command.CLOSE))
-        self.assertEqual(life.owed(), ())
-
-    def test_better_known(self) -> None:
-        """The answer is that of the state that is known better."""
-        life = Life()
-        life.move(State.MADE), life.move(State.BEGUN), life.move(State.SERVING)
-        self.assertIs(life.answer(Command.ROOM), Answer.NOW)
-        self.assertIs(life.answer(Command.ROOM, State.CLOSING), Answer.NOTHING)
-
-    @given(st.lists(st.sampled_from(State)))
-    def test_moves(self, wanted: list[State]) -> None:
-        """Whatever is asked for, only steps of the table are made."""
-        life = Life()
-        for state in wanted:
-            before = life.state
-            moved = life.move(state)
-            self.assertEqual(moved, state in MOVES[before])
-            self.assertIs(life.state, state if moved else before)
+from txsticky.testing import FakeSystem
+from txsticky.tls.relay import RelayedServer
+from txsticky.transport.gated import GatedServer, GatedUNIXServer
+from txsticky.transport.nowhere import NOWHERE
+from txsticky.transport.plain import PlainServer, PlainUNIXServer
+from txsticky.worker.connections import Connection, Connections, Surroundings, make_room
 
 
 class FakeGate:
@@ -138,9 +78,7 @@ class FakeWorker:
     """A worker."""
 
     def __init__(self) -> None:
-        self.desk = SimpleNamespace(draining=False)
-        self.final = False
-        self.serving = SimpleNamespace(close_politely=lambda protocol: False)
+        self.view = SimpleNamespace(draining=False, final=False)
         self.forgotten: list[Any] = []
         self.given: list[tuple[Any, int, Handoff]] = []
 
@@ -162,8 +100,9 @@ class ConnectionTests(SynchronousTestCase):
     def connection(self, host: FakeHost | None = None) -> Connection:
         """One that is handed here, and has a host if one is given."""
         worker: Any = self.worker
+        around = Surroundings(worker.view, worker.forget, worker.give, lambda protocol: False)
         connection = Connection(
-            worker, Handoff(family=socket.AF_INET, origin=Origin(("a", 1)), prefix=b"x")
+            around, Handoff(family=socket.AF_INET, origin=Origin(("a", 1)), prefix=b"x")
         )
         if host is not None:
             connection.made(host)
@@ -195,8 +134,8 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(
             states,
             [
-                State.HANDED, State.MADE, State.BEGUN, State.SERVING, State.FLUSHING,
-                State.CLOSING, State.DEPARTING, State.GONE,
+                LifeState.HANDED, LifeState.MADE, LifeState.BEGUN, LifeState.SERVING,
+                LifeState.FLUSHING, LifeState.CLOSING, LifeState.DEPARTING, LifeState.GONE,
             ],
         )  # fmt: skip
 
@@ -220,14 +159,14 @@ class ConnectionTests(SynchronousTestCase):
 
     def test_comes_to_a_leaving_worker(self) -> None:
         """One that comes while the worker leaves is let go as soon as all is delivered."""
-        self.worker.desk.draining = True
+        self.worker.view.draining = True
         host = FakeHost()
         self.serving(host)
         self.assertEqual(host.gate.calls, ["drain"])
 
     def test_comes_to_the_end(self) -> None:
         """When the whole cluster stops, it is closed then."""
-        self.worker.desk.draining = self.worker.final = True
+        self.worker.view.draining = self.worker.view.final = True
         host = FakeHost()
         self.serving(host)
         self.assertEqual(host.gate.calls, ["finish"])
@@ -278,3 +217,107 @@ class ConnectionTests(SynchronousTestCase):
         make_room([self.serving(host) for host in hosts])
         self.assertEqual(sum(host.gate.calls == ["finish"] for host in hosts), 2)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class Answering(Protocol):
+    """Answers each piece."""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(data)  # type: ignore[union-attr]
+
+
+class ConnectionsTests(ShellCase):
+    """The connections of a worker."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.serving: Any = SimpleNamespace(
+            http=False,
+            factory=Factory.forProtocol(Answering),
+            close_politely=lambda protocol: False,
+        )
+        self.changed = mock.Mock()
+        self.given: list[Any] = []
+
+    def connections(self, **options: Any) -> Connections:
+        """Those of a new worker."""
+        made = Connections(
+            set(),
+            NOWHERE,  # type: ignore[arg-type]
+            self.serving,
+            Conversation,
+            options.get("secured"),
+            view=view(),
+            give=lambda *gift: self.given.append(gift),
+            changed=self.changed,
+            system=FakeSystem(reactor=self.reactor),
+        )
+        self.addCleanup(self.end, made)
+        return made
+
+    def end(self, connections: Connections) -> None:
+        """Close all."""
+        for connection in list(connections.live):
+            connection.abort()
+        self.reactor.settle()
+
+    def hand(
+        self, connections: Connections, secure: bool = False, tcp: bool = False
+    ) -> socket.socket:
+        """Hand a connection; returns the client's end."""
+        server, client = self.connected() if tcp else self.pair()
+        handoff = Handoff(
+            family=server.family, origin=Origin(("192.0.2.7", 1), secure=secure), prefix=b"x"
+        )
+        connections.adopt(socket.socket(fileno=server.detach()), handoff)
+        self.reactor.settle()
+        return client
+
+    def test_served(self) -> None:
+        """A connection is served from its first bytes on, which are not kept, and is counted."""
+        connections = self.connections()
+        client = self.hand(connections)
+        self.assertEqual(received(client), b"x")
+        (connection,) = connections.live
+        self.assertEqual((connection.handoff.prefix, connections.adopted), (b"", 1))
+        client.close()
+        self.reactor.settle()
+        self.assertEqual((connections.live, self.changed.call_count), (set(), 2))
+
+    def test_transport(self) -> None:
+        """The transport is that of the socket's family, with a gate in it for HTTP."""
+        connections = self.connections()
+        for tcp in (True, False):
+            self.hand(connections, tcp=tcp)
+        self.serving.http = True
+        for tcp in (True, False):
+            self.hand(connections, tcp=tcp)
+        self.hand(connections, secure=True)
+        kinds = {type(connection.transport) for connection in connections.live}
+        self.assertEqual(
+            kinds, {PlainServer, PlainUNIXServer, GatedServer, GatedUNIXServer, RelayedServer}
+        )
+
+    def test_secured(self) -> None:
+        """A connection goes to what ends TLS, but for one whose TLS another worker ends."""
+        secured = mock.Mock(return_value=self.serving.factory)
+        self.serving.http = True
+        connections = self.connections(secured=secured)
+        self.hand(connections)
+        self.hand(connections, secure=True)
+        self.assertEqual(secured.call_count, 1)
+
+    def test_native(self) -> None:
+        """Where the application brings its own transports, these serve; a failure is closed."""
+        self.serving.adopt = mock.Mock(side_effect=ZeroDivisionError)
+        connections = self.connections()
+        client = self.hand(connections)
+        self.assertEqual((ended(client), connections.live), (True, set()))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_refused(self) -> None:
+        """A connection that the application refuses is closed and forgotten."""
+        self.serving.factory.buildProtocol = lambda address: None
+        connections = self.connections()
+        client = self.hand(connections)
+        self.assertEqual((ended(client), connections.live), (True, set()))

@@ -13,8 +13,8 @@ from tests.shells import ShellCase, open_descriptors
 from txsticky.config import Config
 from txsticky.errors import ConfigError
 from txsticky.primary.supervision.provision import Provision
-from txsticky.system import shared_log as sharedlog
-from txsticky.system.shared_log import HandedLog, SharedLog
+from txsticky.system.logs import shared as sharedlog
+from txsticky.system.logs.shared import HandedLog, SharedLog
 from txsticky.system.trust import Identity
 
 

@@ -12,8 +12,8 @@ import stat
 
 from twisted.logger import Logger
 
-from ..errors import ConfigError
-from .trust import Identity
+from ...errors import ConfigError
+from ..trust import Identity
 
 log = Logger()
 
@@ -66,7 +66,7 @@ class SharedLog:
 
     def _open_own(self) -> int:
         """
-        Open a file that is root's own in a folder where others may write.
+        Open a file that is root's own in a folder where other users may write.
 
         :returns: its descriptor; -1 if it is none.
         """

@@ -1,4 +1,4 @@
-"""The front desk: the primary's own mailbox, and those that dead workers left behind."""
+"""The front desk: what reads the primary's own mailbox, and the mailboxes of dead workers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from twisted.logger import Logger
 from ..core.messages.handoff import Handoff, unpack
 from ..core.messages.origin import Stage
 from ..errors import WireError
-from ..intake.reception import Arrival
-from ..transport.movable import open_socket
+from ..intake.arrival import Arrival
+from ..system.descriptors import open_socket
 
 log = Logger()
 

@@ -23,7 +23,7 @@ from twisted.logger import (
 )
 from zope.interface import provider
 
-from ..printable import printable
+from ...printable import printable
 
 #: Stands for a line break inside an event, so that a traceback stays one line of a worker's output:
 #: the control character that separates units (ECMA-48, 8.3.157, US).

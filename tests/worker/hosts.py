@@ -1,46 +1,37 @@
-"""Every command at every state of a connection, on every host, by chance that repeats itself."""
+"""What the tests of hosts share: commands by chance on one kind of host, and clients."""
 
 from __future__ import annotations
 
 import asyncio
 import collections
-import errno
-import importlib.util
-import os
 import random
 import socket
-import ssl
-import time
-import types
 import unittest
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, ClassVar
 
+import attrs
 from twisted.internet.protocol import Factory, Protocol
 
-from tests import certificates
 from tests.shells import received
-from tests.tls.test_termination import Client
-from tests.worker.test_worker import WorkerCase
+from tests.worker.cases import WorkerCase
 from txsticky.core.how import How
-from txsticky.core.lifecycle.life import ANSWERS, BEFORE, Answer, Command, State
+from txsticky.core.lifecycle.life import ANSWERS, BEFORE, LifeAnswer, LifeCommand, LifeState
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
-from txsticky.serve.asgi import native
-from txsticky.serve.asgi.engine import new_loop
-from txsticky.serve.asgi.facade import FacadeFactory
-from txsticky.serve.asgi.serving import AsgiServing
-from txsticky.tls.certificates import load_certificates
-from txsticky.tls.termination import SecureDoor
-from txsticky.transport import gate
-from txsticky.transport.write_batch import Turn
 from txsticky.worker.connections import Connection
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
 #: More than the kernel takes at once.
 BIG = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(1_000_000)
+
+
 #: So many runs for each host, each with its own seed.
 RUNS = 40
+
+
 STEPS = 60
 
 
@@ -64,7 +55,7 @@ class Inner:
         self.case.meanwhile(self)
 
     def answer(self) -> None:
-        """Answer what has been asked."""
+        """LifeAnswer what has been asked."""
         while self.answers < self.got.count(b"\r\n\r\n") and not self.over:
             self.answers += 1
             self.transport.write(self.case.chance.choice((OK, OK, OK, BIG)))
@@ -161,17 +152,17 @@ class HostCase(WorkerCase):
     framed: ClassVar[bool] = True
     secure: ClassVar[bool] = False
     #: The states in which commands have to come.
-    wanted: ClassVar[set[State]] = set()
+    wanted: ClassVar[set[LifeState]] = set()
     seed = 0
 
     def setUp(self) -> None:
-        super().setUp()
         Inner.case = self
         self.inners: list[Inner] = []
         self.peers: list[Peer] = []
         self.chance = random.Random(self.seed)
         self.acting = False
-        self.visited: collections.Counter[tuple[State, Command]] = collections.Counter()
+        super().setUp()
+        self.visited: collections.Counter[tuple[LifeState, LifeCommand]] = collections.Counter()
 
     # ------------------------------------------------------------------ the host
 
@@ -212,17 +203,14 @@ class HostCase(WorkerCase):
     def run_once(self, seed: int) -> None:
         """Do what chance wants, and look whether the rules hold."""
         self.chance = random.Random(seed)
-        self.peers: list[Peer] = []
-        self.inners: list[Inner] = []
-        self.prepare()
         self.ends: collections.Counter[Connection] = collections.Counter()
-        forget = self.worker.forget
+        forget = self.forgetting(lambda connection: None)
 
         def forgotten(connection: Connection) -> None:
             self.ends[connection] += 1
             forget(connection)
 
-        self.worker.forget = forgotten  # type: ignore[method-assign]
+        self.forgetting(forgotten)
         self.begin()
         for _ in range(STEPS):
             self.act()
@@ -230,6 +218,13 @@ class HostCase(WorkerCase):
                 break
         self.come_to_rest()
         self.check(seed)
+
+    def forgetting(self, forget: Callable[[Connection], None]) -> Callable[[Connection], None]:
+        """Have connections that come from now on forgotten so; returns how it was done before."""
+        connections = self.worker.connections
+        before = connections._around.forget
+        connections._around = attrs.evolve(connections._around, forget=forget)
+        return before
 
     def act(self) -> None:
         """One thing happens, from outside or from inside."""
@@ -255,17 +250,17 @@ class HostCase(WorkerCase):
             return
         peer, server, brought = self.adopted()
         self.peers.append(peer)
-        before, inners = set(self.worker.live), len(self.inners)
+        before, inners = set(self.worker.connections.live), len(self.inners)
         where = ("192.0.2.7", 50000 + peer.number)
         made: list[Connection] = []
-        real = self.worker.forget
+        real = self.worker.connections._around.forget
 
         def made_and_gone(connection: Connection) -> None:
             made.append(connection)
             real(connection)
 
-        self.worker.forget = made_and_gone  # type: ignore[method-assign]
-        self.worker.adopt(
+        self.forgetting(made_and_gone)
+        self.worker.connections.adopt(
             server,
             Handoff(
                 family=server.family,
@@ -274,8 +269,8 @@ class HostCase(WorkerCase):
                 prefix=brought,
             ),
         )
-        self.worker.forget = real  # type: ignore[method-assign]
-        peer.connection = [*(self.worker.live - before), *made][0]
+        self.forgetting(real)
+        peer.connection = [*(self.worker.connections.live - before), *made][0]
         if not self.framed:
             peer.inners = self.inners[inners : inners + 1]
 
@@ -284,30 +279,36 @@ class HostCase(WorkerCase):
         if not self.peers:
             return
         command = self.chance.choices(
-            (Command.ROOM, Command.LEAVE, Command.STOP, Command.CLOSE, Command.ABORT),
+            (
+                LifeCommand.ROOM,
+                LifeCommand.LEAVE,
+                LifeCommand.STOP,
+                LifeCommand.CLOSE,
+                LifeCommand.ABORT,
+            ),
             (8, 1, 1, 2, 1),
         )[0]
         peer = self.chance.choice(self.peers)
         connection = getattr(peer, "connection", None)
         if connection is None:
             return
-        if command in (Command.LEAVE, Command.STOP):
-            for each in list(self.worker.live):
+        if command in (LifeCommand.LEAVE, LifeCommand.STOP):
+            for each in list(self.worker.connections.live):
                 self.visited[each.state, command] += 1
-            self.worker.drain(30.0, final=command is Command.STOP)
+            self.worker.drain.begin(30.0, final=command is LifeCommand.STOP)
             return
         before = connection.state
         answer = ANSWERS[before][command]
         self.visited[before, command] += 1
-        if command is Command.ROOM:
+        if command is LifeCommand.ROOM:
             connection.make_room()
-        elif command is Command.CLOSE:
+        elif command is LifeCommand.CLOSE:
             peer.cut = True
             connection.close()
         else:
             peer.cut = True
             connection.abort()
-        if answer in (Answer.NOTHING, Answer.LATER):
+        if answer in (LifeAnswer.NOTHING, LifeAnswer.LATER):
             self.assertIs(connection.state, before, f"{command} in {before}")
 
     def client_acts(self) -> None:
@@ -393,9 +394,9 @@ class HostCase(WorkerCase):
         for peer in self.peers:
             peer.connection.abort()
         self.settle()
-        self.assertEqual(self.worker.live, set(), told)
+        self.assertEqual(self.worker.connections.live, set(), told)
         for peer in self.peers:
-            self.assertIs(peer.connection.state, State.GONE, told)
+            self.assertIs(peer.connection.state, LifeState.GONE, told)
             self.assertEqual(self.ends[peer.connection], 1, told)
         self.assertEqual(self.flushLoggedErrors(), [], told)
 
@@ -406,7 +407,7 @@ class HostCase(WorkerCase):
         delivered = b"".join(inner.got for inner in inners)
         delivered += self.relayed.get(peer.number, b"")
         if moved is not None:
-            self.assertEqual(peer.connection.state, State.GONE, told)
+            self.assertEqual(peer.connection.state, LifeState.GONE, told)
             if not peer.cut:
                 self.assertEqual(delivered + moved, peer.sent, told)
             else:
@@ -415,7 +416,7 @@ class HostCase(WorkerCase):
             first = peer.brought.find(b"\r\n\r\n") + 4
             if first >= 4:
                 self.assertTrue(delivered.startswith(peer.brought[:first]), told)
-            if peer.connection.state is not State.SERVING:
+            if peer.connection.state is not LifeState.SERVING:
                 # Idle, it was closed, which crosses with what the client has sent meanwhile.
                 self.assertTrue(peer.sent.startswith(delivered), told)
                 self.assertNotIn(peer.connection.state, BEFORE, told)
@@ -434,7 +435,7 @@ class HostCase(WorkerCase):
 
     def fuzz(self) -> None:
         """All runs. Commands have to come in these states, or they would not show much."""
-        met: collections.Counter[tuple[State, Command]] = collections.Counter()
+        met: collections.Counter[tuple[LifeState, LifeCommand]] = collections.Counter()
         for seed in range(RUNS):
             case = type(self)("one_run")
             case.seed = seed
@@ -445,188 +446,3 @@ class HostCase(WorkerCase):
             met += case.visited
         states = {state for state, _ in met}
         self.assertEqual(self.wanted - states, set(), met)
-
-
-class TwistedTests(HostCase):
-    """Twisted's transports with a gate in them."""
-
-    wanted = {State.BEGUN, State.SERVING, State.CLOSING, State.GONE}
-
-    def test_every_command(self) -> None:
-        """Nothing is left behind, nothing raises, each connection ends in one place."""
-        self.fuzz()
-
-
-class RelayedTests(TwistedTests):
-    """Connections whose TLS another worker ends."""
-
-    secure = True
-
-
-class PlainTests(TwistedTests):
-    """Twisted's transports without a gate."""
-
-    framed = False
-
-    def prepare(self) -> None:
-        super().prepare()
-        self.serving.http = False
-
-
-class NativeTests(HostCase):
-    """asyncio's transports, on asyncio's loop."""
-
-    make_inner = AsyncioInner
-    loop_name: ClassVar[str] = "asyncio"
-    wanted = {State.MADE, State.BEGUN, State.SERVING, State.FLUSHING, State.DEPARTING, State.GONE}
-
-    def setUp(self) -> None:
-        first = new_loop(self.loop_name)  # libuv opens a pipe for the process, once
-        first.call_soon(first.stop)
-        first.run_forever()
-        first.close()
-        super().setUp()
-
-    def prepare(self) -> None:
-        self.loop = new_loop(self.loop_name)
-        self.addCleanup(self.loop.close)
-        self.complaints: list[dict[str, Any]] = []
-        self.loop.set_exception_handler(lambda loop, context: self.complaints.append(context))
-        self.patch(gate, "HALF_CLOSE_GRACE", 0.02)
-        self.patch(native, "RESPITE", 0.001)
-        tasks: set[Any] = set()
-        serving = types.SimpleNamespace(
-            _loop=self.loop,
-            _entering=None,
-            _turn=Turn(self.loop.call_soon),
-            _keep=tasks.add,
-            protocol=self.make_inner,
-        )
-        serving._connect = types.MethodType(AsgiServing._connect, serving)
-        self.serving.adopt = types.MethodType(AsgiServing.adopt, serving)  # type: ignore[attr-defined]
-        self.addCleanup(self.finish_tasks, tasks)
-        self._dup = os.dup
-        self.patch(os, "dup", self.dup)
-
-    def finish_tasks(self, tasks: set[Any]) -> None:
-        """Nothing of the loop's is left."""
-        self.once(20)
-        self.loop.run_until_complete(self.loop.shutdown_default_executor())
-
-    def dup(self, descriptor: int) -> int:
-        """Duplicate, if there is a descriptor left."""
-        if self.chance.random() < 0.3 + 0.3 * (not self.acting):
-            raise OSError(errno.EMFILE, "Too many open files")
-        return self._dup(descriptor)
-
-    def once(self, times: int = 1) -> None:
-        """The loop turns once."""
-        for _ in range(times):
-            self.loop.call_soon(self.loop.stop)
-            self.loop.run_forever()
-
-    def step(self) -> None:
-        super().step()
-        self.once()
-
-    def pass_time(self) -> None:
-        time.sleep(0.005)
-        self.once(2)
-
-    def settle(self) -> None:
-        for _ in range(6):
-            super().settle()
-            time.sleep(0.002)
-
-    def check(self, seed: int) -> None:
-        super().check(seed)
-        self.assertEqual(self.complaints, [], f"seed {seed}")
-
-    def test_every_command(self) -> None:
-        """Nothing is left behind, nothing raises, each connection ends in one place."""
-        self.fuzz()
-
-
-class UvloopTests(NativeTests):
-    """asyncio's transports, on uvloop."""
-
-    loop_name = "uvloop"
-    if importlib.util.find_spec("uvloop") is None:
-        skip = "uvloop is not installed"
-
-
-class SecurePeer(Peer):
-    """A client over TLS."""
-
-    def __init__(self, number: int, sock: socket.socket, context: ssl.SSLContext) -> None:
-        super().__init__(number, sock)
-        self.client = Client(sock, context, "door.test")
-        self.client.turn()
-
-    def send(self, data: bytes) -> None:
-        if not self.client.shaken or self.client.closed or self.client.aborted:
-            return
-        try:
-            self.client.send(data)
-        except OSError:
-            return
-        self.sent += data
-
-    def turn(self) -> None:
-        try:
-            self.client.turn()
-        except OSError:
-            self.client.aborted = True
-
-
-class SecureTests(HostCase):
-    """Clients over TLS, with a protocol of Twisted's inside."""
-
-    wanted = {State.SERVING, State.CLOSING, State.GONE}
-
-    def prepare(self) -> None:
-        super().prepare()
-        folder = Path(self.mktemp())
-        folder.mkdir()
-        made = certificates.pair(folder, "door.test")
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self.context.load_verify_locations(made.certificate)
-        loaded = load_certificates([made.certificate], [made.key])
-        self.worker.door = SecureDoor(self.worker, self.reactor, loaded)
-
-    def adopted(self) -> tuple[Peer, socket.socket, bytes]:
-        server, client = socket.socketpair()
-        self.owned(client)
-        client.setblocking(False)
-        hello = b""
-        peer = SecurePeer(len(self.peers), client, self.context)
-        if self.chance.random() < 0.5:  # the primary has read the beginning of the handshake
-            hello = server.recv(1 << 16)
-        return peer, server, hello
-
-    def next_request(self, peer: Peer) -> bytes:
-        return peer.request()
-
-    def half_close(self, peer: Peer) -> None:
-        if peer.client.shaken:  # type: ignore[attr-defined]
-            try:
-                peer.client.close()  # type: ignore[attr-defined]
-            except (ssl.SSLError, OSError):
-                pass
-        else:
-            super().half_close(peer)
-        peer.send = lambda data: None  # type: ignore[method-assign]
-
-    def test_every_command(self) -> None:
-        """Nothing is left behind, nothing raises, each connection ends in one place."""
-        self.fuzz()
-
-
-class FacadeTests(SecureTests):
-    """Clients over TLS, with a protocol of asyncio's inside."""
-
-    make_inner = AsyncioInner
-
-    def prepare(self) -> None:
-        super().prepare()
-        self.serving.factory = FacadeFactory(self.make_inner, None)

@@ -1,0 +1,126 @@
+"""The limit of open files, and what arrives as a number."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import sys
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.shells import ShellCase, no_descriptors_left
+from txsticky.system import descriptors
+from txsticky.system.descriptors import Headroom, open_socket
+
+
+class LimitTests(SynchronousTestCase):
+    """The limit of open files."""
+
+    def raised(self, soft: int, hard: int, refuse: bool = False) -> list[tuple[int, int]]:
+        """What is asked for when these are the limits."""
+        asked: list[tuple[int, int]] = []
+
+        def set_limit(which: int, limits: tuple[int, int]) -> None:
+            if refuse:
+                raise ValueError("not permitted")
+            asked.append(limits)
+
+        self.patch(resource, "getrlimit", lambda which: (soft, hard))
+        self.patch(resource, "setrlimit", set_limit)
+        descriptors.raise_file_limit()
+        return asked
+
+    def test_to_the_hard_limit(self) -> None:
+        """The soft limit becomes the hard one."""
+        self.assertEqual(self.raised(1024, 4096), [(4096, 4096)])
+
+    def test_unlimited(self) -> None:
+        """Where there is no hard limit it becomes a million."""
+        infinite = resource.RLIM_INFINITY
+        self.assertEqual(self.raised(1024, infinite), [(1 << 20, infinite)])
+
+    def test_enough(self) -> None:
+        """If it is that already, nothing is asked for."""
+        self.assertEqual(self.raised(4096, 4096), [])
+
+    def test_refused(self) -> None:
+        """If the system refuses, things stay as they are."""
+        self.assertEqual(self.raised(1024, 4096, refuse=True), [])
+
+
+class OwnershipTests(ShellCase):
+    """What arrives as a number."""
+
+    def test_own(self) -> None:
+        """A descriptor that was inherited is not inherited further; no descriptor stays none."""
+        sock, _ = self.pair()
+        sock.set_inheritable(True)
+        self.assertEqual(descriptors.own(sock.fileno()), sock.fileno())
+        self.assertFalse(sock.get_inheritable())
+        self.assertEqual(descriptors.own(-1), -1)
+
+    def test_open_socket(self) -> None:
+        """A descriptor that arrived becomes a socket that says it is TCP, without a copy of it."""
+        server, _ = self.connected()
+        number = server.detach()
+        sock = self.owned(open_socket(number, socket.AF_INET))
+        self.assertEqual(
+            (sock.fileno(), sock.family, sock.proto),
+            (number, socket.AF_INET, socket.IPPROTO_TCP),
+        )
+
+    def test_open_unix_socket(self) -> None:
+        """One over a UNIX socket names no protocol."""
+        server, _ = self.pair()
+        sock = self.owned(open_socket(server.detach(), socket.AF_UNIX))
+        self.assertEqual((sock.family, sock.proto), (socket.AF_UNIX, 0))
+
+
+class HeadroomTests(SynchronousTestCase):
+    """Whether descriptors are scarce."""
+
+    def scarce_after(self, *numbers: int, ceiling: int = 100) -> bool:
+        """Whether they are, once descriptors with these numbers have come."""
+        headroom = Headroom(16, ceiling)
+        for number in numbers:
+            headroom.taken(number)
+        return headroom.scarce
+
+    def test_at_first(self) -> None:
+        """Nothing is scarce before any descriptor came."""
+        self.assertFalse(self.scarce_after())
+
+    def test_at_the_ceiling(self) -> None:
+        """The last number below the ceiling tells that descriptors are scarce, no other does."""
+        self.assertFalse(self.scarce_after(98))
+        self.assertTrue(self.scarce_after(99))
+
+    def test_a_gap(self) -> None:
+        """A number in the margin below the ceiling may be a gap: descriptors stay scarce."""
+        self.assertTrue(self.scarce_after(99, 83))
+
+    def test_below_the_margin(self) -> None:
+        """A number below the margin ends the scarcity, and the ceiling alone begins it anew."""
+        self.assertFalse(self.scarce_after(99, 82))
+        self.assertFalse(self.scarce_after(99, 82, 98))
+
+    def test_room(self) -> None:
+        """There is room if the lowest free number is below the ceiling."""
+        self.assertTrue(Headroom(16, 1 << 30).has_room())
+        self.assertFalse(Headroom(16, 0).has_room())
+
+    def test_no_descriptor_at_all(self) -> None:
+        """Where not even one can be opened there is no room."""
+        headroom = Headroom(16, 1 << 30)
+        with no_descriptors_left():
+            self.assertFalse(headroom.has_room())
+
+    def test_limit_of_the_process(self) -> None:
+        """The ceiling is below this process's limit of open files."""
+        self.patch(resource, "getrlimit", lambda which: (1024, 4096))
+        self.assertEqual(Headroom(16).ceiling, 1024 - 64)
+        self.patch(resource, "getrlimit", lambda which: (64, 64))
+        self.assertEqual(Headroom(16).ceiling, 54)
+        infinite = resource.RLIM_INFINITY
+        self.patch(resource, "getrlimit", lambda which: (infinite, infinite))
+        self.assertEqual(Headroom(16).ceiling, sys.maxsize)

@@ -1,0 +1,164 @@
+"""Responses that wait until a binding is known everywhere."""
+
+from __future__ import annotations
+
+from tests.transport.cases import OK, SWITCHING, UPGRADE, GateCase, to
+
+
+class ConfirmTests(GateCase):
+    """Responses wait until what was bound before them is known everywhere."""
+
+    def bind(self, data: bytes = b"") -> None:
+        """The application binds a key."""
+        self.policy.unconfirmed += 1
+
+    def test_withheld(self) -> None:
+        """A response that is written behind a binding leaves when that is confirmed, whole."""
+        self.arrive(to(1))
+        self.bind()
+        self.answer(OK[:10])
+        self.answer(OK[10:])
+        self.assertEqual(self.host.sent, b"")
+        self.policy.confirm()
+        self.assertEqual(self.host.sent, OK)
+
+    def test_written_before(self) -> None:
+        """What was written before the binding has left."""
+        self.arrive(to(1))
+        self.answer(OK[:10])
+        self.bind()
+        self.answer(OK[10:])
+        self.assertEqual(self.host.sent, OK[:10])
+        self.policy.confirm()
+        self.assertEqual(self.host.sent, OK)
+
+    def test_several(self) -> None:
+        """It waits for all bindings."""
+        self.arrive(to(1))
+        self.bind()
+        self.answer(OK[:10])
+        self.bind()
+        self.policy.confirm()
+        self.answer(OK[10:])
+        self.assertEqual(self.host.sent, b"")
+        self.policy.confirm()
+        self.assertEqual(self.host.sent, OK)
+
+    def test_afterwards(self) -> None:
+        """Afterwards output passes as it comes."""
+        self.arrive(to(1))
+        self.bind()
+        self.answer(OK[:10])
+        self.policy.confirm()
+        self.answer(OK[10:20])
+        self.assertEqual(self.host.sent, OK[:20])
+
+    def test_of_another_connection(self) -> None:
+        """A binding made on another connection holds this one back as well."""
+        self.arrive(to(1))
+        self.bind()
+        self.answer()
+        self.assertEqual(self.host.sent, b"")
+
+    def test_tunnel(self) -> None:
+        """So do those of a WebSocket."""
+        self.arrive(UPGRADE)
+        self.answer(SWITCHING)
+        self.bind()
+        self.answer(b"frame")
+        self.assertEqual(self.host.sent, SWITCHING)
+        self.policy.confirm()
+        self.assertEqual(self.host.sent, SWITCHING + b"frame")
+
+    def test_close(self) -> None:
+        """A protocol that closes behind it is closed when it is sent; nothing is read any more."""
+        self.arrive(to(1))
+        self.bind()
+        self.answer()
+        self.close()
+        self.assertEqual((self.host.closing, self.host.reading), (False, False))
+        self.policy.confirm()
+        self.assertEqual((self.host.sent, self.host.lost), (OK, True))
+
+    def test_close_with_more_held(self) -> None:
+        """Such a protocol gets no further request."""
+        self.arrive(to(1, 1) + to(1, 2))
+        self.bind()
+        self.answer()
+        self.host.delivered = []
+        self.make()
+        self.host.react = lambda data: (self.bind(), self.write(OK), self.close())
+        self.arrive(to(1, 1) + to(1, 2))
+        self.assertEqual(self.got, to(1, 1))
+        self.policy.confirm()
+        self.clock.advance(10)
+        self.assertEqual((self.got, self.host.sent), (to(1, 1), OK))
+
+    def test_half_close(self) -> None:
+        """A client that has closed its side still gets it."""
+        self.arrive(to(1))
+        self.end()
+        self.bind()
+        self.answer()
+        self.assertFalse(self.host.lost)
+        self.policy.confirm()
+        self.assertEqual((self.host.sent, self.host.lost), (OK, True))
+
+    def test_half_close_afterwards(self) -> None:
+        """One that closes its side while it is withheld, too."""
+        self.arrive(to(1))
+        self.bind()
+        self.answer()
+        self.assertFalse(self.end())
+        self.policy.confirm()
+        self.assertEqual((self.host.sent, self.host.lost), (OK, True))
+
+    def test_lost(self) -> None:
+        """If the connection is lost meanwhile, nothing more happens."""
+        self.arrive(to(1))
+        self.bind()
+        self.answer()
+        self.host.end()
+        self.policy.confirm()
+        self.assertEqual(self.host.sent, b"")
+
+    def test_leaves_afterwards(self) -> None:
+        """A connection whose next request is foreign leaves when it is sent."""
+        self.arrive(to(1, 1) + to(3, 2))
+        self.bind()
+        self.answer()
+        self.assertIsNone(self.host.departed)
+        self.policy.confirm()
+        self.assertEqual((self.host.sent, self.host.departed), (OK, (3, to(3, 2))))
+
+    def test_drained_afterwards(self) -> None:
+        """So does one of a worker that leaves."""
+        self.arrive(to(1))
+        self.bind()
+        self.answer()
+        self.policy.draining = True
+        self.assertTrue(self.gate.drain())
+        self.assertIsNone(self.host.departed)
+        self.policy.confirm()
+        self.assertEqual((self.host.sent, self.host.departed), (OK, (0, b"")))
+
+    def test_nothing_is_read_until_it_leaves(self) -> None:
+        """While that is waited for nothing is read, so that no request can begin meanwhile."""
+        self.arrive(to(1))
+        self.bind()
+        self.policy.draining = True
+        self.answer()
+        self.assertFalse(self.host.reading)
+        self.gate.resume()
+        self.assertFalse(self.host.reading)
+        self.policy.confirm()
+        self.assertEqual(self.host.departed, (0, b""))
+
+    def test_lost_before_it_leaves(self) -> None:
+        """If the connection is lost meanwhile, it does not leave."""
+        self.arrive(to(1, 1) + to(3, 2))
+        self.bind()
+        self.answer()
+        self.host.end()
+        self.policy.confirm()
+        self.assertEqual((self.host.sent, self.host.departed), (b"", None))

@@ -1,0 +1,177 @@
+"""How a worker leaves."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.worker.cases import view
+from txsticky.core.lifecycle.timing import QUIET, pinned_end, requests_end
+from txsticky.testing import FakeSystem
+from txsticky.worker.drain import LOOK, Drain
+
+
+class FakeConnection:
+    """A connection: idle, or one that lasts."""
+
+    def __init__(self, lasts: bool = False) -> None:
+        self.lasts = lasts
+        self.let: list[bool] = []
+        self.closed = 0
+
+    def let_go(self, final: bool) -> bool:
+        """Go if idle."""
+        self.let.append(final)
+        return not self.lasts
+
+    def close(self) -> None:
+        """Close."""
+        self.closed += 1
+
+
+class DrainCase(SynchronousTestCase):
+    """How worker 2 leaves; `told` is what its other parts are told, in order."""
+
+    def setUp(self) -> None:
+        self.told: list[Any] = []
+        self.view = view()
+        self.live: set[Any] = set()
+        self.serving = SimpleNamespace(busy=False)
+        self.system = FakeSystem()
+        self.on_take_all = mock.Mock()
+        self.drain = Drain(
+            view=self.view,
+            live=self.live,
+            serving=self.serving,  # type: ignore[arg-type]
+            stop_listening=lambda final: self.told.append(("deaf", final, self.view.draining)),
+            withdraw=lambda: self.told.append("withdraw"),
+            take_all=self.on_take_all,
+            end_within=lambda seconds: self.told.append(("within", seconds)),
+            leave=lambda: self.told.append("leave"),
+            system=self.system,
+        )
+
+    def connect(self, number: int = 1, lasts: bool = False) -> list[FakeConnection]:
+        """So many connections."""
+        made = [FakeConnection(lasts) for _ in range(number)]
+        self.live.update(made)
+        return made
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, in small steps."""
+        for _ in range(round(seconds * 8)):
+            self.system.reactor.advance(0.125)
+
+    def count(self, word: str) -> int:
+        """How often something was told."""
+        return self.told.count(word)
+
+
+class BeginTests(DrainCase):
+    """The beginning."""
+
+    def test_begin(self) -> None:
+        """It accepts no more before it drains, and lets every connection go."""
+        (connection,) = self.connect()
+        self.drain.begin(30.0, final=False)
+        self.assertEqual(self.told, [("within", 30.0), ("deaf", False, False)])
+        self.assertEqual((connection.let, self.view.draining), ([False], True))
+
+    def test_twice(self) -> None:
+        """Told again, connections are let go again, and the rest is not done twice."""
+        (connection,) = self.connect()
+        self.drain.begin(30.0, final=False)
+        self.drain.begin(1.0, final=True)
+        self.assertEqual(self.told[-1], ("within", 1.0))
+        self.assertEqual((connection.let, len(self.told)), ([False, True], 3))
+        self.wait(1.0)
+        self.assertGreaterEqual(self.count("leave"), 1)
+
+    def test_lasting(self) -> None:
+        """Connections that last are closed one by one, over the time for what is pinned."""
+        connections = self.connect(4, lasts=True)
+        self.drain.begin(10.0, final=False)
+        closed = []
+        for _ in range(4):
+            self.system.reactor.advance(pinned_end(10.0) / 4 - 0.01)
+            closed.append(sum(connection.closed for connection in connections))
+            self.system.reactor.advance(0.01)
+        self.assertEqual(closed, [1, 2, 3, 4])
+
+
+class QuietTests(DrainCase):
+    """When nothing is left."""
+
+    def test_quiet(self) -> None:
+        """Without a connection for a while it is withdrawn, and not before."""
+        self.drain.begin(30.0, final=False)
+        self.wait(QUIET - 0.25)
+        self.assertEqual(self.count("withdraw"), 0)
+        self.wait(LOOK + 0.25)
+        self.assertEqual(self.count("withdraw"), 1)
+
+    def test_between(self) -> None:
+        """A connection that comes between begins the while anew."""
+        self.drain.begin(30.0, final=False)
+        self.wait(QUIET - 0.25)
+        self.connect()
+        self.wait(LOOK)
+        self.live.clear()
+        self.drain.emptied()
+        self.wait(QUIET - 0.25)
+        self.assertEqual(self.count("withdraw"), 0)
+
+    def test_busy(self) -> None:
+        """An application at work without a connection is waited for."""
+        self.serving.busy = True
+        self.drain.begin(30.0, final=False)
+        self.wait(3 * QUIET)
+        self.assertEqual(self.count("withdraw"), 0)
+
+    def test_last_part(self) -> None:
+        """In the last part of the time it is withdrawn, and what lasts by then is closed."""
+        (connection,) = self.connect()
+        self.drain.begin(10.0, final=False)
+        connection.lasts = True
+        self.system.reactor.advance(pinned_end(10.0))
+        self.assertEqual((self.count("withdraw"), connection.closed), (1, 1))
+
+    def test_time_is_over(self) -> None:
+        """When the time for requests is over it leaves, whatever is still open."""
+        self.connect()
+        self.drain.begin(5.0, final=False)
+        self.system.reactor.advance(requests_end(5.0) - 0.01)
+        self.assertEqual(self.count("leave"), 0)
+        self.system.reactor.advance(0.01)
+        self.assertEqual(self.count("leave"), 1)
+
+
+class WithdrawnTests(DrainCase):
+    """When nothing comes any more."""
+
+    def test_leaves(self) -> None:
+        """Once it is withdrawn and holds nothing, it leaves."""
+        self.connect()
+        self.drain.begin(30.0, final=False)
+        self.drain.withdrawn()
+        self.assertEqual(self.count("leave"), 0)
+        self.assertFalse(self.view.pool.reachable(2))
+        self.live.clear()
+        self.drain.emptied()
+        self.assertEqual(self.count("leave"), 1)
+
+    def test_mailbox(self) -> None:
+        """What is in the mailbox then is taken first, and served."""
+        self.on_take_all.side_effect = self.connect
+        self.drain.begin(30.0, final=False)
+        self.drain.withdrawn()
+        self.assertEqual((self.on_take_all.call_count, self.count("leave")), (1, 0))
+
+    def test_final(self) -> None:
+        """When the whole cluster stops it leaves as soon as it holds nothing."""
+        self.drain.begin(30.0, final=True)
+        self.assertEqual((self.view.final, self.told[-1]), (True, "leave"))
+        self.assertIn(("deaf", True, False), self.told)

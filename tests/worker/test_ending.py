@@ -1,0 +1,97 @@
+"""The end of a worker: its application stops, then its event loop, in the time that there is."""
+
+from __future__ import annotations
+
+import os
+from unittest import mock
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from txsticky.testing import FakeSystem
+from txsticky.worker.ending import End, discard_output
+
+
+class EndTests(SynchronousTestCase):
+    """The end of one worker, whose application stops when the test says so."""
+
+    def setUp(self) -> None:
+        self.system = FakeSystem()
+        self.reactor = self.system.reactor
+        self.stopped: Deferred[None] = Deferred()
+        self.seconds: list[float] = []
+        self.end = End(self.system, self.stop)
+        self.end.within(30.0)
+
+    def stop(self, seconds: float) -> Deferred[None]:
+        """Stop the application."""
+        self.seconds.append(seconds)
+        return self.stopped
+
+    def test_in_order(self) -> None:
+        """The event loop stops once the application has."""
+        self.end.begin(0)
+        self.assertEqual((self.end.begun, self.seconds, self.reactor.running), (True, [30.0], True))
+        self.stopped.callback(None)
+        self.assertEqual((self.reactor.running, self.end.status), (False, 0))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_slow(self) -> None:
+        """An application that does not stop is waited for until its time is over."""
+        self.end.begin(0)
+        self.reactor.advance(29.9)
+        self.assertTrue(self.reactor.running)
+        self.reactor.advance(0.1)
+        self.assertFalse(self.reactor.running)
+        self.stopped.callback(None)
+
+    def test_hurried(self) -> None:
+        """Told to hurry, it has the shorter time; told again of a longer one, it keeps that."""
+        self.end.begin(0)
+        self.reactor.advance(2.0)
+        self.end.within(5.0)
+        self.end.within(60.0)
+        self.reactor.advance(5.0)
+        self.assertFalse(self.reactor.running)
+
+    def test_rest(self) -> None:
+        """The application has what is left of the time."""
+        self.reactor.advance(28.0)
+        self.end.within(10.0)
+        self.end.begin(0)
+        self.assertEqual(self.seconds, [2.0])
+
+    def test_failing(self) -> None:
+        """An application that fails to stop is logged."""
+        self.end.begin(0)
+        self.stopped.errback(Failure(ZeroDivisionError()))
+        self.assertFalse(self.reactor.running)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_stopped_from_outside(self) -> None:
+        """An application that has stopped the event loop itself does no harm."""
+        self.end.begin(0)
+        self.reactor.stop()
+        self.stopped.callback(None)
+        self.assertEqual(self.end.status, 0)
+
+    def test_status(self) -> None:
+        """The exit code is the highest that was told."""
+        self.end.status = 1
+        self.end.begin(0)
+        self.assertEqual(self.end.status, 1)
+        self.end.begin(3)
+        self.assertEqual(self.end.status, 3)
+        self.stopped.callback(None)
+
+
+class OutputTests(SynchronousTestCase):
+    """The output of a worker whose primary is gone."""
+
+    def test_discarded(self) -> None:
+        """Both streams lead nowhere."""
+        dup2 = mock.Mock()
+        self.patch(os, "dup2", dup2)
+        discard_output()
+        self.assertEqual([call.args[1] for call in dup2.call_args_list], [1, 2])

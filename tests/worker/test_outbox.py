@@ -1,0 +1,110 @@
+"""The outbox: connections are given away, and what a mailbox does not take goes another way."""
+
+from __future__ import annotations
+
+import os
+import socket
+from unittest import mock
+
+from tests.shells import ShellCase, ended
+from tests.worker.cases import PEER, Box, view
+from txsticky.core.messages.handoff import Handoff
+from txsticky.core.messages.origin import Origin
+from txsticky.core.routing.verdict import FRONT_DESK
+from txsticky.worker.outbox import Outbox
+
+
+class OutboxTests(ShellCase):
+    """The outbox of worker 2, the test being its peers and the primary."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.view = view()
+        self.boxes = {place: Box(self) for place in (FRONT_DESK, 1, 3)}
+        self.outbox = Outbox(self.boxes[0].sending.detach(), self.view, self.reactor)
+        for place in (1, 3):
+            self.outbox.add(place, self.boxes[place].sending.detach())
+        self.addCleanup(self.end)
+
+    def end(self) -> None:
+        """Close both sides."""
+        for box in self.outbox.boxes.values():
+            for descriptor, _ in box.take_queue():
+                os.close(descriptor)
+            box.loseConnection()
+        for box in self.boxes.values():
+            box.close()
+
+    def give(self, place: int, prefix: bytes = b"") -> socket.socket:
+        """Give a connection away; returns the client's end."""
+        server, client = socket.socketpair()
+        self.owned(client)
+        handoff = Handoff(family=socket.AF_UNIX, origin=Origin(PEER), prefix=prefix)
+        self.outbox.give(server, place, handoff)
+        return client
+
+    def came(self, place: int) -> list[bytes]:
+        """What has come to a place."""
+        return [handoff.prefix for handoff in self.boxes[place].read()]
+
+    def fill(self, place: int, number: int) -> None:
+        """Give until so many wait."""
+        while self.outbox.boxes[place].queued < number:
+            self.give(place, bytes(60_000))
+
+    def test_given(self) -> None:
+        """A connection goes to the mailbox of its worker, and is counted."""
+        client = self.give(3, b"x")
+        self.assertEqual((self.came(3), self.came(1), self.outbox.given), ([b"x"], [], 1))
+        self.boxes[3].got[0][0].close()
+        self.assertTrue(ended(client))
+
+    def test_stranger(self) -> None:
+        """A connection for a worker whose mailbox is not here goes to the front desk."""
+        self.give(9, b"x")
+        self.assertEqual(self.came(FRONT_DESK), [b"x"])
+
+    def test_final(self) -> None:
+        """When the whole cluster stops, a connection for the front desk is closed."""
+        self.view.final = True
+        client = self.give(FRONT_DESK)
+        self.assertEqual((ended(client), self.outbox.given), (True, 0))
+        self.give(3, b"x")
+        self.assertEqual(self.came(3), [b"x"])
+
+    def test_full(self) -> None:
+        """A connection for a mailbox that is full goes to the front desk."""
+        self.outbox.boxes[3]._outgoing.limit = 3
+        self.fill(3, 3)
+        self.give(3, b"one too many")
+        self.assertEqual(self.came(FRONT_DESK), [b"one too many"])
+
+    def test_dead(self) -> None:
+        """What waits for a mailbox goes to the front desk when its worker dies."""
+        self.fill(3, 2)
+        self.boxes[3].close()
+        self.reactor.settle()
+        self.assertEqual(len(self.came(FRONT_DESK)), 2)
+
+    def test_forget(self) -> None:
+        """So it does when the worker is said to be gone; its mailbox is closed."""
+        self.fill(3, 1)
+        self.outbox.forget(3)
+        self.assertEqual(len(self.came(FRONT_DESK)), 1)
+        self.assertEqual(set(self.outbox.boxes), {FRONT_DESK, 1})
+        self.outbox.forget(3)  # a second time there is nothing to close
+
+    def test_lost(self) -> None:
+        """If not even the front desk takes a connection, it is closed, and that is logged."""
+        self.boxes[FRONT_DESK].close()
+        with mock.patch("txsticky.worker.outbox.log") as log:
+            client = self.give(FRONT_DESK)
+        self.assertEqual((log.error.call_count, ended(client)), (1, True))
+
+    def test_again(self) -> None:
+        """A mailbox that is added again takes the place of the old one, which is closed."""
+        box = self.boxes[4] = Box(self)
+        self.outbox.add(3, box.sending.detach())
+        self.give(3, b"x")
+        self.assertEqual((self.came(4), self.came(3)), ([b"x"], []))
+        self.assertTrue(self.boxes[3].transport.is_closed())

@@ -1,0 +1,388 @@
+"""A whole worker: it drains, leaves and ends."""
+
+from __future__ import annotations
+
+import socket
+from unittest import mock
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from tests.raw_frames import Kind
+from tests.shells import ended, received
+from txsticky.core.how import How
+from txsticky.core.lifecycle.timing import QUICK, QUIET, requests_end
+from txsticky.core.routing.verdict import FRONT_DESK
+from txsticky.worker.load_report import HEARTBEAT
+
+from .cases import OK, WorkerCase, ended_or_read, get
+
+
+class DrainTests(WorkerCase):
+    """Leaving in peace."""
+
+    def test_idle(self) -> None:
+        """Idle connections are given to the front desk."""
+        self.begin()
+        client = self.hand()
+        self.drain()
+        ((_, handoff),) = [(b, h) for b in (0,) for h in self.boxes[FRONT_DESK].read()]
+        self.assertEqual((handoff.prefix, handoff.hops), (b"", 1))
+        self.assertEqual((received(client), self.worker.connections.live), (OK, set()))
+
+    def test_busy(self) -> None:
+        """A request that is being served is answered; then its connection is given away."""
+        self.serving.waits = True
+        self.begin()
+        client = self.hand()
+        self.drain()
+        self.assertEqual(self.boxes[FRONT_DESK].read(), [])
+        self.serving.protocols[0].transport.write(OK)
+        self.reactor.settle()
+        self.assertEqual((received(client), len(self.boxes[FRONT_DESK].read())), (OK, 1))
+
+    def test_pinned(self) -> None:
+        """What is pinned to it is still served."""
+        self.begin()
+        self.drain()
+        client = self.hand(get(f"/?sid={self.tag(2)}"), how=How.TAG)
+        self.assertEqual(received(client), OK)
+
+    def test_done_when_quiet(self) -> None:
+        """When it has had no connection for a while it says DONE, and not before."""
+        self.begin()
+        self.drain()
+        self.beat(QUIET - 0.25)
+        client = self.hand(get(f"/?sid={self.tag(2)}"))  # a poll that comes between
+        client.close()
+        self.beat(QUIET - 0.25)
+        self.assertEqual(self.heard(Kind.DONE), [])
+        self.beat(2 * HEARTBEAT + QUIET)
+        self.assertGreaterEqual(len(self.heard(Kind.DONE)), 1)
+
+    def test_work_without_a_connection(self) -> None:
+        """An application at work behind its response is waited for."""
+        self.begin()
+        self.serving.busy = True
+        self.drain()
+        self.beat(2 * HEARTBEAT + 2 * QUIET)
+        self.assertEqual(self.heard(Kind.DONE), [])
+        self.serving.busy = False
+        self.beat(2 * HEARTBEAT + QUIET)
+        self.assertGreaterEqual(len(self.heard(Kind.DONE)), 1)
+
+    def test_done_before_the_end(self) -> None:
+        """With connections it says DONE in the last part of its time, for which it serves on."""
+        self.serving.waits = True
+        self.begin()
+        client = self.hand()
+        self.drain(seconds=10.0)
+        self.beat(7.125)
+        self.assertEqual(self.heard(Kind.DONE), [])
+        self.beat(0.125)
+        self.assertEqual(len(self.heard(Kind.DONE)), 1)
+        self.say(Kind.GO)
+        self.serving.protocols[0].transport.write(OK)
+        self.reactor.settle()
+        self.assertEqual(received(client), OK)
+
+    def test_go(self) -> None:
+        """Told to go, it leaves as soon as it holds nothing."""
+        self.serving.waits = True
+        self.begin()
+        self.hand()
+        self.drain()
+        self.say(Kind.GO)
+        self.assertTrue(self.reactor.running)
+        self.serving.protocols[0].transport.write(OK)
+        self.reactor.settle()
+        self.assertEqual((self.serving.stops, self.reactor.running), (1, False))
+
+    def test_came_before_it_goes(self) -> None:
+        """What is in its mailbox by then is served, too."""
+        self.begin()
+        self.drain()
+        self.reactor.removeReader(self.worker.inbox.box)
+        client = self.hand(get(f"/?sid={self.tag(2)}"))
+        self.say(Kind.GO)
+        self.assertEqual(received(client), OK)
+        self.assertFalse(self.reactor.running)
+
+    def test_comes_after_it_goes(self) -> None:
+        """What comes while the application stops is left in the mailbox, for another worker."""
+        self.serving.stopped = Deferred()
+        self.begin()
+        self.drain()
+        self.say(Kind.GO)
+        self.assertEqual(self.serving.stops, 1)
+        client = self.hand()
+        self.beat(2 * HEARTBEAT)
+        self.assertEqual((self.worker.connections.live, received(client)), (set(), None))
+
+    def test_not_pinned_any_more(self) -> None:
+        """When it has been withdrawn, what was pinned to it belongs to others."""
+        self.serving.waits = True
+        self.begin()
+        self.worker.view.table.bind(b"key", 2, 0.0)
+        client = self.hand()
+        self.drain()
+        self.say(Kind.GO)
+        client.send(get(f"/?sid={self.tag(2)}"))
+        self.reactor.settle()
+        self.serving.protocols[0].transport.write(OK)
+        self.reactor.settle()
+        self.assertEqual(len(self.serving.protocols[0].got), 1)
+        self.assertEqual(len(self.worker.view.table), 0)
+
+    def test_time_is_over(self) -> None:
+        """When the time for requests is over it leaves, whatever is still open."""
+        self.serving.waits = True
+        self.begin()
+        self.hand()
+        self.drain(seconds=5.0)
+        self.beat(4.375)
+        self.assertTrue(self.reactor.running)
+        self.beat(0.125)
+        self.assertFalse(self.reactor.running)
+
+    def test_time_for_the_application(self) -> None:
+        """All the time that is left is the application's, and it is told how much that is."""
+        self.serving.waits = True
+        self.serving.stopped = Deferred()
+        self.begin()
+        self.hand()
+        self.drain(seconds=5.0)
+        self.beat(requests_end(5.0))
+        self.assertAlmostEqual(self.serving.seconds, 0.5)
+        self.beat(0.375)
+        self.assertTrue(self.reactor.running)
+        self.beat(0.125)
+        self.assertFalse(self.reactor.running)
+        self.serving.stopped.callback(None)
+
+    def test_no_time(self) -> None:
+        """With no time at all it leaves at once."""
+        self.serving.waits = True
+        self.begin()
+        self.hand()
+        self.drain(seconds=0.0)
+        self.assertFalse(self.reactor.running)
+
+    def test_websockets(self) -> None:
+        """Connections that do not end by themselves are closed one by one, over the time."""
+        self.serving.http = False
+        self.begin()
+        clients = [self.hand(b"hello") for _ in range(4)]
+        self.drain(seconds=10.0)
+        closed = []
+        for _ in range(4):
+            closed.append(sum(ended_or_read(client) for client in clients))
+            self.beat(2.0)
+        self.assertEqual(closed, [1, 2, 3, 4])
+        self.assertEqual(len(self.serving.polite), 4)
+
+    def test_politely(self) -> None:
+        """What can be told to go is told, and not cut."""
+        self.serving.http, self.serving.is_polite = False, True
+        self.begin()
+        client = self.hand(b"hello")
+        self.drain(seconds=1.0)
+        self.beat(0.5)
+        received(client)
+        self.assertEqual(self.serving.polite, [self.serving.protocols[0]])
+        self.assertFalse(ended(client))
+
+    def upgrade(self, number: int) -> list[socket.socket]:
+        """Have so many WebSockets; returns the clients."""
+        self.serving.waits = True
+        request = get("/", "Connection: Upgrade", "Upgrade: websocket")
+        clients = [self.hand(request) for _ in range(number)]
+        for protocol in self.serving.protocols:
+            protocol.transport.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        self.reactor.settle()
+        return clients
+
+    def test_upgraded(self) -> None:
+        """A WebSocket behind the gate is among them; one that has gone by its turn is not."""
+        self.begin()
+        clients = self.upgrade(3)
+        self.drain(seconds=10.0)
+        first, second, third = sorted(clients, key=ended_or_read, reverse=True)
+        second.close()
+        self.beat(8.0)
+        self.assertEqual([ended_or_read(client) for client in (first, third)], [True, True])
+        self.assertEqual(len(self.serving.polite), 2)
+
+    def test_upgraded_meanwhile(self) -> None:
+        """One that became a WebSocket meanwhile is closed in the last part of the time."""
+        self.serving.waits = True
+        self.begin()
+        client = self.hand(get("/", "Connection: Upgrade", "Upgrade: websocket"))
+        self.drain(seconds=10.0)
+        self.serving.protocols[0].transport.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        self.beat(7.125)
+        self.assertFalse(ended_or_read(client))
+        self.beat(0.125)
+        self.assertTrue(ended_or_read(client))
+
+    def test_twice(self) -> None:
+        """Told twice, the shorter time counts."""
+        self.serving.waits = True
+        self.begin()
+        self.hand()
+        self.drain(seconds=30.0)
+        self.drain(seconds=1.0, final=True)
+        self.beat(1.0)
+        self.assertFalse(self.reactor.running)
+
+
+class FinalTests(WorkerCase):
+    """Leaving when the whole cluster stops."""
+
+    def test_idle(self) -> None:
+        """Idle connections are closed, and it leaves as soon as there are none."""
+        self.begin()
+        client = self.hand()
+        self.drain(final=True)
+        self.assertTrue(ended_or_read(client))
+        self.assertEqual(self.boxes[FRONT_DESK].read(), [])
+        self.assertFalse(self.reactor.running)
+
+    def test_busy(self) -> None:
+        """A request that is being served is answered; then its connection is closed."""
+        self.serving.waits = True
+        self.begin()
+        client = self.hand()
+        self.drain(final=True)
+        self.assertTrue(self.reactor.running)
+        self.serving.protocols[0].transport.write(OK)
+        self.reactor.settle()
+        self.assertEqual(received(client), OK)
+        self.assertTrue(ended(client))
+
+    def test_pipelined(self) -> None:
+        """Requests that are here already are answered as well."""
+        self.serving.waits = True
+        self.begin()
+        client = self.hand(get("/1") + get("/2"))
+        self.drain(final=True)
+        for _ in range(2):
+            self.serving.protocols[0].transport.write(OK)
+            self.reactor.settle()
+        self.assertEqual(received(client), 2 * OK)
+        self.assertTrue(ended(client))
+
+    def test_idle_with_a_big_response(self) -> None:
+        """An idle connection whose last response is still under way gets it whole."""
+        self.serving.waits = True
+        self.begin()
+        client = self.hand()
+        body = bytes(5_000_000)
+        transport = self.serving.protocols[0].transport
+        transport.registerProducer(mock.Mock(), True)  # as twisted.web's channel does
+        transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n")
+        transport.write(body)
+        self.drain(final=True)
+        got = b""
+        while not ended(client):
+            got += received(client) or b""
+            self.reactor.turn()
+        self.assertTrue(got.endswith(body))
+        self.assertEqual(self.worker.connections.live, set())
+
+
+class ExitTests(WorkerCase):
+    """The end."""
+
+    def leave(self) -> None:
+        """Have the worker leave."""
+        self.begin()
+        self.drain(final=True)
+
+    def test_in_order(self) -> None:
+        """It stops the application, and then the reactor, with exit code 0."""
+        self.serving.stopped = Deferred()
+        self.leave()
+        self.assertEqual((self.serving.stops, self.reactor.running), (1, True))
+        self.serving.stopped.callback(None)
+        self.assertEqual((self.reactor.running, self.worker.end.status), (False, 0))
+
+    def test_slow_stop(self) -> None:
+        """An application that does not stop is waited for until the graceful timeout is over."""
+        self.serving.stopped = Deferred()
+        self.leave()
+        self.assertEqual(self.serving.seconds, 30.0)
+        self.beat(29.875)
+        self.assertTrue(self.reactor.running)
+        self.beat(0.125)
+        self.assertFalse(self.reactor.running)
+        self.serving.stopped.callback(None)
+
+    def test_says_so(self) -> None:
+        """From when its application stops nothing is handed here, nor any sign of life expected."""
+        self.serving.stopped = Deferred()
+        self.leave()
+        self.assertEqual(self.heard(Kind.DONE), [b""])
+
+    def test_quit(self) -> None:
+        """Told to be quick it waits for no request, but for the application to stop."""
+        self.serving.waits = True
+        self.serving.stopped = Deferred()
+        self.begin()
+        self.hand()
+        self.worker.quit()
+        self.assertEqual((self.serving.stops, self.serving.seconds), (1, QUICK))
+        self.beat(QUICK - 0.125)
+        self.assertTrue(self.reactor.running)
+        self.serving.stopped.callback(None)
+        self.assertEqual((self.reactor.running, self.worker.end.status), (False, 0))
+        self.beat(1.0)
+
+    def test_quit_meanwhile(self) -> None:
+        """An application that is stopping already has no more time than that from then on."""
+        self.serving.stopped = Deferred()
+        self.begin()
+        self.drain(seconds=30.0, final=True)
+        self.beat(2.0)
+        self.worker.quit()
+        self.beat(QUICK - 0.125)
+        self.assertTrue(self.reactor.running)
+        self.beat(0.125)
+        self.assertEqual((self.serving.stops, self.reactor.running), (1, False))
+        self.serving.stopped.callback(None)
+
+    def test_quit_late(self) -> None:
+        """And not more than it had."""
+        self.serving.stopped = Deferred()
+        self.begin()
+        self.drain(seconds=30.0, final=True)
+        self.beat(28.0)
+        self.worker.quit()
+        self.beat(2.0)
+        self.assertFalse(self.reactor.running)
+        self.serving.stopped.callback(None)
+
+    def test_stopped_from_outside(self) -> None:
+        """An application that has stopped the reactor itself does no harm."""
+        self.serving.stopped = Deferred()
+        self.leave()
+        self.reactor.stop()
+        self.serving.stopped.callback(None)
+        self.assertEqual(self.worker.end.status, 0)
+
+    def test_bad_stop(self) -> None:
+        """One that fails to stop is logged."""
+        self.serving.stopped = Deferred()
+        self.leave()
+        self.serving.stopped.errback(Failure(ZeroDivisionError()))
+        self.assertFalse(self.reactor.running)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_once(self) -> None:
+        """However often it is told, it goes once."""
+        self.serving.stopped = Deferred()
+        self.leave()
+        self.say(Kind.GO)
+        self.drain(seconds=0.0, final=True)
+        self.beat(2 * HEARTBEAT)
+        self.assertEqual(self.serving.stops, 1)

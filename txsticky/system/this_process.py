@@ -1,0 +1,100 @@
+"""What a process sets for itself: its title, its signals, its end after its parent's."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import signal
+import threading
+
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+#: Signals for the primary that may be sent to all processes at once, by a terminal or a service
+#: manager (``systemctl kill``). A process that starts cannot have handlers yet: it is started with
+#: these blocked, and lets them through when it has (`heed`).
+FOR_ALL = frozenset(
+    {
+        signal.SIGHUP,
+        signal.SIGINT,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGWINCH,
+    }
+)
+#: Those that Python ignores (https://docs.python.org/3/library/signal.html): programs that it
+#: starts would ignore them, too.
+_PYTHON_IGNORES = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+
+
+def nothing(number: int, frame: object) -> None:
+    """Do nothing about a signal."""
+
+
+def heed() -> None:
+    """
+    Let signals through that may come to all processes, and do nothing about them: what they mean is
+    for the primary to decide.
+
+    They are not ignored, for that would be inherited by every program that the application starts;
+    a handler is not (execve(2), signal(7)). Nor are those that Python ignores.
+    """
+    for number in FOR_ALL | _PYTHON_IGNORES:
+        signal.signal(number, nothing)
+        signal.siginterrupt(number, False)
+    # Python takes its handlers away as it ends, and what then comes would be the process's end.
+    # What is registered first is called last: no program is started any more.
+    atexit.register(ignore_at_the_end)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def ignore_at_the_end() -> None:
+    """Ignore the signals that may come to all processes: this process is ending already."""
+    for number in FOR_ALL:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def end_after_parent(seconds: float) -> None:
+    """
+    End this process some time after its parent has ended, whatever it is busy with by then (Linux;
+    elsewhere nothing happens).
+
+    The kernel tells with a signal (prctl(2), PR_SET_PDEATHSIG). To change the user undoes this, so
+    that has to come before.
+    """
+
+    def end(*_: object) -> None:
+        timer = threading.Timer(seconds, os._exit, (1,))
+        timer.daemon = True
+        timer.start()
+
+    try:
+        signal.signal(signal.SIGRTMAX, end)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGRTMAX, 0, 0, 0)
+    except (OSError, AttributeError):
+        pass
+
+
+def set_title(title: str) -> None:
+    """
+    Make the process show as `title` in ps and /proc (Linux; elsewhere nothing happens).
+
+    The kernel shows the memory in which the process got its arguments (proc(5), /proc/pid/cmdline),
+    so the title is written there, cut to the room there is; /proc/pid/comm gets its first 15 bytes
+    (prctl(2), PR_SET_NAME).
+    """
+    try:
+        with open("/proc/self/stat", "rb") as stat:
+            fields = stat.read().rpartition(b")")[2].split()
+        start, end = (
+            int(fields[45]),
+            int(fields[46]),
+        )  # arg_start and arg_end, fields 48 and 49 of proc(5)
+        room = end - start
+        if not start or room <= 0:
+            return
+        ctypes.memmove(start, title.encode().ljust(room, b"\0")[: room - 1] + b"\0", room)
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, title.encode(), 0, 0, 0)
+    except (OSError, ValueError, IndexError, AttributeError):
+        pass

@@ -1,0 +1,77 @@
+"""A connection that was accepted elsewhere becomes a transport and a protocol here."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import address
+from twisted.internet.interfaces import IProtocolFactory
+
+Address = address.IPv4Address | address.IPv6Address | address.UNIXAddress
+
+
+def peer_address(host: str, port: int) -> address.IPv4Address | address.IPv6Address:
+    """The address object of a TCP client."""
+    kind = address.IPv6Address if ":" in host else address.IPv4Address
+    return kind("TCP", host, port)
+
+
+def adopt(
+    reactor: Any,
+    sock: socket.socket,
+    peer: tuple[str, int],
+    factory: IProtocolFactory,
+    make: Callable[..., Any],
+    number: int,
+) -> Any:
+    """
+    Make a transport and a protocol for a connection that was accepted elsewhere.
+
+    Unlike `IReactorSocket.adoptStreamConnection` this takes the socket itself instead of a
+    duplicate, takes the peer from the sender, and does not fail when the client has already reset
+    the connection.  The protocol is not connected yet: set the transport up, then call `begin`.
+
+    :param peer: the client's (host, port); an empty host means a client over a UNIX socket.
+    :param make: `MovableServer` or `MovableUNIXServer`, or a subclass, by the socket's family.
+    :param number: a number for the log.
+    :returns: the transport, or None if the factory refused the connection; the socket is closed
+        then.
+    """
+    host, port = peer
+    try:
+        if host:
+            named: Address = peer_address(host, port)
+            client: Any = (host, port, 0, 0) if ":" in host else (host, port)
+        else:
+            client = ""
+            named = address.UNIXAddress(None)
+        protocol = factory.buildProtocol(named)
+    except BaseException:
+        sock.close()
+        raise
+    if protocol is None:
+        sock.close()
+        return None
+    transport = make(sock, protocol, client, None, number, reactor)
+    transport.repstr = f"<{type(protocol).__name__} #{number} from {host or 'a UNIX socket'}>"
+    if host:
+        transport.named_peer = named
+    return transport
+
+
+def begin(transport: Any, prefix: bytes) -> None:
+    """
+    Connect the protocol, and give it the bytes that were read elsewhere before any that the socket
+    has.
+    """
+    transport.unread = prefix
+    protocol = transport.protocol
+    transport.guarded(lambda: protocol.makeConnection(transport))
+    if prefix and transport.connected and transport._reading:
+        transport.guarded(transport.doRead)
+    else:
+        transport.uncork()
+        if not prefix:
+            transport.caught_up()

@@ -1,0 +1,43 @@
+"""The fast path: requests that are known to be served here, by their heads to the letter."""
+
+from __future__ import annotations
+
+from ..core.how import How
+from ..core.http.head import Head
+from ..core.http.inside import Inside
+from ..core.http.steps import MEMORABLE, Known, known
+from ..core.memo import entries
+
+#: How many requests are remembered.
+MEMORY = entries(1024, MEMORABLE)
+
+
+class FastPath:
+    """
+    A cache of decisions: a client on a kept-alive connection repeats its requests.
+
+    :param inside: what of a head the application's protocols do not understand.
+    :ivar known: the requests, by their heads. The dictionary stays the same object.
+    """
+
+    def __init__(self, inside: Inside) -> None:
+        self.known: dict[bytes, Known] = {}
+        self._inside = inside
+
+    def remember(self, head: Head, how: How) -> None:
+        """
+        Serve requests with this very head here, with nothing added, until the cluster changes.
+
+        :param head: the request's; one that is too long is not remembered.
+        :param how: why such requests are served here.
+        """
+        if len(head.raw) <= MEMORABLE:
+            memo = known(head, how, self._inside)
+            if memo is not None:
+                if len(self.known) >= MEMORY:
+                    self.known.clear()
+                self.known[head.raw] = memo
+
+    def clear(self) -> None:
+        """Forget all: decisions are to be made anew."""
+        self.known.clear()

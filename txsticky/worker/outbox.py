@@ -1,0 +1,99 @@
+"""The outbox of a worker: the mailboxes of the other workers, and the front desk."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from twisted.logger import Logger
+
+from ..core.messages.handoff import Handoff, pack_handoff
+from ..core.routing.verdict import FRONT_DESK
+from ..errors import MailboxFull
+from ..ipc.mailbox import MailboxTransport
+from .view import ClusterView
+
+log = Logger()
+
+
+class Outbox:
+    """
+    Gives connections away.
+
+    :param front_desk: the descriptor of the primary's own mailbox; owned from here on.
+    :param view: says whether the whole cluster stops.
+    :param reactor: an `IReactorFDSet`.
+    :ivar boxes: the mailboxes, by the ids of the workers that read them, and `FRONT_DESK`.
+    :ivar given: how many connections were given away.
+    """
+
+    def __init__(self, front_desk: int, view: ClusterView, reactor: Any) -> None:
+        self.boxes: dict[int, MailboxTransport] = {}
+        self.given = 0
+        self._view = view
+        self._reactor = reactor
+        self.add(FRONT_DESK, front_desk)
+
+    def add(self, place: int, descriptor: int) -> None:
+        """
+        Add a mailbox; one of the same place that is here already is closed.
+
+        :param place: the id of the worker that reads it.
+        :param descriptor: its sending end; owned from here on.
+        """
+        old = self.boxes.pop(place, None)
+        if old is not None:
+            old.loseConnection()
+        self.boxes[place] = MailboxTransport(
+            socket.socket(fileno=descriptor),
+            self._reactor,
+            undelivered=lambda waiting: self._bounce(place, waiting),
+        )
+
+    def give(self, sock: socket.socket, place: int, handoff: Handoff) -> None:
+        """
+        Give a connection away; it is closed if the whole cluster stops and no worker is named.
+
+        :param sock: the connection; owned from here on.
+        :param place: the id of a worker, or `FRONT_DESK`. A worker whose mailbox is not here is
+            reached by the front desk.
+        """
+        if place == FRONT_DESK and self._view.final:
+            sock.close()
+            return
+        self.given += 1
+        box = self.boxes.get(place) or self.boxes[FRONT_DESK]
+        message = pack_handoff(handoff)
+        descriptor = sock.detach()
+        try:
+            box.sendFileDescriptor(descriptor)
+            box.write(message)
+        except MailboxFull:
+            self._bounce(place, [(descriptor, message)])
+
+    def forget(self, worker: int) -> None:
+        """Close the mailbox of a worker that is gone; what waits for it goes to the front desk."""
+        box = self.boxes.pop(worker, None)
+        if box is not None:
+            waiting = box.take_queue()
+            box.loseConnection()
+            self._bounce(worker, waiting)
+
+    def _bounce(self, place: int, waiting: list[tuple[int, bytes]]) -> None:
+        """
+        Send to the front desk what a mailbox does not take: its worker is gone, or far behind.
+
+        :param place: whose mailbox that is.
+        :param waiting: (descriptor, message) of each connection.
+        """
+        desk = self.boxes[FRONT_DESK]
+        for descriptor, message in waiting:
+            try:
+                if place == FRONT_DESK:
+                    raise MailboxFull(queued=desk.queued)
+                desk.sendFileDescriptor(descriptor)
+                desk.write(message)
+            except MailboxFull as full:
+                log.error("A connection is lost: {full}", full=full)
+                os.close(descriptor)

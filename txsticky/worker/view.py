@@ -1,0 +1,114 @@
+"""What a worker knows of its cluster: itself, the other workers, the bindings of sticky keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Self
+
+import attrs
+
+from ..config import Config
+from ..core.messages.from_primary import Boot
+from ..core.routing.pool import MemberState, Pool
+from ..core.routing.router import Router
+from ..core.routing.table import Table
+
+
+@attrs.define(kw_only=True)
+class ClusterView:
+    """
+    A worker's replica of what the primary knows, and whether the worker is leaving.
+
+    Decisions that were made before a change need not hold after it: every method that changes the
+    view calls `changed`.
+
+    :ivar id: the worker's id, never used twice in the life of the cluster.
+    :ivar slot: the worker's number, 1 to N, which its successor has as well.
+    :ivar router: decides which worker a request belongs to.
+    :ivar pool: the workers, as the primary last told.
+    :ivar table: the bindings, as the primary last told.
+    :ivar changed: called when decisions are to be made anew.
+    :ivar draining: whether the worker is leaving: idle connections go elsewhere.
+    :ivar final: whether the whole cluster stops, so that no connection can go elsewhere.
+    """
+
+    id: int
+    slot: int
+    router: Router
+    pool: Pool
+    table: Table
+    changed: Callable[[], None]
+    draining: bool = False
+    final: bool = False
+
+    @classmethod
+    def of(cls, boot: Boot, config: Config, changed: Callable[[], None]) -> Self:
+        """Make the view of a worker that begins."""
+        return cls(
+            id=boot.id,
+            slot=boot.slot,
+            router=config.router(bytes.fromhex(boot.secret)),
+            pool=Pool.from_view(boot.pool),
+            table=Table(boot.table_limit, boot.table_ttl),
+            changed=changed,
+        )
+
+    @property
+    def others(self) -> bool:
+        """Whether another worker could serve a request; never while the whole cluster stops."""
+        return not self.final and any(
+            member.id != self.id and member.state is MemberState.READY
+            for member in self.pool.members
+        )
+
+    def update(self, pool: Pool, peers: Iterable[int]) -> set[int]:
+        """
+        Replace the pool, and drop the bindings of workers that are gone.
+
+        :param peers: the workers whose mailboxes are here.
+        :returns: the workers that are gone, of the former pool and of `peers`.
+        """
+        present = {member.id for member in pool.members}
+        # Ids only grow: so a worker that is missing among them is gone, even if its mailbox, which
+        # travels by another way, came after the news.
+        newest = max(present, default=0)
+        gone = {peer for peer in peers if 0 < peer < newest}
+        gone |= {member.id for member in self.pool.members}
+        gone -= present | {self.id}
+        for id in gone:
+            self.table.forget(id)
+        if pool.version != self.pool.version:
+            self.changed()
+        self.pool = pool
+        return gone
+
+    def bind(self, key: bytes, owner: int, now: float) -> None:
+        """
+        Take in that a key belongs to a worker.
+
+        :param owner: the worker's id.
+        :param now: seconds of the table's clock.
+        """
+        self.table.bind(key, owner, now)
+        self.changed()
+
+    def free(self, key: bytes) -> None:
+        """Take in that a key belongs to no worker any more."""
+        self.table.free(key)
+        self.changed()
+
+    def free_all(self) -> None:
+        """Drop every binding: the table as it is now follows from the primary."""
+        self.table.clear()
+        self.changed()
+
+    def drain(self) -> None:
+        """Take in that this worker is leaving."""
+        self.draining = True
+        self.changed()
+
+    def withdraw(self) -> None:
+        """Take this worker itself for gone: no key leads here any more."""
+        self.pool.set_gone(self.id)
+        self.table.forget(self.id)
+        self.changed()
