@@ -18,7 +18,7 @@ from tests.integration.test_accept_workers import WORKERS, AcceptCluster
 from tests.integration.test_reload_rolling import COMPLETE
 from tests.integration.test_upgrade import DONE
 from txsticky.core.routing.address_hash import address_word, heaviest
-from txsticky.worker.worker import HEARTBEAT
+from txsticky.worker.load_report import HEARTBEAT
 
 ADDRESSES = [f"127.0.{number % 5}.{number * 3 + 2}" for number in range(64)]
 BY_ADDRESS = ("--sticky", "ip")
