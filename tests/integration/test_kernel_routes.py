@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
+import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -33,6 +36,16 @@ def hashed(source: str, slots: range) -> int:
     return heaviest(word, slots)
 
 
+def counted(state: Callable[[], Any]) -> Counter[str]:
+    """`KernelCluster.counted`, by what returns the cluster's state."""
+    time.sleep(2 * HEARTBEAT)  # by then each has reported
+    told = state()
+    counts: Counter[str] = Counter(all=told["primary"]["accepted"])
+    for totals in told["totals"]:
+        counts.update({name: totals[name] for name in ("accepted", "handoffs", "given")})
+    return counts
+
+
 class KernelCluster(AcceptCluster):
     """A cluster whose clients are told apart by their addresses."""
 
@@ -54,12 +67,7 @@ class KernelCluster(AcceptCluster):
 
     def counted(self) -> Counter[str]:
         """Connections so far: accepted in all, accepted by workers, handed over and given away."""
-        time.sleep(2 * HEARTBEAT)  # by then each has reported
-        state = self.state()
-        counts: Counter[str] = Counter(all=state["primary"]["accepted"])
-        for totals in state["totals"]:
-            counts.update({name: totals[name] for name in ("accepted", "handoffs", "given")})
-        return counts
+        return counted(self.state)
 
 
 class KernelCase(SynchronousTestCase):
@@ -205,15 +213,25 @@ class Endpoints(KernelCase):
 
     def test_tls(self) -> None:
         """Over TLS each connection comes in where it is served: none is relayed."""
-        with SecureCluster("echo", *WORKERS, *BY_ADDRESS, workers=3) as cluster:
-            until(lambda: "routes connections" in cluster.log(), 10, "it is said who routes")
-            context, found = cluster.context(), set()
+        status = f"127.0.0.1:{free_port()}"
+
+        def state() -> Any:
+            with urllib.request.urlopen(f"http://{status}/status.json", timeout=10) as answer:
+                return json.load(answer)
+
+        options = (*WORKERS, *BY_ADDRESS, "--status", status)
+        with SecureCluster("echo", *options, workers=3) as cluster:
+            until(lambda: IN_KERNEL in cluster.log(), 10, IN_KERNEL)
+            context, found, before = cluster.context(), set(), counted(state)
             for source in ADDRESSES[:32]:
                 answers = [cluster.get("/", context=context, source=source) for _ in range(3)]
                 told = {answer.header("x-worker") for answer in answers}
                 self.assertEqual(told, {str(hashed(source, range(1, 4)))}, source)
                 found |= told
             self.assertEqual(len(found), 3)
+            after = counted(state)
+            after.subtract(before)
+            self.assertEqual(dict(after), {"all": 96, "accepted": 96, "handoffs": 96, "given": 0})
 
     def test_speaks_first(self) -> None:
         """A server that speaks first greets each address from its worker."""
