@@ -280,6 +280,8 @@ class PlayedWorker:
         descriptor, self._descriptor = self._descriptor, -1
         message = unpack(data)
         if isinstance(message, Peer):
+            if message.worker_id in self.peers:
+                self.peers[message.worker_id].loseConnection()
             self.peers[message.worker_id] = self._transport(socket.socket(fileno=descriptor))
         elif isinstance(message, Log):
             self.logs.append(descriptor)

@@ -182,13 +182,24 @@ class ImportsTests(SynchronousTestCase):
         self.write(
             txsticky__core__wire="",
             tests__test_api="from txsticky.core.wire import Kind",
-            tests__core__test_wire="from txsticky.core import wire",
+            tests__worker__test_wire="from txsticky.core import wire",
             tests__test_other="import txsticky.core",
             tests__integration__test_all="import txsticky.core.wire",
             tests__test_readme="import txsticky.core.wire",
         )
         found = tests_for("txsticky.core.wire", self.root)
-        self.assertEqual(found, ["tests.core.test_wire", "tests.test_api"])
+        self.assertEqual(found, ["tests.worker.test_wire", "tests.test_api"])
+
+    def test_own(self) -> None:
+        """If tests of the module's package import it, no others are asked."""
+        self.write(
+            txsticky__core__wire="",
+            tests__core__messages__test_frames="import txsticky.core.wire",
+            tests__core__test_wire="import txsticky.core.wire",
+            tests__test_api="import txsticky.core.wire",
+        )
+        found = tests_for("txsticky.core.wire", self.root)
+        self.assertEqual(found, ["tests.core.test_wire", "tests.core.messages.test_frames"])
 
     def test_indirect(self) -> None:
         """If none imports it, those are asked that import what imports it."""
@@ -214,6 +225,17 @@ class ImportsTests(SynchronousTestCase):
         )
         found = tests_for("txsticky.core.cookies", self.root)
         self.assertEqual(found, ["tests.test_cookies", "tests.test_keys"])
+
+    def test_shared(self) -> None:
+        """The tests that share a module of the tests that imports it are asked."""
+        self.write(
+            txsticky__gate="",
+            tests__cases="import txsticky.gate",
+            tests__test_door="from .cases import A",
+            tests__test_gate="import txsticky.gate",
+        )
+        found = tests_for("txsticky.gate", self.root)
+        self.assertEqual(found, ["tests.test_gate", "tests.test_door"])
 
     def test_none(self) -> None:
         """What nothing imports has no tests."""

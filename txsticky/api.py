@@ -97,9 +97,7 @@ class Here:
         return self._view.slot
 
     def pool(self) -> list[dict[str, Any]]:
-        """
-        Return the workers of the cluster, as last told: id, slot, state, live connections of each.
-        """
+        """Return the cluster's workers, as last told: id, slot, state, live connections of each."""
         return [
             {"id": m.id, "slot": m.slot, "state": m.state.value, "live": m.live}
             for m in self._view.pool.members

@@ -44,3 +44,8 @@ class UnmappedTests(SynchronousTestCase):
             self.assertEqual(unmapped_host(f"::ffff:{address}"), str(address))
         elif address.ipv4_mapped is None:
             self.assertIs(unmapped(address), address)
+
+    def test_long_prefix(self) -> None:
+        """A network that is not of mapped addresses stays, however long its prefix is."""
+        for text in ("2001:db8::/97", "2001:db8::1/128", "192.0.2.1/32"):
+            self.assertEqual(str(unmapped_network(text)), text)

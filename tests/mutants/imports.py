@@ -52,11 +52,15 @@ def tests_for(module: str, root: Path) -> list[str]:
     """
     The unit tests that import a module, the one that is named after it first.
 
-    The tests named after a module of its package that imports it are asked as well; if there are
-    none at all, those that import what imports it, and so on.
+    Where tests of its own package (``tests/core`` for ``txsticky/core``) are among them, they are
+    all: a fact is to be told where the module is, and tests of far parts take most of the time.
+    The tests named after a module of its package that imports it are asked as well, and those that
+    share a module of the tests that imports it; if there are none at all, those that import what
+    imports it, and so on.
     """
     importers = _importers(root)
     package, _, last = module.rpartition(".")
+    own = f"tests.{module.split('.')[1]}."
     kin = {
         test
         for name in importers[module]
@@ -68,9 +72,14 @@ def tests_for(module: str, root: Path) -> list[str]:
     while frontier:
         frontier = {name for target in frontier for name in importers[target]} - seen
         frontier, kin = frontier | kin, set()
+        shared = {name for name in frontier if name.startswith("tests.")}
+        while shared:
+            frontier |= shared
+            shared = {n for name in shared for n in importers[name]} - seen - frontier
         seen |= frontier
         tests = [name for name in frontier if _is_unit_test(name)]
         if tests:
+            tests = [name for name in tests if name.startswith(own)] or tests
             return sorted(tests, key=lambda name: (not name.endswith(f"_{last}"), name))
     return []
 

@@ -1,6 +1,4 @@
-"""
-What a single look cannot show: rates, the last minutes, and totals that outlive a worker.
-"""
+"""What a single look cannot show: rates, the last minutes, and totals that outlive a worker."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The status page and what machines read: a small read-only site in the primary.
-"""
+"""The status page and what machines read: a small read-only site in the primary."""
 
 # twisted.web has few type hints, and autobahn none.
 # mypy: allow-untyped-calls

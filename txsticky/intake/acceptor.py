@@ -100,9 +100,7 @@ class Acceptor:
         self.close()
 
     def doRead(self) -> None:
-        """
-        Accept what waits; read each connection once, and hand it off if its first request is there.
-        """
+        """Accept what waits; read each connection once, and hand those off whose request came."""
         reception, family, headroom = self._reception, self._family, self._headroom
         # What `socket.accept` does, less its Python object around the system's: half of its cost.
         accept, wrap = self.sock._accept, socket.SocketType  # type: ignore[attr-defined]

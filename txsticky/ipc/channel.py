@@ -176,9 +176,7 @@ class Channel:
         return None
 
     def read_now(self) -> None:
-        """
-        Take in everything that the other side has written so far, without waiting for the reactor.
-        """
+        """Take in all that the other side has written so far, without waiting for the reactor."""
         while (
             self.connected and not self._busy
         ):  # frames are dealt with in their order, never nested

@@ -1,6 +1,4 @@
-"""
-Signals for the program whose main thread runs the reactor; never for one that embeds a cluster.
-"""
+"""Signals, for a program whose main thread runs the reactor; not for one that embeds a cluster."""
 
 from __future__ import annotations
 

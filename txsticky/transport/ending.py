@@ -1,13 +1,17 @@
-"""The time that a connection still has once nothing more is served on it."""
+"""The end of a response and of a connection: what is cut off, and the time that is left."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.logger import Logger
+
 from ..core.http.refusal import LINGER, refusal
 from ..core.http.steps import Refuse
 from ..system.system import http_date
 from .host import Cancelable, Host
+
+log = Logger()
 
 #: Seconds for the answer to a request that stalled to leave.
 _LAST_WORD = 1.0
@@ -74,3 +78,16 @@ def refused(step: Refuse) -> bytes:
     if fault is None:
         return b""
     return refusal(fault.status, fault.reason, http_date(), head_only=step.head_only)
+
+
+def tell_surplus(request_line: bytes) -> None:
+    """
+    Tell the operator that the end of a response was cut off.
+
+    :param request_line: of the request, without the CR LF.
+    """
+    log.warn(
+        "The response to {line!r} is longer than its Content-Length, its last chunk or the"
+        " request's method allows: the rest is cut off.",
+        line=request_line.decode("latin-1"),
+    )

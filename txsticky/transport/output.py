@@ -10,12 +10,11 @@ from __future__ import annotations
 import attrs
 
 from ..core.http.conversation import Conversation
-from .ending import last_word
+from .ending import last_word, tell_surplus
 from .half_close import HalfClose
 from .host import Cancelable, Host
 from .nowhere import NOWHERE
 from .policy import Policy
-from .surplus import tell_surplus
 from .withheld import Withheld
 
 

@@ -20,9 +20,7 @@ class Policy(Protocol):
 
     @property
     def known(self) -> dict[bytes, Known]:
-        """
-        Requests, by their heads to the letter, that are known to be served here with nothing added.
-        """
+        """Requests, by their whole heads, that are known to be served here with nothing added."""
 
     @property
     def unconfirmed(self) -> int:

@@ -116,6 +116,11 @@ class HeadTests(SynchronousTestCase):
         self.assertEqual(head.header(b"x"), b"1")
         self.assertEqual(head.headers(b"x"), (b"1", b"", b"3"))
 
+    def test_header_of_an_unparsed_head(self) -> None:
+        """A head that was made without the parser finds its headers as well."""
+        head = Head(GET, len(GET), b"GET", b"/chat", b"1.1", GET.index(b"Host"))
+        self.assertEqual((head.header(b"host"), head.header(b"cookie")), (b"a.example", b"a=b"))
+
     def test_lenient(self) -> None:
         """What does not matter for routing is left to the worker's server."""
         for fields in (
@@ -218,6 +223,7 @@ class MalformedTests(SynchronousTestCase):
             b"GET / HTTP/1.1\r\n:",
             b"GET / HTTP/1.1\r\nHost ",
             b"GET / HTTP/1.1\r\nHost\r",
+            b"GET / HTTP/1.1\r\n!(",
             b"GET / HTTP/1.1\r\nA: b\r\n c\r\nHost(",
             b"GET / HTTP/1.1\r\nA: b\r\n:",
             b"GET / HTTP/1.1\r\nA: b\r\nnocolon\r",

@@ -50,3 +50,7 @@ class LineTests(SynchronousTestCase):
         for wait in (timing.CLOSE_HANDSHAKE, timing.NEXT_REQUEST, timing.QUIET):
             self.assertLess(wait, 30 - timing.requests_end(30))
             self.assertLess(wait, timing.requests_end(30) - timing.pinned_end(30))
+
+    def test_last_call(self) -> None:
+        """Requests that still run have a quarter of the shut-down's time, and at most a second."""
+        self.assertEqual([timing.last_call(whole) for whole in (0.4, 3, 4, 100)], [0.1, 0.75, 1, 1])

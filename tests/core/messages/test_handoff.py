@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import socket
 
+import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.core.how import How
-from txsticky.core.messages.handoff import Handoff, Peer, pack_handoff, pack_peer, unpack
+from txsticky.core.messages.handoff import (
+    Handoff,
+    Log,
+    Peer,
+    pack_handoff,
+    pack_log,
+    pack_peer,
+    unpack,
+)
 from txsticky.core.messages.origin import NOWHERE, Origin, Stage
 from txsticky.errors import WireError
 
@@ -164,3 +173,36 @@ class PeerTests(SynchronousTestCase):
     def test_same_bytes(self) -> None:
         """Both versions of the program write the same introduction."""
         self.assertEqual(pack_peer(7), b"\x02\0\0\0\0\0\0\0\x07")
+
+
+class LogTests(SynchronousTestCase):
+    """The access log, opened anew."""
+
+    def test_round_trip(self) -> None:
+        """It comes with one byte, as in the first version."""
+        self.assertEqual((pack_log(), unpack(pack_log())), (b"\x03", Log()))
+
+    def test_wrong_size(self) -> None:
+        """More than that is refused."""
+        self.assertRaises(WireError, unpack, pack_log() + b"\0")
+
+
+class BegunTests(SynchronousTestCase):
+    """A connection that has begun."""
+
+    def test_without_the_prefix(self) -> None:
+        """It keeps all but its prefix, and was counted as taken."""
+        for fresh in (False, True):
+            handoff = attrs.evolve(HANDOFF, fresh=fresh)
+            self.assertEqual(handoff.begun(), attrs.evolve(handoff, prefix=b"", reserved=False))
+
+
+class DefaultsTests(SynchronousTestCase):
+    """A hand-off of which only the origin is told."""
+
+    def test_defaults(self) -> None:
+        """It has not moved, nothing of it was read or reserved, and it is new to the cluster."""
+        self.assertEqual(
+            attrs.astuple(Handoff(family=2, origin=HERE), recurse=False),
+            (2, HERE, b"", How.NEW, 0, False, False),
+        )

@@ -109,6 +109,14 @@ class TableTests(SynchronousTestCase):
         """The room is for as many keys of the usual length as there may be."""
         self.assertGreaterEqual(ROOM, 100_000 * 80)
 
+    def test_cleared_counts_from_nothing(self) -> None:
+        """A cleared table has just its room: a key that fills it keeps no other beside it."""
+        table = Table(10, 60.0, room=KEY_LIMIT)
+        table.clear()
+        table.bind(b"a", 1, now=0.0)
+        table.bind(b"b" * KEY_LIMIT, 1, now=0.0)
+        self.assertEqual(table.items(), [(b"b" * KEY_LIMIT, 1)])
+
     def test_cleared(self) -> None:
         """A cleared table has all its room again."""
         table = Table(10, 60.0, room=KEY_LIMIT)

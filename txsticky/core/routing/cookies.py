@@ -25,7 +25,7 @@ def cookie_pattern(name: str) -> re.Pattern[bytes]:
 
 
 def unquote_cookie(value: bytes) -> bytes:
-    """
+    r"""
     The value without the blanks behind it, and without quotes and escapes if it is quoted.
 
     Python's `http.cookies`, and so most frameworks, write ``\\054`` for a comma.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from twisted.logger import Logger
 from twisted.web import http
 
-from ...transport.surplus import tell_surplus
+from ...transport.ending import tell_surplus
 
 _log = Logger()
 

@@ -1,0 +1,81 @@
+"""The short cut for a request that came alone and whole, and is known."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txsticky.core.how import How
+from txsticky.core.http.conversation import Conversation
+from txsticky.core.http.head import Head, parse_head
+from txsticky.core.http.steps import Ask, Known, known
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+HEAD = b"HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n"
+LAST = b"GET /b HTTP/1.1\r\nConnection: close\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def memo(data: bytes = GET) -> Known:
+    """What is remembered of a request."""
+    head = parse_head(data, 65536)
+    assert isinstance(head, Head)
+    found = known(head, How.NEW)
+    assert found is not None
+    return found
+
+
+def told(conversation: Conversation) -> tuple[object, ...]:
+    """All that a conversation tells of itself."""
+    names = (
+        *("request_line", "request_open", "finished_request", "last", "over", "idle", "held"),
+        *("interim", "response_started", "body_due", "tunnel", "surplus", "unfinished"),
+    )
+    return tuple(getattr(conversation, name) for name in names)
+
+
+class BeginTests(SynchronousTestCase):
+    """The same as the long way."""
+
+    def begun(self) -> Conversation:
+        """A conversation whose first request was answered."""
+        conversation = Conversation()
+        conversation.feed(GET)
+        self.keep(conversation)
+        conversation.wrote(OK)
+        return conversation
+
+    def keep(self, conversation: Conversation) -> None:
+        """Serve the next request here."""
+        self.assertIsInstance(conversation.next(), Ask)
+        conversation.keep()
+        conversation.next()
+
+    def test_same(self) -> None:
+        """The conversation tells the same at each step, whichever way it went."""
+        for data, response in ((GET, OK), (HEAD, OK[:-2]), (LAST, OK)):
+            short, long = self.begun(), self.begun()
+            self.assertTrue(short.begin(memo(data)))
+            long.feed(data)
+            self.keep(long)
+            self.assertEqual(told(short), told(long), data)
+            for written in (response[:20], response[20:]):
+                self.assertEqual(short.wrote(written), long.wrote(written))
+                self.assertEqual(told(short), told(long), data)
+
+    def test_first(self) -> None:
+        """The first request of a connection does not take it: it was routed before."""
+        conversation = Conversation()
+        self.assertFalse(conversation.begin(memo()))
+        self.assertTrue(conversation.idle)
+
+    def test_held(self) -> None:
+        """Nothing takes it behind the beginning of another request."""
+        conversation = self.begun()
+        conversation.feed(b"GE")
+        self.assertFalse(conversation.begin(memo()))
+
+    def test_open(self) -> None:
+        """Nothing takes it while a response is due."""
+        conversation = self.begun()
+        self.assertTrue(conversation.begin(memo()))
+        self.assertFalse(conversation.begin(memo()))

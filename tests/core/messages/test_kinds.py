@@ -1,0 +1,74 @@
+"""The numbers and defaults that processes of two versions agree on."""
+
+from __future__ import annotations
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from txsticky.core.messages.from_primary import FROM_PRIMARY, Boot, View
+from txsticky.core.messages.from_worker import FROM_WORKER, ListeningLoad, Load, Ready
+
+
+class KindTests(SynchronousTestCase):
+    """The number of each kind of frame, which never changes."""
+
+    def test_from_a_worker(self) -> None:
+        """What a worker says."""
+        self.assertEqual(
+            {number: kind.__name__ for number, kind in FROM_WORKER.items()},
+            {
+                2: "Ready",
+                3: "Failed",
+                4: "Load",
+                6: "Bind",
+                8: "Free",
+                10: "Withdraw",
+                12: "WantLog",
+                13: "Publish",
+                14: "Subscribe",
+                15: "Unsubscribe",
+                17: "Replace",
+                20: "Deaf",
+            },
+        )
+
+    def test_from_the_primary(self) -> None:
+        """What the primary says."""
+        self.assertEqual(
+            {number: kind.__name__ for number, kind in FROM_PRIMARY.items()},
+            {
+                1: "Boot",
+                5: "View",
+                6: "Bound",
+                7: "Confirmed",
+                8: "Freed",
+                9: "BeginDrain",
+                11: "Withdrawn",
+                12: "Rotate",
+                16: "Message",
+                18: "Lost",
+                19: "Accept",
+            },
+        )
+
+
+class DefaultsTests(SynchronousTestCase):
+    """What a frame says that says nothing."""
+
+    def test_load(self) -> None:
+        """A worker that tells nothing does nothing."""
+        self.assertEqual(attrs.astuple(Load()), (0, 0, 0.0, 0, 0, 0, False, None))
+        self.assertEqual(attrs.astuple(ListeningLoad()), (0, 0, [], []))
+
+    def test_ready(self) -> None:
+        """A worker that does not tell its protocol speaks the first."""
+        self.assertEqual((Ready("web", True).sources, Ready("web", True).protocol), ([], 1))
+
+    def test_boot(self) -> None:
+        """A primary that does not tell its protocol speaks the first, and has no access log."""
+        fields = attrs.fields(Boot)
+        self.assertEqual((fields.protocol.default, fields.access_log.default), (1, -1))
+
+    def test_view(self) -> None:
+        """A view of the pool tells nothing about bindings."""
+        self.assertFalse(View(None).anew)

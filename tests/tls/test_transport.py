@@ -1,0 +1,75 @@
+"""The transport of a protocol over TLS, on a connection that is played."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txsticky.core.http.conversation import Conversation
+from txsticky.tls.transport import SecureTransport
+from txsticky.transport.nowhere import NOWHERE
+
+
+class TransportTests(SynchronousTestCase):
+    """What the protocol asks of it."""
+
+    def setUp(self) -> None:
+        self.connection = mock.Mock(unconfirmed=0, draining=False)
+        self.layer = mock.Mock()
+        self.outer = self.layer.transport
+        self.transport = SecureTransport(self.connection, self.layer, Conversation(), "192.0.2.7")
+
+    def test_client(self) -> None:
+        """Its gate knows the client's address, and that the connection is secure."""
+        gate = self.transport.gate
+        self.assertEqual((gate.client, gate.secure), ("192.0.2.7", True))
+
+    def test_write_sequence(self) -> None:
+        """Pieces are written as one, with nothing between."""
+        self.transport.writeSequence([b"a", b"b"])
+        self.layer.write.assert_called_once_with(b"ab")
+
+    def test_unsent(self) -> None:
+        """What is unsent is what the connection has not sent."""
+        self.outer.unsent.return_value = 42
+        self.assertEqual(self.transport.unsent(), 42)
+
+    def test_unregister_once(self) -> None:
+        """A producer is unregistered once, however often it ends."""
+        self.transport.registerProducer(mock.Mock(), True)
+        self.transport.unregisterProducer()
+        self.transport.unregisterProducer()
+        self.layer.unregisterProducer.assert_called_once_with()
+
+    def test_unfinished(self) -> None:
+        """A response without an end of its own is complete if its sender has closed."""
+        exchange = self.transport.gate.exchange
+        exchange.feed(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        exchange.next()
+        exchange.keep()
+        exchange.next()
+        exchange.wrote(b"HTTP/1.1 200 OK\r\n\r\nsome")
+        self.assertTrue(self.transport.unfinished(cleanly=False))
+        self.assertFalse(self.transport.unfinished(cleanly=True))
+
+    def test_hang_up(self) -> None:
+        """A producer is waited for only while its response is open and may come to its end."""
+        for begun, last, unregistered in ((0, 0, True), (1, 0, False), (1, 1, True), (0, 1, True)):
+            self.setUp()
+            self.connection.last = bool(last)
+            if begun:
+                self.transport.gate.exchange.feed(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                self.transport.gate.exchange.next()
+                self.transport.gate.exchange.keep()
+            self.transport.registerProducer(mock.Mock(), False)
+            self.transport.hang_up()
+            self.assertEqual(self.layer.unregisterProducer.called, unregistered, (begun, last))
+            self.connection.hang_up.assert_called_once_with()
+
+    def test_end(self) -> None:
+        """When nothing more is served, the gate lets go."""
+        self.transport.protocol = mock.Mock()
+        gate = self.transport.gate
+        self.transport.end()
+        self.assertIs(gate.host, NOWHERE)

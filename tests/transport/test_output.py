@@ -1,0 +1,33 @@
+"""What a transport was given to send, and has not sent."""
+
+from __future__ import annotations
+
+from tests.transport.cases import ConnectionCase
+
+
+class UnsentTests(ConnectionCase):
+    """How much that is."""
+
+    def test_just_written(self) -> None:
+        """All that was written since the reactor last sent counts."""
+        transport = self.adopt()
+        transport.write(b"hello")
+        transport.write(b"you")
+        self.assertEqual(transport.unsent(), 8)
+
+
+class DetachTests(ConnectionCase):
+    """A connection is taken away from a transport that was to send."""
+
+    def test_lets_go(self) -> None:
+        """The reactor watches it for nothing, and the protocol's producer is let go."""
+        transport = self.adopt()
+        transport.registerProducer(object(), True)
+        transport.write(b"hello")
+        transport.doWrite()
+        transport.startWriting()
+        self.assertIn(transport, self.reactor.getWriters())
+        sock, _ = transport.detach()
+        self.addCleanup(sock.close)
+        self.assertNotIn(transport, self.reactor.getWriters() + self.reactor.getReaders())
+        self.assertIsNone(transport.producer)
