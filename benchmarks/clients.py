@@ -131,15 +131,23 @@ class Load:
     cpu: float
 
 
-def load(port: int, tickets: list[Ticket], mode: str, seconds: float, connections: int) -> Load:
+def load(
+    port: int,
+    tickets: list[Ticket],
+    mode: str,
+    seconds: float,
+    connections: int,
+    sources: int = 0,
+) -> Load:
     """
     Run the load generator (native/load.c).
 
     :param mode: ``close``, ``keep`` or ``turns``.
+    :param sources: the addresses that the connections come from, in turn; 0 is one.
     :raises WrongAnswer: an answer came from the wrong worker, or was none.
     """
     done = subprocess.run(
-        [compiled("load"), str(port), str(connections), str(seconds), mode],
+        [compiled("load"), str(port), str(connections), str(seconds), mode, str(sources)],
         input="\n".join(ticket.line() for ticket in tickets),
         capture_output=True,
         text=True,

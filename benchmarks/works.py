@@ -89,13 +89,17 @@ def _http(mode: str, connections: int = 16) -> Callable[[Running], Callable[[], 
     return prepare
 
 
-def _plain_http(server: Running, mode: str = "keep") -> Callable[[], Figures]:
-    """Requests without a session, on connections that are kept or, with `close`, on one each."""
+def _plain_http(server: Running, mode: str = "keep", sources: int = 0) -> Callable[[], Figures]:
+    """
+    Requests without a session, on connections that are kept or, with `close`, on one each.
+
+    :param sources: the addresses that the connections come from; 0 is one.
+    """
     tickets = [clients.Ticket("/hello")]
 
     def measure() -> Figures:
         before = server.cpu()
-        counted = clients.load(server.port, tickets, mode, 0.7, 16)
+        counted = clients.load(server.port, tickets, mode, 0.7, 16, sources)
         return {
             "requests/s": counted.requests / counted.seconds,
             **per_request(server, counted.requests, before),
@@ -107,6 +111,10 @@ def _plain_http(server: Running, mode: str = "keep") -> Callable[[], Figures]:
 
 def _short_http(server: Running) -> Callable[[], Figures]:
     return _plain_http(server, "close")
+
+
+def _by_address(server: Running) -> Callable[[], Figures]:
+    return _plain_http(server, "close", 64)
 
 
 def _upload(size: int) -> Callable[[Running], Callable[[], Figures]]:
@@ -237,6 +245,14 @@ def _polling(server: Running, seconds: float = 1.0) -> Callable[[], Figures]:
 _ENTRANCES = _starter(
     "txsticky, --accept workers", contenders.txsticky, options=("--accept", "workers")
 )
+_BY_ADDRESS = tuple(
+    _starter(f"txsticky, {name}", contenders.txsticky, options=("--sticky", "ip", *options))
+    for name, options in (
+        ("routed by the kernel", ("--accept", "workers")),
+        ("routed by the workers", ("--accept", "workers", "--forwarded-allow-ips", "192.0.2.1")),
+        ("routed by the primary", ()),
+    )
+)
 _FRONTS = (contenders.haproxy, contenders.nginx, contenders.socketio_sticky)
 _SITE = (contenders.txsticky, *_FRONTS)
 _WEBSOCKET = (
@@ -303,6 +319,14 @@ WORKS = (
         _short_http,
         ("total CPU us", False),
         "no CPU in front with --accept workers, and hardly more in all than plain Twisted",
+    ),
+    Work(
+        "by-address",
+        "Short connections from 64 addresses, each to its worker",
+        (*_BY_ADDRESS, contenders.reuseport),
+        _by_address,
+        ("total CPU us", False),
+        "no CPU in front with the kernel's routes, and hardly more in all than plain Twisted",
     ),
     Work(
         "keep-alive",

@@ -1,11 +1,12 @@
 /* The load generator: many connections, one thread, every answer checked.
  *
- *     load PORT CONNECTIONS SECONDS close|keep|turns < TICKETS
+ *     load PORT CONNECTIONS SECONDS close|keep|turns [SOURCES] < TICKETS
  *
  * A ticket is a line: the word that the answer has to begin with (- is any), a space, a path, and
  * perhaps a space and a cookie. `close`: each connection carries one request. `keep`: it is kept,
  * and always carries the same ticket. `turns`: it is kept, and each request carries the next
- * ticket. Whenever the server closes, the next request opens a new connection.
+ * ticket. Whenever the server closes, the next request opens a new connection. With SOURCES the
+ * connections come from so many addresses in turn, from 127.1.0.1 on.
  *
  * Prints one JSON object: requests, wrong (answered by somebody else), refused (another status than
  * 200), broken (connections that failed), connections, seconds, cpu (microseconds, of this
@@ -44,6 +45,7 @@ static struct ticket tickets[TICKETS];
 static size_t known;
 static struct sockaddr_in server;
 static int poller, keep, turns;
+static unsigned sources;
 static long requests, wrong, refused, broken, connections;
 
 static double now(void) {
@@ -84,6 +86,16 @@ static void open_connection(struct connection *c) {
     int one = 1;
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (sources) {
+        struct sockaddr_in source = {.sin_family = AF_INET};
+        source.sin_addr.s_addr = htonl(0x7F010001 + (unsigned)connections % sources);
+        /* The port is chosen when the connection is made, when it need be unique to it only. */
+        setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+        if (bind(c->fd, (struct sockaddr *)&source, sizeof source) < 0) {
+            perror("bind");
+            exit(1);
+        }
+    }
     if (c->fd < 0 || (connect(c->fd, (struct sockaddr *)&server, sizeof server) < 0 &&
                       errno != EINPROGRESS)) {
         perror("connect");
@@ -162,8 +174,9 @@ static void ready(struct connection *c) {
 }
 
 int main(int count, char **arguments) {
-    if (count != 5) {
-        fprintf(stderr, "usage: load PORT CONNECTIONS SECONDS close|keep|turns < TICKETS\n");
+    if (count != 5 && count != 6) {
+        fprintf(stderr,
+                "usage: load PORT CONNECTIONS SECONDS close|keep|turns [SOURCES] < TICKETS\n");
         return 2;
     }
     server.sin_family = AF_INET;
@@ -172,6 +185,7 @@ int main(int count, char **arguments) {
     size_t size = (size_t)atoi(arguments[2]);
     keep = strcmp(arguments[4], "close") != 0;
     turns = strcmp(arguments[4], "turns") == 0;
+    sources = count == 6 ? (unsigned)atoi(arguments[5]) : 0;
     read_tickets();
     struct connection *all = calloc(size, sizeof *all);
     if (!known || !all)

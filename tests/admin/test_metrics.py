@@ -15,6 +15,7 @@ from txsticky.admin.metrics import CONTENT_TYPE, Metric, expose
 from txsticky.admin.state import ClusterState
 from txsticky.admin.usage import Usage
 from txsticky.core.how import How
+from txsticky.primary.kernel_routes import IN_KERNEL
 
 
 def read(state: ClusterState) -> dict[str, float]:
@@ -108,6 +109,14 @@ class MetricsTests(WatchedCase):
         told = read(self.look())
         self.assertEqual(told["txsticky_worker_accepted_total{worker=2}"], 7)
         self.assertEqual(told["txsticky_routes_total{how=NEW}"], 7)
+
+    def test_kernel_routes(self) -> None:
+        """Whether the kernel chooses the workers is told as 1 or 0."""
+        found = []
+        for told in ("", "not in the kernel: it is old", IN_KERNEL):
+            self.primary.listeners.routes.told = told
+            found.append(read(self.look())["txsticky_kernel_routes"])
+        self.assertEqual(found, [0, 0, 1])
 
     def test_bus(self) -> None:
         """What became of the bus's messages is told."""

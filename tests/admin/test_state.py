@@ -12,12 +12,14 @@ from twisted.logger import LogLevel
 from twisted.trial.unittest import TestCase
 
 from tests.watched import EPOCH, WatchedCase
+from txsticky.admin import display
 from txsticky.admin.history import KEPT, PERIOD, SERIES, STALE
 from txsticky.admin.journal import KEPT as ENTRIES_KEPT
 from txsticky.admin.journal import Journal
 from txsticky.admin.state import shown
 from txsticky.admin.usage import Usage, descriptor_limit, open_descriptors, usage_of
 from txsticky.core.how import How
+from txsticky.primary.kernel_routes import IN_KERNEL
 
 
 class StateTests(WatchedCase):
@@ -112,6 +114,19 @@ class StateTests(WatchedCase):
         self.assertEqual((primary.refusals, primary.bound), ({503: 2}, 1))
         self.assertEqual((primary.accepted, primary.waiting, primary.parked), (12, 0, 0))
         self.assertEqual(primary.pid, os.getpid())
+
+    def test_kernel_routes(self) -> None:
+        """It is told in words whether the kernel chooses the workers, and beside the key."""
+        told = self.look().to_json()
+        self.assertEqual(told["kernel_routes"], "")
+        self.assertIn("sticky by sid, balanced", display.status(told, display.Style()))
+        self.primary.listeners.routes.told = IN_KERNEL
+        told = self.look().to_json()
+        self.assertEqual(told["kernel_routes"], "in the kernel")
+        text = display.status(told, display.Style())
+        self.assertIn("sticky by sid (in the kernel), balanced", text)
+        del told["kernel_routes"]  # as a server of the version before tells it
+        self.assertIn("sticky by sid, balanced", display.status(told, display.Style()))
 
     def test_json(self) -> None:
         """All of it goes through JSON."""

@@ -64,6 +64,16 @@ class ReadyTests(PrimaryCase):
             members = decode_json(body)["pool"]["members"]
             self.assertEqual([member[:3] for member in members], [[1, 1, "ready"], [2, 2, "ready"]])
 
+    def test_suspect(self) -> None:
+        """All are told at once that a worker is suspect: what they route avoids it from then on."""
+        self.start(2)
+        self.primary.workers.suspect(2, True)
+        self.reactor.settle()
+        for worker in self.workers:
+            (body,) = worker.told(Kind.POOL)
+            members = decode_json(body)["pool"]["members"]
+            self.assertEqual([member[3] for member in members], [False, True])
+
     def test_supervisor(self) -> None:
         """The supervisor is told."""
         self.start()

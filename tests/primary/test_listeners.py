@@ -10,6 +10,7 @@ from txsticky.config import Config
 from txsticky.intake.arrival import Arrival
 from txsticky.intake.reception import Reception
 from txsticky.primary import listeners
+from txsticky.primary.kernel_routes import KernelRoutes
 from txsticky.primary.listeners import FIRST, NOBODYS, Listeners
 from txsticky.primary.upgrade.packing import Descriptors
 from txsticky.testing import FakeSystem
@@ -29,7 +30,7 @@ class ListenerCase(ShellCase):
         self.placed: list[Arrival] = []
         system = FakeSystem(reactor=self.reactor)
         self.reception = Reception(system, Config(), self.placed.append)
-        self.listeners = Listeners(self.reception, 100)
+        self.listeners = Listeners(self.reception, 100, KernelRoutes(""))
         #: The slots whose workers accept.
         self.slots: set[int] = set()
         self.addCleanup(self.end)
@@ -203,7 +204,7 @@ class AttendTests(ListenerCase):
 
     def test_not_yet(self) -> None:
         """It does not before it is started."""
-        other = Listeners(self.reception, 100)
+        other = Listeners(self.reception, 100, KernelRoutes(""))
         self.addCleanup(other.close)
         other.open(0, self.listening().dup(), True)
         other.of(2)

@@ -163,12 +163,14 @@ def status(state: dict[str, Any], style: Style) -> str:
     ready = style.paint(
         f"{state['ready']} of {state['wanted']} workers ready", "good" if full else "bad"
     )
+    told = state.get("kernel_routes")  # a server of another version may not tell it
+    where = f" ({told})" if told else ""
     doing = [state["phase"]] + ["reloading"] * state["reloading"]
     lines = [
         f"{style.paint('txsticky ' + state['version'], 'bold')}, {', '.join(doing)}, {ready},"
         f" generation {state['generation']}",
         f"serves   {state['app']} ({state['interface']}) on {', '.join(state['listen'])},"
-        f" sticky by {state['sticky']}, balanced by {state['balance']}",
+        f" sticky by {state['sticky']}{where}, balanced by {state['balance']}",
         f"primary  pid {primary['pid']}, up {duration(state['time'] - state['started'])},"
         f" {size(primary['memory'])}, {percent(primary['load'])} of a processor",
         f"so far   {_counts(primary['routes'])} of {primary['accepted']:,} accepted;"

@@ -15,6 +15,7 @@ from typing import Final
 import attrs
 
 from ..core.routing.pool import MemberState
+from ..primary.kernel_routes import IN_KERNEL
 from .state import ClusterState, WorkerState
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
@@ -77,6 +78,12 @@ def _by(label: str, values: Iterable[tuple[object, float]]) -> tuple[Sample, ...
 def _cluster(state: ClusterState) -> Iterator[Metric]:
     about = {name: getattr(state, name) for name in ("version", "interface", "sticky", "balance")}
     yield Metric("txsticky_info", "gauge", "What runs here.", ((about, 1),))
+    yield _one(
+        "txsticky_kernel_routes",
+        "gauge",
+        "Whether the kernel chooses the worker by the client's address.",
+        int(state.kernel_routes == IN_KERNEL),
+    )
     in_state = dict.fromkeys((s.value for s in MemberState if s is not MemberState.GONE), 0)
     for worker in state.workers:
         if worker.state in in_state:

@@ -161,6 +161,8 @@ class ClusterState:
     :param started: likewise.
     :param app: what is served, `module:attribute`.
     :param interface: what that is; `auto` until the first worker has said.
+    :param kernel_routes: whether the kernel chooses the worker by the client's address, in words;
+        empty if it is not to (`KernelRoutes.told`).
     :param phase: a `core.stages.Phase`: new, running, draining, quitting or ended.
     :param routing: whether connections are routed yet.
     :param wanted: how many workers there are to be.
@@ -180,6 +182,7 @@ class ClusterState:
     interface: str
     sticky: str
     balance: str
+    kernel_routes: str
     listen: tuple[str, ...]
     phase: str
     routing: bool
@@ -239,6 +242,7 @@ def look(cluster: Managed, history: History) -> ClusterState:
         interface=primary.spoken.interface,
         sticky=cluster.config.sticky,
         balance=cluster.config.balance,
+        kernel_routes=primary.listeners.routes.told,
         listen=tuple(map(shown, cluster.addresses())),
         phase=fleet.phase.value,
         routing=not primary.beginning.under_way,

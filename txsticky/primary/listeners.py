@@ -4,7 +4,7 @@ The listening sockets, and who accepts on each.
 With ``--accept workers`` each slot has a socket of its own for each TCP endpoint, and the kernel
 spreads the connections over them (socket(7), SO_REUSEPORT).  A worker of the slot accepts there;
 the primary does whenever none can.  No socket is closed as long as the cluster lives: the kernel
-would reset what waits in its queue.
+would reset what waits in its queue, and number the others anew (`system.sockets.reuseport`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from ..intake.acceptor import Acceptor
 from ..intake.reception import Reception
 from ..system.descriptors import own
+from .kernel_routes import Group, KernelRoutes
 from .upgrade.packing import Descriptors
 
 log = Logger()
@@ -33,11 +34,13 @@ class Listeners:
 
     :param reception: gets the connections that the primary accepts.
     :param backlog: how many connections may wait at each socket.
+    :param routes: has the kernel choose among the sockets of an address, where it can.
     """
 
-    def __init__(self, reception: Reception, backlog: int) -> None:
+    def __init__(self, reception: Reception, backlog: int, routes: KernelRoutes) -> None:
         self._reception = reception
         self._backlog = backlog
+        self.routes = routes
         self._acceptors: dict[tuple[int, int], Acceptor] = {}
         #: The slots with a worker that accepts.
         self._attended: set[int] = set()
@@ -103,6 +106,26 @@ class Listeners:
             # The worker gets what the primary and other workers give to it.
             log.warn("Worker {slot} cannot accept itself: {error}.", slot=slot, error=error)
 
+    def _groups(self) -> dict[int, Group]:
+        """
+        The sockets that share an address, by the number of their `--listen`.
+
+        The first socket of an address is the first of its group; the others follow in the order in
+        which they were made, which an upgrade keeps.
+        """
+        return {
+            number: [
+                (FIRST, first.sock),
+                *(
+                    (slot, acceptor.sock)
+                    for (slot, of_number), acceptor in self._acceptors.items()
+                    if of_number == number and slot != FIRST
+                ),
+            ]
+            for (of_slot, number), first in self._acceptors.items()
+            if of_slot == FIRST
+        }
+
     def snapshot(self, descriptors: Descriptors) -> list[tuple[int, int, int]]:
         """The sockets that no endpoint has opened, for `restore`: slot, number and descriptor."""
         return [
@@ -138,6 +161,7 @@ class Listeners:
         :param slots: those with a worker that accepts and is not suspect.
         """
         before, self._attended = self._attended, slots
+        self.routes.follow(self._groups(), slots)
         if not self._open:
             return
         for (slot, _), acceptor in self._acceptors.items():

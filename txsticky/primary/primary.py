@@ -42,6 +42,7 @@ from ..system.system import System
 from .beginning import Beginning
 from .dispatcher import Dispatcher
 from .events import Events
+from .kernel_routes import KernelRoutes, obstacle
 from .listeners import Listeners
 from .replication import Replication
 from .returns import Returns
@@ -113,7 +114,7 @@ class Primary:
         handles: dict[int, WorkerHandle] = {}
         router = config.router(seed.secret)
         self.bus = bus_of(config.bus, system.reactor, system.random_bytes(8))
-        suspicions = Suspicions(self.pool, self._attend)
+        suspicions = Suspicions(self.pool, self._suspects_changed)
         self.replication = Replication(
             self.pool,
             table,
@@ -138,7 +139,9 @@ class Primary:
             refuse=self._refuse,
         )
         self.reception = Reception(system, config, self.dispatcher.place)
-        self.listeners = Listeners(self.reception, config.backlog)
+        self.listeners = Listeners(
+            self.reception, config.backlog, KernelRoutes(obstacle(config, router))
+        )
         self.spoken = Spoken(
             config, router.needs_head, self.reception, self.listeners, self.room.add
         )
@@ -212,12 +215,14 @@ class Primary:
         for arrival in self.room.take_all():
             self.reception.admit(arrival)
 
-    def _attend(self) -> None:
+    def _suspects_changed(self) -> None:
+        """Have the workers avoid those that are suspect, and the primary accept beside them."""
+        self.replication.tell_pool()
         self.workers.attend()
 
     def _begun(self) -> None:
         """Route from now on, with the workers that are ready."""
-        self._attend()
+        self.workers.attend()
         self._unpark()
         self.events.ready()
 

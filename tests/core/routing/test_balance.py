@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.routing.balance import BALANCERS, balancer, rendezvous
+from txsticky.core.routing.address_hash import WORD, heaviest
+from txsticky.core.routing.balance import (
+    BALANCERS,
+    balancer,
+    rendezvous,
+    rendezvous_of_address,
+)
 from txsticky.core.routing.pool import Member, Pool
 
 
@@ -224,3 +230,20 @@ class RendezvousTests(SynchronousTestCase):
         members = [Member(id, slot=id) for id in range(1, 5)]
         chosen = [rendezvous(b"192.0.2.%d" % n, members).id for n in range(10)]
         self.assertEqual(chosen, [2, 4, 3, 2, 4, 2, 3, 1, 3, 3])
+
+
+class AddressRendezvousTests(SynchronousTestCase):
+    """Choice by the client's address alone."""
+
+    @given(st.integers(0, WORD), st.permutations(range(1, 7)))
+    @settings(deadline=None)
+    def test_agrees_with_the_kernel(self, word: int, order: list[int]) -> None:
+        """The worker is that of the slot which the kernel's program names, in any order."""
+        members = [Member(10 + slot, slot=slot) for slot in order]
+        self.assertEqual(rendezvous_of_address(word, members).slot, heaviest(word, range(1, 7)))
+
+    def test_two_in_one_slot(self) -> None:
+        """Of two workers in one slot the newer one is chosen, whatever their order."""
+        old, new = Member(1, slot=1), Member(5, slot=1)
+        for members in ([old, new], [new, old]):
+            self.assertIs(rendezvous_of_address(7, members), new)

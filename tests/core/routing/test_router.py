@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.core.how import How
 from txsticky.core.http.head import Head, parse_head
+from txsticky.core.routing.address_hash import address_word, heaviest
 from txsticky.core.routing.balance import balancer, rendezvous
 from txsticky.core.routing.forwarded import Trusted
 from txsticky.core.routing.keys import parse_chain
@@ -67,6 +68,12 @@ class World:
     def by_key(self, key: bytes) -> int:
         """The worker that a key alone leads to."""
         return rendezvous(key, self.pool.candidates()).id
+
+    def by_address(self, peer: str) -> int:
+        """The worker that an address leads to."""
+        word = address_word(peer.encode())
+        assert word is not None
+        return heaviest(word, [member.slot for member in self.pool.candidates()])
 
 
 def tagged(worker: int, ident: str = "abc") -> bytes:
@@ -176,7 +183,7 @@ class HashTests(SynchronousTestCase):
             peer = f"192.0.2.{number}"
             first, second = world.route(peer=peer), world.route(b"/x", peer=peer)
             self.assertEqual(first, second)
-            self.assertEqual(first, Route(world.by_key(peer.encode()), How.HASH))
+            self.assertEqual(first, Route(world.by_address(peer), How.HASH))
             world.pool.reserve(first.worker)
             workers.add(first.worker)
         self.assertEqual(workers, {1, 2, 3, 4})
@@ -197,10 +204,24 @@ class HashTests(SynchronousTestCase):
         """A trusted proxy's clients are told apart by X-Forwarded-For."""
         world = World("ip", trusted="127.0.0.1")
         line = b"X-Forwarded-For: 192.0.2.7"
-        client, other = world.by_key(b"192.0.2.7"), world.by_key(b"192.0.2.1")
+        client, other = world.by_address("192.0.2.7"), world.by_address("192.0.2.2")
         self.assertNotEqual(client, other)
         self.assertEqual(world.route(b"/", line, peer="127.0.0.1").worker, client)
-        self.assertEqual(world.route(b"/", line, peer="192.0.2.1").worker, other)
+        self.assertEqual(world.route(b"/", line, peer="192.0.2.2").worker, other)
+
+    def test_addresses_as_in_the_kernel(self) -> None:
+        """An address leads where the kernel's program leads it, wherever it stands in the chain."""
+        for peer in ("192.0.2.7", "192.0.2.8", "2001:db8::7", "2001:db8::8", "::ffff:192.0.2.9"):
+            for chain in ("ip", "hash:ip", "sid,ip"):
+                world = World(chain)
+                self.assertEqual(world.route(peer=peer).worker, world.by_address(peer))
+
+    def test_no_address(self) -> None:
+        """A peer whose name is no address goes to one worker all the same."""
+        world = World("ip")
+        routes = {world.route(peer=f"machine-{number}") for number in range(40)}
+        self.assertEqual({route.worker for route in routes}, {1, 2, 3, 4})
+        self.assertEqual(world.route(peer="machine-1"), world.route(peer="machine-1"))
 
     def test_hashed_parameter(self) -> None:
         """hash: makes any key lead to a worker by itself."""

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
+from .address_hash import constant, mixed
 from .pool import Member
 
 
@@ -164,3 +165,15 @@ def rendezvous(key: bytes, members: Sequence[Member]) -> Member:
         if candidate > heaviest:
             best, heaviest = member, candidate
     return best
+
+
+def rendezvous_of_address(word: int, members: Sequence[Member]) -> Member:
+    """
+    Choose by the client's address alone, by the hash that the kernel can compute as well.
+
+    It holds for it what holds for `rendezvous`.
+
+    :param word: of the address (`address_hash.address_word`).
+    :param members: at least one.
+    """
+    return max(members, key=lambda member: (mixed(word ^ constant(member.slot)), member.id))

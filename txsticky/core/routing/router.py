@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from ..how import How
-from .balance import Balancer, Chance, rendezvous
+from .address_hash import address_word
+from .balance import Balancer, Chance, rendezvous, rendezvous_of_address
 from .forwarded import Trusted, client_address
-from .keys import Chain, KeyKind, found, needs_head
-from .pool import Pool
+from .keys import Chain, FoundKey, KeyKind, found, needs_head
+from .pool import Member, Pool
 from .table import Table
 from .tag import Signer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..http.head import Head
 
 
@@ -108,7 +111,16 @@ class Router:
             return NO_WORKER
         for key in keys:
             if key.source.hashed:
-                return Route(rendezvous(key.value, candidates).id, How.HASH)
+                return Route(_hashed(key, candidates).id, How.HASH)
         if keys:
             return Route(rendezvous(keys[0].value, candidates).id, How.MISS)
         return Route(self.balancer.choose(candidates, chance).id, How.NEW)
+
+
+def _hashed(key: FoundKey, members: Sequence[Member]) -> Member:
+    """Choose by rendezvous: for an address by the hash that the kernel can compute as well."""
+    if key.source.kind is KeyKind.IP:
+        word = address_word(key.value)
+        if word is not None:
+            return rendezvous_of_address(word, members)
+    return rendezvous(key.value, members)

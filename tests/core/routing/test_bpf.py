@@ -1,0 +1,74 @@
+"""The program that chooses a socket by the client's address."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.core.routing.interpreter import Machine, packet
+from txsticky.core.routing import bpf
+from txsticky.core.routing.address_hash import address_word, constant, heaviest, mixed
+
+#: The sockets' numbers by slot: an order of the group that is not that of the slots.
+sockets = st.dictionaries(st.integers(1, 200), st.integers(0, 999), min_size=1, max_size=12)
+#: Where the conditions of a program end, and those of an address too.
+ENDS = ["0.0.0.0", "0.0.0.4", "0.0.0.6", "255.255.255.255", "::", "::1", "4::", "6::", "ffff::"]
+
+
+class ProgramTests(SynchronousTestCase):
+    """What a program answers."""
+
+    @given(st.ip_addresses() | st.sampled_from(ENDS), sockets)
+    @settings(deadline=None)
+    def test_agrees(
+        self, source: ipaddress.IPv4Address | ipaddress.IPv6Address | str, sockets: dict[int, int]
+    ) -> None:
+        """It names the socket of the slot that the hash chooses, for every address and slots."""
+        word = address_word(str(source).encode())
+        assert word is not None
+        wanted = sockets[heaviest(word, sockets)]
+        self.assertEqual(Machine(packet(str(source))).run(bpf.program(sockets)), wanted)
+
+    def test_a_weight_of_nothing(self) -> None:
+        """A slot that weighs 0, the least there is, is chosen if there is no other."""
+        source = packet(str(ipaddress.IPv4Address(constant(3))))
+        self.assertEqual(mixed(0), 0)
+        self.assertEqual(Machine(source).run(bpf.program({3: 8})), 8)
+        self.assertEqual(Machine(source).run(bpf.program({3: 8, 4: 9})), 9)
+
+    @given(st.integers(0, 255), st.integers(0, 9))
+    @settings(deadline=None)
+    def test_another_protocol(self, first: int, otherwise: int) -> None:
+        """A packet of another version than 4 and 6 goes to the socket that is named for it."""
+        if first >> 4 not in (4, 6):
+            told = Machine(bytes([first]) + bytes(40)).run(bpf.program({1: 11, 2: 12}, otherwise))
+            self.assertEqual(told, otherwise)
+
+    def test_one_slot(self) -> None:
+        """With a single slot its socket is the answer to all."""
+        for source in ENDS:
+            self.assertEqual(Machine(packet(source)).run(bpf.program({5: 0})), 0)
+
+
+class SizeTests(SynchronousTestCase):
+    """How long a program may be."""
+
+    def test_limit(self) -> None:
+        """As many slots as fit have a program; one more has none, which is an error."""
+        count = 1
+        while len(bpf.program(dict.fromkeys(range(1, count + 1), 0))) + 18 <= bpf.MOST:
+            count += 1
+        self.assertGreater(count, 200)
+        error = self.assertRaises(ValueError, bpf.program, dict.fromkeys(range(1, count + 2), 0))
+        self.assertIn(f"{count + 1} workers", str(error))
+
+    def test_jumps(self) -> None:
+        """Every jump leads forward, and to an instruction; the conditional ones fit a byte."""
+        program = bpf.program({slot: slot for slot in range(1, 220)})
+        for at, (operation, jump_true, jump_false, k) in enumerate(program):
+            self.assertLess(max(jump_true, jump_false), 256)
+            farthest = k if operation == bpf.JUMP else max(jump_true, jump_false)
+            self.assertLess(at + 1 + farthest, len(program) + (operation in (6, 0x16)))

@@ -1,0 +1,1 @@
+"""Sockets: what the operating system does with them beyond what Python and Twisted name."""
