@@ -77,8 +77,10 @@ def _read(key: bytes) -> int | None:
 
 def heaviest(word: int, slots: Iterable[int]) -> int:
     """
-    Choose a slot for an address by rendezvous (highest random weight): only the addresses of a slot
-    that is taken away go elsewhere, and a slot that is added takes only what is its own.
+    Choose a slot for an address by rendezvous (highest random weight).
+
+    Only the addresses of a slot that is taken away go elsewhere, and a slot that is added takes
+    only what is its own.
 
     :param word: of the address (`address_word`).
     :param slots: at least one, in any order.
