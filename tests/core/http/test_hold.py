@@ -1,4 +1,4 @@
-"""What an exchange holds of a client's bytes, and how often it looks at them."""
+"""What a conversation holds of a client's bytes, and how often it looks at them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.http import conversation
+from txsticky.core.http import incoming
 from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.head import parse_head
 
@@ -29,7 +29,7 @@ class SeenTests(SynchronousTestCase):
     def starts(self, *pieces: bytes) -> list[int]:
         """How many bytes each look at a head took as known."""
         exchange = Conversation()
-        with mock.patch.object(conversation, "parse_head", side_effect=parse_head) as parser:
+        with mock.patch.object(incoming, "parse_head", side_effect=parse_head) as parser:
             for piece in pieces:
                 exchange.feed(piece)
                 exchange.next()
