@@ -134,6 +134,8 @@ def bare_autobahn() -> Any:
     factory = WebSocketServerFactory()
     factory.protocol = Ending
     factory.noisy = False
+    # After one second, its default, it aborts: a client that reads slowly needs longer.
+    factory.setProtocolOptions(closeHandshakeTimeout=30)
     return factory
 
 
