@@ -264,7 +264,7 @@ class NewVersions(UpgradeCase):
             ("import no_such_module", "", "no_such_module"),
             (
                 "",
-                "import txsticky.primary.upgrade.trial as t; t.FORM = 0",
+                "import txsticky.primary.upgrade.trial as t; t.FORM, t.KNOWN_FORMS = 0, ()",
                 "this one knows form 0",
             ),
         )
