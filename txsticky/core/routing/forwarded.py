@@ -10,11 +10,8 @@ from typing import Final, Protocol
 
 import attrs
 
-from ..addresses import unmapped, unmapped_network
+from ..addresses import Address, Network, unmapped, unmapped_network
 from ..memo import entries
-
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: An address with a port, as some proxies write it: 192.0.2.1:80, [2001:db8::1]:80, [2001:db8::1].
 _WITH_PORT: Final = re.compile(r"([0-9.]+):[0-9]+|\[([^\]]*)\](?::[0-9]+)?")
@@ -25,14 +22,14 @@ _MOST_PROXIES: Final = 32
 _LONGEST: Final = 80
 
 
-def _address(text: str) -> _Address | None:
+def _address(text: str) -> Address | None:
     """The address that a text names, an IPv4-mapped one as the IPv4 address it stands for."""
     return _read_address(text) if len(text) <= _LONGEST else None
 
 
 # A text of `_LONGEST` characters has at most four bytes for each.
 @functools.lru_cache(entries(4096, 4 * _LONGEST))
-def _read_address(text: str) -> _Address | None:
+def _read_address(text: str) -> Address | None:
     found = _WITH_PORT.fullmatch(text)
     if found is not None:
         text = found[1] or found[2]
@@ -57,12 +54,12 @@ class Trusted:
 
     :param networks: the peers with these addresses.
     :param unix: whether peers are trusted that come through a UNIX socket, and have no address.
-    :param everybody: whether all peers are trusted.
+    :param every_peer: whether all peers are trusted.
     """
 
-    networks: tuple[_Network, ...] = ()
+    networks: tuple[Network, ...] = ()
     unix: bool = False
-    everybody: bool = False
+    every_peer: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Trusted:
@@ -73,7 +70,7 @@ class Trusted:
             ``unix`` for UNIX sockets; ``*`` for all peers.
         :raises ValueError: an element is none of these.
         """
-        networks: list[_Network] = []
+        networks: list[Network] = []
         words = [word.strip() for word in text.split(",") if word.strip()]
         for word in words:
             if word in ("*", "unix"):
@@ -87,11 +84,11 @@ class Trusted:
         return cls(tuple(networks), "unix" in words, "*" in words)
 
     def __bool__(self) -> bool:
-        return self.everybody or self.unix or bool(self.networks)
+        return self.every_peer or self.unix or bool(self.networks)
 
     def __contains__(self, host: str) -> bool:
         """Whether a peer is trusted; the host of a UNIX socket's peer is empty."""
-        if self.everybody:
+        if self.every_peer:
             return True
         if not host:
             return self.unix
