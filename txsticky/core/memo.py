@@ -20,7 +20,7 @@ def entries(count: int, longest: int) -> int:
     """
     How many entries a memo may have, which is what it asks for if that is within `MEMO_LIMIT`.
 
-    Every memo of the package is made with the number that this returns (tests/test_memo.py).
+    Every memo of the package is made with the number that this returns (tests/core/test_memo.py).
 
     :param count: the entries that it asks for.
     :param longest: the longest text of an entry, in bytes; its owner lets no longer one in.
