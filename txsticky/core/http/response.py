@@ -40,7 +40,6 @@ class Response:
         for good when its end cannot be known or HTTP has ended.
     :ivar started: bytes of the final response were written.
     :ivar closes: the final response said that the connection closes behind it.
-    :ivar until_close: the response lasts until the connection closes.
     :ivar surplus: more was written than the response has; it was cut off.
     :ivar upgraded: HTTP has ended: a 101, or a 2xx to CONNECT.
     """
@@ -58,7 +57,6 @@ class Response:
         "phase",
         "started",
         "surplus",
-        "until_close",
         "upgraded",
     )
 
@@ -75,7 +73,6 @@ class Response:
         self.phase: ResponsePhase = SILENT
         self.started = False
         self.closes = False
-        self.until_close = False
         self.surplus = False
         self.upgraded = False
 
@@ -166,11 +163,10 @@ class Response:
             return at
         self.started = True
         self.closes = framing.closes
-        self.until_close = kind is _UNTIL_CLOSE
         if self._ends_http(status):
-            self.until_close, self.upgraded = False, True
+            self.upgraded = True
             self.phase = PASSING
-        elif self.until_close:
+        elif kind is _UNTIL_CLOSE:
             self.phase = PASSING
         elif kind is _NONE:
             self.phase = SILENT
