@@ -1,5 +1,5 @@
 """
-A connection's life in a worker: its states, the commands from outside, and the answers.
+A connection's life in a worker: its states, the worker's commands, and the answers.
 
 The table is the same for every host, be it a transport of Twisted, one of asyncio's or TLS.  A
 connection that is handed to a worker brings bytes that were read elsewhere. Until they are
@@ -26,9 +26,6 @@ class LifeState(enum.Enum):
     GONE = "gone"  # closed, or given to its next place
 
 
-#: The states before that in which all is delivered that the connection brought.
-BEFORE: Final = frozenset((LifeState.HANDED, LifeState.MADE, LifeState.BEGUN))
-
 #: What may follow. A connection can be lost in any state.
 MOVES: Final = {
     LifeState.HANDED: {LifeState.MADE, LifeState.GONE},
@@ -45,16 +42,13 @@ MOVES: Final = {
 
 
 class LifeCommand(enum.Enum):
-    """The commands that a connection may get from outside, at any time."""
+    """The commands that a connection may get from its worker, at any time."""
 
     ROOM = "descriptors are short: close if idle"
     LEAVE = "the worker leaves: go elsewhere if idle"
     STOP = "the cluster stops: close if idle"
     CLOSE = "close, as politely as the protocol can"
-    TURN = "the turn of the event loop is over: send what was written"
-    DEADLINE = "the time is over that was set for something"
     ABORT = "close at once"
-    EOF = "the client has closed its sending side"
 
 
 class LifeAnswer(enum.Enum):
@@ -75,15 +69,15 @@ _END: Final = LifeAnswer.END
 _ROWS: Final = {
     # A connection that brought a request is not closed for room, nor given away before that was
     # seen; one that is on its way out is not sent twice.
-    #                 room  leave   stop    close   turn  deadline  abort  end of the client's bytes
-    LifeState.HANDED:    (_NO,  _LATER, _LATER, _LATER, _NO,  _NO,      _END,  _NO),
-    LifeState.MADE:      (_NO,  _LATER, _LATER, _LATER, _NO,  _NO,      _END,  _NO),
-    LifeState.BEGUN:     (_NO,  _LATER, _LATER, _LATER, _NOW, _NOW,     _END,  _LATER),
-    LifeState.SERVING:   (_NOW, _NOW,   _NOW,   _NOW,   _NOW, _NOW,     _END,  _NOW),
-    LifeState.FLUSHING:  (_NO,  _NO,    _NO,    _NO,    _NOW, _NOW,     _END,  _NO),
-    LifeState.CLOSING:   (_NO,  _NO,    _NO,    _NO,    _NOW, _NOW,     _END,  _NO),
-    LifeState.DEPARTING: (_NO,  _NO,    _NO,    _NO,    _NO,  _NO,      _END,  _NO),
-    LifeState.GONE:      (_NO,  _NO,    _NO,    _NO,    _NO,  _NO,      _NO,   _NO),
+    #                     room  leave   stop    close   abort
+    LifeState.HANDED:    (_NO,  _LATER, _LATER, _LATER, _END),
+    LifeState.MADE:      (_NO,  _LATER, _LATER, _LATER, _END),
+    LifeState.BEGUN:     (_NO,  _LATER, _LATER, _LATER, _END),
+    LifeState.SERVING:   (_NOW, _NOW,   _NOW,   _NOW,   _END),
+    LifeState.FLUSHING:  (_NO,  _NO,    _NO,    _NO,    _END),
+    LifeState.CLOSING:   (_NO,  _NO,    _NO,    _NO,    _END),
+    LifeState.DEPARTING: (_NO,  _NO,    _NO,    _NO,    _END),
+    LifeState.GONE:      (_NO,  _NO,    _NO,    _NO,    _NO),
 }
 # fmt: on
 
