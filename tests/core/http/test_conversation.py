@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 from twisted.trial.unittest import SynchronousTestCase
 
+from txsticky.core.http import incoming
 from txsticky.core.http.conversation import Conversation
+from txsticky.core.http.head import parse_head
 from txsticky.core.http.inside import Inside
 from txsticky.core.http.steps import Ask, Deliver
 
@@ -354,3 +358,32 @@ class HoldTests(SynchronousTestCase):
         talk = Talk(head_limit=100, hold_limit=10)
         talk.client(b"GET /" + b"a" * 95)
         self.assertFalse(talk.conversation.over_hold)
+
+    def test_default(self) -> None:
+        """64 KiB are held where no limit is given, however small a head has to be."""
+        conversation = Conversation(head_limit=100)
+        conversation.feed(b"x" * 65536)
+        self.assertFalse(conversation.over_hold)
+        conversation.feed(b"x")
+        self.assertTrue(conversation.over_hold)
+
+
+class SeenTests(SynchronousTestCase):
+    """What was parsed in vain is not parsed again."""
+
+    def starts(self, *pieces: bytes) -> list[int]:
+        """How many bytes each look at a head took as known."""
+        conversation = Conversation()
+        with mock.patch.object(incoming, "parse_head", side_effect=parse_head) as parser:
+            for piece in pieces:
+                conversation.feed(piece)
+                conversation.next()
+        return [call.args[2] for call in parser.call_args_list]
+
+    def test_in_pieces(self) -> None:
+        """A head in pieces is looked at from where the piece before has ended."""
+        self.assertEqual(self.starts(b"GET / HT", b"TP/1.1\r\nA", b": b\r\n\r\n"), [0, 8, 17])
+
+    def test_empty_lines(self) -> None:
+        """Nothing is known of what stands behind empty lines, which are dropped."""
+        self.assertEqual(self.starts(b"\r\n\r", b"\nGET /"), [0, 0])

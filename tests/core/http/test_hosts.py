@@ -32,10 +32,10 @@ class HostTests(TestCase):
             "evil.example@localhost", "localhost@evil.example", "localhost/evil", "",
             "x.status.example", "status.example.evil", "localhost:80:80", "localhost..", "127.1",
             "2130706433", "0x7f.0.0.1", "127.0.0.01", "[127.0.0.1]", "::1", "[::1", "[::1%eth0]",
-            "[evil.example]", "localhost\x00", "localhost, evil.example", "l\u00f6calhost",
+            "[evil.example]", "[1:2]", "localhost\x00", "localhost, evil.example", "l\u00f6calhost",
             "\u017ftatus.example",
         ):  # fmt: skip
-            self.assertFalse(OURS.answers(host), host)
+            self.assertIs(OURS.answers(host), False, host)
         self.assertFalse(Hosts().answers("status.example"))
 
     @given(st.ip_addresses(), st.integers(0, 65535))
@@ -93,3 +93,10 @@ class NameTests(TestCase):
         for name in ("", "a:80", "http://a", "a/b", "*", "*.a", "a..b", ".a", "-a", "ü", "a" * 64,
                      "a." * 200, "a b"):  # fmt: skip
             self.assertFalse(is_name(name), name)
+
+    def test_longest(self) -> None:
+        """A name has 255 characters at most (RFC 1123, 2.1)."""
+        name = ".".join(["a" * 63] * 3 + ["b" * 63])
+        self.assertEqual(len(name), 255)
+        self.assertTrue(is_name(name))
+        self.assertFalse(is_name(name + "."))
