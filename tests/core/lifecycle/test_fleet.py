@@ -6,7 +6,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.core.lifecycle.fleet import ATTEMPTS
 from txsticky.core.lifecycle.states import (
-    BACKOFF_FIRST,
     BACKOFF_MOST,
     SETTLED,
     Effect,
@@ -15,30 +14,11 @@ from txsticky.core.lifecycle.states import (
     Reloading,
     Say,
     Spawn,
-    how_it_ended,
     pause,
 )
 from txsticky.core.lifecycle.timing import QUICK, killed
 
 from .story import DRAIN, START, Story
-
-
-class ValuesTests(SynchronousTestCase):
-    """Values that operators know, and words."""
-
-    def test_times(self) -> None:
-        """The pauses, and what makes an end of them, are in seconds what they always were."""
-        self.assertEqual((BACKOFF_FIRST, BACKOFF_MOST, SETTLED), (0.1, 30.0, 10.0))
-
-    def test_pauses(self) -> None:
-        """However many have died, the pause is half a minute at most."""
-        self.assertEqual([pause(1), pause(9), pause(10), pause(10_000)], [0.1, 25.6, 30, 30])
-
-    def test_how_it_ended(self) -> None:
-        """A negative status is a signal, any other one an exit code (wait(2))."""
-        self.assertEqual(how_it_ended(-9), "was ended by signal 9")
-        self.assertEqual(how_it_ended(0), "exited with code 0")
-        self.assertEqual(how_it_ended(3), "exited with code 3")
 
 
 class StartTests(SynchronousTestCase):
@@ -169,11 +149,23 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(story.exited(1, 1), [])
 
     def test_process_that_cannot_be_created(self) -> None:
-        """A worker that could not even be spawned is tried again after the pause."""
+        """A worker that could not even be spawned is tried again after the pause, not before."""
         story = Story(1)
         story.start()
         self.assertEqual(story.not_spawned(1, "no memory"), [])
-        self.assertEqual(story.after(pause(1)), [Spawn(2, 1, 1)])
+        self.assertEqual(story.after(pause(1) - 0.01), [])
+        self.assertEqual(story.after(0.01), [Spawn(2, 1, 1)])
+
+    def test_processes_that_cannot_be_created(self) -> None:
+        """If that happens again and again, the cluster ends with exit code 1."""
+        story = Story(1)
+        effects = story.start()
+        for id in range(1, ATTEMPTS + 1):
+            self.assertEqual(effects, [Spawn(id, 1, 1)])
+            effects = story.not_spawned(id, "no memory") + story.after(BACKOFF_MOST)
+        [ended] = effects
+        self.assertEqual(ended.exit_code, 1)
+        self.assertIn("no memory", ended.reason)
 
 
 class DeathTests(SynchronousTestCase):

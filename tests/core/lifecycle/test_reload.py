@@ -32,6 +32,15 @@ class ReloadTests(SynchronousTestCase):
         self.assertEqual(story.ready(4), [Retire(2, DRAIN, False), Reloading(False)])
         self.assertEqual(story.levels(), {"info"})
 
+    def test_one_after_the_other(self) -> None:
+        """A reload is over with its last successor, and the next one begins at once."""
+        story = Story(1).serving()
+        for id in (2, 3):
+            self.assertEqual(story.reload(), [Reloading(True), Spawn(id, 1, id)])
+            self.assertTrue(story.fleet.reloading)
+            self.assertIn(Reloading(False), story.ready(id))
+            self.assertFalse(story.fleet.reloading)
+
     def test_time_out(self) -> None:
         """A successor that is not ready in time is killed; the old worker stays."""
         story = Story(2).serving()

@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.lifecycle.states import how_it_ended
+from txsticky.core.lifecycle.states import (
+    BACKOFF_FIRST,
+    BACKOFF_MOST,
+    SETTLED,
+    how_it_ended,
+    pause,
+)
+
+
+class PauseTests(SynchronousTestCase):
+    """The pauses between deaths, which operators know."""
+
+    def test_times(self) -> None:
+        """The pauses, and what makes an end of them, are in seconds what they always were."""
+        self.assertEqual((BACKOFF_FIRST, BACKOFF_MOST, SETTLED), (0.1, 30.0, 10.0))
+
+    def test_pauses(self) -> None:
+        """However many have died, the pause is half a minute at most."""
+        self.assertEqual([pause(1), pause(9), pause(10), pause(10_000)], [0.1, 25.6, 30, 30])
 
 
 class HowItEndedTests(SynchronousTestCase):
