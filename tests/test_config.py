@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.config import Config, default_workers, endpoint_string
+from txsticky.core.option import Number, declared
 from txsticky.core.routing.balance import BALANCERS
 from txsticky.core.routing.router import Router
 from txsticky.errors import ConfigError
@@ -35,7 +36,7 @@ class ValueTests(SynchronousTestCase):
 
     def test_limits(self) -> None:
         """The least and the most that each number can be are taken, and nothing beyond."""
-        for name, least, most, step in (
+        limits = (
             ("workers", 1, 512, 1),
             ("head_timeout", 0.05, 3600, 0.01),
             ("head_limit", 1024, 131072, 1),
@@ -46,8 +47,13 @@ class ValueTests(SynchronousTestCase):
             ("max_requests", 0, 1_000_000_000, 1),
             ("max_requests_jitter", 0, 1_000_000_000, 1),
             ("keep_alive", 0, 86400, 0.1),
+            ("stall_timeout", 1, 86400, 0.1),
+            ("threads", 1, 10_000, 1),
             ("backlog", 1, 65535, 1),
-        ):
+        )
+        numbers = [field.name for field, told in declared(Config) if isinstance(told.kind, Number)]
+        self.assertEqual([name for name, *_ in limits], numbers)
+        for name, least, most, step in limits:
             for value in (least, most):
                 self.assertEqual(getattr(Config(**{name: value}), name), value)
             for value in (least - step, most + step, float("nan"), float("inf"), "many", None):
