@@ -88,7 +88,7 @@ class ValueTests(SynchronousTestCase):
 
     def test_choices(self) -> None:
         """A name that is not one of those there are is refused with all of them."""
-        self.assertIn("one of primary workers", self.refused(accept="everybody"))
+        self.assertIn("one of primary workers", self.refused(accept="all"))
         sentence = self.refused(balance="best")
         for name in BALANCERS:
             self.assertIn(name, sentence)
@@ -142,7 +142,7 @@ class ValueTests(SynchronousTestCase):
 
 
 class WorkersTests(SynchronousTestCase):
-    """How many workers when nobody says."""
+    """How many workers there are by default."""
 
     def test_platform(self) -> None:
         """The platforms' variable says it."""
@@ -194,7 +194,7 @@ class EndpointTests(SynchronousTestCase):
             self.assertIn(listen, str(error))
 
     def test_names(self) -> None:
-        """A name is refused: one would have to ask somebody for its address."""
+        """A name is refused: its address would have to be asked for."""
         error = self.assertRaises(ConfigError, endpoint_string, "example.org:80", 9)
         self.assertIn("example.org:80", str(error))
         self.assertIn("address:port", str(error))

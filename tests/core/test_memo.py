@@ -1,4 +1,4 @@
-"""No memo holds more than its bound, whoever chooses what enters it."""
+"""No memo holds more than its bound, whatever clients choose to have in it."""
 
 from __future__ import annotations
 
@@ -96,11 +96,11 @@ class MemoryTests(SynchronousTestCase):
     def test_addresses(self) -> None:
         """The addresses that proxies name: good ones, and nonsense of the greatest length."""
         self.addCleanup(forwarded._read_address.cache_clear)
-        everybody = forwarded.Trusted.parse("127.0.0.1")
+        trusted = forwarded.Trusted.parse("127.0.0.1")
 
         def remember(number: int) -> None:
             for text in (b"2001:db8::%x:1" % number, b"%064d" % number, b"\xff%0200d" % number):
-                forwarded.forwarded_for([text], "127.0.0.1", everybody)
+                forwarded.forwarded_for([text], "127.0.0.1", trusted)
 
         self.check(remember, 4096)
         self.assertGreater(forwarded._read_address.cache_info().currsize, 4000)

@@ -135,7 +135,7 @@ class AnyConversationTests(SynchronousTestCase):
         held = talk.conversation._held
         got = (talk.delivered.replace(LAST, b"") + held).replace(b"\r\n", b"")
         came = data.replace(LAST, b"").replace(b"\r\n", b"")
-        # Of a response that ends with the connection nobody knows but by its being open.
+        # That a response ends with its connection shows in no more than its being open.
         ending = talk.conversation.over or talk.conversation.request_open
         self.assertTrue(came.startswith(got) if ending else got == came, (got, came))
         self.assertFalse(talk.conversation.tunnel and held)

@@ -116,7 +116,7 @@ class Version2Tests(SynchronousTestCase):
         )
 
     def test_local(self) -> None:
-        """LOCAL, as of a health check, names nobody, whatever family it says."""
+        """LOCAL, as of a health check, names no client, whatever family it says."""
         for family, body in ((0x00, b""), (0x11, bytes(12)), (0xFF, b"abc")):
             header = version_2(0x20, family, body)
             self.assertEqual(parse(header + REQUEST), ProxyHeader(None, len(header)))

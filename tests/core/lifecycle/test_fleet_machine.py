@@ -167,7 +167,7 @@ class FleetMachine(RuleBasedStateMachine):
         self.obey(self.fleet.stop(graceful, self.now))
 
     def notice_giving_up(self) -> None:
-        """The fleet may stop by itself, but not while somebody serves."""
+        """The fleet may stop by itself, but not while a worker serves."""
         if self.fleet.phase in (Phase.QUITTING, Phase.ENDED) and not self.stopping:
             assert not (self.ready() - self.told)
             self.stopping = True
@@ -182,7 +182,7 @@ class FleetMachine(RuleBasedStateMachine):
             assert len(slots) == len(set(slots))
 
     @invariant()
-    def nobody_is_lost(self) -> None:
+    def none_is_lost(self) -> None:
         """The fleet knows exactly the processes that live."""
         assert {worker.id for worker in self.instances()} == set(self.alive)
 
@@ -195,7 +195,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     @invariant()
     def wakes_in_time(self) -> None:
-        """Whoever is in a stage that must not last has a deadline, and wake knows the first."""
+        """A worker in a stage that must not last has a deadline, and wake knows the first."""
         deadlines = [w.deadline for w in self.instances() if w.deadline is not None]
         assert all(
             w.deadline is not None for w in self.instances() if w.stage is WorkerStage.STARTING

@@ -51,7 +51,7 @@ class SuccessionTests(SynchronousTestCase):
         )
 
     def test_deadlines(self) -> None:
-        """Who was retiring keeps its deadline, and is not replaced."""
+        """A worker that was retiring keeps its deadline, and is not replaced."""
         story = Story(2).serving()
         story.scale(-1)
         story.after(20)

@@ -22,20 +22,20 @@ class StopTests(SynchronousTestCase):
         self.assertIs(story.fleet.wake(), None)
 
     def test_graceful_deadline(self) -> None:
-        """Who does not finish in time, and some grace, is killed."""
+        """A worker that does not finish in time, and some grace, is killed."""
         story = Story(1).serving()
         story.stop(True)
         self.assertEqual(story.after(killed(DRAIN)), [Kill(1, hard=True)])
 
     def test_retiring_keeps_its_deadline(self) -> None:
-        """A worker that was retiring gets no new time, but learns that nobody is left."""
+        """A worker that was retiring gets no new time, but learns that no other is left."""
         story = Story(2).serving()
         story.scale(-1)
         story.after(20)
         self.assertIn(Retire(2, DRAIN - 20, True), story.stop(True))
 
     def test_quick(self) -> None:
-        """A quick stop asks them to quit, and kills who is there when its time is over."""
+        """A quick stop asks workers to quit, and kills those that stay beyond its time."""
         story = Story(2).serving()
         self.assertEqual(story.stop(False), [Kill(1, hard=False), Kill(2, hard=False)])
         story.exited(1, 0)
@@ -88,7 +88,7 @@ class StopTests(SynchronousTestCase):
             self.assertEqual(story.after(0.01), [Kill(1, hard=True)])
 
     def test_death_while_stopping(self) -> None:
-        """Whoever dies during a stop is not replaced."""
+        """A worker that dies during a stop is not replaced."""
         story = Story(2).serving()
         story.stop(True)
         self.assertEqual(story.exited(1, -11), [])

@@ -226,7 +226,7 @@ class RendezvousTests(SynchronousTestCase):
             self.assertTrue(900 < count < 1100, chosen)
 
     def test_stable(self) -> None:
-        """The choice is the same in every release, so that an upgrade moves nobody."""
+        """The choice is the same in every release, so that an upgrade moves no client."""
         members = [Member(id, slot=id) for id in range(1, 5)]
         chosen = [rendezvous(b"192.0.2.%d" % n, members).id for n in range(10)]
         self.assertEqual(chosen, [2, 4, 3, 2, 4, 2, 3, 1, 3, 3])

@@ -21,7 +21,7 @@ def head(*lines: bytes) -> Head:
 
 
 def client(header: bytes, peer: str = "127.0.0.1", trusted: Trusted = LOCAL) -> str:
-    """Who is behind a request with this X-Forwarded-For."""
+    """The client behind a request with this X-Forwarded-For."""
     return client_address(head(b"X-Forwarded-For: " + header), peer, trusted)
 
 
@@ -36,20 +36,20 @@ class TrustedTests(SynchronousTestCase):
         for host in ("127.0.0.2", "11.0.0.1", "::1", "", "localhost"):
             self.assertNotIn(host, trusted)
 
-    def test_nobody(self) -> None:
-        """An empty text trusts nobody."""
-        nobody = Trusted.parse("")
-        self.assertFalse(nobody)
-        self.assertNotIn("127.0.0.1", nobody)
-        self.assertNotIn("", nobody)
+    def test_none(self) -> None:
+        """An empty text trusts no peer."""
+        none = Trusted.parse("")
+        self.assertFalse(none)
+        self.assertNotIn("127.0.0.1", none)
+        self.assertNotIn("", none)
 
-    def test_everybody(self) -> None:
-        """A star trusts everybody, a UNIX socket's peer included."""
+    def test_every_peer(self) -> None:
+        """A star trusts every peer, one of a UNIX socket included."""
         for host in ("192.0.2.1", "::1", "", "fe80::1%eth0"):
             self.assertIn(host, Trusted.parse("10.0.0.1,*"))
 
     def test_unix(self) -> None:
-        """unix trusts those that come through a UNIX socket, and nobody else."""
+        """unix trusts the peers that come through a UNIX socket, and no others."""
         trusted = Trusted.parse("unix")
         self.assertTrue(trusted)
         self.assertIn("", trusted)
@@ -91,7 +91,7 @@ class ClientTests(SynchronousTestCase):
         """A trusted peer names the client."""
         self.assertEqual(client(b"192.0.2.1"), "192.0.2.1")
 
-    def test_from_anybody_else(self) -> None:
+    def test_from_another_peer(self) -> None:
         """Another peer's words are not heard."""
         self.assertEqual(client(b"10.0.0.1", peer="192.0.2.9"), "192.0.2.9")
         self.assertEqual(client(b"192.0.2.1", trusted=Trusted()), "127.0.0.1")
@@ -148,9 +148,9 @@ class ClientTests(SynchronousTestCase):
 
     @given(st.lists(st.binary(max_size=30), max_size=4), st.booleans())
     @settings(deadline=None)
-    def test_anything(self, values: list[bytes], everybody: bool) -> None:
+    def test_anything(self, values: list[bytes], every_peer: bool) -> None:
         """No header is an error."""
-        trusted = Trusted.parse("*") if everybody else LOCAL
+        trusted = Trusted.parse("*") if every_peer else LOCAL
         self.assertTrue(forwarded_for(values, "127.0.0.1", trusted))
 
 
@@ -173,7 +173,7 @@ class SecureTests(SynchronousTestCase):
         self.assertTrue(self.secure(b"X-Forwarded-Proto: http", b"X-Forwarded-Proto: https"))
 
     def test_untrusted(self) -> None:
-        """Anybody else's words are not heard."""
+        """Another peer's words are not heard."""
         self.assertFalse(self.secure(b"X-Forwarded-Proto: https", peer="192.0.2.1"))
 
     def test_silent(self) -> None:

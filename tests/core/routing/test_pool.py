@@ -56,7 +56,7 @@ class StateTests(SynchronousTestCase):
         self.assertEqual(ids(pool.candidates()), [1, 2])
 
     def test_only_suspects(self) -> None:
-        """Suspects are better than nobody."""
+        """Suspects are better than no worker at all."""
         pool = pool_of(MemberState.READY, MemberState.READY, MemberState.DRAINING)
         pool.suspect(1, True)
         pool.suspect(2, True)
@@ -210,11 +210,11 @@ class StuckTests(SynchronousTestCase):
         self.assertEqual(pool.stuck(1, 60.0), 0.0)
 
     def test_unknown(self) -> None:
-        """Who is gone is not stuck."""
+        """A worker that is gone is not stuck."""
         self.assertEqual(self.pool().stuck(7, 10.0), 0.0)
 
     def test_ready(self) -> None:
-        """Only who takes anything is ready."""
+        """Only a worker that takes new connections is ready."""
         pool = self.pool()
         self.assertEqual((pool.is_ready(1), pool.is_ready(7)), (True, False))
         pool.set_draining(1)

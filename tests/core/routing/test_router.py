@@ -115,7 +115,7 @@ class TagTests(SynchronousTestCase):
         self.assertEqual(world.route(b"/?sid=" + tagged(2)).worker, 2)
 
     def test_unreachable(self) -> None:
-        """A tag of a worker that is gone, or not ready yet, is a key that nobody knows."""
+        """A tag of a worker that is gone, or not ready yet, is a key that no worker has."""
         world = World("sid", "ready", "starting", "ready")
         world.pool.set_gone(3)
         for worker in (2, 3, 9):
@@ -129,7 +129,7 @@ class TagTests(SynchronousTestCase):
         self.assertEqual((route.worker, route.how), (2, How.TAG))
 
     def test_forged(self) -> None:
-        """A forged tag is a key that nobody knows."""
+        """A forged tag is a key that no worker has."""
         forged = b"abc.3." + tagged(2)[-10:]
         self.assertEqual(World().route(b"/?sid=" + forged).how, How.MISS)
 
@@ -189,7 +189,7 @@ class HashTests(SynchronousTestCase):
         self.assertEqual(workers, {1, 2, 3, 4})
 
     def test_over_an_unknown_key(self) -> None:
-        """A hashed key wins over an earlier one that nobody knows, so that new and old agree."""
+        """A hashed key wins over an earlier one that no worker has, so that new and old agree."""
         world = World("sid,ip")
         self.assertEqual(world.route(b"/?sid=abc"), world.route(b"/"))
         self.assertEqual(world.route(b"/").how, How.HASH)
@@ -301,7 +301,7 @@ class NewTests(SynchronousTestCase):
 class RefusalTests(SynchronousTestCase):
     """Nowhere."""
 
-    def test_nobody_ready(self) -> None:
+    def test_none_ready(self) -> None:
         """Without a ready worker everything that no reachable worker holds is refused with 503."""
         for states in ((), ("starting",), ("draining", "starting")):
             world = World("sid,hash:cookie:H")
