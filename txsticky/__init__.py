@@ -13,7 +13,7 @@ A map of the house; a package imports only from those above it (docs/house.txt h
   `core.messages` is what processes tell each other.
 * `config`: every option, declared once.
 * `system`: the operating system and the reactor at arm's length.
-* `ipc`: how messages travel between processes: mailbox, channel, inbox.
+* `ipc`: how messages travel between processes: mailboxes for hand-offs, channels for frames.
 * `transport`: Twisted transports that can be taken away and adopted, with a gate in them.
 * `bus`: publish and subscribe, between workers and between machines.
 * `intake`: from accept(2) to a complete first head.

@@ -56,7 +56,7 @@ class WorkerState:
 
     :param worker: its number, 1 to N (``TXSTICKY_WORKER``); its successor has the same.
     :param id: unique for the life of the cluster.
-    :param state: a `core.pool.MemberState`: starting, ready, draining or gone.
+    :param state: a `core.routing.pool.MemberState`: starting, ready, draining or gone.
     :param suspect: the worker gets nothing new as long as other workers can take it.
     :param suspicions: why: silent, takes nothing, crowded (its mailbox is full), short of
         descriptors.
@@ -130,7 +130,7 @@ class PrimaryState:
     :param accepted: connections accepted so far, in the primary and in workers.
     :param waiting: connections whose first request is not complete, in workers as well.
     :param parked: connections that wait for a worker to be ready.
-    :param routes: connections placed so far, by `core.route.How`.
+    :param routes: connections placed so far, by `core.how.How`.
     :param refusals: responses of its own so far, by status code.
     :param bound: keys that the application bound to workers.
     :param bus: messages so far: published by workers here, delivered to workers, lost on the way to
@@ -163,7 +163,7 @@ class ClusterState:
     :param interface: what that is; `auto` until the first worker has said.
     :param kernel_routes: whether the kernel chooses the worker by the client's address, in words;
         empty if it is not to (`KernelRoutes.told`).
-    :param phase: a `core.stages.Phase`: new, running, draining, quitting or ended.
+    :param phase: a `core.lifecycle.states.Phase`: new, running, draining, quitting or ended.
     :param routing: whether connections are routed yet.
     :param wanted: how many workers there are to be.
     :param reloads: begun so far.

@@ -5,7 +5,7 @@ Ready, load, bind, drain and publish travel here, apart from the hand-offs, so t
 cannot delay the other.  A channel writes at once when it can: what was written before something
 else happened is in the kernel before it happens, and :meth:`Channel.read_now` takes in what is
 there without waiting for the reactor. Together they make "bound before the response leaves" true in
-every worker (see docs/how-it-works).
+every worker (see docs/how-it-works.rst).
 """
 
 from __future__ import annotations

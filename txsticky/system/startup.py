@@ -37,7 +37,7 @@ def hold_signals() -> None:
     """
     Keep signals that may come to all processes from ending a program without handlers.
 
-    The program takes them when it has its handlers (`upgrade.take_signals`).
+    The program takes them when it has its handlers (`upgrade.execute.take_signals`).
     """
     import signal  # not before the working directory has left the path
 

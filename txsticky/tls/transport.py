@@ -48,7 +48,7 @@ class Owner(Policy, Protocol):
 @implementer(ITransport, IPushProducer, IConsumer)
 class SecureTransport:
     """
-    What the protocol inside takes for its transport, with a gate in it (`gate.Host`).
+    What the protocol inside takes for its transport, with a gate in it (`transport.host.Host`).
 
     :param owner: the connection that the transport is for.
     :param layer: the TLS layer of the connection.
@@ -277,7 +277,7 @@ class SecureTransport:
             finally:
                 self._connection.hang_up()
 
-    dismiss = end  # TLS is closed in its own way (`gate.Host`)
+    dismiss = end  # TLS is closed in its own way (`transport.host.Host`)
 
     def lost(self, reason: Any) -> None:
         """Let the connection go, which is lost (see `transport.nowhere`)."""

@@ -147,7 +147,7 @@ def load_tls(config: Config, files: Mapping[str, str] | None = None) -> Any:
     """
     Read the certificates as they are now, if there are to be any.
 
-    :param files: those that the primary has read (`tls.read_files`).
+    :param files: those that the primary has read (`tls.certificates.read_files`).
     """
     if not config.tls:
         return None

@@ -49,7 +49,7 @@ class WritingHost(asyncio.Protocol):
         return self._open and not self.native.is_closing()
 
     def guarded(self, action: Callable[[], None]) -> None:
-        """Call what may fail; a failure closes the connection (`gate.Host`)."""
+        """Call what may fail; a failure closes the connection (`transport.host.Host`)."""
         raise NotImplementedError
 
     # -------------------------------------------------- what the protocol inside does
