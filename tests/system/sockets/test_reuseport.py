@@ -207,7 +207,7 @@ class RefusalTests(SynchronousTestCase):
     def test_errors(self) -> None:
         """Each error of the system is a reason in words."""
         for number, word in (
-            (errno.ENOPROTOOPT, "Linux 4.5"),
+            (errno.ENOPROTOOPT, "Linux 4.6"),
             (errno.ENOMEM, "optmem_max"),
             (errno.EPERM, "may not"),
             (errno.EBUSY, os.strerror(errno.EBUSY)),

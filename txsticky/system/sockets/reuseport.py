@@ -17,16 +17,16 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-#: Linux 4.5; the number on every platform that CPython supports (asm-generic/socket.h).
+#: Linux 4.6 for TCP; the number on every platform that CPython supports (asm-generic/socket.h).
 SO_ATTACH_REUSEPORT_CBPF: Final = 51
-#: Linux 5.2.
+#: Linux 5.3.
 SO_DETACH_REUSEPORT_BPF: Final = 68
 
 #: struct sock_filter (linux/filter.h): code, jt, jf, k.
 _INSTRUCTION: Final = struct.Struct("HBBI")
 #: What the kernel means by an error; the others tell it themselves.
 _REASONS: Final = {
-    errno.ENOPROTOOPT: "this kernel knows no programs for shared ports (Linux 4.5 does)",
+    errno.ENOPROTOOPT: "this kernel knows no programs for shared ports (Linux 4.6 does)",
     errno.EINVAL: "this kernel does not accept the program",
     errno.ENOMEM: "the program is larger than net.core.optmem_max lets it be",
     errno.EPERM: "this process may not attach the program",
