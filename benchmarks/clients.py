@@ -20,7 +20,7 @@ from .contenders import Running, compiled
 from .measure import WrongAnswer
 
 _CONNECTIONS_A_WORKER = 8
-#: Everybody is asked for the same, or parsing the query would count against those who stick by it.
+#: Every server gets the same query: to parse it would count against those alone that stick by it.
 _TARGET = "/hello?EIO=4&transport=polling&sid="
 _ANY = _TARGET + "0" * 25
 

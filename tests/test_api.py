@@ -37,7 +37,7 @@ class CurrentTests(HereCase):
     """Where am I?"""
 
     def test_nowhere(self) -> None:
-        """Outside of a worker there is nobody to ask."""
+        """Outside of a worker there is none to ask."""
         self.assertIsNone(current())
 
     def test_here(self) -> None:

@@ -154,14 +154,14 @@ class StartTests(ClusterCase):
         self.assertFalse(os.path.exists(path))
 
     def test_backlog(self) -> None:
-        """As many connections as the backlog says may wait before anybody looks."""
+        """As many connections as the backlog says may wait before they are accepted."""
         backlogs: list[int] = []
         self.patch(socket.socket, "listen", lambda sock, backlog: backlogs.append(backlog))
         self.make(backlog=7).startService()
         self.assertEqual(backlogs[-1], 7)
 
     def test_ready(self) -> None:
-        """Whoever wants to know is told when it serves."""
+        """A program that wants to know is told when it serves."""
         cluster = self.make()
         cluster.startService()
         self.assertEqual(self.on_ready.call_count, 0)
@@ -274,7 +274,7 @@ class EntranceTests(ClusterCase):
         self.assertEqual(self.taken().hops, 0)
 
     def test_default(self) -> None:
-        """If nobody says so, no worker has any."""
+        """If the options do not say so, no worker has any."""
         self.start()
         self.assertEqual(self.workers[0].boot.get("listeners", []), [])
 

@@ -110,7 +110,7 @@ class ChatTests(ServerTestCase):
         return Example("chat", probe="/")
 
     def enter(self) -> tuple[Connection, str]:
-        """Somebody comes in; returns the connection, and the worker that says so."""
+        """A visitor comes in; returns the connection, and the worker that says so."""
         connection = self._shared.connect()
         self.addCleanup(connection.close)
         rawws.join(connection)
@@ -191,7 +191,7 @@ class JobsFastapiTests(ServerTestCase):
         return Example("jobs_fastapi", probe="/")
 
     def test_jobs(self) -> None:
-        """Whoever asks for a job, on a connection of his own, asks the worker that runs it."""
+        """A client that asks for a job, on its own connection, asks the worker that runs it."""
         found = set()
         for _ in range(8):
             connection = self._shared.connect()  # it stays, so that the next goes elsewhere
@@ -205,7 +205,7 @@ class JobsFastapiTests(ServerTestCase):
         self.assertEqual(found, {"1", "2"})
 
     def test_unknown(self) -> None:
-        """A job that nobody has is not found."""
+        """A job that no worker has is not found."""
         self.assertEqual(self._shared.get("/jobs/abc").status, 404)
 
 
@@ -264,7 +264,7 @@ class ChatLinesTests(ServerTestCase):
         return Example("chat_lines", probe="")
 
     def enter(self, address: str) -> tuple[socket.socket, IO[bytes], bytes]:
-        """Somebody comes in from that address; returns the connection and the worker."""
+        """A client comes in from that address; returns the connection and the worker."""
         talker = socket.create_connection(
             ("127.0.0.1", self._shared.port), START, source_address=(address, 0)
         )
@@ -287,7 +287,7 @@ class ChatLinesTests(ServerTestCase):
             self.assertEqual(lines.readline(), b"worker 1: hello\n")
 
     def test_address(self) -> None:
-        """Everybody at one address is on one worker."""
+        """All clients at one address are on one worker."""
         self.assertEqual(len({self.enter("127.0.0.2")[2] for _ in range(5)}), 1)
 
 

@@ -106,7 +106,7 @@ def imports(name: str, tree: ast.Module, *, late: bool = True) -> Iterator[str]:
 def room_of(imported: str, house: str) -> str | None:
     """The room of a house that an import names; None if it names none.
 
-    The version is everybody's.
+    Every room may import the version.
     """
     prefix = "txsticky." if house == "txsticky" else f"txsticky.{house}."
     if not imported.startswith(prefix):

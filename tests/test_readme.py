@@ -309,7 +309,7 @@ class RecipeTests(SynchronousTestCase):
     """The code in the cookbook, run."""
 
     def known_again(self, server: Server, answer: str, question: str) -> None:
-        """Sessions begun one after the other are known by whoever gets their next requests."""
+        """Sessions begun one after the other are known by the worker of their next requests."""
         with server:
             for _ in range(8):
                 begun = server.get("/")

@@ -27,7 +27,7 @@ def keep(task: asyncio.Task[None]) -> None:
 
 
 async def tell_all(message: bytes) -> None:
-    """Tell everybody in this process."""
+    """Tell every client of this process."""
     for send in list(listeners):
         await send({"type": "websocket.send", "text": message.decode()})
 

@@ -88,7 +88,7 @@ class Site(server.Site):
 
 
 class Plain(Factory):
-    """The same protocols from a factory that nobody recognizes as HTTP: there is no gate then."""
+    """The same protocols from a factory that is not recognized as HTTP: there is no gate then."""
 
     def buildProtocol(self, addr: object) -> IProtocol | None:
         return site.buildProtocol(addr)

@@ -8,7 +8,7 @@
  * ticket. Whenever the server closes, the next request opens a new connection. With SOURCES the
  * connections come from so many addresses in turn, from 127.1.0.1 on.
  *
- * Prints one JSON object: requests, wrong (answered by somebody else), refused (another status than
+ * Prints one JSON object: requests, wrong (answered by another worker), refused (another status than
  * 200), broken (connections that failed), connections, seconds, cpu (microseconds, of this
  * process).
  */

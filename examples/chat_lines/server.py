@@ -3,8 +3,8 @@
     twist txsticky --workers 4 --interface protocol --sticky ip server:factory
 
 There is no request to look into, so the client's address decides, and the server may speak first:
-the connection is handed over as soon as it is accepted. Everybody at one address is on one worker;
-what is said goes over the bus to all.
+the connection is handed over as soon as it is accepted. All clients at one address are on one
+worker; what is said goes over the bus to all.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class SocketTests(TestCase):
 
     @inlineCallbacks
     def answers(self) -> Any:
-        """Whether somebody answers."""
+        """Whether a server answers."""
         answer = yield deferToThread(ask, self.path, {"verb": "status"})
         self.assertEqual(answer, {"ok": True, "asked": {"verb": "status"}})
 
@@ -138,13 +138,13 @@ class SocketTests(TestCase):
         return self.answers()
 
     def test_stale(self) -> Deferred[Any]:
-        """A socket that nobody answers at is replaced."""
+        """A socket that no server answers at is replaced."""
         self.stale()
         self.open()
         return self.answers()
 
     def test_live(self) -> Deferred[Any]:
-        """One that somebody answers at is left alone, and he goes on."""
+        """One that a server answers at is left alone, and the server goes on."""
         self.open()
         self.assertIn("another process answers there", self.refused())
         return self.answers()
@@ -173,7 +173,7 @@ class SocketTests(TestCase):
 
     @inlineCallbacks
     def test_file_was_removed(self) -> Any:
-        """If somebody removed the file, that is no error at the end."""
+        """A file that was removed meanwhile is no error at the end."""
         port = listen(self.path, echo, reactor)
         os.unlink(self.path)
         yield port.stopListening()
@@ -189,7 +189,7 @@ class SocketTests(TestCase):
 
     @inlineCallbacks
     def test_nobody(self) -> Any:
-        """Where nobody answers, ctl says so; that a stale socket is there is no help."""
+        """Where no server answers, ctl says so; that a stale socket is there is no help."""
         for _ in range(2):
             error = yield self.assertFailure(
                 deferToThread(ask, self.path, {"verb": "stop"}), Unanswered

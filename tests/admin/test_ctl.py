@@ -85,7 +85,7 @@ class CtlCase(SynchronousTestCase):
         return err
 
     def answered(self, answer: bytes, *arguments: str) -> tuple[int, str, str]:
-        """Run it against somebody who answers with these bytes."""
+        """Run it against a server that answers with these bytes."""
         self.server = Server(self.path, answer)
         try:
             return self.run_ctl("--control", self.path, *arguments)
@@ -158,7 +158,7 @@ class CommandLineTests(CtlCase):
         )
 
     def test_nobody(self) -> None:
-        """Where nobody answers, one line says so."""
+        """Where no server answers, one line says so."""
         code, out, err = self.run_ctl("--control", self.path, "status")
         self.assertEqual((code, out), (1, ""))
         self.assertEqual(

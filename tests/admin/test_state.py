@@ -26,7 +26,7 @@ class StateTests(WatchedCase):
     """One look."""
 
     def test_starting(self) -> None:
-        """At first all workers are starting: nobody serves and no traffic is wanted."""
+        """At first all workers are starting: none serves and no traffic is wanted."""
         state = self.look()
         self.assertEqual([worker.state for worker in state.workers], ["starting"] * 2)
         self.assertEqual((state.ready, state.healthy, state.takes_traffic), (0, False, False))
@@ -233,7 +233,7 @@ class HistoryTests(WatchedCase):
         self.assertEqual((other.memory, other.load), (None, None))
 
     def test_totals_outlive_a_worker(self) -> None:
-        """What the workers of one number did is never less than before, whoever has gone."""
+        """What the workers of one number did is never less than before, whichever has gone."""
         self.start()
         self.usages[1001] = Usage(1, 1.5)
         self.report(1, requests=10, adopted=5, given=1)

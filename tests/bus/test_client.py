@@ -88,7 +88,7 @@ class SubscribeTests(ClientCase):
         self.assertEqual(self.sent(Kind.UNSUBSCRIBE), [b"news"])
 
     def test_ended(self) -> None:
-        """What has ended gets nothing; ended twice it ends nobody else's."""
+        """What has ended gets nothing; ended twice it ends no other subscription."""
         end = self.client.subscribe("news", self.got.append)
         self.client.subscribe("news", self.got.append)
         end()
@@ -97,7 +97,7 @@ class SubscribeTests(ClientCase):
         self.assertEqual(self.got, [b"hello"])
 
     def test_too_many_topics(self) -> None:
-        """Only so many topics can be listened to; one more is a sentence, and is told nobody."""
+        """Only so many topics can be listened to; one more is a sentence, and is not sent."""
         self.patch(client, "TOPICS", 3)
         ends = [self.client.subscribe(f"topic {n}", self.got.append) for n in range(3)]
         self.client.subscribe("topic 2", self.got.append)  # a second time costs nothing
@@ -169,7 +169,7 @@ class SubscribeTests(ClientCase):
         self.assertEqual(self.got, [b"2"])
 
     def test_lost(self) -> None:
-        """Who wants to know how many messages were lost is told; a failure harms nobody else."""
+        """A subscriber that asks is told how many messages were lost; no other fails with it."""
         self.client.subscribe("news", print)
         self.client.subscribe("news", print, lambda count: 1 / 0)
         self.client.subscribe("news", print, self.got.append)

@@ -100,7 +100,7 @@ class BusTests(SynchronousTestCase):
         self.assertEqual((one.take(), two.take(), three.take()), ([("a", b"hello")],) * 2 + ([],))
 
     def test_nobody_listens(self) -> None:
-        """A message that nobody listens to is counted, and goes nowhere."""
+        """A message that no worker listens to is counted, and goes nowhere."""
         self.publish(b"a", b"hello")
         self.assertEqual((self.bus.published, self.bus.delivered, self.bus.lost), (1, 0, 0))
 

@@ -86,7 +86,7 @@ class AcceptTests(AcceptCase):
         self.place_all(1)
 
     def test_close(self) -> None:
-        """Closed, nobody can connect any more; a second time it does nothing."""
+        """Closed, it takes no connection any more; a second time it does nothing."""
         address = self.acceptor.sock.getsockname()
         self.acceptor.close()
         self.acceptor.close()
@@ -256,7 +256,7 @@ class ExhaustionTests(AcceptCase):
         self.assertEqual(self.reactor.getReaders(), [self.acceptor])
 
     def test_nobody_is_there(self) -> None:
-        """At the limit nobody is given up, and no rest taken, while nobody wants to come in."""
+        """At the limit no connection is given up, and no rest taken, while no client comes."""
         silent = self.client()
         self.accept()
         with no_descriptors_left():

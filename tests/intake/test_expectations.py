@@ -88,7 +88,7 @@ class ExpectationsForTests(SynchronousTestCase):
         )
 
     def test_unknown(self) -> None:
-        """As long as nobody knows what it is: a head if there is one."""
+        """As long as it is not known what it is: a head if there is one."""
         expectations = self.expectations(None)
         self.assertEqual(
             (expectations.waits, expectations.parses, expectations.only_http), (True, True, False)
@@ -106,7 +106,7 @@ class ExpectationsForTests(SynchronousTestCase):
         self.assertEqual((expectations.waits, expectations.parses), (True, False))
 
     def test_proxies(self) -> None:
-        """PROXY headers: from trusted proxies, or this host if none are named; else from nobody."""
+        """PROXY headers: from trusted proxies, or this host if none are named; else from none."""
         self.assertIsNone(self.expectations(True).proxies)
         for trusted, host in (("", "127.0.0.1"), ("192.0.2.0/24", "192.0.2.7")):
             proxies = self.expectations(

@@ -1,4 +1,4 @@
-"""The peek: what is read, waited for, refused and given up before a connection is anybody's."""
+"""The peek: what is read, waited for, refused and given up before a connection has a worker."""
 
 from __future__ import annotations
 
@@ -284,7 +284,7 @@ class EvictionTests(PeekCase):
         self.assertEqual((ended(client), self.reception.waiting), (True, 1))
 
     def test_nobody_to_give_up(self) -> None:
-        """If nobody may wait, the newcomer is refused."""
+        """If no connection may wait, the newcomer is refused."""
         self.reception.max_waiting = 0
         self.assertEqual(self.status(self.arrive()), 503)
 

@@ -33,7 +33,7 @@ STOP = 20.0
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on.
+    """A TCP port of 127.0.0.1 that no program listens on.
 
     It is none of those that the kernel gives to clients: tests run side by side, and one of their
     many connections could have taken it before the server does.

@@ -91,7 +91,7 @@ class Everyday(Accepting):
         self.assertEqual(self.cluster.placed(), placed + 90)
 
     def test_tags(self) -> None:
-        """Whoever accepts it, a session's connection reaches its worker; so it is counted."""
+        """Whichever worker accepts it, a session's connection reaches its own; so it is counted."""
         tags, before = self.cluster.tags(), self.cluster.placed()
         for slot, sid in tags.items():
             told = {self.cluster.get(f"/?sid={sid}").header("x-worker") for _ in range(25)}
@@ -109,7 +109,7 @@ class Everyday(Accepting):
             self.assertEqual(told, {owner})
 
     def test_unknown(self) -> None:
-        """A session that nobody knows gets one worker, wherever it comes in."""
+        """A session that is not known gets one worker, wherever it comes in."""
         for number in range(10):
             told = {self.cluster.get(f"/?sid=x{number}").header("x-worker") for _ in range(8)}
             self.assertEqual(len(told), 1)
@@ -293,7 +293,7 @@ class Changes(SynchronousTestCase):
             self.assertEqual(set(cluster.slots(60)), {1, 2})
 
     def test_more_and_less(self) -> None:
-        """A worker that is added accepts; when one is taken away, nobody waits in vain."""
+        """A worker that is added accepts; when one is taken away, no client waits in vain."""
         with AcceptCluster() as cluster, Load(cluster, self.clients) as load:
             load.wait(60)
             cluster.signal(signal.SIGTTIN)
@@ -309,7 +309,7 @@ class Changes(SynchronousTestCase):
             self.assertEqual(load.failures, [])
 
     def test_stop(self) -> None:
-        """Stopped gracefully, everybody who asked by then is answered, and the port is free."""
+        """Stopped gracefully, every client that asked by then is answered, and the port is free."""
         with AcceptCluster() as cluster:
             asking = [cluster.connect() for _ in range(40)]
             for connection in asking:

@@ -70,7 +70,7 @@ class FlaskTests(ServerTestCase):
         return Example("flask_hello", probe="/")
 
     def test_notes(self) -> None:
-        """A visitor finds its notes again, and nobody else's."""
+        """A visitor finds its notes again, and no other's."""
         visitors = [Visitor(self._shared) for _ in range(6)]
         for number, visitor in enumerate(visitors):
             visitor.ask("POST", b"note=first+%d" % number)
@@ -86,7 +86,7 @@ class ChannelsTests(ServerTestCase):
         return Example("django_channels", probe="/")
 
     def enter(self) -> tuple[Connection, bytes]:
-        """Somebody comes in; returns the connection, and its worker."""
+        """A visitor comes in; returns the connection, and its worker."""
         connection = self._shared.connect()
         self.addCleanup(connection.close)
         rawws.join(connection)

@@ -52,7 +52,7 @@ class FirstStart(BeginningCase):
     """The first workers take their time."""
 
     def test_requests_wait(self) -> None:
-        """Requests that come meanwhile are answered, whoever accepts and whatever it serves."""
+        """Requests that come meanwhile are answered, on each way to accept and each interface."""
         for app, accept in ((ASGI, "primary"), (WSGI, "workers"), (WEB, "primary")):
             cluster = self.cluster(app, "--accept", accept, workers=2)
             self.spawn(cluster, load=5.5)
@@ -164,7 +164,7 @@ class Again(BeginningCase):
     """The only worker dies, and another takes its place."""
 
     def test_killed(self) -> None:
-        """No request is refused while the next one starts, whoever accepts."""
+        """No request is refused while the next one starts, on each way to accept."""
         for accept in ("primary", "workers"):
             cluster = self.spawn(self.cluster(WEB, "--accept", accept), load=0.5)
             self.assertEqual(self.waiting(cluster).response().status, 200)

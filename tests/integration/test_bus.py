@@ -54,7 +54,7 @@ class WorkersTests(ClusterTestCase):
             tell(self.cluster, slot, "listen", topic)
 
     def test_every_worker(self) -> None:
-        """A message reaches all three workers once, whoever publishes it."""
+        """A message reaches all three workers once, whichever publishes it."""
         self.listen("all")
         for slot in (1, 2, 3):
             tell(self.cluster, slot, "publish", "all", message=f"from {slot}")
@@ -107,7 +107,7 @@ class WorkersTests(ClusterTestCase):
             until(lambda slot=slot: heard(self.cluster, slot, "big") == ["x 0"], 20)
 
     def test_slow_worker(self) -> None:
-        """A worker that does not listen for a while loses, knows it, and grows nobody else."""
+        """A worker that does not listen for a while loses, knows it, and grows no other process."""
         self.listen("slow")
         before = processes.memory(self.cluster.pid)
         stopped = self.cluster.workers()[3]
@@ -231,7 +231,7 @@ class BackplaneTests(TestCase):
         self.fail("not so after 20 s")
 
     async def test_topics(self) -> None:
-        """A topic is heard while somebody listens; bytes stay bytes; one's own are not heard."""
+        """A topic is heard while a client listens; bytes stay bytes; one's own are not heard."""
         redis, heard = self.redis(), []
         one, two = self.backplane(redis, b"11111111", heard), self.backplane(redis, b"22222222", [])
         topics = [b"%d" % number for number in range(50)]

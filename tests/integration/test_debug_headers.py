@@ -56,7 +56,7 @@ class DebugTests(SynchronousTestCase):
                 self.assertEqual(said(rawws.join(connection, "/"))[1], "NEW")
 
     def test_off(self) -> None:
-        """Nobody is told unless the operator wants it."""
+        """No client is told unless the operator wants it."""
         with Cluster("echo") as cluster:
             response = cluster.get("/")
             self.assertEqual([name for name, _ in response.headers if "txsticky" in name], [])

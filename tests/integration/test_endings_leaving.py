@@ -1,4 +1,4 @@
-"""A reload and a stop let what is open come to its end, and then wait for nobody.
+"""A reload and a stop let what is open come to its end, and then wait for nothing.
 
 On every interface, over TLS and in the clear. The graceful timeout is so long that nothing in these
 tests ends by it.
@@ -91,7 +91,7 @@ class Sockets:
     """WebSockets that the operator ends."""
 
     def test_stop(self: Any) -> None:
-        """TERM closes them with 1001, one by one, and then at once; whoever they are served by."""
+        """TERM closes them with 1001, one by one, and then at once; on every interface."""
         papers = Papers() if self.tls else None
         cluster = Clustered(self.interface, papers, "--graceful-timeout", "5")
         self.enterContext(cluster)

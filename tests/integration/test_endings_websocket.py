@@ -1,4 +1,4 @@
-"""The closing handshake of a WebSocket is over at once, whoever begins it (RFC 6455, section 7).
+"""The closing handshake of a WebSocket is over at once, on either side (RFC 6455, section 7).
 
 Every engine, over TLS and in the clear; served by the worker that has the connection and, over TLS,
 by another.

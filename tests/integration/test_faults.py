@@ -34,7 +34,7 @@ class Inputs(ClusterTestCase):
             self.assertEqual((answer.status, answer.header("x-worker")), (200, str(slot)))
 
     def test_empty_lines_between_requests(self) -> None:
-        """Empty lines behind a body belong to nobody, also where the connection moves."""
+        """Empty lines behind a body belong to no request, also where the connection moves."""
         tags = self.cluster.tags()
         with self.cluster.connect() as connection:
             for slot in (1, 2, 1):
@@ -140,7 +140,7 @@ class Surroundings(SynchronousTestCase):
             self.assertEqual(load.failures, [])
 
     def test_the_socket_file_is_gone(self) -> None:
-        """That somebody removed the file of a UNIX socket is no trouble, at the end either."""
+        """A removed file of a UNIX socket is no trouble, at the end either."""
         folder = self.enterContext(tempfile.TemporaryDirectory())
         path = Path(folder, "socket")
         with Cluster("echo", "--listen", f"unix:{path}", workers=1) as cluster:
@@ -238,7 +238,7 @@ class Applications(SynchronousTestCase):
             torn.close()
 
     def test_shouts(self) -> None:
-        """What a worker prints, however much, holds nobody up, and is in the log to its end."""
+        """What a worker prints, however much, holds no client up, and is in the log to its end."""
         with self.cluster() as cluster:
             with Load(cluster, {"kept": 2, "short": 2}) as load:
                 self.assertEqual(cluster.get("/shout?lines=5000").status, 200)
@@ -261,7 +261,7 @@ class Applications(SynchronousTestCase):
             os.kill(child.pid, signal.SIGKILL)
 
     def test_slow_and_torn(self) -> None:
-        """A client that leaves in the middle of anything takes nobody with it."""
+        """A client that leaves in the middle of anything takes no other with it."""
         with self.cluster() as cluster:
             pids = cluster.workers()
             for target in ("/?delay=0.2", "/?size=3000000", "/?size=3000000&chunked=1"):

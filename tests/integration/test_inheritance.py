@@ -65,7 +65,7 @@ class ChildTests(SynchronousTestCase):
             self.look(cluster, f"{where}, upgraded and reloaded")
 
     def test_clear(self) -> None:
-        """On every interface, whoever accepts."""
+        """On every interface, and on each way to accept."""
         for interface, accept in itertools.product(INTERFACES, ("primary", "workers")):
             options = ("--interface", interface, "--accept", accept)
             cluster = Cluster(f"{APPS}:{interface}", *options, probe="")

@@ -1,4 +1,4 @@
-"""Nothing is left behind and nobody is left waiting: descriptors, deaths, resets."""
+"""Nothing is left behind and no client is left waiting: descriptors, deaths, resets."""
 
 from __future__ import annotations
 

@@ -290,7 +290,7 @@ class Facts:
     # -------------------------------------------------------------------- responses
 
     def test_longer(self) -> None:
-        """What is longer than its length never reaches the client, whoever closes."""
+        """What is longer than its length never reaches the client, whichever side closes."""
         test: Any = self
         for path, body in ((b"/long", b"01234"), (b"/nothing", b"")):
             stream = b"".join(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % each for each in (path, b"/"))

@@ -218,7 +218,7 @@ class ThreadTests(SynchronousTestCase):
         return sock
 
     def test_clients_that_do_not_read(self) -> None:
-        """Hundreds that do not read keep nobody waiting, and cost a bounded memory."""
+        """Hundreds that do not read keep no other waiting, and cost a bounded memory."""
         cluster = Cluster(APPS + "wsgi", "--threads", "4", workers=1, probe="/length")
         with cluster:
             pid = cluster.workers()[1]

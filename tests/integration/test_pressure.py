@@ -150,7 +150,7 @@ class Descriptors(PressureCase):
     """`ulimit -n`, and more clients than that."""
 
     def test_forty(self) -> None:
-        """40 descriptors, 80 clients that keep their connections: all are served, nobody spins."""
+        """40 descriptors, 80 clients that keep their connections: all are served, none spins."""
         with self.limited(40) as cluster:
             descriptors = cluster.settled()
             with Load(cluster, {"browser": 80}, pause=0.05) as load:
@@ -163,7 +163,7 @@ class Descriptors(PressureCase):
             until(lambda: cluster.descriptors() == descriptors, 10, f"{descriptors} again")
 
     def test_a_worker_dies_meanwhile(self) -> None:
-        """Though the primary is full, a worker can be started, and everybody is answered."""
+        """Though the primary is full, a worker can be started, and every client is answered."""
         with self.limited(64, "--worker-timeout", "2") as cluster:
             self.stop_all(cluster)
             joined = self.clients(cluster, *[request("GET", "/", headers=CLOSE)] * 200)
@@ -230,7 +230,7 @@ class SlowClients(PressureCase):
             self.assertIn("No open connections left", said)
 
     def test_slow_bodies(self) -> None:
-        """Bodies that trickle in cost a worker their connection, and nobody else anything."""
+        """Bodies that trickle in cost a worker their connection, and other clients nothing."""
         with Cluster("echo", workers=2) as cluster:
             descriptors = cluster.settled()
             self.attack(cluster, "-B", "-l", "5", "-s", "8192", "-x", "8")

@@ -76,7 +76,7 @@ class PrivilegeCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         if os.geteuid():
-            raise SkipTest("only root can run workers as somebody else")
+            raise SkipTest("only root can run workers as another user")
         found = for_nobody()
         if found is None:
             raise SkipTest("the user nobody can run no interpreter that has what is needed")
@@ -220,7 +220,7 @@ class AccountTests(PrivilegeCase):
     """The user."""
 
     def test_groups(self) -> None:
-        """A worker has the user's groups alone, and can become nobody else again."""
+        """A worker has the user's groups alone, and can become no other user again."""
         (self.folder / "own.py").write_text(
             "import json, os\n"
             "def app(environ, start_response):\n"

@@ -242,7 +242,7 @@ class BehindNginx(Shared, ClusterTestCase):
 
 
 class Untrusting(ClusterTestCase):
-    """Without the options nobody may name the client."""
+    """Without the options no peer may name the client."""
 
     def test_forwarded_for_is_not_believed(self) -> None:
         """X-Forwarded-For from a peer that is not trusted changes nothing."""

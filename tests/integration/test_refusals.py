@@ -129,7 +129,7 @@ class Refusing(ClusterTestCase):
         self.assertIn(outcome.data[:12], (b"", b"HTTP/1.1 400"))
 
     def test_clients_that_reset(self) -> None:
-        """Clients that reset at any moment of the hand-off harm nobody."""
+        """Clients that reset at any moment of the hand-off harm no other."""
         stream = request("POST", "/", body=b"x" * 50_000)
         for pause in (0.0, 0.0003, 0.001, 0.003):
             for size in (0, 1, 30, len(stream) // 2, len(stream)):

@@ -1,4 +1,4 @@
-"""Rolling reloads: nobody is failed, sessions end well, and bad code does not get in."""
+"""Rolling reloads: no request fails, sessions end well, and bad code does not get in."""
 
 from __future__ import annotations
 

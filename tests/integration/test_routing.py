@@ -111,7 +111,7 @@ class SessionIds(Routing):
             self.assertEqual(self.pinned(asked), int(answer["worker"]), length)
 
     def test_foreign_ids(self) -> None:
-        """An id that nobody here minted goes to one worker, whatever it looks like."""
+        """An id that no worker here minted goes to one worker, whatever it looks like."""
         for sid in ("a", "0" * 20, "x" * 2000, "%C3%A9", "a.b~c-d_e", "%00%0a"):
             self.pinned(request("GET", f"/?sid={sid}"))
 

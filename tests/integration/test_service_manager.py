@@ -283,7 +283,7 @@ class Privileges(SynchronousTestCase):
 
     def setUp(self) -> None:
         if os.geteuid():
-            raise SkipTest("only root can run workers as somebody else")
+            raise SkipTest("only root can run workers as another user")
         found = for_nobody()
         if found is None:
             raise SkipTest("the user nobody can run no interpreter that has what is needed")
@@ -316,7 +316,7 @@ class Privileges(SynchronousTestCase):
         return True
 
     def server(self, *options: str) -> Cluster:
-        """A cluster that an interpreter runs which nobody can run, too."""
+        """A cluster whose interpreter the user nobody can run, too."""
         cluster = Cluster("echo", *options, workers=2, environment=self.environment)
         cluster.command = self.command
         return cluster

@@ -1,4 +1,4 @@
-"""How a cluster ends, whoever ends it; and how it grows and shrinks."""
+"""How a cluster ends, whatever ends it; and how it grows and shrinks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StoppingCase(SynchronousTestCase):
         until(counted, 10, f"{count} connections are taken")
 
     def refused(self, cluster: Cluster) -> bool:
-        """Whether the system refuses new connections: nobody listens."""
+        """Whether the system refuses new connections: no process listens."""
         try:
             cluster.connect(timeout=1).close()
         except ConnectionRefusedError:
@@ -46,7 +46,7 @@ class StoppingCase(SynchronousTestCase):
         """Waits until no process is left; how many seconds it took."""
         start = time.monotonic()
         until(lambda: cluster.process.poll() is not None, seconds, "the primary ends")
-        until(lambda: not cluster.living(), seconds, f"nobody is left of {cluster.living()}")
+        until(lambda: not cluster.living(), seconds, f"no process is left of {cluster.living()}")
         return time.monotonic() - start
 
 
@@ -79,7 +79,7 @@ class Graceful(StoppingCase):
                 connection.close()
 
     def test_whoever_is_there_already(self) -> None:
-        """Connections that were made before are served, though nobody had accepted them."""
+        """Connections that were made before are served, though no process had accepted them."""
         with Cluster("echo", workers=2) as cluster:
             os.kill(cluster.pid, signal.SIGSTOP)
             waiting = [self.asking(cluster, f"/?n={number}") for number in range(150)]
@@ -213,7 +213,7 @@ class Size(StoppingCase):
             self.assertEqual(cluster.get("/").status, 200)
 
     def test_max_requests(self) -> None:
-        """Workers are replaced after so many requests, not all at once, and nobody notices."""
+        """Workers are replaced after so many requests, not all at once, and no client notices."""
         options = ("--max-requests", "150", "--max-requests-jitter", "150")
         with Cluster("echo", *options, workers=2) as cluster:
             with Load(cluster, {"kept": 4, "short": 2, "poll": 2, "slow": 1}) as load:
@@ -222,7 +222,7 @@ class Size(StoppingCase):
             self.assertIn("asks to be replaced", cluster.log())
 
     def test_one_by_hand(self) -> None:
-        """TERM, sent to a worker, has it replaced, and nobody notices."""
+        """TERM, sent to a worker, has it replaced, and no client notices."""
         with Cluster("echo", workers=2) as cluster:
             with Load(cluster, {"kept": 4, "short": 2, "upload": 1}) as load:
                 load.wait(50)

@@ -95,7 +95,7 @@ class Deaths(SupervisionCase):
             self.assertIn("Worker 2 (id 2) exited with code 7 unexpectedly.", cluster.log())
 
     def test_readiness(self) -> None:
-        """A worker that takes its time to start keeps nobody waiting meanwhile."""
+        """A worker that takes its time to start keeps no client waiting meanwhile."""
         with Cluster(f"{APPS}:slow_start", "--factory", workers=2) as cluster:
             pid = cluster.kill_worker(2)
             with Load(cluster, {"short": 4}) as load:

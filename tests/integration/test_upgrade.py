@@ -1,4 +1,4 @@
-"""USR2: the primary executes itself anew in place, and nobody notices."""
+"""USR2: the primary executes itself anew in place, and no client notices."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class MailboxCase(ShellCase):
         transport.loseConnection()
 
     def file(self) -> tuple[int, int]:
-        """A descriptor of a file that nobody else has open, and the number of its inode."""
+        """A descriptor of a file that is open nowhere else, and the number of its inode."""
         reading, writing = os.pipe()
         os.close(writing)
         return reading, os.fstat(reading).st_ino

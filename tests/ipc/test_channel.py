@@ -257,7 +257,7 @@ class EndTests(ChannelCase):
         self.assertFalse(self.channel.connected)
 
     def test_broken_pipe(self) -> None:
-        """A write that finds nobody tells the owner by the reactor, not inside the write."""
+        """A write that finds the other end gone tells the owner by the reactor, not inside it."""
         self.reactor.removeReader(self.channel)  # which would find it, too
         self.peer.close()
         self.channel.send(raw(Kind.GO))

@@ -70,7 +70,7 @@ class CommonTests:
     def test_rests(self: Any) -> None:
         """Near the limit it rests, before anything is lost; what waits is taken when there is room.
 
-        Whoever can make room is told.
+        The callback that can make room is called.
         """
         told: list[int] = []
         self.receiver._headroom.ceiling = 0
@@ -125,7 +125,7 @@ class CommonTests:
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_the_end_is_told_in_vain(self: Any) -> None:
-        """If whoever is told of the end fails, the mailbox has ended all the same."""
+        """If the callback that is told of the end fails, the mailbox has ended all the same."""
         self.receiver.finished = mock.Mock(side_effect=ZeroDivisionError)
         self.receiver._lose()
         self.assertTrue(self.receiver.is_closed())

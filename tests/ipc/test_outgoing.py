@@ -101,7 +101,7 @@ class OutgoingTests:
         self.assertEqual(self.pairs(), sent)
 
     def test_relieved(self: Any) -> None:
-        """When the queue that had formed here is empty again, somebody is told, once."""
+        """When the queue that had formed here is empty again, the callback is called, once."""
         relieved = []
         self.sender._relieved = lambda: relieved.append(self.sender.queued)
         self.fill(more=3)
@@ -188,7 +188,7 @@ class OutgoingTests:
         os.close(descriptor)
 
     def test_no_reader(self: Any) -> None:
-        """When nobody can read it any more, the message is refused and the descriptor is left."""
+        """When no process can read it any more, the message is refused, the descriptor is left."""
         self.receiver.loseConnection()
         descriptor, _ = self.file()
         self.sender.sendFileDescriptor(descriptor)
@@ -209,7 +209,7 @@ class OutgoingTests:
             os.close(descriptor)
 
     def test_undelivered_nobody(self: Any) -> None:
-        """If nobody wants it back, the descriptors are closed."""
+        """If no callback wants them back, the descriptors are closed."""
         self.fill(more=2)
         descriptor, _ = self.send(b"waits")
         self.receiver.loseConnection()

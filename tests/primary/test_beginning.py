@@ -10,7 +10,7 @@ from txsticky.primary.beginning import OTHERS
 
 
 class ParkTests(PrimaryCase):
-    """When nobody is ready."""
+    """When no worker is ready."""
 
     def test_first_start(self) -> None:
         """Until all workers of the first start are ready, connections wait; then all are routed."""
@@ -86,14 +86,14 @@ class ParkTests(PrimaryCase):
         self.assertEqual(handoff.prefix, get())
 
     def test_nobody(self) -> None:
-        """If nobody is ready and nobody comes, the client is refused at once."""
+        """If no worker is ready and none comes, the client is refused at once."""
         self.start()
         for worker in self.workers:
             worker.die()
         self.refused(self.arrive())
 
     def test_somebody_comes(self) -> None:
-        """If somebody is to come, it is waited for, in order."""
+        """If a worker is to come, it is waited for, in order."""
         self.start()
         self.expects = True
         for worker in self.workers:
@@ -169,13 +169,13 @@ class ParkTests(PrimaryCase):
         self.assertEqual(self.told.ended.call_args.args, (3, "it does not load"))
 
     def test_nonsense(self) -> None:
-        """Nonsense that came while nobody knew what is spoken gets 400 as soon as that is known."""
+        """Nonsense that came early gets 400 as soon as it is known what is spoken."""
         client = self.arrive(b"nonsense\r\n")
         self.start()
         self.assertTrue((received(client) or b"").startswith(b"HTTP/1.1 400 "))
 
     def test_nonsense_and_nobody(self) -> None:
-        """And if nobody gets ready in time, too."""
+        """And if no worker gets ready in time, too."""
         client = self.arrive(b"nonsense\r\n")
         self.reactor.advance(WAIT)
         self.assertTrue((received(client) or b"").startswith(b"HTTP/1.1 400 "))

@@ -209,7 +209,7 @@ class BindTests(PrimaryCase):
         self.assertEqual(len(self.primary.table), 0)
 
     def test_gone(self) -> None:
-        """The keys of a worker that is gone belong to nobody."""
+        """The keys of a worker that is gone belong to none."""
         self.start()
         self.workers[0].send(Kind.BIND, b"key")
         self.reactor.settle()

@@ -72,7 +72,7 @@ class HandOffTests(PrimaryCase):
         self.assertEqual(handoff.how, How.MISS)
 
     def test_unknown(self) -> None:
-        """A key that nobody knows leads the same way every time."""
+        """A key that is not known leads the same way every time."""
         self.start()
         self.assertEqual(len({self.whose(get("/?sid=foreign")) for _ in range(4)}), 1)
 

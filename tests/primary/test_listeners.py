@@ -1,4 +1,4 @@
-"""The listening sockets: who accepts on which, and that nobody who waits at one is forgotten."""
+"""The listening sockets: which process accepts on which, and that no client at one is forgotten."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class SocketTests(ListenerCase):
         self.assertEqual(held, [False] * 4)
 
     def test_close(self) -> None:
-        """Closed, nobody can connect; what was counted stays."""
+        """Closed, they take no connection; what was counted stays."""
         self.open()
         self.connect(5)
         self.listeners.accept_all()

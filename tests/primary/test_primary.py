@@ -138,7 +138,7 @@ class SayTests(PrimaryCase):
         self.assertEqual(self.supervisor.retire_request.call_args_list, [mock.call(2)])
 
     def test_bus(self) -> None:
-        """What one publishes reaches all who subscribed, itself included, and nobody else."""
+        """What one publishes reaches all that subscribed, itself included, and no other."""
         self.count = 3
         self.start(3)
         self.workers[0].send(Kind.SUBSCRIBE, b"news")

@@ -156,7 +156,7 @@ class LeftoverTests(PrimaryCase):
         self.assertEqual(len(self.primary.returns.leftovers), 0)
 
     def test_nobody_else(self) -> None:
-        """If there is nobody else, the clients are refused, completely."""
+        """If there is no other worker, the clients are refused, completely."""
         clients = self.send(5)
         self.second.die(-9)
         self.first.die(-9)

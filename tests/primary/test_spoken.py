@@ -77,7 +77,7 @@ class ProxyTests(PrimaryCase):
         return handoff.origin.peer
 
     def test_this_host(self) -> None:
-        """It is expected of this host and of UNIX sockets, and of nobody else."""
+        """It is expected of this host and of UNIX sockets, and of no other peer."""
         self.start()
         for host in ("127.0.0.1", "::1", ""):
             self.assertEqual(self.peer(self.header + get(), (host, 1)), ("203.0.113.9", 4711))

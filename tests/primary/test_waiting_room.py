@@ -163,7 +163,7 @@ class GoneTests(RoomCase):
             self.assertEqual(self.room.take_all(), [arrival])
 
     def test_unread(self) -> None:
-        """What a client sends meanwhile is left for its worker, and wakes nobody."""
+        """What a client sends meanwhile is left for its worker, and does not wake the primary."""
         arrival, client = self.wait()
         client.sendall(b"x" * 1000)
         self.assertEqual(self.reactor.turn(), 0)
@@ -234,7 +234,7 @@ class AnyOrderTests(RoomCase):
     @given(_EVENTS)
     @settings(max_examples=60, deadline=None)
     def test_nothing_is_lost(self, events: list[tuple[str, int]]) -> None:
-        """Whoever comes is taken out, late, refused or gone: one of them, and in time."""
+        """Each that comes is taken out, late, refused or gone: one of them, and in time."""
         self.room.take_all()
         self.late.clear()
         self.refused.clear()

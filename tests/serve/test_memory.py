@@ -87,7 +87,7 @@ class FakeWorker:
         self.live.discard(connection)
 
     def give(self, sock: socket.socket, place: int, handoff: Handoff) -> None:
-        """Somebody else gets it."""
+        """Another process gets it."""
         self.given.append(sock)
 
 

@@ -40,7 +40,7 @@ class AccountTests(SynchronousTestCase):
             self.assertIn(option, str(error))
 
     def test_only_root(self) -> None:
-        """Who is not root can become nobody else."""
+        """A process that is not root can become no other user."""
         self.patch(os, "geteuid", lambda: 12345)
         error = self.assertRaises(ConfigError, account, "root", None)
         self.assertIn("only root", str(error))

@@ -39,14 +39,14 @@ class EndTests(ProcessCase):
         self.assertRaises(ChildProcessError, os.waitpid, self.children[0].pid, os.WNOHANG)
 
     def test_signal_afterwards(self) -> None:
-        """A signal to one that has ended reaches nobody, whoever has its number by now."""
+        """A signal to one that has ended reaches no process, whichever has its number by now."""
         self.run_child(EXIT_7)
         with mock.patch("os.kill") as kill:
             self.children[0].send_signal(signal.SIGKILL)
         self.assertEqual(kill.call_count, 0)
 
     def test_signal_too_late(self) -> None:
-        """Nor does one to a child that somebody else has reaped."""
+        """Nor does one to a child that was reaped elsewhere."""
         child = self.spawn(EXIT_7)
         os.waitpid(child.pid, 0)
         child.send_signal(signal.SIGKILL)
@@ -142,7 +142,7 @@ class ReaperTests(ProcessCase):
     """Orphans."""
 
     def test_orphan(self) -> None:
-        """A child that nobody watches is reaped; one that is watched is left alone."""
+        """A child that is not watched is reaped; one that is watched is left alone."""
         with mock.patch.object(process, "Process") as watched:
             watched.living = set()
             orphan = subprocess.Popen([sys.executable, "-c", EXIT_7])

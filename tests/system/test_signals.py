@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import txsticky
 from txsticky.system.signals import SignalTable
 
-#: Signals that nobody else in a test run listens to.
+#: Signals that nothing else in a test run listens to.
 NAMES = ("SIGUSR1", "SIGUSR2", "SIGHUP")
 
 PROGRAM = """

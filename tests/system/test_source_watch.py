@@ -100,7 +100,7 @@ class LookingTests(SynchronousTestCase):
         self.assertEqual(self.told(), ["app.py"])
 
     def test_nothing_else(self) -> None:
-        """Pages, caches, hidden and installed files are nobody's business."""
+        """Pages, caches, hidden and installed files are not watched."""
         foreign = [".git/hook.py", "__pycache__/a.py", "x/site-packages/a.py", "node_modules/a.py"]
         for name in foreign:
             self.write(name, "one")

@@ -74,7 +74,7 @@ class MayWriteTests(FolderCase):
         self.assertFalse(USER.may_write(self.make("d", 0o757, gid=7003)))
 
     def test_everybody(self) -> None:
-        """So is what everybody may write, and what is below; under the sticky bit only it."""
+        """So is what every user may write, and what is below; under the sticky bit only it."""
         self.assertTrue(USER.may_write(self.make("open", 0o777)))
         self.assertTrue(USER.may_write(self.make("open/below")))
         self.assertTrue(USER.may_write(self.make("tmp", 0o1777)))

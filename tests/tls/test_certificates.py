@@ -221,7 +221,7 @@ class Speaking(CertificateCase):
             self.assertEqual(near.selected_alpn_protocol(), chosen)
 
     def test_no_tickets(self) -> None:
-        """Nobody is given a session to resume, which another worker could not."""
+        """No client is given a session to resume, which another worker could not."""
         certificate, key = self.pair("one.test")
         client = trusting(certificate)
         client.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -275,7 +275,7 @@ class Refusing(CertificateCase):
                 self.assertIn(f"{path} has no private key in PEM", self.said(certificate, path))
 
     def test_locked(self) -> None:
-        """A key with a passphrase, for which nobody could be asked."""
+        """A key with a passphrase, for which no operator could be asked."""
         key = new_key()
         certificate = self.file("one.pem", self_signed(key, "one.test"))
         locked = self.file("one.key", key_pem(key, b"secret"))

@@ -277,7 +277,7 @@ class Leaving(TlsCase):
         self.assertTrue(client.got.endswith(b"\r\n\r\nok"))
 
     def test_behind_the_last(self) -> None:
-        """What a client has sent behind its last request is served by nobody."""
+        """What a client has sent behind its last request is not served."""
         client = self.client()
         self.drain()
         self.exchange(client, ask("/1/a") + ask("/1/b"))

@@ -134,7 +134,7 @@ class Local(TlsCase):
         self.assertEqual([place for _, place, _ in self.given], [ELSEWHERE, THERE])
 
     def test_failing(self) -> None:
-        """An application that raises loses its client, nobody else."""
+        """An application that raises loses its client, no other."""
         client = self.client()
         client.send(ask("/1/raise"))
         self.turns(client, lambda: self.forgotten)

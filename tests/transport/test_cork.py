@@ -45,7 +45,7 @@ class CorkTests(ConnectionCase):
         self.assertEqual(self.reactor.getWriters(), [])
 
     def test_together(self) -> None:
-        """Nobody's answer is sent before everybody's bytes are delivered."""
+        """No answer is sent before the bytes of all connections are delivered."""
         seen = []
 
         def answer(protocol: Inner, data: bytes) -> None:
@@ -64,7 +64,7 @@ class CorkTests(ConnectionCase):
         self.assertEqual([received(client) for client in clients], [b"hello"] * 2)
 
     def test_one_that_fails(self) -> None:
-        """One that cannot send keeps nobody else from sending."""
+        """One that cannot send keeps no other from sending."""
         echo = inner(on_data=lambda self, data: self.transport.write(data))
         failing = self.adopt(echo, prefix=b"hello")
         protocol = self.protocol

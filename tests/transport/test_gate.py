@@ -1,4 +1,4 @@
-"""The gate: at each request boundary keep or give away, and answer whoever is owed an answer."""
+"""The gate: at each request boundary keep or give away, and answer what is owed an answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class BoundaryTests(GateCase):
     """Keep or give away."""
 
     def test_first(self) -> None:
-        """The first request was routed here: it is delivered without asking anybody."""
+        """The first request was routed here: it is delivered without asking."""
         self.arrive(to(2))
         self.assertEqual((self.got, self.policy.asked), (to(2), []))
 

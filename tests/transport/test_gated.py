@@ -136,7 +136,7 @@ class TransportTests(TransportCase):
         self.owned(self.kept.moves[0][0])
 
     def test_protocol_hears_of_an_idle_client_that_left(self) -> None:
-        """To the protocol the client has closed; whatever it does then harms nobody."""
+        """To the protocol the client has closed; whatever it does then does no harm."""
         lost = []
 
         class Inner(Protocol):

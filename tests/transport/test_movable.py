@@ -29,7 +29,7 @@ class DetachTests(ConnectionCase):
         return self.owned(sock)
 
     def test_another_holder(self) -> None:
-        """Whoever holds the socket then talks to the client, who has noticed nothing."""
+        """The next holder of the socket talks to the client, which has noticed nothing."""
         sock = self.detach()
         self.run_a_bit()
         self.assertFalse(ended(self.client))

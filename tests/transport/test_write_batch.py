@@ -20,7 +20,7 @@ class WriteBatchTests(SynchronousTestCase):
         self.turn = WriteBatch(self.calls.append, lambda: self.now)
 
     def add(self, name: str, then: Callable[[], None] = lambda: None) -> None:
-        """Somebody has something to send."""
+        """A connection has something to send."""
 
         def send() -> None:
             self.sent.append(name)

@@ -129,7 +129,7 @@ class Peer:
         return f"GET /peer{self.number}/{query} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
 
     def send(self, data: bytes) -> None:
-        """Send bytes, if there is somebody to take them."""
+        """Send bytes, if there is a protocol to take them."""
         try:
             self.sock.send(data)
         except OSError:
@@ -360,7 +360,7 @@ class HostCase(WorkerCase):
             inner.pause(what == "pause")  # type: ignore[attr-defined]
 
     def come_to_rest(self) -> None:
-        """Nobody holds anything up any more: everything is answered."""
+        """Nothing is held up any more: everything is answered."""
         self.chance.random = lambda: 0.3  # type: ignore[method-assign]
         self.acting = True
         for _ in range(6):
@@ -422,7 +422,7 @@ class HostCase(WorkerCase):
                 answers = ANSWERS[peer.connection.state].values()
                 self.assertNotIn(LifeAnswer.LATER, answers, told)  # all was delivered
             elif peer.number in self.relayed:
-                # Nobody answers there, so that what follows is held.
+                # Nothing answers there, so that what follows is held.
                 self.assertTrue(peer.sent.startswith(delivered), told)
             elif not self.framed:
                 self.assertEqual(delivered, peer.sent, told)

@@ -283,11 +283,11 @@ class LeaveTests(ListeningCase):
         self.open()
 
     def closed(self) -> bool:
-        """Whether nobody accepts any more."""
+        """Whether no process accepts any more."""
         return [acceptor.fileno() for acceptor in self.worker.listening.acceptors] == [-1]
 
     def test_draining(self) -> None:
-        """When it drains it accepts no more; who comes then waits for whoever accepts next."""
+        """When it drains it accepts no more; what comes then waits for the next that accepts."""
         self.drain()
         self.assertTrue(self.closed())
         client = self.client(get())

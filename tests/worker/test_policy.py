@@ -85,7 +85,7 @@ class PolicyCase(SynchronousTestCase):
         self.view.table.bind(key, worker, self.system.clock())
 
     def missed(self, *owners: int) -> str:
-        """A key that nobody knows and that leads to one of these workers."""
+        """A key that is not known and that leads to one of these workers."""
         for number in range(100):
             if place_of(self.whose(f"/?sid=unknown{number}"), 2) in owners:
                 return f"unknown{number}"
@@ -103,7 +103,7 @@ class HeadlessTests(PolicyCase):
         self.assertEqual(self.policy.known, {})
 
     def test_by_address(self) -> None:
-        """By its address it is somebody's, and the others say the same."""
+        """By its address it belongs to one worker, and the others say the same."""
         verdicts = [self.policy.whose(None, f"192.0.2.{n}", settled=True) for n in range(64)]
         self.assertEqual({place_of(verdict, 2) for verdict in verdicts}, {1, 2, 3})
 
@@ -130,7 +130,7 @@ class WhoseTests(PolicyCase):
         self.assertEqual(self.whose(f"/?sid={self.tag(3)}"), GiveBack(How.TAG))
 
     def test_gone(self) -> None:
-        """The tag of a worker that is gone is a key like any other that nobody knows."""
+        """The tag of a worker that is gone is a key like any other that is not known."""
         self.pool.set_gone(3)
         self.assertIs(self.whose(f"/?sid={self.tag(3)}").how, How.MISS)
 
@@ -146,7 +146,7 @@ class WhoseTests(PolicyCase):
         self.assertEqual(self.whose("/?sid=theirs"), Give(1, How.HIT))
 
     def test_unknown(self) -> None:
-        """A key that nobody knows leads where it leads in every process."""
+        """A key that is not known leads where it leads in every process."""
         self.assertEqual(self.whose(f"/?sid={self.missed(2)}"), Keep(How.MISS))
         other = self.missed(1, 3)
         self.assertEqual(self.whose(f"/?sid={other}"), self.whose(f"/?sid={other}"))
@@ -191,7 +191,7 @@ class WhoseTests(PolicyCase):
         self.assertEqual(self.whose("/?EIO=4", settled=True), Keep(How.NEW))
 
     def test_nobody(self) -> None:
-        """If nobody is ready, the request is served here."""
+        """If no worker is ready, the request is served here."""
         for id in (1, 2, 3):
             self.pool.set_draining(id)
         self.assertEqual(self.whose(), Keep(How.NEW))
@@ -208,7 +208,7 @@ class AloneTests(PolicyCase):
         self.assertEqual(self.whose("/?EIO=4"), Keep(How.NEW))
 
     def test_draining(self) -> None:
-        """And so does everything when it leaves and nobody has come yet."""
+        """And so does everything when it leaves and no successor has come yet."""
         self.view.drain()
         self.pool.set_draining(2)
         self.assertEqual(self.whose(), Keep(How.NEW))
@@ -235,11 +235,11 @@ class DrainTests(PolicyCase):
         self.assertEqual(self.whose("/?EIO=4", settled=True), GiveBack(How.NEW))
 
     def test_unknown(self) -> None:
-        """A key that nobody knows leads to another worker."""
+        """A key that is not known leads to another worker."""
         self.assertEqual({place_of(self.whose(f"/?sid={n}"), 2) for n in range(20)}, {1, 3})
 
     def test_final(self) -> None:
-        """When the whole cluster stops, what nothing pins is served here: nobody else would."""
+        """When the whole cluster stops, what nothing pins is served here: no other would."""
         self.view.final = True
         self.assertEqual(self.whose(), Keep(How.NEW))
         self.assertEqual(self.whose("/?EIO=4"), Keep(How.NEW))

@@ -53,7 +53,7 @@ class PausesTests(SynchronousTestCase):
         self.assertEqual(self.look(20.0, a=1), ["a"])
 
     def test_nobody_looked(self) -> None:
-        """A time in which nobody could look is not held against anybody."""
+        """A time in which the worker could not look is not held against any client."""
         for now in range(5):
             self.look(float(now), a=1)
         self.assertEqual(self.look(500.0, a=1), [])
@@ -64,7 +64,7 @@ class PausesTests(SynchronousTestCase):
         st.lists(st.tuples(st.booleans(), st.sampled_from([0.5, 1.0, 1.0, 1.0, 30.0])), max_size=60)
     )
     def test_any_story(self, story: list[tuple[bool, float]]) -> None:
-        """Nobody who moved within the limit, by the time that was looked at, has ever stalled."""
+        """No client that moved within the limit, by the time that was looked at, has stalled."""
         pauses: Pauses[str] = Pauses(5.0, 1.0)
         now, mark, still = 0.0, 0, 0.0
         pauses.look({"a": mark}, now)
@@ -245,7 +245,7 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual((moving.lost, idle.lost), (False, False))
 
     def test_never(self) -> None:
-        """With a time of 0 nobody is watched."""
+        """With a time of 0 no client is watched."""
         self.watch(0.0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 

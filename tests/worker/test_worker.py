@@ -63,7 +63,7 @@ class StartTests(WorkerCase):
 
 
 class DeafTests(WorkerCase):
-    """The mailbox ends, though nobody has told the worker to leave."""
+    """The mailbox ends, though the worker was not told to leave."""
 
     def test_leaves(self) -> None:
         """It says so, serves what it holds to its end, and leaves with an exit code of its own."""
@@ -105,7 +105,7 @@ class PoolTests(WorkerCase):
     """What the primary tells of the cluster."""
 
     def test_gone(self) -> None:
-        """What a worker that has gone had bound belongs to nobody."""
+        """What a worker that has gone had bound belongs to none."""
         self.begin()
         self.say(Kind.BIND, b"3 key")
         self.assertEqual(self.worker.view.table.find(b"key", 0.0), 3)
@@ -374,7 +374,7 @@ class OrphanTests(WorkerCase):
         self.assertFalse(self.reactor.running)
 
     def test_in_the_mailbox(self) -> None:
-        """What was in its mailbox by then is served: nobody else could."""
+        """What was in its mailbox by then is served: no other could."""
         self.begin()
         self.reactor.removeReader(self.worker.inbox.box)
         clients = [self.hand(get(f"/{n}")) for n in range(20)]
@@ -391,7 +391,7 @@ class OrphanTests(WorkerCase):
         self.assertEqual(received(self.hand()), OK)
 
     def test_bound(self) -> None:
-        """Responses that wait for a binding leave, and later bindings wait for nobody."""
+        """Responses that wait for a binding leave, and later bindings wait for nothing."""
         self.serving.waits = True
         self.begin()
         client, other = self.hand(), self.hand()
@@ -406,7 +406,7 @@ class OrphanTests(WorkerCase):
         self.assertEqual(received(other), OK)
 
     def test_output(self) -> None:
-        """Nobody reads its output any more: it goes nowhere, instead of raising."""
+        """Its output is not read any more: it goes nowhere, instead of raising."""
         self.begin()
         self.orphan()
         self.assertEqual([call.args[1] for call in self.dup2.call_args_list], [1, 2])
@@ -494,7 +494,7 @@ class ProtocolStallTests(StallTests):
     interface = "protocol"
 
     def test_upload(self) -> None:
-        """Nobody else ends one."""
+        """An upload that has paused is not ended."""
         self.wait(60)
         self.assertIsNone(received(self.client))
         self.assertEqual(len(self.worker.connections.live), 1)

@@ -204,7 +204,7 @@ class GiveTests(WorkerCase):
         self.assertEqual(len(self.boxes[FRONT_DESK].read()), 1)
 
     def test_dead(self) -> None:
-        """If nobody reads the other's mailbox any more, too."""
+        """If the other's mailbox is not read any more, too."""
         self.begin()
         self.boxes[3].close()
         client = self.hand()

@@ -49,7 +49,7 @@ class SpawnTests(PrimaryCase):
         )
 
     def test_channel_is_not_shared(self) -> None:
-        """Nobody else holds the worker's end of its channel, so that its end is seen at once."""
+        """No other process holds the worker's end of its channel, so its end is seen at once."""
         worker = self.spawn()
         worker.ready()
         self.reactor.settle()

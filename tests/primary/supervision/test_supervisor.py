@@ -76,7 +76,7 @@ class SupervisorCase(SynchronousTestCase):
         )
 
     def serve(self) -> None:
-        """Have everybody ready."""
+        """Have every worker ready."""
         self.supervisor.start()
         for id in (1, 2):
             self.supervisor.ready(id)
@@ -413,7 +413,7 @@ class HeartbeatTests(SupervisorCase):
         self.assertEqual(self.hands.take(), [])
 
     def test_slightly_late(self) -> None:
-        """A primary that is a little late, as under load, excuses nobody."""
+        """A primary that is a little late, as under load, excuses no worker."""
         self.serve()
         self.clock.pump([1.5] * int(TIMEOUT / 1.5 + 1))
         self.assertIn(("kill", 1, True), self.hands.take())
@@ -443,7 +443,7 @@ class NoTimeoutTests(SupervisorCase):
     timeout = 0.0
 
     def test_never(self) -> None:
-        """Nobody has to give signs of life."""
+        """No worker has to give signs of life."""
         self.serve()
         self.clock.advance(1e6)
         self.assertEqual(self.hands.take(), [])

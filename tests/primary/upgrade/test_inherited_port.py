@@ -58,7 +58,7 @@ class InheritedPortTests(ShellCase):
         other.stopListening()
 
     def test_unix_already_gone(self) -> None:
-        """That somebody removed the file is no error."""
+        """A file that was removed meanwhile is no error."""
         folder = self.enterContext(tempfile.TemporaryDirectory())
         port = self.unix(os.path.join(folder, "socket"))
         os.unlink(os.path.join(folder, "socket"))

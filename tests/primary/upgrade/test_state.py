@@ -366,7 +366,7 @@ class WorkerTests(HandoverCase):
         self.assertEqual([int(body.rstrip(b"\0")) for body in told], list(range(sent)))
 
     def test_frames_that_wait(self) -> None:
-        """Frames that nobody has read yet are read."""
+        """Frames that were not read yet are read."""
         self.start()
         self.workers[0].report(live=9)
         self.take_over()

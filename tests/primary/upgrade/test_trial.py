@@ -80,7 +80,7 @@ class TrialTests(ShellCase):
         self.assertEqual(self.problems, ["it takes too long to start"])
 
     def test_cancel(self) -> None:
-        """One that is not wanted any more is killed, and nobody is told."""
+        """One that is not wanted any more is killed, and its outcome is not told."""
         self.trial.cancel()
         self.assertEqual(self.process.signals, [signal.SIGKILL])
         self.process.exit(PASSED)

@@ -144,12 +144,12 @@ class ForwardedTests(AsgiCase):
         self.assertEqual(self.told("192.0.2.7", data), (["203.0.113.9", 0], "https"))
 
     def test_not_trusted(self) -> None:
-        """Anybody else does not, however much others are trusted."""
+        """Any other peer does not, however much others are trusted."""
         data = request("GET", "/", headers=self.HEADERS)
         self.assertEqual(self.told("10.0.0.0/8", data), (["192.0.2.7", 5000], "http"))
 
     def test_nobody(self) -> None:
-        """By default nobody does."""
+        """By default no peer does."""
         data = request("GET", "/", headers=self.HEADERS)
         self.assertEqual(self.told("", data), (["192.0.2.7", 5000], "http"))
 

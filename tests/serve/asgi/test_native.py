@@ -397,7 +397,7 @@ class AsyncioTests(NativeCase):
         self.kept.left[0].close()
 
     def test_unasked_while_flushed(self) -> None:
-        """What the protocol writes meanwhile, and nobody asked for, is cut off, and it leaves."""
+        """What the protocol writes meanwhile without being asked is cut off, and it leaves."""
         self.connect(GET)
         size = 1 << 24
         head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size

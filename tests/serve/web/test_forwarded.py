@@ -87,7 +87,7 @@ class ForwardedTests(TestCase):
         self.assertEqual(client, IPv4Address("TCP", "198.51.100.9", 0))
 
     def test_unix_socket_without_proxy(self) -> None:
-        """A peer on a UNIX socket that names nobody stays one."""
+        """A peer on a UNIX socket that names no client stays one."""
         client, ip, _ = self.seen(peer=UNIXAddress(None), trusted="unix")
         self.assertEqual((client, ip), (UNIXAddress(None), None))
 

@@ -200,7 +200,7 @@ class ProvisionTests(LogCase):
         self.assertEqual(files, {str(key): bytes(range(256)).decode("latin-1")})
 
     def test_output(self) -> None:
-        """A log on the standard output is opened by nobody."""
+        """A log on the standard output is opened by no process."""
         provision = Provision(Config(access_log="-"), self.identity)
         provision.open()
         self.assertEqual(provision.log, -1)
