@@ -1,0 +1,1 @@
+``--stall-timeout`` bounds how long a client may pause within a request or a response. ``--threads`` says how many WSGI requests a worker runs at the same time; those that only wait for their clients do not count.

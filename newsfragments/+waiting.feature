@@ -1,0 +1,1 @@
+Requests wait for a worker that is to get ready (``--queue-timeout``), and an application may take its time to start (``--start-timeout``); ``--graceful-timeout`` bounds the whole end of a worker, and nothing in it is cut earlier.
