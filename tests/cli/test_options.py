@@ -269,8 +269,8 @@ class SourcesTests(SynchronousTestCase):
         """A wrong name is told with its place and the name that may be meant."""
         sentence = self.refused({}, "keep-alvie = 10")
         self.assertIn(f"keep-alvie in {self.path}", sentence)
-        self.assertIn("is it keep-alive?", sentence)
-        self.assertIn("is it TXSTICKY_WORKERS?", self.refused({"TXSTICKY_WROKERS": "2"}))
+        self.assertIn("; there is keep-alive.", sentence)
+        self.assertIn("; there is TXSTICKY_WORKERS.", self.refused({"TXSTICKY_WROKERS": "2"}))
 
     def test_foreign_variables(self) -> None:
         """Variables of a container platform and of the program itself are none of the options."""

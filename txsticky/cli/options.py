@@ -266,7 +266,7 @@ def check_names(environ: Mapping[str, str], stored: Stored) -> None:
             hint = "there is no such option"
             meant = difflib.get_close_matches(name, known, 1)
             if meant:
-                hint += f"; is it {meant[0]}?"
+                hint += f"; there is {meant[0]}"
             raise ConfigError(option=f"{name} in {stored.path}", value=value, hint=hint)
     variables = [_variable(name) for name in known]
     for name, text in environ.items():
@@ -274,7 +274,7 @@ def check_names(environ: Mapping[str, str], stored: Stored) -> None:
             bare = [variable.removeprefix(PREFIX) for variable in variables]
             meant = difflib.get_close_matches(name.removeprefix(PREFIX), bare, 1, _ALIKE)
             if meant:
-                hint = f"there is no such option; is it {PREFIX}{meant[0]}?"
+                hint = f"there is no such option; there is {PREFIX}{meant[0]}"
                 raise ConfigError(option=name, value=text, hint=hint)
 
 
