@@ -58,8 +58,7 @@ class WorkerState:
     :param id: unique for the life of the cluster.
     :param state: a `core.routing.pool.MemberState`: starting, ready, draining or gone.
     :param suspect: the worker gets nothing new as long as other workers can take it.
-    :param suspicions: why: silent, takes nothing, crowded (its mailbox is full), short of
-        descriptors.
+    :param suspicions: why, in the words of `primary.supervision.suspicion`.
     :param age: seconds since it was started.
     :param connections: that it holds.
     :param coming: connections on their way to it.
