@@ -112,7 +112,7 @@ class ReportTests(TestCase):
         self.assertAlmostEqual(bars[1] / bars[0], 2.5, delta=0.01)
 
     def test_missing(self) -> None:
-        """Who is missing stands below the table."""
+        """A contender that is missing stands below the table."""
         self.assertIn("Left out: nginx", report.page([self.result], "Here."))
 
     def test_number(self) -> None:

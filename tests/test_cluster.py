@@ -443,7 +443,7 @@ class StopTests(ClusterCase):
         self.assertEqual(self.workers[0].process.signals, [signal.SIGQUIT])
 
     def test_in_the_backlog(self) -> None:
-        """Who is connected by then, and was not yet accepted, is served."""
+        """A client that is connected by then, and was not yet accepted, is served."""
         self.start()
         client = self.connect()
         self.cluster.stop(graceful=True)

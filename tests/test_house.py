@@ -162,7 +162,7 @@ def attributes(node: ast.ClassDef) -> set[str]:
 
 
 class OrderTests(TestCase):
-    """Who imports whom."""
+    """Which module imports which."""
 
     def test_every_room_has_a_floor(self) -> None:
         """Every module stands on exactly one floor of the table, and the table names no other."""

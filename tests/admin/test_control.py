@@ -255,7 +255,7 @@ class ConnectionTests(TestCase):
         self.assertEqual(len(self.answers()), 1)
 
     def test_silence(self) -> None:
-        """Who says nothing is hung up on; who speaks has the whole time again."""
+        """A silent connection is hung up on; one that speaks has the whole time again."""
         self.clock.advance(PATIENCE - 1)
         self.connection.dataReceived(b"{}\n")
         self.clock.advance(PATIENCE - 1)

@@ -222,7 +222,7 @@ class PagesTests(SiteCase):
 
 
 class NamesTests(SiteCase):
-    """Who is answered: no page of another site, whose name was made to lead here."""
+    """Which client is answered: no page of another site, whose name was made to lead here."""
 
     PATHS = ("/", "/status.json", "/metrics", "/healthz", "/readyz", "/other")
 

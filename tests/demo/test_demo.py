@@ -107,7 +107,7 @@ class WhoAmITests(DemoTestCase):
         )
 
     def test_never_cached(self) -> None:
-        """Who answers is asked anew each time."""
+        """Which worker answers is asked anew each time."""
         self.assertIn("cache-control: no-store", self.client.ask("GET /whoami")[1].lower())
 
     def test_requests_are_counted_by_connection(self) -> None:

@@ -198,7 +198,7 @@ class ExhaustionTests(AcceptCase):
         self.assertGreater(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_a_silent_one_goes(self) -> None:
-        """Who waits in silence for longest makes room for who has a request."""
+        """The client that is silent for longest makes room for one that has a request."""
         silent = [self.client(), self.client()]
         self.accept(2)
         self.client(GET)
@@ -209,7 +209,7 @@ class ExhaustionTests(AcceptCase):
         self.assertEqual([ended(client) for client in silent], [True, False])
 
     def test_half_a_head_goes(self) -> None:
-        """Who has sent half a head does as well; no second one is given up before that helped."""
+        """One with half a head does as well; no second one is given up before that helped."""
         slow = [self.client(GET[:20]), self.client(GET[:20])]
         self.accept(2)
         self.client(GET)

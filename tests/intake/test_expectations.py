@@ -64,7 +64,7 @@ class ExpectationsTests(PeekCase):
         self.assertIsNone(received(client))
 
     def test_silence_where_bytes_are_expected(self) -> None:
-        """Who says nothing at all in time is closed, there too."""
+        """A client that says nothing at all in time is closed, there too."""
         self.reception.expectations = Expectations(only_http=False)
         client = self.arrive()
         self.reactor.advance(10)
@@ -145,7 +145,7 @@ class ProxyTests(PeekCase):
         self.assertEqual((self.arrival.peer, self.arrival.data), (("203.0.113.9", 4711), GET))
 
     def test_missing(self) -> None:
-        """Who has to send one and does not is refused."""
+        """A peer that has to send one and does not is refused."""
         self.assertEqual(self.status(self.arrive(GET)), 400)
 
     def test_malformed(self) -> None:

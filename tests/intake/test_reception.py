@@ -130,7 +130,7 @@ class DeadlineTests(PeekCase):
     """How long is waited."""
 
     def test_nothing_sent(self) -> None:
-        """Who says nothing in time is closed without a word."""
+        """A client that says nothing in time is closed without a word."""
         client = self.arrive()
         self.reactor.advance(9.9)
         self.assertFalse(ended(client))
@@ -138,7 +138,7 @@ class DeadlineTests(PeekCase):
         self.assertEqual((received(client), self.watched()), (b"", 0))
 
     def test_half_a_head(self) -> None:
-        """Who sends half a head in time gets 408."""
+        """A client that sends half a head in time gets 408."""
         client = self.arrive(GET[:20])
         self.reactor.advance(9.9)
         self.assertIsNone(received(client))
@@ -241,7 +241,7 @@ class DeadlineTests(PeekCase):
         self.assertEqual((len(deadlines), self.reactor.getDelayedCalls()), (0, []))
 
     def test_added_while_others_expire(self) -> None:
-        """Who comes while the others' time ends has the whole time, and can be cleared."""
+        """A client that comes as others' time ends has the whole time, and can be cleared."""
         deadlines = Deadlines(FakeSystem(reactor=self.reactor), 10)
         late, early, middle = mock.Mock(), mock.Mock(), mock.Mock()
 

@@ -122,7 +122,7 @@ class RefusalTests(PeekCase):
         self.assertEqual((server.fileno(), self.watched()), (-1, 0))
 
     def test_turn_away(self) -> None:
-        """Who cannot be served is refused with 503 and Retry-After."""
+        """A client that cannot be served is refused with 503 and Retry-After."""
         client = self.arrive(GET)
         self.reception.turn_away(self.placed.pop(), "No worker is ready.", 1)
         self.assertEqual(self.status(client), 503)

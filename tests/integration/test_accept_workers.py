@@ -52,7 +52,7 @@ class AcceptCluster(StatusCluster):
         return sum(self.state()["primary"]["routes"].values())
 
     def slots(self, number: int) -> collections.Counter[int]:
-        """Who answers so many requests that nothing pins, each on a connection of its own."""
+        """The workers that answer so many requests that nothing pins, a connection each."""
         answers = (self.get("/") for _ in range(number))
         return collections.Counter(int(answer.header("x-worker") or 0) for answer in answers)
 
@@ -77,7 +77,7 @@ class Accepting(ServerTestCase):
 
 
 class Everyday(Accepting):
-    """Who accepts, and who serves."""
+    """Which process accepts, and which serves."""
 
     def test_each_accepts(self) -> None:
         """New connections are accepted and served by all workers, and none by the primary."""
@@ -169,7 +169,7 @@ class Cookies(Accepting):
     options = ("--sticky", "insert:worker")
 
     def test_cookie(self) -> None:
-        """Who was served once is served by the same worker on every connection."""
+        """A client is served by the same worker on every connection."""
         for _ in range(12):
             first = self.cluster.get("/")
             cookie = (first.header("set-cookie") or "").partition(";")[0]
@@ -354,7 +354,7 @@ class Faults(SynchronousTestCase):
             self.assertGreater(cluster.slots(90)[2], 10)
 
     def test_stopped_and_killed(self) -> None:
-        """Who waits at a worker that never comes to accept is served by others, all of them."""
+        """Clients at a worker that never comes to accept are served by others, all of them."""
         with AcceptCluster("--worker-timeout", "0") as cluster:
             cluster.kill_worker(2, signal.SIGSTOP)
             asking = [cluster.connect() for _ in range(40)]

@@ -52,7 +52,7 @@ def said(response: Response) -> tuple[str | None, str | None]:
 
 
 class RoutingTests(AsgiTestCase):
-    """Who serves what."""
+    """Which worker serves what."""
 
     def test_one_connection_two_workers(self) -> None:
         """Each request on a kept-alive connection is served by the worker that its id names."""

@@ -53,11 +53,11 @@ class KernelCluster(AcceptCluster):
         super().__init__(*BY_ADDRESS, *options, workers=workers)
 
     def worker_of(self, source: str, **options: Any) -> int:
-        """Who answers an address."""
+        """The worker that answers an address."""
         return int(self.get("/", source=source, **options).header("x-worker") or 0)
 
     def owners(self, rounds: int = 2) -> dict[str, int]:
-        """Who answers each address, in every round the same."""
+        """The worker that answers each address, in every round the same."""
         found: dict[str, int] = {}
         for source in ADDRESSES * rounds:
             slot = self.worker_of(source)

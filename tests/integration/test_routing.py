@@ -269,7 +269,7 @@ class Inserted(Routing):
             self.assertEqual(self.pinned(asked), self.worker(response))
 
     def test_set_once(self) -> None:
-        """Who has the cookie does not get it again; who lacks it does, on a used connection too."""
+        """A client gets the cookie if it has none, on a used connection too, and not again."""
         with self.cluster.connect() as connection:
             first = connection.ask(request("GET", "/"))
             cookie = (first.header("set-cookie") or "").split(";")[0]

@@ -323,7 +323,7 @@ class PageTests(ServerTestCase):
         self.browser.console()
 
     def test_look_back(self) -> None:
-        """Who points at a chart is told the value at that moment."""
+        """An operator who points at a chart is told the value at that moment."""
         moment = self.browser.script(
             "const box = charts[0].plot.getBoundingClientRect();"
             "charts[0].point({ clientX: box.right }); return charts[0].note.textContent"

@@ -122,7 +122,7 @@ class PrimaryCase(ShellCase):
         return [(worker.id, handoff) for worker in self.workers for handoff in worker.take()]
 
     def whose(self, data: bytes, **fields: Any) -> int:
-        """Who gets a connection with such a request."""
+        """The worker that gets a connection with such a request."""
         self.arrive(data, **fields)
         ((worker, _),) = self.taken()
         return worker

@@ -43,7 +43,7 @@ class ParkTests(PrimaryCase):
         self.assertIsNone(received(client))
 
     def test_none_is_refused_while_one_is_ready(self) -> None:
-        """Who has waited for his time by then is served by those that are ready, at once."""
+        """A client that has waited for its time by then is served by a ready worker, at once."""
         first, second = self.spawn(), self.spawn()
         client = self.arrive()
         self.reactor.advance(WAIT - 1)
@@ -77,7 +77,7 @@ class ParkTests(PrimaryCase):
         self.refused(refused)
 
     def test_half_a_head_at_the_first_start(self) -> None:
-        """Who has sent half a head by then goes on with it, as HTTP or not as the workers say."""
+        """A client with half a head by then goes on with it, as HTTP or not as the workers say."""
         client = self.arrive(get()[:9])
         self.start()
         client.send(get()[9:])
@@ -162,7 +162,7 @@ class ParkTests(PrimaryCase):
         self.assertEqual(len(self.taken()), 1)
 
     def test_stop(self) -> None:
-        """Who still waits when all is over is refused."""
+        """A client that still waits when all is over is refused."""
         client = self.arrive()
         self.primary._ended(3, "it does not load")
         self.refused(client)
@@ -205,7 +205,7 @@ class NoWaitTests(PrimaryCase):
         self.assertEqual([worker for worker, _ in self.taken()], [1])
 
     def test_half_a_head(self) -> None:
-        """Who has sent half a head when the first worker is ready goes on with it."""
+        """A client with half a head when the first worker is ready goes on with it."""
         client = self.arrive(get()[:9])
         self.spawn().ready()
         self.reactor.settle()

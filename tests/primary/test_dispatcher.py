@@ -84,7 +84,7 @@ class HandOffTests(PrimaryCase):
         self.assertEqual(sorted(worker for worker, _ in self.taken()), [1] * 5 + [2] * 5)
 
     def test_reports(self) -> None:
-        """Who reports less load gets more."""
+        """A worker that reports less load gets more."""
         self.start()
         self.workers[0].report(live=6)
         self.workers[1].report(live=2)
@@ -94,7 +94,7 @@ class HandOffTests(PrimaryCase):
         self.assertEqual([worker for worker, _ in self.taken()], [2, 2, 2])
 
     def test_suspect(self) -> None:
-        """Who is suspected gets nothing new, but what is pinned to it; for every reason alone."""
+        """A suspect worker gets nothing new, but what is pinned to it; for every reason alone."""
         self.start()
         self.primary.workers.suspect(1, True)
         self.primary.workers.suspect(1, True, "crowded")

@@ -191,7 +191,7 @@ class SocketTests(ListenerCase):
 
 
 class AttendTests(ListenerCase):
-    """Who accepts."""
+    """Which process accepts."""
 
     def setUp(self) -> None:
         super().setUp()

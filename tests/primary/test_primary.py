@@ -43,7 +43,7 @@ class SayTests(PrimaryCase):
             self.reactor.settle()
 
     def test_takes_nothing(self) -> None:
-        """Who reports, and takes nothing though hand-offs wait for him, is spared and not alive."""
+        """A worker that reports, and takes none of its hand-offs, is spared and not alive."""
         self.start()
         self.arrive(get(f"/?sid={self.tag(1)}"))
         self.stuck(STUCK_AFTER)
@@ -62,7 +62,7 @@ class SayTests(PrimaryCase):
         self.assertEqual((self.primary.workers.suspicions.of(1), self.takes()), ((), True))
 
     def test_takes_some(self) -> None:
-        """Who takes one after the other is alive, however many wait for him."""
+        """A worker that takes one after the other is alive, however many wait for it."""
         self.start()
         for _ in range(3):
             self.arrive(get(f"/?sid={self.tag(1)}"))
@@ -71,14 +71,14 @@ class SayTests(PrimaryCase):
         self.assertEqual((self.primary.workers.suspicions.of(1), self.takes()), ((), True))
 
     def test_short_is_no_silence(self) -> None:
-        """Who takes nothing for want of descriptors is spared, and lives."""
+        """A worker that takes nothing for want of descriptors is spared, and lives."""
         self.start()
         self.arrive(get(f"/?sid={self.tag(1)}"))
         self.stuck(STUCK_AFTER, short=True)
         self.assertEqual((self.primary.workers.suspicions.of(1), self.takes()), ((SHORT,), True))
 
     def test_draining_is_no_silence(self) -> None:
-        """Who is told to leave is not hurried for what still waits for him."""
+        """A worker that is told to leave is not hurried for what still waits for it."""
         self.start()
         self.arrive(get(f"/?sid={self.tag(1)}"))
         self.primary.workers.retire(1, 30.0, final=False)

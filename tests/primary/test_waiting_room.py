@@ -60,7 +60,7 @@ class RoomCase(ShellCase):
 
 
 class RoomTests(RoomCase):
-    """Who waits."""
+    """What waits."""
 
     def test_order(self) -> None:
         """All leave in the order in which they came, and the room is empty and unwatched then."""
@@ -202,7 +202,7 @@ class TlsTests(RoomCase):
     whole = True
 
     def test_within_the_handshake(self) -> None:
-        """Who sends no more before the handshake is over has gone."""
+        """A client that sends no more before the handshake is over has gone."""
         _, client = self.wait(b"\x16\x03\x01")
         client.shutdown(socket.SHUT_WR)
         self.until(lambda: not len(self.room))

@@ -56,7 +56,7 @@ class AccountTests(SynchronousTestCase):
         self.assertIsNone(identity_of(None, None))
 
     def test_own_identity(self) -> None:
-        """Who is not root, and names himself, stays who he is."""
+        """A process that is not root, and names its own user, stays that user."""
         entry = pwd.getpwnam("nobody")
         self.patch(os, "geteuid", lambda: entry.pw_uid)
         self.patch(os, "getegid", lambda: entry.pw_gid)

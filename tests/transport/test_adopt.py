@@ -206,7 +206,7 @@ class AdoptTests(ConnectionCase):
 
 
 class AddressTests(ConnectionCase):
-    """Who is at the two ends."""
+    """What is at the two ends."""
 
     def addresses(
         self, server: socket.socket, peer: tuple[str, int], make: Any = MovableServer

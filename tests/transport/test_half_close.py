@@ -94,7 +94,7 @@ class HalfCloseTests(GateCase):
         self.clock.pump([0.025] * round(seconds / 0.025))
 
     def test_still_there(self) -> None:
-        """One who waits is asked whether he is there, ever more seldom, and gets his answer."""
+        """A client that waits is asked whether it is there, ever more seldom, and is answered."""
         self.arrive(to(1))
         self.end()
         self.pass_time(HALF_CLOSE_GRACE / 2 - 0.1)

@@ -1,4 +1,4 @@
-"""Who sends at the end of a turn, and when that is."""
+"""Which connection sends at the end of a turn, and when that is."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class WriteBatchTests(SynchronousTestCase):
         self.assertEqual((self.sent, self.calls), (["a", "b"], []))
 
     def test_next_turn(self) -> None:
-        """Who comes while others send has his turn next."""
+        """A connection that comes while others send has its turn next."""
         self.add("a", lambda: self.add("b"))
         self.end()
         self.assertEqual(self.sent, ["a"])

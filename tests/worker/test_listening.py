@@ -296,7 +296,7 @@ class LeaveTests(ListeningCase):
         self.listener.accept()[0].close()
 
     def test_half_a_head(self) -> None:
-        """Who has not said what he wants goes to the front desk, with what he said."""
+        """A client that has not said what it wants goes to the front desk, with what it said."""
         half, silent = self.client(b"GET / HT"), self.client()
         self.until(lambda: self.worker.listening.reception.waiting == 2)
         self.drain()
@@ -328,7 +328,7 @@ class LeaveTests(ListeningCase):
         return protocol
 
     def test_final_and_they_come_again(self) -> None:
-        """Who comes again as soon as he is served is not served for ever."""
+        """A client that comes again as soon as it is served is not served for ever."""
         self.serving.factory.buildProtocol = self.come_again
         self.reactor.removeReader(self.worker.listening.acceptors[0])
         for _ in range(3):
@@ -383,7 +383,7 @@ class LeaveTests(ListeningCase):
         self.assertEqual(self.answer(stays), OK)
 
     def test_gone(self) -> None:
-        """Who has said nothing when it goes is closed."""
+        """A client that has said nothing when the worker goes is closed."""
         silent = self.client()
         self.until(lambda: self.worker.listening.reception.waiting)
         self.drain(final=True)

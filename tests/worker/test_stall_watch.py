@@ -35,7 +35,7 @@ class PausesTests(SynchronousTestCase):
         return self.pauses.look(waiting, now)
 
     def test_pause(self) -> None:
-        """Who has not moved for the limit has stalled, and not before; it is told once."""
+        """A client that has not moved for the limit has stalled, not before; it is told once."""
         told = [self.look(float(now), a=1) for now in range(12)]
         self.assertEqual(told, [[]] * 10 + [["a"], []])
 
@@ -229,7 +229,7 @@ class WatchTests(SynchronousTestCase):
             self.clock.advance(1)
 
     def test_stalled(self) -> None:
-        """Who pauses is ended after the time and not before; who moves or idles stays."""
+        """A client that pauses is ended after the time; one that moves or idles stays."""
         self.watch()
         long = POST.replace(b"10", b"100")
         paused, moving, idle = self.connect(), self.connect(long), self.connect(GET)

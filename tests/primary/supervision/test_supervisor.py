@@ -368,7 +368,7 @@ class HeartbeatTests(SupervisorCase):
         self.assertEqual(self.hands.take(), [])
 
     def test_after_the_exit(self) -> None:
-        """Who has gone is not missed, whatever still comes in its name."""
+        """A worker that has gone is not missed, whatever still comes in its name."""
         self.serve()
         self.supervisor.exited(1, 0)
         self.supervisor.heartbeat(1)
@@ -376,7 +376,7 @@ class HeartbeatTests(SupervisorCase):
         self.assertEqual(self.hands.take(), [("spawn", 3, 1, 1)])
 
     def test_takes_nothing(self) -> None:
-        """Who gives signs of life and takes nothing is suspect, and killed in the end."""
+        """A worker that lives and takes nothing is suspect, and killed in the end."""
         self.serve()
         for _ in range(int(TIMEOUT / 0.5) + 2):
             self.clock.advance(0.5)
@@ -385,7 +385,7 @@ class HeartbeatTests(SupervisorCase):
         self.assertEqual(self.hands.take()[:2], [("suspect", 2, True), ("kill", 2, True)])
 
     def test_takes_again(self) -> None:
-        """Who takes something again is alive."""
+        """A worker that takes something again is alive."""
         self.serve()
         for number in range(int(TIMEOUT / 0.5) * 3):
             self.clock.advance(0.5)
@@ -456,7 +456,7 @@ class WaryTests(SupervisorCase):
     wary = True
 
     def test_suspect(self) -> None:
-        """Who is silent is suspect until it gives a sign of life, and never killed."""
+        """A silent worker is suspect until it gives a sign of life, and never killed."""
         self.serve()
         self.live(SUSPECT_AFTER + 1, 1)
         self.assertEqual(self.hands.take(), [("suspect", 2, True)])

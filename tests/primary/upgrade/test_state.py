@@ -143,7 +143,7 @@ class StateTests(HandoverCase):
         self.assertEqual({self.whose(get("/?sid=mine%ff%00")) for _ in range(4)}, {2})
 
     def test_subscriptions(self) -> None:
-        """Who subscribed before gets what is published after, once."""
+        """A worker that subscribed before gets what is published after, once."""
         self.start()
         self.workers[0].send(Kind.SUBSCRIBE, b"news")
         self.reactor.settle()

@@ -114,7 +114,7 @@ class HTTPTests(AsgiCase):
         self.assertEqual(self.talk(converse), [chunk(b"one"), chunk(b"two")])
 
     def test_expect(self) -> None:
-        """Who waits for 100 (Continue) gets it when the application reads the body."""
+        """A client that waits for 100 (Continue) gets it when the application reads the body."""
 
         async def reads(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "lifespan":

@@ -22,7 +22,7 @@ class LogCase(ShellCase):
     """
     A log in a folder that the workers' user may write or not.
 
-    :ivar writable: the folders that he may.
+    :ivar writable: the folders that the user may write.
     """
 
     def setUp(self) -> None:

@@ -1,8 +1,8 @@
 """
 An access log that only root may write: the primary opens it, and hands it to the workers.
 
-It does so where the workers' user may not write the folder.  Where he may, a worker opens the file
-itself: root would otherwise follow a link that this user has put there.
+It does so where the workers' user may not write the folder.  Where that user may, a worker opens
+the file itself: root would otherwise follow a link that this user has put there.
 """
 
 from __future__ import annotations
