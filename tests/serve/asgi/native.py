@@ -107,15 +107,27 @@ class NativeCase(LoopCase):
         self.kept.transport = host
         return host
 
-    def connect(self, prefix: bytes = b"") -> NativeHost:
-        """Give the connection to a host, and the host its transport."""
-        host = self.adopt(prefix)
+    def take(self, host: NativeHost) -> None:
+        """Give the connection to asyncio, and its transport to the host."""
         ours, self.ours = self.ours, None
         ours.setblocking(False)
         self.wait(self.loop.connect_accepted_socket(lambda: host, ours))
+
+    def connect(self, prefix: bytes = b"") -> NativeHost:
+        """Give the connection to a host, and the host its transport."""
+        host = self.adopt(prefix)
+        self.take(host)
         self.until(lambda: "made" in self.inner.calls)
         self.turn()
         return host
+
+    def answer_much(self) -> int:
+        """Answer more than the kernel takes at once; returns what the client will get, in bytes."""
+        size = 1 << 24
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
+        self.inner.transport.write(head)
+        self.inner.transport.write(bytes(size))
+        return len(head) + len(b"X-How: NEW\r\n") + size
 
     def send(self, data: bytes) -> None:
         """The client sends, and all of it comes."""

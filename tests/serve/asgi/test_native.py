@@ -145,9 +145,7 @@ class AsyncioTests(NativeCase):
         """A client that has gone before the transport is made is counted once."""
         host = self.adopt(GET)
         self.send_reset()
-        ours, self.ours = self.ours, None
-        ours.setblocking(False)
-        self.wait(self.loop.connect_accepted_socket(lambda: host, ours))
+        self.take(host)
         self.until(lambda: self.kept.ends or self.inner.got)
         self.inner.transport.write(OK)
         self.inner.transport.write(OK)
@@ -211,19 +209,15 @@ class AsyncioTests(NativeCase):
     def test_passed(self) -> None:
         """What has entered the kernel is counted; what waits in a buffer is not."""
         host = self.connect(GET)
-        size = 1 << 24
-        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
-        self.inner.transport.write(head)
-        self.inner.transport.write(bytes(size))
+        size = self.answer_much()
         self.turn()
-        some = host.passed()
-        self.assertEqual(some, len(head) + 12 + size - host.unsent())
+        self.assertEqual(host.passed(), size - host.unsent())
         self.assertGreater(host.unsent(), 0)
-        self.received(len(head) + 12 + size)
+        self.received(size)
         self.until(lambda: not host.unsent())
-        self.assertEqual(host.passed(), len(head) + 12 + size)
+        self.assertEqual(host.passed(), size)
         host.send(b"more")
-        self.assertEqual(host.passed(), len(head) + 12 + size + 4)
+        self.assertEqual(host.passed(), size + 4)
 
     def test_calls_after_the_end(self) -> None:
         """Whatever a protocol does with a transport that is over is harmless."""
@@ -311,9 +305,7 @@ class AsyncioTests(NativeCase):
         """A protocol that raises when it is connected costs the connection, not a descriptor."""
         self.inner.on["made"] = lambda: 1 / 0
         host = self.adopt(GET)
-        ours, self.ours = self.ours, None
-        ours.setblocking(False)
-        self.wait(self.loop.connect_accepted_socket(lambda: host, ours))
+        self.take(host)
         self.until(lambda: self.kept.ends)
         self.until(self.ended_somehow)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
@@ -382,31 +374,27 @@ class AsyncioTests(NativeCase):
             self.assertNotIn(f"ino:{inode:x} ", watched())
         self.assertEqual(self.complaints, [])
 
-    def test_departs_when_flushed(self) -> None:
-        """It leaves only when the response is in the kernel, whole."""
+    def leave_behind_much(self) -> int:
+        """A request for another place, behind a response of this size that takes a while."""
         self.connect(GET)
-        size = 1 << 24
-        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
-        self.inner.transport.write(head)
-        self.inner.transport.write(bytes(size))
+        size = self.answer_much()
         self.client.send(ELSEWHERE)
         self.turn()
+        return size
+
+    def test_departs_when_flushed(self) -> None:
+        """It leaves only when the response is in the kernel, whole."""
+        size = self.leave_behind_much()
         self.assertIsNone(self.kept.left)
-        self.assertEqual(len(self.received(len(head) + 12 + size)), len(head) + 12 + size)
+        self.assertEqual(len(self.received(size)), size)
         self.until(lambda: self.kept.left)
         self.kept.left[0].close()
 
     def test_unasked_while_flushed(self) -> None:
-        """What the protocol writes meanwhile without being asked is cut off, and it leaves."""
-        self.connect(GET)
-        size = 1 << 24
-        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
-        self.inner.transport.write(head)
-        self.inner.transport.write(bytes(size))
-        self.client.send(ELSEWHERE)
-        self.turn()
+        """What the protocol writes meanwhile without a request is cut off, and it leaves."""
+        size = self.leave_behind_much()
         self.inner.transport.write(b"unasked")
-        self.received(len(head) + 12 + size)
+        self.received(size)
         self.until(lambda: self.kept.left)
         self.assertEqual(self.kept.left[2], ELSEWHERE)
         self.assertRaises(BlockingIOError, self.client.recv, 1)
@@ -414,16 +402,10 @@ class AsyncioTests(NativeCase):
 
     def test_unasked_at_the_last_moment(self) -> None:
         """Also if that is between the moment when all is sent and that when it leaves."""
-        self.connect(GET)
-        size = 1 << 24
-        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
+        size = self.leave_behind_much()
         write = self.inner.transport.write
         self.inner.on["resume"] = lambda: self.loop.call_soon(write, b"unasked")
-        self.inner.transport.write(head)
-        self.inner.transport.write(bytes(size))
-        self.client.send(ELSEWHERE)
-        self.turn()
-        self.received(len(head) + 12 + size)
+        self.received(size)
         self.until(lambda: self.kept.left)
         self.assertRaises(BlockingIOError, self.client.recv, 1)
         self.kept.left[0].close()
@@ -457,12 +439,7 @@ class AsyncioTests(NativeCase):
 
     def test_lost_before_flushed(self) -> None:
         """A client that goes before its response is in the kernel is lost, once."""
-        self.connect(GET)
-        size = 1 << 24
-        self.inner.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
-        self.inner.transport.write(bytes(size))
-        self.client.send(ELSEWHERE)
-        self.turn()
+        self.leave_behind_much()
         self.send_reset()
         self.until(lambda: self.kept.ends)
         self.turn()
@@ -510,9 +487,7 @@ class AsyncioTests(NativeCase):
         self.desk.draining = True
         self.assertFalse(host.gate.drain())
         self.patch(self.kept, "delivered", host.gate.drain)
-        ours, self.ours = self.ours, None
-        ours.setblocking(False)
-        self.wait(self.loop.connect_accepted_socket(lambda: host, ours))
+        self.take(host)
         self.until(lambda: self.kept.left)
         self.assertEqual(self.kept.left[1:], (0, b""))
         self.kept.left[0].close()

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.serve.asgi.native import GatedTransport
+from txsticky.serve.asgi.transport import GatedTransport
 
 
 class Host:
