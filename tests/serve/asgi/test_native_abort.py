@@ -1,8 +1,8 @@
-"""A connection under asyncio that is cut off at once."""
+"""A connection under asyncio that is closed or cut off."""
 
 from __future__ import annotations
 
-from tests.serve.asgi.test_native import GET, OK, NativeCase
+from .native import GET, OK, SEEN, NativeCase
 
 
 class AbortTests(NativeCase):
@@ -14,18 +14,39 @@ class AbortTests(NativeCase):
         host.abort()
         self.assertEqual((host.live(), self.inner.transport.is_closing()), (False, True))
 
-    def test_read_again(self) -> None:
-        """The client is read again after it was not, as often as that happens."""
-        host = self.connect(GET)
+    def test_behind_output(self) -> None:
+        """What was written in the same turn is sent, as by a transport that coalesces nothing."""
+        self.connect(GET)
         self.inner.transport.write(OK)
-        self.turn()
-        for _ in range(2):
-            host.stop_reading()
-            self.turn()
-            host.start_reading()
-            self.turn()
-            self.inner.got = b""
-            self.send(GET)
-            self.inner.transport.write(OK)
-            self.turn()
-            self.assertEqual(self.inner.got, GET)
+        self.inner.transport.abort()
+        self.assertEqual(self.received(len(SEEN)), SEEN)
+
+    def check_ends(self, name: str) -> None:
+        """What the worker calls by this name of Twisted's ends the connection."""
+        host = self.connect(GET)
+        getattr(host, name)()
+        self.until(lambda: self.inner.calls[-1] in ("lost", "broken"))
+        self.assertFalse(host.live())
+
+    def test_cut_off_by_the_worker(self) -> None:
+        """The worker cuts it off by Twisted's name for that."""
+        self.check_ends("abortConnection")
+
+    def test_closed_by_the_worker(self) -> None:
+        """And closes it by Twisted's name for that."""
+        self.check_ends("loseConnection")
+
+    def test_before_the_transport(self) -> None:
+        """One that is cut off before asyncio has given its transport is closed and let go then."""
+        host = self.adopt(GET)
+        host.abort()
+        self.take(host)
+        self.until(self.ended)
+        self.assertEqual((self.inner.calls, self.kept.ends), ([], 1))
+        self.assertIsNot(host.gate.host, host)
+
+    def test_gone(self) -> None:
+        """What is given up for gone is closed, although its client is there."""
+        host = self.connect(GET)
+        host.gone()
+        self.until(self.ended)

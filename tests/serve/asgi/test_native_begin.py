@@ -1,10 +1,10 @@
-"""How a connection under asyncio begins, and how it is cut off."""
+"""How a connection under asyncio begins, and how it is read."""
 
 from __future__ import annotations
 
 from unittest import mock
 
-from tests.serve.asgi.test_native import GET, NativeCase
+from .native import ELSEWHERE, GET, OK, NativeCase
 
 
 class BeginTests(NativeCase):
@@ -19,9 +19,51 @@ class BeginTests(NativeCase):
         delivered.assert_not_called()
         self.assertEqual(self.inner.got, GET)
 
-    def test_cut_off(self) -> None:
-        """The worker cuts it off by Twisted's name for that."""
+    def test_over_before(self) -> None:
+        """A connection that is over by then does not begin."""
+        host = self.adopt(GET)
+        self.inner.on["made"] = host.gone
+        with mock.patch.object(self.kept, "delivered") as delivered:
+            self.take(host)
+            self.until(self.ended)
+        delivered.assert_not_called()
+        self.assertEqual((self.inner.got, self.kept.ends), (b"", 1))
+
+    def test_end_before(self) -> None:
+        """A client that has ended its side by then is owed the answer to what was read of it."""
+        host = self.adopt(GET)
+        stays: list[bool] = []
+        self.inner.on["made"] = lambda: stays.append(host.eof_received())
+        self.take(host)
+        self.assertEqual((stays, self.inner.got), ([True], GET))
+
+    def test_read_before(self) -> None:
+        """What the loop has read by then goes along if the first bytes take the connection away."""
+        host = self.adopt(GET + ELSEWHERE)
+        self.inner.on["made"] = lambda: host.data_received(b"more")
+        self.inner.on["data"] = lambda: self.inner.transport.write(OK)
+        self.take(host)
+        self.until(lambda: self.kept.left)
+        sock, _, held = self.kept.left
+        sock.close()
+        self.assertEqual(held, ELSEWHERE + b"more")
+
+
+class ReadingTests(NativeCase):
+    """A client that is not read for a while."""
+
+    def test_again(self) -> None:
+        """It is read again after it was not, and not in between, as often as that happens."""
         host = self.connect(GET)
-        host.abortConnection()
-        self.until(lambda: self.inner.calls[-1] in ("lost", "broken"))
-        self.assertFalse(host.live())
+        self.inner.transport.write(OK)
+        self.turn()
+        for _ in range(2):
+            self.inner.got = b""
+            host.stop_reading()
+            self.client.sendall(GET)
+            self.turn()
+            self.assertEqual(self.inner.got, b"")
+            host.start_reading()
+            self.until(lambda: self.inner.got == GET)
+            self.inner.transport.write(OK)
+            self.turn()

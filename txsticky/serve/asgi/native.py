@@ -136,9 +136,8 @@ class NativeHost(WritingHost):
 
     def eof_received(self) -> bool:
         """Tell whether the transport stays open, now that the client has closed its side."""
-        if not self._start.begun:
-            self._begin()
-        return self._open and not self.gate.ended()
+        self._begin()
+        return not self.gate.ended()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the connection, unless it was taken away from here."""
