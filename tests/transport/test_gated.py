@@ -39,8 +39,12 @@ class Kept(Stages):
     """What a worker keeps of a connection."""
 
     def __init__(self) -> None:
-        self.closings = 0
+        self.closings = self.deliveries = 0
         self.moves: list[tuple[socket.socket, int, bytes]] = []
+
+    def delivered(self) -> None:
+        """All that it brought is delivered."""
+        self.deliveries += 1
 
     def closed(self) -> None:
         """It is over."""
@@ -118,6 +122,13 @@ class TransportTests(TransportCase):
         self.assertEqual(got.count(b"HTTP/1.1 200 OK"), 4)
         self.assertEqual((self.kept.closings, self.reactor.getReaders()), (0, []))
         self.assertFalse(transport.connected)
+
+    def test_delivered(self) -> None:
+        """That all is delivered which the connection brought is told, once."""
+        self.serve(lambda request: b"answer", GET)
+        self.client.sendall(GET)
+        self.until(lambda: self.policy.done == 2)
+        self.assertEqual(self.kept.deliveries, 1)
 
     def test_and_goes_on_there(self) -> None:
         """There it is adopted and goes on, as if nothing had happened."""

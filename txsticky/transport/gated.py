@@ -26,9 +26,9 @@ class GatedMixin(MovableMixin):
     #: What the worker keeps of a connection: gets `delivered()`, `departed(socket, place, held)`
     #: and `closed()`.
     connection: Any
-    #: Whether the producer only keeps the protocol to the client's pace: it was there before the
-    #: first request, so it is not the body of a response.
-    _paces = False
+    #: Whether the producer, if there is one, only keeps the protocol to the client's pace: it was
+    #: there before the first request, so it is not the body of a response.
+    _paces: bool
 
     def arrived(self, data: bytes) -> None:
         self.gate.arrived(data)
@@ -67,7 +67,7 @@ class GatedMixin(MovableMixin):
     def loseConnection(self) -> None:
         if self.gate.may_close():
             super().loseConnection()
-            if self._paces and self.producer is not None:
+            if self.producer is not None and self._paces:
                 # A WebSocket leaves the HTTP channel, whose place it has taken, registered; and
                 # Twisted does not close for as long as it has paused a producer.
                 self.when_sent(self.unregisterProducer)
