@@ -35,6 +35,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..core.addresses import unmapped_host
+from ..core.http.inside import ADDED
 from ..system.descriptors import severed
 from .write_batch import WriteBatch
 
@@ -373,10 +374,6 @@ class MovableUNIXServer(MovableMixin, unix.Server):
         return address.UNIXAddress(self.socket.getsockname() or None)
 
 
-#: What may be added to a head on its way to its protocol, in bytes.
-_ADDED = 1024
-
-
 def allow_heads(protocol: Any, size: int) -> Any:
     """
     Let a protocol of twisted.web take request heads of any form up to a size.
@@ -389,7 +386,7 @@ def allow_heads(protocol: Any, size: int) -> Any:
     """
     channel = getattr(protocol, "_channel", protocol)
     if hasattr(channel, "totalHeadersSize"):
-        channel.MAX_LENGTH = channel.totalHeadersSize = channel.maxHeaders = size + _ADDED
+        channel.MAX_LENGTH = channel.totalHeadersSize = channel.maxHeaders = size + ADDED
     return protocol
 
 

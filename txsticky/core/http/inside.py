@@ -20,6 +20,8 @@ from attrs import frozen
 
 from .head import Head
 
+#: By how many bytes more than the gate the server inside has to allow in a head, for what is added.
+ADDED: Final = 1024
 #: Protocols that no server inside begins in this way (RFC 9113, section 3.1, has dropped them).
 _OBSOLETE: Final = frozenset({b"h2c", b"h2", b"http/2.0", b"tls/1.0"})
 _WEBSOCKET: Final = b"websocket"

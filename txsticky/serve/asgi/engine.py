@@ -13,12 +13,11 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ...core.http.inside import ADDED
 from ...core.lifecycle.timing import CLOSE_HANDSHAKE
 from ...errors import AppLoadError
 
 GOING_AWAY = 1001
-#: Bytes that txsticky may add to a head.
-ADDED = 1024
 #: Tasks that close WebSockets; the event loop keeps only weak references to tasks.
 _closing: set[asyncio.Task[None]] = set()
 
