@@ -144,7 +144,7 @@ class ForwardedTests(AsgiCase):
         self.assertEqual(self.told("192.0.2.7", data), (["203.0.113.9", 0], "https"))
 
     def test_not_trusted(self) -> None:
-        """Any other peer does not, however much others are trusted."""
+        """A peer that is not trusted does not, however much others are."""
         data = request("GET", "/", headers=self.HEADERS)
         self.assertEqual(self.told("10.0.0.0/8", data), (["192.0.2.7", 5000], "http"))
 
@@ -158,6 +158,11 @@ class ForwardedTests(AsgiCase):
         data = request("GET", "/", headers=self.HEADERS)
         found = self.told("unix", data, family=socket.AF_UNIX, peer=("", 0))
         self.assertEqual(found, (["203.0.113.9", 0], "https"))
+
+    def test_http_outside(self) -> None:
+        """A request that was http at the proxy is http, even if the proxy speaks TLS to us."""
+        data = request("GET", "/", headers=[("X-Forwarded-Proto", "http")])
+        self.assertEqual(self.told("192.0.2.7", data, secure=True)[1], "http")
 
     def test_websocket(self) -> None:
         """The scheme of a WebSocket is wss."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, ISSLTransport
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 from twisted.web.server import Request, Site
+from zope.interface import directlyProvides
 
 from txsticky.core.routing.forwarded import Trusted
 from txsticky.serve import ServeSettings, serving_for
@@ -20,7 +21,12 @@ class ForwardedTests(TestCase):
     """X-Forwarded-For and X-Forwarded-Proto."""
 
     def seen(
-        self, *headers: str, trusted: str = "10.0.0.0/8", peer: IAddress = PROXY, site: bool = False
+        self,
+        *headers: str,
+        trusted: str = "10.0.0.0/8",
+        peer: IAddress = PROXY,
+        site: bool = False,
+        tls: bool = False,
     ) -> Request:
         """Send a request and return it as the application saw it."""
         seen: list[tuple[IAddress, str, bool]] = []
@@ -32,7 +38,10 @@ class ForwardedTests(TestCase):
         clock = Clock()
         app = Site(Page(look), reactor=clock) if site else Page(look)
         serving = serving_for(app, "auto", ServeSettings(trusted=Trusted.parse(trusted)), clock)
-        Connection(serving.factory, peer).ask("/", *headers)
+        connection = Connection(serving.factory, peer)
+        if tls:
+            directlyProvides(connection.transport, ISSLTransport)
+        connection.ask("/", *headers)
         return seen[0]
 
     def test_client_of_a_trusted_proxy(self) -> None:
@@ -74,6 +83,11 @@ class ForwardedTests(TestCase):
     def test_https_outside(self) -> None:
         """A request that was https at the proxy is secure."""
         self.assertTrue(self.seen("X-Forwarded-Proto: https")[2])
+
+    def test_http_outside(self) -> None:
+        """A request that was http at the proxy is not, even if the proxy speaks TLS to us."""
+        self.assertTrue(self.seen(tls=True)[2])
+        self.assertFalse(self.seen("X-Forwarded-Proto: http", tls=True)[2])
 
     def test_the_nearest_proxy_has_the_last_word(self) -> None:
         """An https that the client wrote itself counts for nothing."""

@@ -19,11 +19,12 @@ class ForwardedRequest(Request):
     A request whose client is told by its proxy, if the transport's peer is trusted.
 
     `getClientAddress`, `getClientIP` and `client` then tell the address from X-Forwarded-For, with
-    port 0, and `isSecure` is also true if X-Forwarded-Proto says https.
+    port 0, and `isSecure` what X-Forwarded-Proto says.
     """
 
     txsticky: ServeSettings
-    _https_outside = False
+    #: What the proxy says of the client's TLS, if that is not so on this connection.
+    _secure_outside: bool | None = None
 
     def process(self) -> None:
         peer = getattr(self.client, "host", "")  # a UNIX socket's peer has none
@@ -34,11 +35,15 @@ class ForwardedRequest(Request):
             if client != peer:
                 kind = IPv6Address if ":" in client else IPv4Address
                 self.client = kind("TCP", client, 0)
-            self._https_outside = client_secure(head, peer, False, trusted)
+            own = bool(super().isSecure())
+            if client_secure(head, peer, own, trusted) is not own:
+                self._secure_outside = not own
         super().process()
 
     def isSecure(self) -> bool:
-        return self._https_outside or bool(super().isSecure())
+        if self._secure_outside is None:
+            return bool(super().isSecure())
+        return self._secure_outside
 
 
 @attrs.frozen
