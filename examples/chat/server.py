@@ -26,7 +26,7 @@ class Talker(WebSocketServerProtocol):
     def onOpen(self) -> None:
         here = txsticky.current()
         self.leave = here.subscribe(ROOM, self.hear)
-        here.publish(ROOM, f"Somebody came in, to worker {here.slot}.".encode())
+        here.publish(ROOM, f"A tab was opened, at worker {here.slot}.".encode())
 
     def hear(self, message: bytes) -> None:
         if self.state == self.STATE_OPEN:  # not if it is just being closed

@@ -87,7 +87,7 @@ class FakeWorker:
         self.live.discard(connection)
 
     def give(self, sock: socket.socket, place: int, handoff: Handoff) -> None:
-        """Another process gets it."""
+        """It goes to another process."""
         self.given.append(sock)
 
 
