@@ -1,4 +1,4 @@
-"""How a connection under asyncio begins, and how it is read."""
+"""How a connection under asyncio begins, and how it is read, on asyncio and on uvloop."""
 
 from __future__ import annotations
 
@@ -48,6 +48,18 @@ class BeginTests(NativeCase):
         sock.close()
         self.assertEqual(held, ELSEWHERE + b"more")
 
+    def test_not_paused_any_more(self) -> None:
+        """A protocol that pauses when it is connected, and goes on at once, gets all there is."""
+
+        def made() -> None:
+            self.inner.transport.pause_reading()
+            self.inner.transport.resume_reading()
+
+        self.inner.on["made"] = made
+        self.connect(GET[:9])
+        self.send(GET[9:])
+        self.assertEqual(self.inner.got, GET)
+
 
 class ReadingTests(NativeCase):
     """A client that is not read for a while."""
@@ -67,3 +79,15 @@ class ReadingTests(NativeCase):
             self.until(lambda: self.inner.got == GET)
             self.inner.transport.write(OK)
             self.turn()
+
+
+class UvloopBeginTests(BeginTests):
+    """On uvloop."""
+
+    loop_name = "uvloop"
+
+
+class UvloopReadingTests(ReadingTests):
+    """On uvloop."""
+
+    loop_name = "uvloop"

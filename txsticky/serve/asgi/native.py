@@ -180,15 +180,13 @@ class NativeHost(WritingHost):
 
     def stop_reading(self) -> None:
         """Leave the client's bytes in the kernel."""
-        if self._reading and self._open:
-            self._reading = False
-            self.native.pause_reading()
+        self._reading = False
+        self.native.pause_reading()
 
     def start_reading(self) -> None:
         """Read the client's bytes again."""
-        if not self._reading and self._open:
-            self._reading = True
-            self.native.resume_reading()
+        self._reading = True
+        self.native.resume_reading()
 
     def later(self, seconds: float, action: Callable[[], None]) -> Cancelable:
         """Call `action` from the loop."""
