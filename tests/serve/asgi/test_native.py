@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import socket
@@ -444,42 +443,6 @@ class AsyncioTests(NativeCase):
         self.until(lambda: self.kept.ends)
         self.turn()
         self.assertEqual((self.kept.left, self.kept.ends), (None, 1))
-
-    def test_no_descriptor_left(self) -> None:
-        """When there is no descriptor to move with, the connection waits until there is one."""
-        self.connect(GET)
-        self.inner.transport.write(OK)
-        self.received(len(SEEN))
-        failures = iter((errno.EMFILE, errno.ENFILE))
-        real = os.dup
-
-        def dup(descriptor: int) -> int:
-            for failure in failures:
-                raise OSError(failure, "Too many open files")
-            return real(descriptor)
-
-        self.patch(os, "dup", dup)
-        self.client.send(ELSEWHERE)
-        self.until(lambda: self.kept.left)
-        self.assertEqual(self.kept.left[1:], (3, ELSEWHERE))
-        self.kept.left[0].close()
-        self.assertEqual(self.kept.ends, 1)
-
-    def test_cannot_move(self) -> None:
-        """When it can never move, the connection ends, and is counted once."""
-        self.connect(GET)
-        self.inner.transport.write(OK)
-        self.received(len(SEEN))
-
-        def dup(descriptor: int) -> int:
-            raise OSError(errno.EBADF, "Bad file descriptor")
-
-        self.patch(os, "dup", dup)
-        self.client.send(ELSEWHERE)
-        self.until(lambda: self.kept.ends)
-        self.turn()
-        self.assertEqual((self.inner.calls[-1], self.kept.left), ("lost", None))
-        self.assertEqual(self.kept.ends, 1)
 
     def test_drain_before_the_transport(self) -> None:
         """An idle connection can go on as soon as it has begun, and is not lost."""

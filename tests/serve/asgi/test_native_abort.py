@@ -45,6 +45,13 @@ class AbortTests(NativeCase):
         self.assertEqual((self.inner.calls, self.kept.ends), ([], 1))
         self.assertIsNot(host.gate.host, host)
 
+    def test_let_go(self) -> None:
+        """The protocol's transport keeps neither the host nor the protocol of what is over."""
+        self.connect(GET)
+        self.inner.transport.abort()
+        self.until(lambda: self.kept.ends)
+        self.assertIsNone(self.inner.transport.get_protocol())
+
     def test_gone(self) -> None:
         """What is given up for gone is closed, although its client is there."""
         host = self.connect(GET)

@@ -7,7 +7,6 @@ The data path is that of the loop (uvloop's, where it is installed); no Twisted 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
 from collections.abc import Callable
@@ -202,25 +201,28 @@ class NativeHost(WritingHost):
                 self.abort()
 
     def depart(self, place: int, held: bytes) -> None:
-        """Take the connection away; where no descriptor is left, once others have closed theirs."""
+        """Take the connection away; to the protocol the client has left."""
         held, self._start.late = held + self._start.late, b""
-        try:
-            if self.unsent():
-                raise BlockingIOError(errno.EAGAIN, "what was written meanwhile leaves first")
-            sock = taken(self.native)
-        except OSError as error:
-            if error.errno in OUT_OF_DESCRIPTORS or isinstance(error, BlockingIOError):
-                self._connection.departing()
-                self.later(RESPITE, lambda: self.depart(place, held))
-                return
-            log.error("A connection is lost, for it cannot move: {error}", error=error)
-            self.gone()
-            return
-        self._open = False
+        self._connection.departing()
+        self._inner.over()
         try:
             self._say_goodbye()
         finally:
-            self._inner.over()
+            self.protocol = asyncio.Protocol()  # the other one hears no more of the connection
+            self._leave(place, held)
+
+    def _leave(self, place: int, held: bytes) -> None:
+        """Take the descriptor; where there is none for it, once others have closed theirs."""
+        try:
+            sock = taken(self.native)
+        except OSError as error:
+            if error.errno in OUT_OF_DESCRIPTORS:
+                self.later(RESPITE, lambda: self._leave(place, held))
+            else:
+                log.error("A connection is lost, for it cannot move: {error}", error=error)
+                self.gone()
+        else:
+            self._open = False
             self._connection.departed(sock, place, held)
 
     def gone(self) -> None:
