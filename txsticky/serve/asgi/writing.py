@@ -28,6 +28,8 @@ class WritingHost(asyncio.Protocol):
 
     native: asyncio.Transport
     gate: Gate
+    #: Calls what may fail; a failure closes the connection (`transport.host.Host`).
+    guarded: Callable[[Callable[[], None]], None]
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, protocol: asyncio.BaseProtocol, turn: WriteBatch
@@ -47,10 +49,6 @@ class WritingHost(asyncio.Protocol):
     def live(self) -> bool:
         """Whether the connection is open and not being closed."""
         return self._open and not self.native.is_closing()
-
-    def guarded(self, action: Callable[[], None]) -> None:
-        """Call what may fail; a failure closes the connection (`transport.host.Host`)."""
-        raise NotImplementedError
 
     # -------------------------------------------------- what the protocol inside does
 
