@@ -33,3 +33,28 @@ class WaitingTests(NativeCase):
             self.inner.transport.write(b"")
             self.turn()
         wrote.assert_not_called()
+
+    def test_before_the_transport(self) -> None:
+        """Before asyncio has given its transport nothing is written, and nothing waits."""
+        host = self.adopt(GET)
+        self.assertEqual((host.unsent(), host.passed()), (0, 0))
+        self.take(host)
+
+    def test_flushed(self) -> None:
+        """Behind a flush the protocol is told to pause at the same size as ever."""
+        host = self.connect(GET)
+        most = self.inner.transport.get_write_buffer_limits()[1]
+        size = self.answer_much()
+        flushed: list[int] = []
+        host.flush(lambda: flushed.append(host.unsent()))
+        self.assertNotEqual(self.inner.transport.get_write_buffer_limits()[1], most)
+        self.received(size)
+        self.until(lambda: flushed)
+        self.assertEqual(flushed, [0])
+        self.assertEqual(self.inner.transport.get_write_buffer_limits()[1], most)
+
+
+class UvloopWaitingTests(WaitingTests):
+    """On uvloop."""
+
+    loop_name = "uvloop"

@@ -80,7 +80,7 @@ class WritingHost(asyncio.Protocol):
         pieces = self._pieces
         if pieces and self._open:
             self._pieces, self._size = [], 0
-            self._follow(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            self._follow(b"".join(pieces))
 
     def _follow(self, data: bytes) -> None:
         data = self.gate.wrote(data)
