@@ -334,7 +334,7 @@ class ReactorTests(TestCase):
         code = (
             "import sys\n"
             "import txsticky.serve.loading, txsticky.serve.web.resource, txsticky.serve.web.wsgi\n"
-            "import txsticky.serve.protocol, txsticky.serve.web.site\n"
+            "import txsticky.serve.protocol, txsticky.serve.asgi.serving\n"
             "print('twisted.internet.reactor' in sys.modules)\n"
         )
         environment = {

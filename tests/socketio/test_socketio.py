@@ -418,6 +418,7 @@ class NowhereTests(SynchronousTestCase):
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         self.assertIn(self.SENTENCE, done.stderr)
+        self.assertEqual(done.stdout, "ended\n")
 
 
 class ManagerTests(TestCase):
