@@ -44,6 +44,11 @@ class FakeDesk:
         self.known: dict[bytes, Known] = {}
         self.done = 0
 
+    @property
+    def bindings(self) -> FakeDesk:
+        """Its bindings, which it keeps itself."""
+        return self
+
     def whose(self, head: Head, host: str) -> Verdict:
         """Whose a request is."""
         place = head.header(b"place")

@@ -90,6 +90,10 @@ class Policy:
     settled: set[bool] = attrs.field(factory=set)
     waiting: list[Any] = attrs.field(factory=list)
 
+    @property
+    def bindings(self) -> Policy:
+        return self
+
     def whose(self, head: Head, host: str, settled: bool = False) -> Verdict:
         self.settled.add(settled)
         place = int(head.path.split(b"/")[1] or HERE)

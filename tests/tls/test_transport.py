@@ -15,7 +15,8 @@ class TransportTests(SynchronousTestCase):
     """What the protocol asks of it."""
 
     def setUp(self) -> None:
-        self.connection = mock.Mock(unconfirmed=0, draining=False)
+        self.connection = mock.Mock(draining=False)
+        self.connection.bindings.unconfirmed = 0
         self.layer = mock.Mock()
         self.outer = self.layer.transport
         self.transport = SecureTransport(self.connection, self.layer, Conversation(), "192.0.2.7")

@@ -172,6 +172,11 @@ class FakePolicy:
         self.done = 0
         self._after: list[Callable[[], None]] = []
 
+    @property
+    def bindings(self) -> FakePolicy:
+        """Its bindings, which it keeps itself."""
+        return self
+
     def whose(self, head: Head, host: str) -> Verdict:
         """Whose a request is, and why."""
         assert host == "192.0.2.7"

@@ -417,9 +417,6 @@ class GateTests(PolicyCase):
         self.view.drain()
         self.assertTrue(self.policy.draining)
 
-    def test_unconfirmed(self) -> None:
-        """Responses wait for the bindings that are unconfirmed."""
-        action = mock.Mock()
-        self.bindings.unconfirmed = 2
-        self.policy.when_confirmed(action)
-        self.assertEqual((self.policy.unconfirmed, action.call_count), (2, 0))
+    def test_bindings(self) -> None:
+        """Responses wait for the bindings of this worker."""
+        self.assertIs(self.policy.bindings, self.bindings)

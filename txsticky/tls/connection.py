@@ -75,6 +75,7 @@ class SecureConnection(Protocol):
         dropped.
     :ivar over: whether the connection is being closed.
     :ivar draining: whether the gate is to leave for good as soon as nothing is under way.
+    :ivar bindings: those that the worker makes.
     """
 
     def __init__(self, services: TlsServices, handoff: Handoff) -> None:
@@ -83,6 +84,7 @@ class SecureConnection(Protocol):
         self.last = False
         self.over = False
         self.draining = False
+        self.bindings = services.policy.bindings
         self._services = services
         self._handoff = handoff
         self._announced = False
@@ -125,11 +127,6 @@ class SecureConnection(Protocol):
         policy = self._services.policy
         return {} if self.place != self._services.here or policy.draining else policy.known
 
-    @property
-    def unconfirmed(self) -> int:
-        """How many bindings the primary has not confirmed."""
-        return self._services.policy.unconfirmed
-
     def whose(self, head: Head, host: str) -> Verdict:
         """Decide whether the worker that served the last request serves this one as well."""
         services = self._services
@@ -155,10 +152,6 @@ class SecureConnection(Protocol):
             self._announced = True
             lines += _LAST
         return lines
-
-    def when_confirmed(self, action: Callable[[], None]) -> None:
-        """Call once nothing is unconfirmed."""
-        self._services.policy.when_confirmed(action)
 
     def request_done(self) -> None:
         """Count a response that is complete; after the last one the connection closes."""

@@ -25,6 +25,11 @@ class Nowhere:
     unconfirmed = 0
     known: dict[bytes, Known] = {}
 
+    @property
+    def bindings(self) -> Nowhere:
+        """None waits to be confirmed."""
+        return self
+
     def live(self) -> bool:
         """False: the connection is over."""
         return False

@@ -84,7 +84,7 @@ class Output:
                     self.pump_soon()
             if exchange.surplus and not had_surplus:
                 tell_surplus(exchange.request_line)
-        if policy.unconfirmed or self._withheld is not None:
+        if policy.bindings.unconfirmed or self._withheld is not None:
             return self._withhold(data)
         return data
 
@@ -98,7 +98,8 @@ class Output:
     def _withhold(self, data: bytes) -> bytes:
         """Keep the response until every binding made before it is known everywhere."""
         if self._withheld is None:
-            self._withheld = Withheld(self.host, self.policy.when_confirmed, self._released)
+            when_confirmed = self.policy.bindings.when_confirmed
+            self._withheld = Withheld(self.host, when_confirmed, self._released)
         self._withheld.add(data)
         return b""
 

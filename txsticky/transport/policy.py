@@ -11,6 +11,17 @@ from ..core.http.steps import Known
 from ..core.routing.verdict import Verdict
 
 
+class BindingsMade(Protocol):
+    """The bindings that the worker makes, for which responses wait."""
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many bindings the primary has not confirmed."""
+
+    def when_confirmed(self, action: Callable[[], None]) -> None:
+        """Call once nothing is unconfirmed."""
+
+
 class Policy(Protocol):
     """What the gate asks of its worker."""
 
@@ -23,17 +34,14 @@ class Policy(Protocol):
         """Requests, by their whole heads, that are known to be served here with nothing added."""
 
     @property
-    def unconfirmed(self) -> int:
-        """How many bindings the primary has not confirmed: responses wait for them."""
+    def bindings(self) -> BindingsMade:
+        """The bindings that the worker makes."""
 
     def whose(self, head: Head, host: str) -> Verdict:
         """Decide where a request is to be served, and say why."""
 
     def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
         """Header lines to add to the response, such as a sticky cookie."""
-
-    def when_confirmed(self, action: Callable[[], None]) -> None:
-        """Call once nothing is unconfirmed."""
 
     def request_done(self) -> None:
         """A response is complete."""

@@ -45,7 +45,7 @@ class RequestPolicy:
     The policy that the gates of one worker share (`transport.policy.Policy`).
 
     :param view: what the worker knows of its cluster.
-    :param bindings: says which bindings are unconfirmed.
+    :param bindings: those that this worker makes.
     :param fast_path: gets the requests whose decision holds for a while.
     :param peers: the workers whose mailboxes are here.
     :param live: the connections of this worker.
@@ -69,10 +69,9 @@ class RequestPolicy:
         system: System,
     ) -> None:
         self.known = fast_path.known
-        self.when_confirmed = bindings.when_confirmed
+        self.bindings = bindings
         self.request_done = request_done
         self._view = view
-        self._bindings = bindings
         self._fast_path = fast_path
         # By address the decision is one for each client, and debugging headers for each request.
         self._reusable = not (view.router.by_address or settings.debug_headers)
@@ -91,11 +90,6 @@ class RequestPolicy:
     def draining(self) -> bool:
         """Whether idle connections are to leave."""
         return self._view.draining
-
-    @property
-    def unconfirmed(self) -> int:
-        """How many bindings the primary has not confirmed: responses wait for them."""
-        return self._bindings.unconfirmed
 
     # ------------------------------------------------------------------- decisions
 
