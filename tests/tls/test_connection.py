@@ -297,7 +297,7 @@ class Leaving(TlsCase):
     def test_known_requests(self) -> None:
         """A request that is known to be served here is told to be the last all the same."""
         data = b"GET /1/ HTTP/1.1\r\nHost: a\r\n\r\n"
-        self.policy.known[data] = Known(b"GET", False, How.TAG, len(data))
+        self.policy.known[data] = Known(b"GET", False, How.TAG, len(data), b"GET /1/ HTTP/1.1")
         client = self.client()
         self.drain()
         self.exchange(client, data)

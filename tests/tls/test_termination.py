@@ -124,8 +124,9 @@ class Local(TlsCase):
         """A request that is known to be served here takes the short way, if it is served here."""
         data = b"GET /2/ HTTP/1.1\r\nHost: a\r\n\r\n"
         client = self.client()
-        self.policy.known[data] = Known(b"GET", False, How.TAG, len(data))
+        self.policy.known[data] = Known(b"GET", False, How.TAG, len(data), b"GET /2/ HTTP/1.1")
         self.assertEqual(self.exchange(client, data), data)
+        self.assertTrue(self.transport.gate.served)
         self.answer(client)
         self.exchange(client, ask("/3/"))
         self.given[0][0].send(OK)

@@ -25,13 +25,11 @@ class Gate(Output):
     Watches one connection. What goes out, and the end, are in `Output`.
 
     :ivar inner_paused: the protocol inside wants no input.
-    :ivar served: a request was served since the connection came to this process.
     :ivar leaving: the connection goes to another process once its output has left.
     :ivar come: how many bytes have come, but for requests that came alone and whole.
     """
 
     inner_paused: bool = attrs.field(default=False, init=False)
-    served: bool = attrs.field(default=False, init=False)
     leaving: bool = attrs.field(default=False, init=False)
     come: int = attrs.field(default=0, init=False)
 
@@ -118,7 +116,6 @@ class Gate(Output):
                             case GiveBack():
                                 self.leave(FRONT_DESK)
                                 return
-                    self.served = True
                     lines = self.policy.extra_headers(step.head, self.client, self.secure, host.how)
                     exchange.keep(lines)
                 elif isinstance(step, Refuse):
@@ -208,6 +205,11 @@ class Gate(Output):
         host = self.host
         self.closed()
         host.depart(place, self.exchange.remainder())
+
+    @property
+    def served(self) -> bool:
+        """Whether a request was served since the connection came to this process."""
+        return bool(self.exchange.request_line)
 
     # ----------------------------------------------------------------- pauses
 

@@ -71,7 +71,7 @@ class Known:
     last: bool
     how: How
     size: int
-    line: bytes = b""
+    line: bytes
 
 
 def known(head: Head, how: How, inside: Inside = AS_IT_CAME) -> Known | None:
