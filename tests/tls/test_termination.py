@@ -80,6 +80,7 @@ class Local(TlsCase):
         sock = self.arrive(self.handed(("192.0.2.1", 99), prefix))
         hello.sock = sock
         self.turns(hello, lambda: hello.shaken)
+        self.assertEqual(self.transport._handoff.prefix, b"", "it is not kept")
         self.exchange(hello, ask("/1/"))
         transport: Any = self.apps.made[0].transport
         self.assertEqual(transport.getPeer().host, "192.0.2.1")

@@ -205,7 +205,8 @@ class TlsTerminator:
     def build(self, address: Any, connection: Any) -> TlsLayer | None:
         """Make the protocol for a connection; None if the application refuses it."""
         if self._http:
-            inside: Any = SecureConnection(self._services, connection.handoff)
+            handoff = connection.handoff.begun()  # the connection may last for days
+            inside: Any = SecureConnection(self._services, handoff)
         else:
             inside = self._services.factory.buildProtocol(address)
             if inside is None:
