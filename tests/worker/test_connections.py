@@ -18,6 +18,7 @@ from txsticky.core.lifecycle.life import LifeState
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.testing import FakeSystem
+from txsticky.tls.connection import SecureConnection
 from txsticky.tls.relay import RelayedServer
 from txsticky.transport.gated import GatedServer, GatedUNIXServer
 from txsticky.transport.nowhere import NOWHERE
@@ -138,6 +139,15 @@ class ConnectionTests(SynchronousTestCase):
                 LifeState.FLUSHING, LifeState.CLOSING, LifeState.DEPARTING, LifeState.GONE,
             ],
         )  # fmt: skip
+
+    def test_gate(self) -> None:
+        """Its gate is its host's; there is none before there is a host, or before TLS is set up."""
+        host = FakeHost()
+        self.assertIs(self.connection(host).gate, host.gate)
+        connection = self.connection()
+        self.assertIsNone(connection.gate)
+        connection.made(SecureConnection(mock.Mock(), connection.handoff))
+        self.assertIsNone(connection.gate)
 
     def test_not_yet(self) -> None:
         """Before all is delivered it is not idle, and is neither closed for room nor let go."""

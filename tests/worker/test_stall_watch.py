@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given
@@ -15,7 +14,7 @@ from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.stall import Pauses
 from txsticky.testing import FakeSystem
 from txsticky.transport.gate import Gate
-from txsticky.worker.stall_watch import LOOK_MOST, StallWatch, awaited, gate_of
+from txsticky.worker.stall_watch import LOOK_MOST, StallWatch, awaited
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
@@ -219,7 +218,7 @@ class WatchTests(SynchronousTestCase):
         """A connection over which so much has come."""
         host = FakeHost(self.clock)
         host.gate = Gate(host, FakePolicy(), Conversation(), "192.0.2.7", False)
-        self.live.append(SimpleConnection(host))
+        self.live.append(SimpleConnection(host.gate))
         host.gate.arrived(data)
         return host
 
@@ -268,20 +267,12 @@ class WatchTests(SynchronousTestCase):
     def test_without_a_gate(self) -> None:
         """Connections without a gate, or not set up yet, are left alone."""
         self.watch()
-        for transport in (None, object()):
-            self.live.append(SimpleConnection(transport))
+        self.live.append(SimpleConnection(None))
         self.pass_by(60)
-
-    def test_gate_behind_tls(self) -> None:
-        """Behind TLS the gate is the one of the protocol that serves at present."""
-        gates = [object(), object()]
-        self.assertIs(gate_of(SimpleNamespace(gate_now=gates[0])), gates[0])
-        self.assertIs(gate_of(SimpleNamespace(gate=gates[1])), gates[1])
-        self.assertIsNone(gate_of(SimpleNamespace(gate_now=None)))
 
 
 class SimpleConnection:
     """What the worker keeps of a connection."""
 
-    def __init__(self, transport: Any) -> None:
-        self.transport = transport
+    def __init__(self, gate: Gate | None) -> None:
+        self.gate = gate

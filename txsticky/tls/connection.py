@@ -232,19 +232,13 @@ class SecureConnection(Protocol):
     # ---------------------------------------------------- what the worker says
 
     @property
-    def gate_now(self) -> Any:
-        """The gate that watches the connection at present; None before there is one."""
-        inside: SecureTransport | None = getattr(self, "_inside", None)
-        return None if inside is None else inside.gate
-
-    @property
     def protocol(self) -> Any:
         """The protocol that serves the connection."""
         return self._inside.protocol
 
     @property
     def gate(self) -> Gate:
-        """The gate in the transport of that protocol."""
+        """The gate in the transport of that protocol; there is none before TLS is set up."""
         return self._inside.gate
 
     def live(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 import attrs
 from twisted.internet.interfaces import IProtocolFactory
@@ -76,12 +76,18 @@ class Connection:
         """Where the connection is in its life."""
         state = self._life.state
         if state is LifeState.SERVING:
-            gate = getattr(self.transport, "gate", None)
+            gate = self.gate
             if not self.transport.live() or (gate is not None and gate.closing):
                 return LifeState.CLOSING
             if gate is not None and gate.leaving:
                 return LifeState.FLUSHING
         return state
+
+    @property
+    def gate(self) -> Gate | None:
+        """The gate that watches the connection now; None if there is none, or not yet."""
+        gate: Gate | None = getattr(self.transport, "gate", None)
+        return gate
 
     def made(self, transport: Any) -> None:
         """Take in that the host is made; one that was made before is inside of it."""
@@ -139,20 +145,19 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Whether the connection could be closed to make room: nothing is under way on it."""
-        return self.state is LifeState.SERVING and _idle(self.transport)
+        return self.state is LifeState.SERVING and _idle(self.gate)
 
     @property
     def served(self) -> bool:
         """Whether a request has been served over the connection here."""
-        gate = getattr(self.transport, "gate", None)
-        return bool(gate is not None and gate.served)
+        gate = self.gate
+        return gate is not None and gate.served
 
     def make_room(self) -> None:
         """Close if idle: descriptors are short."""
-        if self._life.answer(LifeCommand.ROOM, self.state) is LifeAnswer.NOW and _idle(
-            self.transport
-        ):
-            self._try(self.transport.gate.finish)
+        gate = self.gate
+        if self._life.answer(LifeCommand.ROOM, self.state) is LifeAnswer.NOW and _idle(gate):
+            self._try(gate.finish)
 
     def let_go(self, final: bool) -> bool:
         """
@@ -165,8 +170,19 @@ class Connection:
         answer = self._life.answer(LifeCommand.STOP if final else LifeCommand.LEAVE, self.state)
         if answer is not LifeAnswer.NOW:
             return True
-        leaves = self._try(lambda: _let_go(self.transport, final))
+        leaves = self._try(lambda: self._let_go(final))
         return leaves is None or leaves
+
+    def _let_go(self, final: bool) -> bool:
+        if hasattr(self.transport, "let_go"):
+            return bool(self.transport.let_go(final))
+        gate = self.gate
+        if gate is None:
+            return False
+        if final and gate.exchange.idle:
+            gate.finish()
+            return True
+        return gate.drain() or not gate.exchange.tunnel
 
     def close(self) -> None:
         """Close as politely as the protocol can."""
@@ -200,21 +216,8 @@ class Connection:
             return None
 
 
-def _idle(transport: Any) -> bool:
-    gate = getattr(transport, "gate", None)
-    return bool(gate is not None and gate.exchange.idle)
-
-
-def _let_go(transport: Any, final: bool) -> bool:
-    if hasattr(transport, "let_go"):
-        return bool(transport.let_go(final))
-    gate = getattr(transport, "gate", None)
-    if gate is None:
-        return False
-    if final and gate.exchange.idle:
-        gate.finish()
-        return True
-    return bool(gate.drain()) or not gate.exchange.tunnel
+def _idle(gate: Gate | None) -> TypeGuard[Gate]:
+    return gate is not None and gate.exchange.idle
 
 
 def make_room(connections: Iterable[Connection]) -> None:

@@ -8,7 +8,6 @@ The gates tell what is on its way, whatever serves the connection.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from twisted.logger import Logger
 
@@ -16,6 +15,7 @@ from ..core.http.refusal import refusal
 from ..core.http.stall import Pauses
 from ..system.system import System, http_date
 from ..transport.gate import Gate
+from .connections import Connection
 
 log = Logger()
 
@@ -33,18 +33,20 @@ class StallWatch:
 
     :param system: the clock.
     :param seconds: how long a pause may be; 0 is without end.
-    :param live: the connections of the worker (`connections.Connection`).
+    :param live: the connections of the worker.
     :param upgrades: whether the application may upgrade a connection to another protocol, whose
         pauses are its own.
     """
 
-    def __init__(self, system: System, seconds: float, live: Iterable[Any], upgrades: bool) -> None:
+    def __init__(
+        self, system: System, seconds: float, live: Iterable[Connection], upgrades: bool
+    ) -> None:
         self._system = system
         self._seconds = seconds
         self._live = live
         self._upgrades = upgrades
         self._period = min(LOOK_MOST, seconds * LOOK_PART)
-        self._pauses: Pauses[Any] = Pauses(seconds, self._period)
+        self._pauses: Pauses[Connection] = Pauses(seconds, self._period)
 
     def start(self) -> None:
         """Begin to look."""
@@ -55,12 +57,12 @@ class StallWatch:
         self.start()
         waiting = {}
         for connection in list(self._live):
-            gate = gate_of(connection.transport)
+            gate = connection.gate
             mark = awaited(gate, self._upgrades) if gate is not None else None
             if mark is not None:
                 waiting[connection] = mark
         for connection in self._pauses.look(waiting, self._system.clock()):
-            gate = gate_of(connection.transport)
+            gate = connection.gate
             if gate is None:
                 continue  # the end of another one was the end of this one, too
             log.debug(
@@ -84,14 +86,8 @@ def awaited(gate: Gate, upgrades: bool) -> int | None:
 
     :param upgrades: whether there may be such a protocol.
     """
-    exchange, host = gate.exchange, gate.host
-    if upgrades and exchange.upgraded:
+    conversation, host = gate.exchange, gate.host
+    if upgrades and conversation.upgraded:
         return None
-    owes = exchange.body_due and gate.reads
+    owes = conversation.body_due and gate.reads
     return gate.come + host.passed() if owes or host.unsent() else None
-
-
-def gate_of(transport: Any) -> Gate | None:
-    """The gate that watches a connection now; None if none does."""
-    gate: Gate | None = getattr(transport, "gate_now", None) or getattr(transport, "gate", None)
-    return gate
