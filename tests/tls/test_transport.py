@@ -45,12 +45,12 @@ class TransportTests(SynchronousTestCase):
 
     def test_unfinished(self) -> None:
         """A response without an end of its own is complete if its sender has closed."""
-        exchange = self.transport.gate.exchange
-        exchange.feed(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        exchange.next()
-        exchange.keep()
-        exchange.next()
-        exchange.wrote(b"HTTP/1.1 200 OK\r\n\r\nsome")
+        conversation = self.transport.gate.exchange
+        conversation.feed(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        conversation.next()
+        conversation.keep()
+        conversation.next()
+        conversation.wrote(b"HTTP/1.1 200 OK\r\n\r\nsome")
         self.assertTrue(self.transport.unfinished(cleanly=False))
         self.assertFalse(self.transport.unfinished(cleanly=True))
 

@@ -33,7 +33,7 @@ class Relay(Protocol):
     """
     Serves a client by passing its bytes on, both ways, each way only as fast as they are taken.
 
-    Its transport has `unfinished` and `cut`, as `tls.transport.SecureTransport`.
+    Its transport has `unfinished` and `cut`, as `transport.SecureTransport`.
 
     :param reactor: the reactor.
     :param give: takes one end of the pair and the first bytes; called with the first bytes.

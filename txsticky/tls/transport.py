@@ -156,8 +156,8 @@ class SecureTransport:
 
         :param cleanly: whether its sender has closed; that is the end of one that has no other.
         """
-        exchange = self.gate.exchange
-        return exchange.unfinished if cleanly else exchange.request_open
+        conversation = self.gate.exchange
+        return conversation.unfinished if cleanly else conversation.request_open
 
     def cut(self) -> None:
         """
@@ -249,8 +249,8 @@ class SecureTransport:
         client's pace may never be: asyncio's protocols know no such call, and the channel that a
         WebSocket has taken the place of does not get to it.
         """
-        exchange = self.gate.exchange
-        over = self._connection.last or not (exchange.request_open or exchange.tunnel)
+        conversation = self.gate.exchange
+        over = self._connection.last or not (conversation.request_open or conversation.tunnel)
         if over and not self._paces:
             self.unregisterProducer()  # nothing more is to come from it
         self._connection.hang_up()
