@@ -88,7 +88,7 @@ class BindTests(BindingsCase):
         """A key that is freed is forgotten here, and told."""
         self.bindings.bind(b"key")
         self.bindings.free(b"key")
-        self.assertEqual(len(self.view.table), 0)
+        self.assertEqual((len(self.view.table), self.changed.call_count), (0, 2))
         self.assertEqual(self.sent(), [Bind(b"key"), Free(b"key")])
 
     def test_learn(self) -> None:

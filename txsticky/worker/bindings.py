@@ -66,7 +66,7 @@ class Bindings:
 
         If the primary does not read, other workers forget the key once it is no longer used.
         """
-        self._view.table.free(key)
+        self._view.free(key)
         if len(key) <= KEY_LIMIT and not self._channel.full:
             self._channel.send(Free(key))
 
