@@ -47,10 +47,15 @@ class BindTests(BindingsCase):
         self.assertEqual((self.sent(), self.changed.call_count), ([Bind(b"key")], 1))
 
     def test_too_long(self) -> None:
-        """A key that is too long is refused, and goes nowhere."""
-        self.assertRaises(KeyTooLong, self.bindings.bind, b"k" * (KEY_LIMIT + 1))
-        self.bindings.free(b"k" * (KEY_LIMIT + 1))
-        self.assertEqual((self.sent(), len(self.view.table)), ([], 0))
+        """A key that is too long is a ValueError that says how long it may be, and goes nowhere."""
+        longest = b"k" * KEY_LIMIT
+        self.bindings.bind(longest)
+        error = self.assertRaises(KeyTooLong, self.bindings.bind, longest + b"k")
+        self.assertIn(f"{KEY_LIMIT + 1} bytes is too long", str(error))
+        self.assertIsInstance(error, ValueError)
+        self.bindings.free(longest + b"k")
+        self.assertEqual((self.sent(), len(self.view.table)), ([Bind(longest)], 1))
+        self.assertEqual(self.bindings.unconfirmed, 1)
 
     def test_primary_does_not_read(self) -> None:
         """While the channel is full a key is not bound, and one that is freed is not told."""

@@ -130,6 +130,9 @@ class QuietTests(DrainCase):
         self.drain.begin(30.0, final=False)
         self.wait(3 * QUIET)
         self.assertEqual(self.count("withdraw"), 0)
+        self.serving.busy = False
+        self.wait(QUIET + 2 * LOOK)
+        self.assertGreaterEqual(self.count("withdraw"), 1)
 
     def test_last_part(self) -> None:
         """In the last part of the time it is withdrawn, and what lasts by then is closed."""

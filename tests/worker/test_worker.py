@@ -13,7 +13,7 @@ from tests.raw_frames import Kind, decode_json, pack_message
 from tests.shells import ended, open_descriptors, received
 from txsticky import api
 from txsticky.core.lifecycle.timing import QUIET
-from txsticky.core.messages.handoff import pack_log, pack_peer
+from txsticky.core.messages.handoff import pack_log
 from txsticky.core.routing.table import KEY_LIMIT
 from txsticky.core.routing.verdict import FRONT_DESK
 from txsticky.errors import ChannelFull
@@ -104,15 +104,6 @@ class DeafTests(WorkerCase):
 class PoolTests(WorkerCase):
     """What the primary tells of the cluster."""
 
-    def test_gone(self) -> None:
-        """What a worker that has gone had bound belongs to none."""
-        self.begin()
-        self.say(Kind.BIND, b"3 key")
-        self.assertEqual(self.worker.view.table.find(b"key", 0.0), 3)
-        self.pool.set_gone(3)
-        self.say_pool()
-        self.assertIsNone(self.worker.view.table.find(b"key", 0.0))
-
     def test_gone_before_it_was_introduced(self) -> None:
         """A mailbox that comes only after its worker has gone does not stay open."""
         self.begin()
@@ -149,19 +140,6 @@ class PoolTests(WorkerCase):
             self.assertEqual(len(self.worker.connections.policy.known), 1)
             change()
             self.assertEqual(len(self.worker.connections.policy.known), 0)
-
-    def test_introduced_again(self) -> None:
-        """A mailbox that is given again takes the place of the old one, which is closed."""
-        self.begin()
-        old = self.worker.outbox.boxes[3].fileno()
-        box = Box(self)
-        self.boxes[4] = box
-        self.sender.sendFileDescriptor(box.sending.detach())
-        self.sender.write(pack_peer(3))
-        self.reactor.settle()
-        self.assertTrue(self.boxes[3].transport.read_one() is False)
-        self.assertTrue(self.boxes[3].transport.is_closed())
-        self.assertNotEqual(self.worker.outbox.boxes[3], old)
 
     def test_rotate(self) -> None:
         """The logs are reopened."""
@@ -223,24 +201,6 @@ class PoolTests(WorkerCase):
 class BindTests(WorkerCase):
     """Keys that the application binds."""
 
-    def test_told(self) -> None:
-        """A key that is bound is known here at once, and told."""
-        self.begin()
-        self.worker.bindings.bind(b"key")
-        self.assertEqual(self.worker.view.table.find(b"key", 0.0), 2)
-        self.assertEqual(self.heard(Kind.BIND), [b"key"])
-
-    def test_too_long(self) -> None:
-        """A key that is too long is a ValueError that says how long it may be, and goes nowhere."""
-        self.begin()
-        self.worker.bindings.bind(b"k" * KEY_LIMIT)
-        error = self.assertRaises(ValueError, self.worker.bindings.bind, b"k" * 9_000_000)
-        self.assertIn("9000000 bytes is too long", str(error))
-        self.worker.bindings.free(b"k" * 9_000_000)
-        self.assertEqual(self.heard(Kind.BIND), [b"k" * KEY_LIMIT])
-        self.assertEqual(self.heard(Kind.FREE), [])
-        self.assertEqual((len(self.worker.view.table), self.worker.bindings.unconfirmed), (1, 1))
-
     def test_primary_does_not_read(self) -> None:
         """What waits for a primary that does not read has a bound: then a binding is an error."""
         self.begin()
@@ -269,16 +229,6 @@ class BindTests(WorkerCase):
         self.say_pool()
         self.assertEqual(self.worker.view.table.items(), [(b"new", 3)])
 
-    def test_confirmed(self) -> None:
-        """The Deferreds fire in order, as the primary confirms."""
-        self.begin()
-        first, second = self.worker.bindings.bind(b"1"), self.worker.bindings.bind(b"2")
-        self.say(Kind.BOUND)
-        self.assertIsNone(self.successResultOf(first))
-        self.assertNoResult(second)
-        self.say(Kind.BOUND)
-        self.assertIsNone(self.successResultOf(second))
-
     def test_response_waits(self) -> None:
         """A response that is written behind a binding waits for it."""
         self.serving.waits = True
@@ -291,17 +241,6 @@ class BindTests(WorkerCase):
         self.say(Kind.BOUND)
         self.assertEqual(received(client), OK)
 
-    def test_canceled(self) -> None:
-        """A Deferred that is canceled confuses nothing."""
-        self.begin()
-        canceled, other = self.worker.bindings.bind(b"1"), self.worker.bindings.bind(b"2")
-        canceled.addErrback(lambda failure: None)
-        canceled.cancel()
-        self.say(Kind.BOUND)
-        self.say(Kind.BOUND)
-        self.assertIsNone(self.successResultOf(other))
-        self.assertEqual(self.worker.bindings.unconfirmed, 0)
-
     def test_free(self) -> None:
         """A key that is freed is forgotten here, and told."""
         self.begin()
@@ -313,23 +252,6 @@ class BindTests(WorkerCase):
 
 class LoadTests(WorkerCase):
     """Reports."""
-
-    def test_heartbeat(self) -> None:
-        """With nothing to say it still gives signs of life."""
-        self.begin()
-        self.beat(10 * HEARTBEAT)
-        self.assertGreaterEqual(len(self.heard(Kind.LOAD)), 9)
-
-    def test_soon_and_together(self) -> None:
-        """Changes are reported soon, many in one report."""
-        self.begin()
-        self.reactor.advance(REPORT_SOON)
-        before = len(self.heard(Kind.LOAD))
-        for _ in range(5):
-            self.hand()
-        self.assertEqual(len(self.heard(Kind.LOAD)), before)
-        self.assertEqual(self.load()["live"], 5)
-        self.assertEqual(len(self.heard(Kind.LOAD)), before + 1)
 
     def test_lag(self) -> None:
         """It says how late its event loop runs."""

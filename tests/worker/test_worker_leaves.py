@@ -6,7 +6,6 @@ import socket
 from unittest import mock
 
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
 from tests.raw_frames import Kind
 from tests.shells import ended, received
@@ -57,17 +56,6 @@ class DrainTests(WorkerCase):
         client.close()
         self.beat(QUIET - 0.25)
         self.assertEqual(self.heard(Kind.DONE), [])
-        self.beat(2 * HEARTBEAT + QUIET)
-        self.assertGreaterEqual(len(self.heard(Kind.DONE)), 1)
-
-    def test_work_without_a_connection(self) -> None:
-        """An application at work behind its response is waited for."""
-        self.begin()
-        self.serving.busy = True
-        self.drain()
-        self.beat(2 * HEARTBEAT + 2 * QUIET)
-        self.assertEqual(self.heard(Kind.DONE), [])
-        self.serving.busy = False
         self.beat(2 * HEARTBEAT + QUIET)
         self.assertGreaterEqual(len(self.heard(Kind.DONE)), 1)
 
@@ -134,17 +122,6 @@ class DrainTests(WorkerCase):
         self.assertEqual(len(self.serving.protocols[0].got), 1)
         self.assertEqual(len(self.worker.view.table), 0)
 
-    def test_time_is_over(self) -> None:
-        """When the time for requests is over it leaves, whatever is still open."""
-        self.serving.waits = True
-        self.begin()
-        self.hand()
-        self.drain(seconds=5.0)
-        self.beat(4.375)
-        self.assertTrue(self.reactor.running)
-        self.beat(0.125)
-        self.assertFalse(self.reactor.running)
-
     def test_time_for_the_application(self) -> None:
         """All the time that is left is the application's, and it is told how much that is."""
         self.serving.waits = True
@@ -167,19 +144,6 @@ class DrainTests(WorkerCase):
         self.hand()
         self.drain(seconds=0.0)
         self.assertFalse(self.reactor.running)
-
-    def test_websockets(self) -> None:
-        """Connections that do not end by themselves are closed one by one, over the time."""
-        self.serving.http = False
-        self.begin()
-        clients = [self.hand(b"hello") for _ in range(4)]
-        self.drain(seconds=10.0)
-        closed = []
-        for _ in range(4):
-            closed.append(sum(ended_or_read(client) for client in clients))
-            self.beat(2.0)
-        self.assertEqual(closed, [1, 2, 3, 4])
-        self.assertEqual(len(self.serving.polite), 4)
 
     def test_politely(self) -> None:
         """What can be told to go is told, and not cut."""
@@ -224,16 +188,6 @@ class DrainTests(WorkerCase):
         self.assertFalse(ended_or_read(client))
         self.beat(0.125)
         self.assertTrue(ended_or_read(client))
-
-    def test_twice(self) -> None:
-        """Told twice, the shorter time counts."""
-        self.serving.waits = True
-        self.begin()
-        self.hand()
-        self.drain(seconds=30.0)
-        self.drain(seconds=1.0, final=True)
-        self.beat(1.0)
-        self.assertFalse(self.reactor.running)
 
 
 class FinalTests(WorkerCase):
@@ -299,25 +253,6 @@ class ExitTests(WorkerCase):
         self.begin()
         self.drain(final=True)
 
-    def test_in_order(self) -> None:
-        """It stops the application, and then the reactor, with exit code 0."""
-        self.serving.stopped = Deferred()
-        self.leave()
-        self.assertEqual((self.serving.stops, self.reactor.running), (1, True))
-        self.serving.stopped.callback(None)
-        self.assertEqual((self.reactor.running, self.worker.end.status), (False, 0))
-
-    def test_slow_stop(self) -> None:
-        """An application that does not stop is waited for until the graceful timeout is over."""
-        self.serving.stopped = Deferred()
-        self.leave()
-        self.assertEqual(self.serving.seconds, 30.0)
-        self.beat(29.875)
-        self.assertTrue(self.reactor.running)
-        self.beat(0.125)
-        self.assertFalse(self.reactor.running)
-        self.serving.stopped.callback(None)
-
     def test_says_so(self) -> None:
         """From when its application stops nothing is handed here, nor any sign of life expected."""
         self.serving.stopped = Deferred()
@@ -337,46 +272,6 @@ class ExitTests(WorkerCase):
         self.serving.stopped.callback(None)
         self.assertEqual((self.reactor.running, self.worker.end.status), (False, 0))
         self.beat(1.0)
-
-    def test_quit_meanwhile(self) -> None:
-        """An application that is stopping already has no more time than that from then on."""
-        self.serving.stopped = Deferred()
-        self.begin()
-        self.drain(seconds=30.0, final=True)
-        self.beat(2.0)
-        self.worker.quit()
-        self.beat(QUICK - 0.125)
-        self.assertTrue(self.reactor.running)
-        self.beat(0.125)
-        self.assertEqual((self.serving.stops, self.reactor.running), (1, False))
-        self.serving.stopped.callback(None)
-
-    def test_quit_late(self) -> None:
-        """And not more than it had."""
-        self.serving.stopped = Deferred()
-        self.begin()
-        self.drain(seconds=30.0, final=True)
-        self.beat(28.0)
-        self.worker.quit()
-        self.beat(2.0)
-        self.assertFalse(self.reactor.running)
-        self.serving.stopped.callback(None)
-
-    def test_stopped_from_outside(self) -> None:
-        """An application that has stopped the reactor itself does no harm."""
-        self.serving.stopped = Deferred()
-        self.leave()
-        self.reactor.stop()
-        self.serving.stopped.callback(None)
-        self.assertEqual(self.worker.end.status, 0)
-
-    def test_bad_stop(self) -> None:
-        """One that fails to stop is logged."""
-        self.serving.stopped = Deferred()
-        self.leave()
-        self.serving.stopped.errback(Failure(ZeroDivisionError()))
-        self.assertFalse(self.reactor.running)
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_once(self) -> None:
         """However often it is told, it goes once."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from unittest import mock
 
 from tests.raw_frames import Kind
-from tests.shells import ended, no_descriptors_left, open_descriptors, received
+from tests.shells import ended, open_descriptors, received
 from txsticky.core.how import How
 from txsticky.core.messages.handoff import Handoff, pack_handoff
 from txsticky.core.messages.origin import Origin
@@ -18,13 +17,6 @@ from .cases import OK, PEER, WorkerCase, get
 
 class AdoptTests(WorkerCase):
     """Connections that are handed here."""
-
-    def test_prefix_is_not_kept(self) -> None:
-        """What came with a connection is delivered, and not kept for as long as that lasts."""
-        self.begin()
-        client = self.hand()
-        (connection,) = self.worker.connections.live
-        self.assertEqual((connection.handoff.prefix, received(client)), (b"", OK))
 
     def test_served(self) -> None:
         """One is served from its prefix on."""
@@ -54,13 +46,6 @@ class AdoptTests(WorkerCase):
         peer = self.serving.protocols[0].transport.getPeer()
         self.assertEqual((peer.host, peer.port), PEER)
 
-    def test_refused(self) -> None:
-        """One that the application refuses is closed, and not counted."""
-        self.serving.refuses = True
-        self.begin()
-        client = self.hand()
-        self.assertEqual((ended(client), self.worker.connections.live), (True, set()))
-
     def test_factory_fails(self) -> None:
         """If the application fails over it, that one is closed; the next is served."""
         self.begin()
@@ -71,44 +56,6 @@ class AdoptTests(WorkerCase):
             (ended(bad), received(good), len(self.worker.connections.live)), (True, OK, 1)
         )
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-
-    def test_damaged(self) -> None:
-        """A message that is none is logged; its descriptor is closed, the next one is served."""
-        self.begin()
-        before = open_descriptors()
-        self.sender.sendFileDescriptor(os.dup(0))
-        self.sender.write(b"nonsense")
-        self.reactor.settle()
-        self.assertEqual(len(self.flushLoggedErrors()), 1)
-        self.assertEqual(open_descriptors(), before)
-        self.assertEqual(received(self.hand()), OK)
-
-    def test_not_served(self) -> None:
-        """If serving it fails in any other way, that one is closed and forgotten as well."""
-        self.begin()
-        self.worker.connections._native = mock.Mock(side_effect=ZeroDivisionError)
-        client = self.hand()
-        self.assertEqual((ended(client), self.worker.connections.live), (True, set()))
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-
-    def test_lost_on_the_way(self) -> None:
-        """What came without its descriptor, for want of one, is not outstanding any more."""
-        self.begin()
-        for reserved in (True, False):
-            server, client = socket.socketpair()
-            self.owned(client)
-            self.sender.sendFileDescriptor(server.detach())
-            self.sender.write(
-                pack_handoff(
-                    Handoff(
-                        family=socket.AF_UNIX, origin=Origin(PEER), prefix=get(), reserved=reserved
-                    )
-                )
-            )
-            with no_descriptors_left():
-                self.worker.inbox.box.read_one()
-            self.assertTrue(ended(client))
-        self.assertEqual((self.load()["taken"], self.worker.connections.live), (1, set()))
 
     def test_short(self) -> None:
         """It says whether it takes nothing for want of descriptors."""
@@ -212,33 +159,6 @@ class GiveTests(WorkerCase):
         self.assertEqual(len(self.boxes[FRONT_DESK].read()), 1)
         self.assertFalse(ended(client))
 
-    def test_full(self) -> None:
-        """What waits for a full mailbox goes to the front desk when its worker dies."""
-        self.begin()
-        box = self.worker.outbox.boxes[3]
-        box._outgoing.limit = 3
-        number = 0
-        while box.queued < 3:
-            server, _ = socket.socketpair()
-            self.worker.outbox.give(
-                server,
-                3,
-                Handoff(
-                    family=1,
-                    origin=Origin(PEER),
-                    prefix=bytes(60000),
-                ),
-            )
-            number += 1
-        server, _ = socket.socketpair()
-        self.worker.outbox.give(
-            server, 3, Handoff(family=1, origin=Origin(PEER), prefix=b"one too many")
-        )
-        self.assertEqual([h.prefix for h in self.boxes[FRONT_DESK].read()], [b"one too many"])
-        self.boxes[3].close()
-        self.reactor.settle()
-        self.assertEqual(len(self.boxes[FRONT_DESK].read()), 4)
-
     def test_gone(self) -> None:
         """So it does when the primary says that the worker has gone."""
         self.begin()
@@ -257,16 +177,6 @@ class GiveTests(WorkerCase):
         self.say_pool()
         self.assertNotIn(3, self.worker.outbox.boxes)
         self.assertEqual(len(self.boxes[FRONT_DESK].read()), 1)
-
-    def test_nowhere(self) -> None:
-        """If not even the front desk takes it, it is closed, and that is logged."""
-        self.begin()
-        self.boxes[FRONT_DESK].close()
-        with mock.patch("txsticky.worker.outbox.log") as log:
-            server, client = socket.socketpair()
-            self.owned(client)
-            self.worker.outbox.give(server, FRONT_DESK, Handoff(family=1, origin=Origin(PEER)))
-        self.assertEqual((log.error.call_count, ended(client)), (1, True))
 
     def test_new_session(self) -> None:
         """A new session on a kept connection goes to a worker that has less to do."""
