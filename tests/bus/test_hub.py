@@ -1,4 +1,4 @@
-"""The bus: who listens to what, what a slow worker loses, and how an application speaks to it."""
+"""The hub of the bus: who listens to what, and what a slow worker loses."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from tests.raw_frames import (
     unpack_message,
 )
 from txsticky.bus.hub import Bus, bus_of
-from txsticky.config import Config
-from txsticky.core.redis_url import RedisAddress, parse_bus
 from txsticky.errors import ConfigError
 
 
@@ -31,8 +29,6 @@ class Outlet:
     """A channel that remembers what was sent."""
 
     behind: bool = False
-    full: bool = False
-    waiting: int = 0
     _frames: list[tuple[Kind, bytes]] = field(factory=list, init=False)
 
     def write(self, data: bytes) -> None:
@@ -251,53 +247,3 @@ class BusTests(SynchronousTestCase):
                 outlet.behind = event == "behind"
             account()
         self.assertEqual([left for left in due.values() if left], [])
-
-
-class RedisAddressTests(SynchronousTestCase):
-    """What `--bus` takes."""
-
-    def test_addresses(self) -> None:
-        """The URLs of redis-cli and redis-py are understood."""
-        table = {
-            "redis://cache": RedisAddress(host="cache"),
-            "redis://": RedisAddress(host="localhost"),
-            "redis://cache:7000/5": RedisAddress(host="cache", port=7000, db=5),
-            "redis://[::1]:7000/": RedisAddress(host="::1", port=7000),
-            "redis://:se%2Fcret@cache": RedisAddress(host="cache", password="se/cret"),
-            "redis://:@cache": RedisAddress(host="cache"),
-            "redis://me:pw@cache/1": RedisAddress(host="cache", db=1, username="me", password="pw"),
-            "rediss://cache": RedisAddress(host="cache", secure=True),
-            "redis://cache?db=3": RedisAddress(host="cache", db=3),
-            "unix:///run/redis.sock": RedisAddress(path="/run/redis.sock"),
-            "unix:///run/redis.sock?db=2": RedisAddress(path="/run/redis.sock", db=2),
-        }
-        self.assertEqual({text: parse_bus(text) for text in table}, table)
-        self.assertIsNone(parse_bus("local"))
-
-    def test_nonsense(self) -> None:
-        """Anything else is refused in a sentence that names the option and says what to write."""
-        for text in (
-            "",
-            "redis",
-            "http://cache",
-            "redis://cache:port",
-            "redis://cache:99999",
-            "redis://cache/zero",
-            "redis://cache/-1",
-            "unix:",
-            "redis://[::1",
-        ):
-            error = self.assertRaises(ConfigError, Config, bus=text)
-            self.assertIn("--bus", str(error))
-            self.assertIn("redis://", str(error))
-
-    def test_no_password_in_the_log(self) -> None:
-        """An address as text tells no password."""
-        for text, shown in {
-            "redis://me:secret@cache/1": "cache:6379",
-            "redis://:secret@[::1]:7": "[::1]:7",
-            "unix:///run/redis.sock": "/run/redis.sock",
-        }.items():
-            address = parse_bus(text)
-            self.assertEqual(str(address), shown)
-            self.assertNotIn("secret", repr(address))
