@@ -273,6 +273,18 @@ class TransportTests(TransportCase):
         self.policy.confirm()
         self.get(b"answer")
 
+    def test_half_closed_by_the_protocol(self) -> None:
+        """So does one behind which the protocol ends its output, which keeps it from moving."""
+        transport = self.serve(Factory.forProtocol(Protocol), GET)
+        self.policy.unconfirmed = 1
+        transport.write(OK)
+        transport.loseWriteConnection()
+        self.reactor.settle()
+        self.assertIsNone(received(self.client))
+        self.policy.confirm()
+        self.get(OK[-2:])
+        self.assertFalse(transport.gate.drain())
+
     def test_protocol_fails(self) -> None:
         """A protocol that fails over a request that waited ends its connection alone."""
 

@@ -72,6 +72,10 @@ class GatedMixin(MovableMixin):
                 # Twisted does not close for as long as it has paused a producer.
                 self.when_sent(self.unregisterProducer)
 
+    def loseWriteConnection(self) -> None:
+        if self.gate.may_close():
+            super().loseWriteConnection()
+
     # The gate's side of it: `Host`.
 
     def deliver(self, data: bytes) -> None:
@@ -98,7 +102,7 @@ class GatedMixin(MovableMixin):
 
     def half_close(self) -> None:
         self.unregisterProducer()  # for the same reason
-        self.loseWriteConnection()
+        super().loseWriteConnection()
 
     def gone(self) -> None:
         if self.connected:
