@@ -9,6 +9,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
 
 from tests.shells import ShellCase, ended, no_descriptors_left, received
 from txsticky.core.messages.handoff import Handoff
@@ -224,8 +225,13 @@ class RelayedTests(ShellCase):
         )
 
     def test_no_tcp(self) -> None:
-        """Setting TCP_NODELAY is let pass."""
-        self.relayed(("192.0.2.2", 443)).setTcpNoDelay(True)
+        """Setting TCP_NODELAY is let pass; it is on, as where TLS is ended."""
+        transport = self.relayed(("192.0.2.2", 443))
+        transport.setTcpNoDelay(False)
+        self.assertTrue(transport.getTcpNoDelay())
+        transport.setTcpKeepAlive(True)
+        self.assertTrue(transport.getTcpKeepAlive())
+        verifyObject(ISSLTransport, transport, tentative=True)
 
     def test_end(self) -> None:
         """The end of input is the end: a client behind TLS does not half-close."""

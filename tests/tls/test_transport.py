@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from unittest import mock
 
+from twisted.internet.interfaces import ISSLTransport
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
 from txsticky.core.http.conversation import Conversation
 from txsticky.tls.transport import SecureTransport
@@ -25,6 +27,14 @@ class TransportTests(SynchronousTestCase):
         """Its gate knows the client's address, and that the connection is secure."""
         gate = self.transport.gate
         self.assertEqual((gate.client, gate.secure), ("192.0.2.7", True))
+
+    def test_interface(self) -> None:
+        """The protocol finds on it what it finds on Twisted's own transport for TLS."""
+        verifyObject(ISSLTransport, self.transport, tentative=True)
+        self.transport.setTcpKeepAlive(True)
+        self.outer.setTcpKeepAlive.assert_called_once_with(True)
+        self.outer.getTcpKeepAlive.return_value = 1
+        self.assertEqual((self.transport.getTcpKeepAlive(), self.transport.getTcpNoDelay()), (1, 1))
 
     def test_write_sequence(self) -> None:
         """Pieces are written as one, with nothing between."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IPushProducer, ISSLTransport
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,6 +24,7 @@ from ..system.system import http_date
 from ..transport.adopt import begin, peer_address
 from ..transport.gated import GatedUNIXServer
 from ..transport.movable import MovableUNIXServer
+from .transport import SecureMixin
 
 log = Logger()
 
@@ -141,31 +142,17 @@ class _FarEnd(Protocol):
             relay.far_left(reason)
 
 
-class RelayedServer(GatedUNIXServer):
+class RelayedServer(SecureMixin, GatedUNIXServer):
     """
     The other end: a connection over which another worker passes on what it decrypts.
 
     The addresses are those of the client's own connection.
     """
 
-    def __conform__(self, interface: Any) -> Any:
-        """
-        Adapt to `ISSLTransport`, which is what makes a request of twisted.web secure.
-
-        It is not declared: autobahn would look for the state of TLS in here, and fail.
-        """
-        return self if interface is ISSLTransport else None
-
-    def getPeerCertificate(self) -> None:
-        """Clients are not asked for certificates (`ISSLTransport`)."""
-
     def getHost(self) -> Any:
         """Tell the address that the client connected to."""
         host, port = self.connection.handoff.origin.host
         return peer_address(host, port) if host else super().getHost()
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        """There is no TCP in it."""
 
     def ended(self) -> bool:
         """The client has left: TLS knows no half-close here, so the relay never has one."""

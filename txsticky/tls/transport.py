@@ -45,8 +45,30 @@ class Owner(Policy, Protocol):
         """Close the connection after what is written."""
 
 
+class SecureMixin:
+    """What tells a protocol that its client came over TLS, whichever worker ends that."""
+
+    def __conform__(self, interface: Any) -> Any:
+        """
+        Adapt to `ISSLTransport`, which is what makes a request of twisted.web secure.
+
+        It is not declared: autobahn would look for the state of TLS in here, and fail.
+        """
+        return self if interface is ISSLTransport else None
+
+    def getPeerCertificate(self) -> None:
+        """Clients are not asked for certificates (`ISSLTransport`)."""
+
+    def getTcpNoDelay(self) -> bool:
+        """Return True: it is on for every connection over TLS (`ITCPTransport`)."""
+        return True
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Leave it on (`ITCPTransport`)."""
+
+
 @implementer(ITransport, IPushProducer, IConsumer)
-class SecureTransport:
+class SecureTransport(SecureMixin):
     """
     What the protocol inside takes for its transport, with a gate in it (`transport.host.Host`).
 
@@ -67,10 +89,6 @@ class SecureTransport:
         self._outer = layer.transport
         self._producing = self._paces = self._given = False
         self.gate = Gate(self, owner, conversation, client, secure=True)
-
-    def __conform__(self, interface: Any) -> Any:
-        """Adapt to `ISSLTransport`; not declared for the reason given at `relay.RelayedServer`."""
-        return self if interface is ISSLTransport else None
 
     # ----------------------------------------------- what the protocol inside does
 
@@ -140,15 +158,17 @@ class SecureTransport:
         """Return the address that the client connected to (`ITransport`)."""
         return self._outer.getHost()
 
-    def getPeerCertificate(self) -> None:
-        """Clients are not asked for certificates (`ISSLTransport`)."""
-
     def getHandle(self) -> Any:
         """Return pyOpenSSL's connection (`ISystemHandle`)."""
         return self._layer.getHandle()
 
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        """Do nothing: it is on for every connection over TLS."""
+    def getTcpKeepAlive(self) -> bool:
+        """Tell whether TCP asks an idle client for a sign of life (`ITCPTransport`)."""
+        return bool(self._outer.getTcpKeepAlive())
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Have TCP ask an idle client for a sign of life, or not (`ITCPTransport`)."""
+        self._outer.setTcpKeepAlive(enabled)
 
     def unfinished(self, cleanly: bool) -> bool:
         """
