@@ -7,13 +7,11 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.config import Config
+from tests.worker.cases import view
 from txsticky.core.messages.from_worker import Bind, Free
-from txsticky.core.routing.pool import Pool
-from txsticky.core.routing.table import KEY_LIMIT, Table
+from txsticky.core.routing.table import KEY_LIMIT
 from txsticky.errors import ChannelFull, KeyTooLong
 from txsticky.worker.bindings import Bindings
-from txsticky.worker.view import ClusterView
 
 
 class BindingsCase(SynchronousTestCase):
@@ -21,14 +19,7 @@ class BindingsCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.changed = mock.Mock()
-        self.view = ClusterView(
-            id=2,
-            slot=2,
-            router=Config().router(b"s" * 16),
-            pool=Pool(),
-            table=Table(100, 3600.0),
-            changed=self.changed,
-        )
+        self.view = view(self.changed)
         self.channel: Any = mock.Mock(full=False, connected=True, waiting=0)
         self.bindings = Bindings(self.view, self.channel, lambda: 0.0)
 
