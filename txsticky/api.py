@@ -150,6 +150,7 @@ class Here:
         Messages of one publisher arrive in their order.
 
         :raises MessageTooLarge: topic and message together are longer than `MESSAGE_LIMIT`.
+        :raises ValueError: the topic is longer than 65,535 bytes.
         :raises BusOverrun: the primary is behind; nothing was sent. Try again later, or do without.
         """
         self._bus.publish(topic, message)
@@ -163,6 +164,7 @@ class Here:
         :param lost: called with a number when so many messages did not reach this worker, because
             it did not take them fast enough. They would have come before the next one that does.
         :returns: a function that ends the subscription.
+        :raises ValueError: the topic is longer than 65,535 bytes.
         :raises TooManyTopics: this worker listens to 100,000 topics already, or their names would
             be longer than 16,000,000 bytes together.
         :raises ChannelFull: the primary does not read what this worker tells it.

@@ -106,7 +106,6 @@ class SecureConnection(Protocol):
 
     def connectionLost(self, reason: Any = None) -> None:
         """End what serves the connection, which is over (`IProtocol`)."""
-        self.connected = 0
         self._inside.lost(reason)
 
     @property
