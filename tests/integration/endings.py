@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -130,9 +131,28 @@ class Clustered(Cluster):
     def tags(self) -> dict[int, str]:
         while len(self._tags) < self.size:
             with self.connect() as connection:
-                told = json.loads(connection.ask(request("GET", "/worker")).body)
-                self._tags[int(told["worker"])] = told["told"]
+                slot, tag = _worker(connection)
+                self._tags[slot] = tag
         return dict(self._tags)
+
+    def connect_by(self, slot: int, **options: Any) -> Connection:
+        """A connection to this worker, which over TLS holds it whoever serves its requests.
+
+        Those to other workers stay open until there is one, for the balancer counts them.
+        """
+        with contextlib.ExitStack() as others:
+            for _ in range(100):
+                connection = self.connect(**options)
+                if _worker(connection)[0] == slot:
+                    return connection
+                others.enter_context(connection)
+        raise AssertionError(f"worker {slot} gets no connection")
+
+
+def _worker(connection: Connection) -> tuple[int, str]:
+    """The worker that serves what nothing pins, and an id that leads to that worker."""
+    told = json.loads(connection.ask(request("GET", "/worker")).body)
+    return int(told["worker"]), told["told"]
 
 
 class Alone(Server):
@@ -237,12 +257,13 @@ class EndingCase(ServerTestCase):
     def over_each(self, **options: Any) -> list[tuple[str, Connection]]:
         """For each worker: its tag, and a connection whose last request another worker served.
 
-        Over TLS one of them is served by the worker that holds it, and the other relayed.
+        Over TLS one of them is served by the worker that holds it, and the other relayed: the same
+        worker holds both.
         """
         tags = self.cluster.tags()
         found = []
         for slot, tag in tags.items():
-            connection = self.cluster.connect(**options)
+            connection = self.cluster.connect_by(1, **options)
             self.addCleanup(connection.close)
             others = [other for number, other in tags.items() if number != slot]
             self.assertEqual(connection.ask(request("GET", f"/?sid={others[0]}")).status, 200)

@@ -40,12 +40,13 @@ class Handshake:
     """The closing handshake."""
 
     def over_each(self: Any, **options: Any) -> list[Connection]:
-        """Upgraded connections, one to each worker and kind of WebSocket."""
+        """Upgraded connections, one to each worker and kind of WebSocket; over TLS all by one."""
         targets = ("/ws", "/other") if self.interface.app == "web" else ("/ws",)
         found = []
         for target in targets:
             for tag in self.tags():
-                connection = self.cluster.connect(**options)
+                cluster = self.cluster
+                connection = cluster.connect_by(1, **options) if tag else cluster.connect(**options)
                 self.addCleanup(connection.close)
                 rawws.join(connection, f"{target}?sid={tag}" if tag else target)
                 found.append(connection)
