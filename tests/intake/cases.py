@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from tests.shells import ShellCase, ended, received
+from txsticky.core.messages.origin import Address, Origin
 from txsticky.intake.acceptor import Acceptor
 from txsticky.intake.arrival import Arrival
 from txsticky.intake.reception import Reception
@@ -64,11 +65,12 @@ class PeekCase(ShellCase):
         self.assertEqual(self.reactor.getReaders() + self.reactor.getWriters(), [])
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def arrive(self, data: bytes = b"", **fields: object) -> socket.socket:
+    def arrive(
+        self, data: bytes = b"", peer: Address = ("192.0.2.7", 50000), **fields: Any
+    ) -> socket.socket:
         """Have a connection arrive with some bytes read; returns the client's end."""
         server, client = self.pair()
-        peer = fields.pop("peer", ("192.0.2.7", 50000))
-        self.arrival = Arrival(server, peer, data=data, **fields)  # type: ignore[arg-type]
+        self.arrival = Arrival(server, Origin(peer), data=data, **fields)
         self.reception.receive(self.arrival)
         return client
 
@@ -103,7 +105,7 @@ class AcceptCase(PeekCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.acceptor = Acceptor(self.listening(self.family), 3, self.reception)
+        self.acceptor = Acceptor(self.listening(self.family), self.reception)
         self.addCleanup(self.acceptor.close)
         self.acceptor.start()
 

@@ -22,8 +22,8 @@ class AcceptTests(AcceptCase):
         client = self.client(GET)
         self.place_all(1)
         (arrival,) = self.placed
-        self.assertEqual(arrival.peer, client.getsockname())
-        self.assertEqual((arrival.data, arrival.listener, arrival.hops), (GET, 3, 0))
+        self.assertEqual(arrival.origin.peer, client.getsockname())
+        self.assertEqual((arrival.data, arrival.hops), (GET, 0))
         self.assertEqual(self.reactor.getReaders(), [self.acceptor])
 
     def test_silent(self) -> None:
@@ -69,7 +69,7 @@ class AcceptTests(AcceptCase):
 
     def test_smaller_batch(self) -> None:
         """Where each may be served at once, they are fewer."""
-        acceptor = Acceptor(self.acceptor.sock.dup(), 3, self.reception, 2)
+        acceptor = Acceptor(self.acceptor.sock.dup(), self.reception, 2)
         self.addCleanup(acceptor.close)
         clients = [self.client(GET) for _ in range(5)]
         acceptor.doRead()
@@ -122,7 +122,7 @@ class IPv6AcceptTests(AcceptCase):
         """The peer is host and port, without flow and scope."""
         client = self.client(GET)
         self.place_all(1)
-        self.assertEqual(self.placed[0].peer, client.getsockname()[:2])
+        self.assertEqual(self.placed[0].origin.peer, client.getsockname()[:2])
         self.assertEqual(self.placed[0].sock.family, socket.AF_INET6)
 
 
@@ -135,13 +135,13 @@ class MappedAcceptTests(PeekCase):
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(("::", 0))
         listener.listen()
-        acceptor = Acceptor(listener, 0, self.reception)
+        acceptor = Acceptor(listener, self.reception)
         self.addCleanup(acceptor.close)
         acceptor.start()
         client = self.owned(socket.create_connection(("127.0.0.1", listener.getsockname()[1])))
         client.sendall(GET)
         self.until(lambda: self.placed)
-        self.assertEqual(self.placed[0].peer, client.getsockname())
+        self.assertEqual(self.placed[0].origin.peer, client.getsockname())
 
 
 class UNIXAcceptTests(PeekCase):
@@ -153,7 +153,7 @@ class UNIXAcceptTests(PeekCase):
         path = self.mktemp()
         listener.bind(path)
         listener.listen()
-        acceptor = Acceptor(listener, 0, self.reception)
+        acceptor = Acceptor(listener, self.reception)
         self.addCleanup(acceptor.close)
         acceptor.defer(True)
         acceptor.start()
@@ -161,7 +161,7 @@ class UNIXAcceptTests(PeekCase):
         client.connect(path)
         client.sendall(GET)
         self.until(lambda: self.placed)
-        self.assertEqual(self.placed[0].peer, ("", 0))
+        self.assertEqual(self.placed[0].origin.peer, ("", 0))
         self.assertEqual(self.placed[0].sock.family, socket.AF_UNIX)
 
 

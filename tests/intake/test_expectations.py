@@ -127,14 +127,14 @@ class ProxyTests(PeekCase):
         """The header names the client, and is taken off the bytes; versions 1 and 2."""
         for header in (PROXY, PROXY_2):
             self.arrive(header + GET)
-            self.assertEqual(self.arrival.peer, ("203.0.113.9", 4711))
+            self.assertEqual(self.arrival.origin.peer, ("203.0.113.9", 4711))
             self.assertEqual(self.arrival.data, GET)
         self.assertEqual(len(self.placed), 2)
 
     def test_unknown(self) -> None:
         """A proxy that does not name the client leaves the connection's own address."""
         self.arrive(b"PROXY UNKNOWN\r\n" + GET)
-        self.assertEqual((self.arrival.peer, self.arrival.data), (("192.0.2.7", 50000), GET))
+        self.assertEqual((self.arrival.origin.peer, self.arrival.data), (("192.0.2.7", 50000), GET))
 
     def test_drip(self) -> None:
         """Header and head may come byte by byte."""
@@ -142,7 +142,9 @@ class ProxyTests(PeekCase):
         for byte in PROXY + GET:
             self.assertEqual(self.placed, [])
             self.say(client, bytes([byte]))
-        self.assertEqual((self.arrival.peer, self.arrival.data), (("203.0.113.9", 4711), GET))
+        self.assertEqual(
+            (self.arrival.origin.peer, self.arrival.data), (("203.0.113.9", 4711), GET)
+        )
 
     def test_missing(self) -> None:
         """A peer that has to send one and does not is refused."""
@@ -166,7 +168,7 @@ class ProxyTests(PeekCase):
     def test_given_back(self) -> None:
         """A connection that has moved is not asked for it again."""
         self.arrive(GET, hops=1)
-        self.assertEqual(self.placed[0].peer, ("192.0.2.7", 50000))
+        self.assertEqual(self.placed[0].origin.peer, ("192.0.2.7", 50000))
 
     def test_alone(self) -> None:
         """Behind the header the head is still waited for."""
@@ -181,7 +183,7 @@ class ProxyTests(PeekCase):
         client = self.arrive()
         self.assertEqual(self.placed, [])
         self.say(client, PROXY)
-        self.assertEqual([(a.peer[0], a.data) for a in self.placed], [("203.0.113.9", b"")])
+        self.assertEqual([(a.origin.peer[0], a.data) for a in self.placed], [("203.0.113.9", b"")])
 
     def test_half_a_header_and_no_more(self) -> None:
         """Half a header is never taken for the client's bytes, whatever the application speaks."""

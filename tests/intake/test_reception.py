@@ -7,6 +7,7 @@ import struct
 from unittest import mock
 
 from tests.shells import ended, is_open, received
+from txsticky.core.messages.origin import Origin
 from txsticky.intake.arrival import Arrival
 from txsticky.intake.reception import Reception
 from txsticky.system.deadlines import Deadlines
@@ -93,7 +94,7 @@ class WaitTests(PeekCase):
     def test_client_resets(self) -> None:
         """So does one that resets the connection."""
         server, client = self.connected()
-        self.reception.receive(Arrival(server, ("192.0.2.7", 1), data=GET[:20]))
+        self.reception.receive(Arrival(server, Origin(("192.0.2.7", 1)), data=GET[:20]))
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
         self.until(lambda: not self.reception.waiting)

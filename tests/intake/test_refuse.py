@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.shells import ended, is_open, received
 from txsticky.core.http.refusal import LINGER
+from txsticky.core.messages.origin import NOWHERE, Origin
 from txsticky.intake.arrival import Arrival
 
 from .cases import GET, PROXY, PROXY_2, PeekCase
@@ -59,7 +60,7 @@ class RefusalTests(PeekCase):
     def test_linger(self) -> None:
         """A refused client that goes on sending is not reset: it can read its refusal."""
         server, client = self.connected()
-        self.reception.receive(Arrival(server, ("192.0.2.7", 1), data=b"BAD\r\n"))
+        self.reception.receive(Arrival(server, Origin(("192.0.2.7", 1)), data=b"BAD\r\n"))
         for _ in range(20):
             client.sendall(bytes(50_000))
             self.reactor.turn()
@@ -87,7 +88,7 @@ class RefusalTests(PeekCase):
         """A client that has gone cannot be refused: its connection is closed."""
         server, client = self.pair()
         client.close()
-        self.reception.refuse(Arrival(server, ("", 0)), 503, "No.")
+        self.reception.refuse(Arrival(server, Origin(NOWHERE)), 503, "No.")
         self.assertEqual((server.fileno(), self.watched()), (-1, 0))
 
     def test_behind_an_earlier_response(self) -> None:
@@ -97,7 +98,7 @@ class RefusalTests(PeekCase):
         with self.assertRaises(BlockingIOError):
             while True:
                 sent += server.send(bytes(10_000))
-        self.reception.refuse(Arrival(server, ("", 0), hops=3), 503, "No.")
+        self.reception.refuse(Arrival(server, Origin(NOWHERE), hops=3), 503, "No.")
         client.shutdown(socket.SHUT_WR)  # and reads on
         got = b""
         while not ended(client):
@@ -116,7 +117,7 @@ class RefusalTests(PeekCase):
         with self.assertRaises(BlockingIOError):
             while True:
                 server.send(bytes(10_000))
-        self.reception.refuse(Arrival(server, ("", 0), hops=3), 503, "No.")
+        self.reception.refuse(Arrival(server, Origin(NOWHERE), hops=3), 503, "No.")
         self.reactor.settle()
         self.reactor.advance(LINGER)
         self.assertEqual((server.fileno(), self.watched()), (-1, 0))
@@ -161,9 +162,9 @@ class RefusalTests(PeekCase):
                 self.reactor.settle()
             if self.placed:
                 rest = received(self.placed[0].sock) or b""
-                verdicts.append((self.arrival.peer, self.placed[0].data + rest))
+                verdicts.append((self.arrival.origin.peer, self.placed[0].data + rest))
                 self.placed.pop().sock.close()
             else:
-                verdicts.append((self.arrival.peer, self.status(client)))
+                verdicts.append((self.arrival.origin.peer, self.status(client)))
             client.close()
         self.assertEqual(verdicts[0], verdicts[1])

@@ -16,6 +16,7 @@ from tests.shells import (
 from txsticky.config import Config
 from txsticky.core.lifecycle.fleet import Fleet
 from txsticky.core.messages.handoff import Handoff
+from txsticky.core.messages.origin import Origin
 from txsticky.intake.arrival import Arrival
 from txsticky.primary import primary
 from txsticky.primary.events import Events
@@ -110,10 +111,16 @@ class PrimaryCase(ShellCase):
             worker.frames()
         return self.workers
 
-    def arrive(self, data: bytes = get(), peer: tuple[str, int] = PEER, **fields: Any) -> Any:
+    def arrive(
+        self,
+        data: bytes = get(),
+        peer: tuple[str, int] = PEER,
+        secure: bool = False,
+        **fields: Any,
+    ) -> Any:
         """Have a connection arrive; returns the client's end."""
         server, client = self.pair()
-        self.arrival = Arrival(server, peer, data=data, **fields)
+        self.arrival = Arrival(server, Origin(peer, secure=secure), data=data, **fields)
         self.primary.reception.receive(self.arrival)
         return client
 

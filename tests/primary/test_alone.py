@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.shells import ShellCase
 from txsticky.config import Config
 from txsticky.core.messages.handoff import Handoff, unpack
+from txsticky.core.messages.origin import Origin
 from txsticky.core.routing.pool import Pool
 from txsticky.core.routing.table import Table
 from txsticky.errors import MailboxFull
@@ -52,7 +53,7 @@ class DispatcherCase(ShellCase):
     def place(self) -> Arrival:
         """Place a connection."""
         sock, _ = self.pair()
-        arrival = Arrival(sock, PEER, data=b"GET")
+        arrival = Arrival(sock, Origin(PEER), data=b"GET")
         self.dispatcher.place(arrival)
         return arrival
 
@@ -60,7 +61,7 @@ class DispatcherCase(ShellCase):
         """The worker's mailbox gets descriptor and bytes, and the pool counts the connection."""
         sock, _ = self.pair()
         number = sock.fileno()
-        self.dispatcher.place(Arrival(sock, PEER, data=b"GET"))
+        self.dispatcher.place(Arrival(sock, Origin(PEER), data=b"GET"))
         ((descriptor, message),) = [call.args for call in self.mailbox.hand.call_args_list]
         handoff: Any = unpack(message)
         self.assertIsInstance(handoff, Handoff)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.shells import ShellCase, ended, received
 from txsticky.core.http.head import Head, parse_head
+from txsticky.core.messages.origin import Origin
 from txsticky.intake.arrival import Arrival
 from txsticky.primary.waiting_room import ASK, WaitingRoom
 from txsticky.testing import FakeSystem
@@ -45,12 +46,15 @@ class RoomCase(ShellCase):
             self.whole,
         )
 
-    def arrive(self, data: bytes = GET, **fields: Any) -> tuple[Arrival, socket.socket]:
+    def arrive(
+        self, data: bytes = GET, secure: bool = False, **fields: Any
+    ) -> tuple[Arrival, socket.socket]:
         """A connection over TCP with these bytes read, and its client."""
         server, client = self.connected()
         head = parse_head(data, 65536)
         found = head if isinstance(head, Head) else None
-        return Arrival(server, ("127.0.0.1", 1), data=data, head=found, **fields), client
+        origin = Origin(("127.0.0.1", 1), secure=secure)
+        return Arrival(server, origin, data=data, head=found, **fields), client
 
     def wait(self, *arguments: Any, **fields: Any) -> tuple[Arrival, socket.socket]:
         """One that waits."""

@@ -272,7 +272,7 @@ class ProxyTests(ListeningCase):
         self.drain()
         arrival = self.given_back()
         self.assertEqual((arrival.data, arrival.proxied), (b"GET /", True))
-        self.assertEqual(arrival.peer, ("203.0.113.9", 4711))
+        self.assertEqual(arrival.origin.peer, ("203.0.113.9", 4711))
 
 
 class LeaveTests(ListeningCase):
@@ -302,7 +302,7 @@ class LeaveTests(ListeningCase):
         self.drain()
         self.given(FRONT_DESK, 2)
         arrivals = [arrival_of(sock, handoff) for sock, handoff in self.boxes[FRONT_DESK].got]
-        found = {arrival.peer: arrival for arrival in arrivals}
+        found = {arrival.origin.peer: arrival for arrival in arrivals}
         self.assertEqual(found[half.getsockname()].data, b"GET / HT")
         self.assertEqual(found[silent.getsockname()].data, b"")
         self.assertEqual({(a.idle, a.hops) for a in arrivals}, {(False, 0)})

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from ..core.addresses import unmapped_host
+from ..core.messages.origin import Origin
 from ..system.descriptors import OUT_OF_DESCRIPTORS, RESPITE, Headroom
 from .arrival import READ_SIZE, Arrival
 from .reception import Reception
@@ -28,18 +29,14 @@ class Acceptor:
     Accepts on a listening socket.
 
     :param sock: the listening socket, non-blocking; owned from here on.
-    :param number: which ``--listen`` it is.
     :param reception: gets the connections.
     :param batch: connections accepted in one turn of the reactor.
     :ivar accepted: how many connections were accepted.
     """
 
-    def __init__(
-        self, sock: socket.socket, number: int, reception: Reception, batch: int = BATCH
-    ) -> None:
+    def __init__(self, sock: socket.socket, reception: Reception, batch: int = BATCH) -> None:
         sock.setblocking(False)
         self.sock = sock
-        self.number = number
         self.accepted = 0
         self._reception = reception
         self._batch = batch
@@ -125,7 +122,7 @@ class Acceptor:
             self.accepted += 1
             sock = wrap(family, socket.SOCK_STREAM, 0, descriptor)
             peer = ("", 0) if self._unix else (unmapped_host(address[0]), address[1])
-            arrival = Arrival(sock, peer, ("", 0), self.number)
+            arrival = Arrival(sock, Origin(peer))
             try:
                 arrival.data = sock.recv(READ_SIZE, _DONTWAIT)
             except BlockingIOError:

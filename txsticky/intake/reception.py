@@ -13,6 +13,7 @@ import collections
 from collections.abc import Callable
 from typing import Literal, Protocol
 
+import attrs
 from twisted.logger import Logger
 
 from ..core.http.head import NEED_DATA, Head, Malformed, NeedData, parse_head
@@ -87,18 +88,18 @@ class Reception:
         """
         expectations = self.expectations
         if expectations.proxies is not None and not arrival.proxied:
-            if not arrival.hops and expectations.proxies(arrival.peer[0]):
+            if not arrival.hops and expectations.proxies(arrival.origin.peer[0]):
                 header = parse_proxy(arrival.data)
                 if not isinstance(header, ProxyHeader):
                     return header
                 if header.source is not None:
-                    arrival.peer = header.source
+                    arrival.origin = attrs.evolve(arrival.origin, peer=header.source)
                 arrival.data = arrival.data[header.size :]
                 seen = 0
             arrival.proxied = True
         if not arrival.data:
             return NEED_DATA if expectations.waits else None
-        if expectations.parses or arrival.secure:
+        if expectations.parses or arrival.origin.secure:
             head = parse_head(arrival.data, self.limits.head_limit, seen)
             if type(head) is Head:
                 arrival.head = head
@@ -130,7 +131,7 @@ class Reception:
         :param reason: a sentence for the client.
         :param retry_after: when the client may try again, in seconds.
         """
-        parses = self.expectations.parses or arrival.secure
+        parses = self.expectations.parses or arrival.origin.secure
         if parses and arrival.data and arrival.head is None:
             head = parse_head(arrival.data, self.limits.head_limit)
             if isinstance(head, Malformed):

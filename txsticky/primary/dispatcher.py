@@ -7,7 +7,6 @@ from typing import Final, Protocol
 
 from ..core.how import How
 from ..core.messages.handoff import MOST_HOPS, Handoff, pack_handoff
-from ..core.messages.origin import Origin
 from ..core.routing.pool import Pool
 from ..core.routing.router import Refusal, Router
 from ..core.routing.table import Table
@@ -85,8 +84,9 @@ class Dispatcher:
         if beginning.under_way and beginning.holds():
             self._park(arrival)
             return
+        host = arrival.origin.peer[0]
         decision = self._router.decide(
-            arrival.head, arrival.peer[0], self._pool, self._table, system.clock(), system.rng
+            arrival.head, host, self._pool, self._table, system.clock(), system.rng
         )
         if isinstance(decision, Refusal):
             if self._expects():
@@ -105,7 +105,7 @@ class Dispatcher:
         message = pack_handoff(
             Handoff(
                 family=sock.family,
-                origin=Origin(arrival.peer, arrival.host, arrival.secure),
+                origin=arrival.origin,
                 prefix=arrival.data,
                 how=how,
                 hops=min(arrival.hops, MOST_HOPS),

@@ -62,14 +62,12 @@ class FrontDesk:
 
 def arrival_of(sock: socket.socket, handoff: Handoff) -> Arrival:
     """Make the arrival of a connection that has moved."""
-    origin, stage = handoff.origin, handoff.stage
+    stage = handoff.stage
     return Arrival(
         sock,
-        origin.peer,
-        origin.host,
+        handoff.origin,
         data=handoff.prefix,
         hops=0 if stage is Stage.FRESH else handoff.hops + 1,
-        secure=origin.secure,
         idle=stage is Stage.IDLE,
         proxied=stage is not Stage.FRESH,
     )

@@ -77,7 +77,7 @@ class Listeners:
     def add(self, slot: int, number: int, sock: socket.socket) -> None:
         """Take in a socket of a slot."""
         sock.listen(self._backlog)
-        acceptor = self._acceptors[slot, number] = Acceptor(sock, number, self._reception)
+        acceptor = self._acceptors[slot, number] = Acceptor(sock, self._reception)
         if self._waits:
             acceptor.defer(True)
         if self._open and slot not in self._attended:

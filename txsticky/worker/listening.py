@@ -21,7 +21,6 @@ from ..core.how import How
 from ..core.http.head import Head
 from ..core.messages.from_worker import ListeningLoad
 from ..core.messages.handoff import Handoff
-from ..core.messages.origin import Origin
 from ..core.routing.verdict import FRONT_DESK, Give, GiveBack, Keep, Verdict
 from ..intake.acceptor import Acceptor
 from ..intake.arrival import Arrival
@@ -110,8 +109,8 @@ class Listening:
         self._accepts = False
         self.reception = _Reception(short, system, settings.config, self._place)
         self.acceptors = [
-            Acceptor(socket.socket(fileno=own(descriptor)), number, self.reception, BATCH)
-            for number, descriptor in listeners
+            Acceptor(socket.socket(fileno=own(descriptor)), self.reception, BATCH)
+            for _, descriptor in listeners
         ]
 
     def start(self) -> None:
@@ -180,7 +179,7 @@ class Listening:
 
     def _place(self, arrival: Arrival) -> None:
         """Serve a connection here, or give it to the worker that its first request belongs to."""
-        verdict = self._whose(arrival.head, arrival.peer[0], settled=True)
+        verdict = self._whose(arrival.head, arrival.origin.peer[0], settled=True)
         match verdict:
             case Keep(how):
                 self.routes[how] += 1
@@ -200,7 +199,7 @@ class Listening:
 def _handoff(arrival: Arrival, how: How, hops: int = 0, fresh: bool = False) -> Handoff:
     return Handoff(
         family=arrival.sock.family,
-        origin=Origin(arrival.peer, arrival.host),
+        origin=arrival.origin,
         prefix=arrival.data,
         how=how,
         hops=hops,

@@ -8,6 +8,7 @@ import os
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.shells import ShellCase, received
+from txsticky.core.messages.origin import Origin
 from txsticky.intake.arrival import Arrival
 from txsticky.primary.upgrade import packing
 
@@ -20,11 +21,9 @@ class ArrivalTests(ShellCase):
         server, client = self.pair()
         arrival = Arrival(
             server,
-            ("192.0.2.7", 50000),
-            ("192.0.2.1", 80),
+            Origin(("192.0.2.7", 50000), ("192.0.2.1", 80), secure=True),
             data=b"GET / HT\xff",
             hops=3,
-            secure=True,
             idle=True,
             proxied=True,
         )
@@ -38,7 +37,7 @@ class ArrivalTests(ShellCase):
         self.assertFalse(os.get_inheritable(again.sock.fileno()))
         again.sock.send(b"it lives")
         self.assertEqual(received(client), b"it lives")
-        for name in ("peer", "host", "data", "hops", "secure", "idle", "proxied"):
+        for name in ("origin", "data", "hops", "idle", "proxied"):
             self.assertEqual(getattr(again, name), getattr(arrival, name), name)
         self.assertIsNone(again.head)
 

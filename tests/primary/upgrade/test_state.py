@@ -266,7 +266,7 @@ class HandsTests(HandoverCase):
     def test_half_a_head(self) -> None:
         """A connection whose head is not complete goes on where it was."""
         self.start()
-        client = self.arrive(b"GET /half HT", listener=3)
+        client = self.arrive(b"GET /half HT")
         self.take_over()
         client.send(b"TP/1.1\r\nHost: a\r\n\r\nand more")
         self.reactor.settle()

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ...core.messages.origin import Origin
 from ...intake.arrival import Arrival
 from ...system.descriptors import own
 
@@ -42,11 +43,12 @@ def unpack(text: str) -> bytes:
 
 def pack_arrival(arrival: Arrival, descriptors: Descriptors) -> dict[str, Any]:
     """A connection in the primary's hands, as JSON values."""
+    origin = arrival.origin
     return {
         "sock": descriptors.keep(arrival.sock.fileno()),
-        "peer": arrival.peer,
-        "host": arrival.host,
-        "secure": arrival.secure,
+        "peer": origin.peer,
+        "host": origin.host,
+        "secure": origin.secure,
         "data": pack(arrival.data),
         "hops": arrival.hops,
         "idle": arrival.idle,
@@ -58,9 +60,7 @@ def unpack_arrival(fields: Mapping[str, Any]) -> Arrival:
     """Undo `pack_arrival`. The head is looked for anew."""
     return Arrival(
         socket.socket(fileno=own(fields["sock"])),
-        tuple(fields["peer"]),
-        tuple(fields["host"]),
-        secure=fields["secure"],
+        Origin(tuple(fields["peer"]), tuple(fields["host"]), fields["secure"]),
         data=unpack(fields["data"]),
         hops=fields["hops"],
         idle=fields["idle"],
