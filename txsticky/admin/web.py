@@ -108,7 +108,7 @@ class Page(Resource):
 
 class ReadOnlyRequest(Request):
     """
-    A request whose body, if it has one, is of no use to anybody.
+    A request whose body, if it has one, is dropped as it comes.
 
     It is answered if it is for this host by one of its names, so that no page of another site
     reads the status through a browser, its name leading here by then (DNS rebinding).
