@@ -151,6 +151,32 @@ class InPlace(UpgradeCase):
             self.assertEqual(cluster.wait(), 0)
         self.assertEqual(os.listdir(folder), [])
 
+    def test_another_listen(self) -> None:
+        """Ports that the file names no more are closed, others stay, in whatever order."""
+        for accept in ("primary", "workers"):
+            ports = [free_port() for _ in range(3)]
+            file = Path(self.enterContext(tempfile.TemporaryDirectory()), "config.toml")
+
+            def listen(*ports: int, file: Path = file) -> None:
+                file.write_text(f"listen = {[f'127.0.0.1:{port}' for port in ports]}")
+
+            cluster = Cluster("echo", "--config", str(file), "--accept", accept, workers=2)
+            at = cluster.arguments.index("--listen")
+            del cluster.arguments[at : at + 2]
+            cluster.port = ports[1]
+            listen(*ports[:2])
+            with cluster:
+                listen(ports[2], ports[1])
+                self.upgrade(cluster)
+                cluster.signal(signal.SIGHUP)
+                until(lambda: "is complete" in cluster.log(), 30, "workers know it")  # noqa: B023
+                until(lambda: len(cluster.living()) == 3, 10, "alone")  # noqa: B023
+                for cluster.port in ports[1:]:
+                    for _ in range(6):
+                        self.assertEqual(cluster.get("/").status, 200)
+                with self.assertRaises(ConnectionRefusedError):
+                    Connection(ports[0])
+
     def test_release_link(self) -> None:
         """A link to the present release leads new workers also after upgrades, wherever it leads
         by then.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -46,21 +46,19 @@ class Endpoints:
     def __len__(self) -> int:
         return len(self._ports)
 
-    def open(self, inherited: Iterable[tuple[str, int]]) -> None:
+    def open(self, inherited: Mapping[int, int]) -> None:
         """
         Open every endpoint.
 
-        :param inherited: ``--listen`` and descriptor of those that are open already.
+        :param inherited: the descriptors of those that are open already, by their numbers.
         :raises ListenError: an endpoint cannot be listened on; `close` closes those that can.
         """
-        before = list(inherited)
         for number, listen in enumerate(self._config.listen):
-            found = next((pair for pair in before if pair[0] == listen), None)
-            if found is not None:
-                before.remove(found)
-                self._accept(number, listen, InheritedPort(found[1]))
+            if number in inherited:
+                port: Any = InheritedPort(inherited[number])
             else:
-                self._accept(number, listen, self._listen(listen))
+                port = self._listen(listen)
+            self._accept(number, listen, port)
 
     def _listen(self, listen: str) -> Any:
         """

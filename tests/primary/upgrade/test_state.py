@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 
@@ -26,12 +27,18 @@ from txsticky.core.routing.pool import MemberState
 from txsticky.primary.beginning import OTHERS
 from txsticky.primary.primary import Primary
 from txsticky.primary.upgrade.packing import Descriptors, unpack
-from txsticky.primary.upgrade.start import Takeover
+from txsticky.primary.upgrade.start import Takeover, places
 from txsticky.primary.upgrade.state import UpgradeState, state_of
 
 
 class HandoverCase(PrimaryCase):
-    """A primary with played workers, and the one that takes its place."""
+    """
+    A primary with played workers, and the one that takes its place.
+
+    :ivar listen: every `--listen` of the one that takes over.
+    """
+
+    listen: Sequence[str] = ("tcp:8080",)
 
     def setUp(self) -> None:
         super().setUp()
@@ -57,7 +64,7 @@ class HandoverCase(PrimaryCase):
             os.close(descriptor)
         self.port = self.owned(socket.socket(fileno=self.port.detach()))
         self.supervisor.reset_mock()
-        start = Takeover(self.state)
+        start = Takeover(self.state, self.listen)
         self.make(start.seed())
         if self.config.accept == "workers":
             self.primary.listeners.open(0, self.port.dup(), True)
@@ -214,6 +221,30 @@ class OlderTests(HandoverCase):
         self.assertEqual(UpgradeState.read(self.forms()).folder, "")
 
 
+class PlacesTests(HandoverCase):
+    """Where each `--listen` stands."""
+
+    def test_places(self) -> None:
+        """Each is found by its text; of several that are the same, one after the other."""
+        for before, now, found in (
+            ("ab", "ab", {0: 0, 1: 1}),
+            ("ab", "cba", {0: 2, 1: 1}),
+            ("ab", "b", {1: 0}),
+            ("aba", "aa", {0: 0, 2: 1}),
+            ("a", "aa", {0: 0}),
+            ("a", "", {}),
+        ):
+            self.assertEqual(places(before, now), found, (before, now))
+
+    def test_sockets(self) -> None:
+        """Endpoints have the sockets of before; what is no endpoint's any more is closed."""
+        self.state = self.look()[0]
+        for listen, found in ((("tcp:1", "tcp:8080"), {1: self.port.fileno()}), (("tcp:1",), {})):
+            self.assertEqual(Takeover(self.state, listen).sockets(), found)
+        with self.assertRaises(OSError):
+            os.fstat(self.port.detach())
+
+
 class EntranceTests(HandoverCase):
     """Workers that accept themselves."""
 
@@ -246,6 +277,24 @@ class EntranceTests(HandoverCase):
         after = [os.fstat(d).st_ino for _, _, d in self.siblings()]
         self.assertEqual((len(before), after), (1, before))
         self.assertEqual(len(self.primary.listeners.of(3)), 1)
+
+    def test_another_place(self) -> None:
+        """The sockets of slots follow their `--listen`, which may stand elsewhere by now."""
+        self.start()
+        self.listen = ("tcp:8081", "tcp:8080")
+        self.take_over()
+        self.assertEqual([(slot, number) for slot, number, _ in self.siblings()], [(2, 1)])
+
+    def test_named_no_more(self) -> None:
+        """If their `--listen` is gone, they are closed."""
+        self.start()
+        self.take_over()
+        before = open_descriptors()
+        ((_, _, descriptor),) = self.siblings()
+        self.listen = ("tcp:8081",)
+        self.take_over()
+        self.assertEqual(self.siblings(), [])
+        self.assertEqual(before - open_descriptors(), {descriptor})
 
     def test_who_accepts(self) -> None:
         """Workers that accepted before go on, untold; the primary accepts where none does."""
