@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
-from tests.integration.processes import until
+from tests.integration.processes import SLACK, until
 
 FLAGS = [
     "--headless",
@@ -89,7 +89,7 @@ class Browser:
                 self._command("DELETE", "")
         finally:
             driver.terminate()
-            driver.communicate(timeout=10)
+            driver.communicate(timeout=60)
             self._profile.cleanup()
 
     def _command(self, method: str, path: str, **body: Any) -> Any:
@@ -100,7 +100,7 @@ class Browser:
             headers={"Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(call, timeout=START) as answer:
+            with urllib.request.urlopen(call, timeout=SLACK * START) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as refusal:
             raise AssertionError(f"{path}: {refusal.read().decode()[:1000]}") from None

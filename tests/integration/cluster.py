@@ -22,7 +22,7 @@ from twisted.trial.itrial import IReporter
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration import processes
-from tests.integration.processes import Process, until
+from tests.integration.processes import SLACK, Process, until
 from tests.integration.rawhttp import Connection, Fault, Response, request
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -165,8 +165,8 @@ class Server:
         self.process.send_signal(number)
 
     def wait(self, seconds: float = STOP) -> int:
-        """Waits for the process to end; returns its exit code."""
-        return self.process.wait(seconds)
+        """Waits for the process to end, as :func:`until` waits; returns its exit code."""
+        return self.process.wait(SLACK * seconds)
 
     def living(self) -> list[Process]:
         """The processes of the session that still live."""
@@ -180,7 +180,7 @@ class Server:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
-                self._process.wait(STOP)
+                self.wait()
             except subprocess.TimeoutExpired:
                 faults.append("did not end at TERM")
         try:
@@ -189,7 +189,7 @@ class Server:
             faults.append(f"left over: {self.living()}")
             for process in self.living():
                 _kill(process.pid)
-        self._process.wait(STOP)
+        self.wait()
         said = self.log()
         self._process, output = None, self._output
         if output is not None:

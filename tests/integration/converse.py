@@ -25,7 +25,7 @@ class Script:
     gap: float = 0.0
     half_close: bool = False
     enough: Callable[[bytes], bool] | None = None
-    quiet: float = 5.0
+    quiet: float = 30.0
 
 
 @frozen
@@ -111,7 +111,7 @@ def converse(port: int, scripts: Sequence[Script], parallel: int = 100) -> list[
 
 
 def _start(port: int, number: int, script: Script) -> _Talk:
-    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setblocking(False)
     return _Talk(script, number, connection, due=time.monotonic())

@@ -271,7 +271,7 @@ class Connection:
     """One blocking TCP connection to 127.0.0.1, with a strict reader. A context manager."""
 
     def __init__(
-        self, port: int, *, timeout: float = 20.0, source: str = "127.0.0.1", window: int = 0
+        self, port: int, *, timeout: float = 45.0, source: str = "127.0.0.1", window: int = 0
     ) -> None:
         """
         :param timeout: seconds that any one send or receive may take.
@@ -296,7 +296,7 @@ class Connection:
     def over(cls, connected: socket.socket) -> Connection:
         """The same over a socket of any kind that is connected already."""
         connection = cls.__new__(cls)
-        connected.settimeout(20.0)
+        connected.settimeout(45.0)
         connection.socket, connection.reader = connected, Reader(connected.recv)
         return connection
 

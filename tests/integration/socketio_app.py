@@ -66,7 +66,7 @@ def server() -> socketio.AsyncServer:
 
     @sio.event
     async def ask(sid: str, other: str, what: Any) -> Any:
-        return await sio.call("asked", what, to=other, timeout=10)
+        return await sio.call("asked", what, to=other, timeout=60)
 
     @sio.event
     async def kick(sid: str, other: str) -> bool:
@@ -144,6 +144,6 @@ def threads() -> Any:
 
     @sio.event
     def ask(sid: str, other: str, what: Any) -> Any:
-        return sio.call("asked", what, to=other, timeout=10)
+        return sio.call("asked", what, to=other, timeout=60)
 
     return socketio.WSGIApp(sio)

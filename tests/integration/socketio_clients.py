@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ import aiohttp
 import socketio
 
 from tests.integration.cluster import START, Cluster
-from tests.integration.processes import until
+from tests.integration.processes import SLACK, until
 
 HANDSHAKE = "/socket.io/?EIO=4&transport=polling"
 #: Polling only, WebSocket only, and polling with an upgrade.
@@ -94,13 +95,13 @@ class Client:
     async def connect(self) -> None:
         """Connects, and waits to be greeted."""
         count = len(self.hellos)
-        await self.io.connect(self.url, transports=self.transports, wait_timeout=20)
+        await self.io.connect(self.url, transports=self.transports, wait_timeout=60)
         await eventually(lambda: len(self.hellos) > count)
 
     async def call(self, event: str, *arguments: Any) -> Any:
         """Emits, and waits for the answer."""
         data = arguments if len(arguments) > 1 else arguments[0]
-        return await self.io.call(event, data, timeout=20)
+        return await self.io.call(event, data, timeout=60)
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -128,12 +129,12 @@ class Client:
 
 
 async def eventually(fact: Any, seconds: float = 20.0) -> None:
-    """Waits until it is so."""
-    for _ in range(int(seconds / 0.02)):
-        if fact():
-            return
+    """Waits as :func:`until` does."""
+    end = time.monotonic() + SLACK * seconds
+    while not fact():
+        if time.monotonic() > end:
+            raise AssertionError(f"not so after {SLACK * seconds:g} s: {fact}")
         await asyncio.sleep(0.02)
-    raise AssertionError(f"not so after {seconds:g} s")
 
 
 async def three_turns(url: str, transports: list[str]) -> set[str]:

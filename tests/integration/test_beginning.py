@@ -42,7 +42,7 @@ class BeginningCase(SynchronousTestCase):
 
     def waiting(self, cluster: Cluster, target: str = "/") -> Connection:
         """A connection whose request waits for its response."""
-        connection = cluster.connect(timeout=40)
+        connection = cluster.connect()
         self.addCleanup(connection.close)
         connection.send(request("GET", target))
         return connection
@@ -71,7 +71,7 @@ class FirstStart(BeginningCase):
         statuses: list[int] = []
 
         def ask() -> None:
-            statuses.append(cluster.get("/", timeout=40).status)
+            statuses.append(cluster.get("/").status)
 
         threads = [threading.Thread(target=ask) for _ in range(5)]
         for thread in threads:
@@ -179,7 +179,7 @@ class Again(BeginningCase):
         def ask() -> None:
             while not over.is_set():
                 try:
-                    seen.append(cluster.get("/", timeout=40).status)
+                    seen.append(cluster.get("/").status)
                 except (Fault, OSError):
                     seen.append(0)  # it was in the hands of the one that was killed
 
@@ -187,7 +187,7 @@ class Again(BeginningCase):
         for thread in threads:
             thread.start()
         try:
-            for _ in range(6):
+            for _ in range(3):
                 until(lambda: 1 in cluster.workers(), 30, "there is a worker")
                 before = len(seen)
                 os.kill(cluster.workers()[1], signal.SIGKILL)

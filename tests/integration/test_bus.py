@@ -34,7 +34,7 @@ APP = "tests.integration.bus_app:app"
 def tell(cluster: Cluster, slot: int, action: str, topic: str, **arguments: object) -> Any:
     """What the worker answers to that command of `bus_app`."""
     query = urlencode({"sid": cluster.tag(slot), "topic": topic, **arguments})
-    return json.loads(cluster.get(f"/bus/{action}?{query}", timeout=30).body)["told"]
+    return json.loads(cluster.get(f"/bus/{action}?{query}").body)["told"]
 
 
 def heard(cluster: Cluster, slot: int, topic: str) -> list[str]:

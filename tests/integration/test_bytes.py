@@ -71,7 +71,7 @@ class Uploads(ClusterTestCase):
     def stream(self, size: int, chunked: bool) -> None:
         """Posts `size` bytes without ever holding them."""
         framing = ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(size))
-        with self.cluster.connect(timeout=120) as connection:
+        with self.cluster.connect() as connection:
             connection.send(request("POST", "/upload", headers=[framing]))
             for block in blocks(size):
                 connection.send(chunk(block) if chunked else block)
@@ -301,7 +301,7 @@ class Downloads(ClusterTestCase):
 
     def test_sizes(self) -> None:
         """Responses of 0 bytes to 64 MiB arrive whole in either framing, on one connection."""
-        with self.cluster.connect(timeout=60) as connection:
+        with self.cluster.connect() as connection:
             for size in (0, 1, 65535, 65536, 65537, MIB, 64 * MIB):
                 for chunked in ("", "&chunked=1"):
                     connection.send(request("GET", f"/?size={size}{chunked}"))

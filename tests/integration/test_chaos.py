@@ -121,7 +121,7 @@ class Chaos:
         """Clients that reset at some moment of a request."""
         stream = request("POST", "/?size=200000", body=b"x" * 40_000)
         for _ in range(10):
-            connection = self.cluster.connect(timeout=5)
+            connection = self.cluster.connect()
             connection.send(stream[: self.draw.choice((0, 20, 2000, len(stream)))])
             time.sleep(self.draw.choice((0, 0, 0.002)))
             connection.reset()
@@ -129,7 +129,7 @@ class Chaos:
     def slow_heads(self) -> None:
         """Heads that do not come to an end."""
         for _ in range(20):
-            connection = self.cluster.connect(timeout=5)
+            connection = self.cluster.connect()
             connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n")
             self.clients.append(connection)
         while len(self.clients) > 100:
@@ -138,13 +138,13 @@ class Chaos:
     def nonsense(self) -> None:
         """Bytes without a meaning."""
         for _ in range(10):
-            with self.cluster.connect(timeout=5) as connection:
+            with self.cluster.connect() as connection:
                 connection.send(self.draw.randbytes(self.draw.randint(1, 3000)))
 
     def websockets(self) -> None:
         """WebSockets that stay, after a word."""
         for number in range(5):
-            connection = self.cluster.connect(timeout=10)
+            connection = self.cluster.connect()
             self.clients.append(connection)
             try:
                 rawws.join(connection)
@@ -174,7 +174,7 @@ class EverythingAtOnce(SynchronousTestCase):
             cluster.tags()
             before = cluster.settled()
             chaos = Chaos(cluster, draw)
-            with Load(cluster, CLIENTS, seed=SEED, pause=0.02, timeout=30) as load:
+            with Load(cluster, CLIENTS, seed=SEED, pause=0.02) as load:
                 load.wait(100)
                 chaos.go_on(SECONDS)
                 chaos.continue_a_worker()

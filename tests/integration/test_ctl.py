@@ -17,7 +17,7 @@ from urllib.parse import quote
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.cluster import ROOT, START, Cluster, free_port
-from tests.integration.processes import until
+from tests.integration.processes import SLACK, until
 
 
 class CtlTests(SynchronousTestCase):
@@ -39,7 +39,7 @@ class CtlTests(SynchronousTestCase):
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=START,
+            timeout=SLACK * START,
             env={**os.environ, "TXSTICKY_CONTROL": self.path},
         )
         return done.returncode, done.stdout, done.stderr

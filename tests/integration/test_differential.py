@@ -32,7 +32,7 @@ _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _EMPTY_LINES = re.compile(rb"(?:^|\r\n\r\n|0\r\n\r\n)(?:\r\n){2}")
 
 #: Seconds without a byte after which an answer is taken as whole; the second is for a second look.
-QUIET, LONG = 0.4, 2.5
+QUIET, LONG = 0.4, 8.0
 
 
 @frozen

@@ -33,7 +33,7 @@ class EndingCase(SynchronousTestCase):
 
     def asking(self, cluster: Cluster, target: str) -> Connection:
         """A connection whose request a worker serves."""
-        connection = cluster.connect(timeout=30)
+        connection = cluster.connect()
         self.addCleanup(connection.close)
         connection.send(request("GET", target))
         time.sleep(0.5)

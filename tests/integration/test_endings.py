@@ -134,7 +134,7 @@ class Http:
         secured: Any = connection.socket
         plain = secured.unwrap()
         self.addCleanup(plain.close)
-        plain.settimeout(10)
+        plain.settimeout(60)
         return bytes(plain.recv(100))
 
     def test_nothing_stays(self: Any) -> None:

@@ -67,7 +67,7 @@ class Inputs(ClusterTestCase):
 
     def test_more_while_an_answer_is_due(self) -> None:
         """A client that floods while its answer is due is held back, and loses nothing."""
-        with self.cluster.connect(timeout=30) as connection:
+        with self.cluster.connect() as connection:
             connection.send(request("GET", "/?delay=1"))
             size = 8 << 20
             body = payload(size)
@@ -209,7 +209,7 @@ class Applications(SynchronousTestCase):
         """A worker whose descriptors the application closed is replaced; others do not notice."""
         with self.cluster("--worker-timeout", "3") as cluster:
             pid = cluster.workers()[2]
-            broken = cluster.connect(timeout=30)
+            broken = cluster.connect()
             sid = cluster.tag(2)
             with Load(cluster, {"short": 2}) as load:
                 broken.send(request("GET", f"/closeall?sid={sid}"))
@@ -225,9 +225,9 @@ class Applications(SynchronousTestCase):
         """
         with self.cluster() as cluster:
             pid, sid = cluster.workers()[2], cluster.tag(2)
-            torn = cluster.connect(timeout=30)
+            torn = cluster.connect()
             torn.send(request("GET", f"/heir?seconds=6&sid={sid}"))
-            mail = [cluster.connect(timeout=30) for _ in range(10)]
+            mail = [cluster.connect() for _ in range(10)]
             for connection in mail:
                 connection.send(request("GET", f"/?sid={sid}"))
             for connection in mail:

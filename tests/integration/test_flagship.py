@@ -151,7 +151,7 @@ class Flagship(ClusterTestCase):
         def hop(seed: int) -> None:
             draw = random.Random(seed)
             try:
-                with self.cluster.connect(timeout=60) as connection:
+                with self.cluster.connect() as connection:
                     for number in range(25):
                         asked = self.asked(draw, number)
                         connection.send(*cut(asked.stream, draw.randint(1, len(asked.stream))))

@@ -68,7 +68,7 @@ class Interfaces:
         sids = sorted(self.sids().items())
         draw = random.Random(1)
         client = http.client.HTTPSConnection(
-            "localhost", self.cluster.port, context=self.cluster.context(), timeout=20
+            "localhost", self.cluster.port, context=self.cluster.context(), timeout=60
         )
         client.connect()
         port = client.sock.getsockname()[1]
@@ -162,11 +162,11 @@ class SocketIo(SecureTestCase):
             await client.connect(
                 f"https://localhost:{self.cluster.port}",
                 transports=transports[number],
-                wait_timeout=20,
+                wait_timeout=60,
             )
             workers = set()
             for turn in range(6):
-                answer = await client.call("echo", f"{number} {turn}", timeout=20)
+                answer = await client.call("echo", f"{number} {turn}", timeout=60)
                 self.assertEqual(answer["data"], f"{number} {turn}")
                 workers.add(answer["worker"])
             await client.eio.disconnect(abort=True)  # a goodbye of polling takes 30 s
@@ -192,7 +192,7 @@ class Bytes(SecureTestCase):
         """For each worker: its number, its tag, and a connection that some worker keeps."""
         kept = []
         for slot, tag in sorted(self.cluster.tags().items()):
-            connection = self.cluster.connect(timeout=60)
+            connection = self.cluster.connect()
             self.addCleanup(connection.close)
             kept.append((str(slot), tag, connection))
         return kept
@@ -201,7 +201,7 @@ class Bytes(SecureTestCase):
         """64 MiB go up and down with every worker over one connection, not a byte lost."""
         body = payload(BIG)
         digest = sha256([body])
-        with self.cluster.connect(timeout=60) as connection:
+        with self.cluster.connect() as connection:
             for slot, tag in self.cluster.tags().items():
                 connection.send(request("POST", f"/?sid={tag}", body=body))
                 posted = connection.response()
@@ -222,7 +222,7 @@ class Bytes(SecureTestCase):
             form: dict[str, Any] = draw.choice(({"chunks": [body]}, {"body": body}))
             asked.append(request("POST", f"/?sid={tag}&n={number}", **form))
             expected.append((str(slot), str(number), sha256([body])))
-        with self.cluster.connect(timeout=60) as connection:
+        with self.cluster.connect() as connection:
             connection.send(b"".join(asked))
             for slot, number, digest in expected:
                 answer = connection.response("POST")

@@ -76,7 +76,7 @@ class Descriptors(ClusterTestCase):
     def test_the_primary_does_not_grow(self) -> None:
         """A large upload and a large download cost the primary neither memory nor CPU."""
         before, cpu = processes.memory(self.cluster.pid), processes.cpu(self.cluster.pid)
-        with self.cluster.connect(timeout=60) as connection:
+        with self.cluster.connect() as connection:
             size = 64 << 20
             connection.send(request("POST", "/", headers=[("Content-Length", str(size))]))
             for _ in range(64):
@@ -86,7 +86,7 @@ class Descriptors(ClusterTestCase):
             self.assertEqual(connection.response(keep=False).length, size)
         self.assertLess(processes.memory(self.cluster.pid) - before, 5 << 20)
         # The heartbeats of the workers go on meanwhile; 128 MiB that pass through cost far more.
-        self.assertLess(processes.cpu(self.cluster.pid) - cpu, 0.05)
+        self.assertLess(processes.cpu(self.cluster.pid) - cpu, 0.1)
 
 
 class Deaths(SynchronousTestCase):
@@ -189,7 +189,7 @@ class Deaths(SynchronousTestCase):
 
     def opened(self, cluster: Cluster, stream: bytes) -> Connection:
         """A connection that has sent this and waits."""
-        connection = cluster.connect(timeout=30)
+        connection = cluster.connect()
         self.addCleanup(connection.close)
         connection.send(stream)
         return connection

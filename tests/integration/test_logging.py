@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.cluster import ROOT, START, Cluster
-from tests.integration.processes import until
+from tests.integration.processes import SLACK, until
 
 APPS = "tests.integration.log_apps"
 INTERFACES = ("asgi", "wsgi", "web", "protocol")
@@ -161,7 +161,7 @@ class ConfigTests(SynchronousTestCase):
                 cwd=ROOT,
                 capture_output=True,
                 text=True,
-                timeout=START,
+                timeout=SLACK * START,
                 check=False,
             )
             said = done.stdout + done.stderr

@@ -113,7 +113,7 @@ class PauseCase(SynchronousTestCase):
 
         def act(client: Callable[[Connection], None]) -> None:
             try:
-                with cluster.connect(timeout=30) as connection:
+                with cluster.connect() as connection:
                     client(connection)
             except BaseException as fault:
                 fault.add_note(f"in {client.__name__}")
@@ -212,7 +212,7 @@ class ThreadTests(SynchronousTestCase):
         """A client that reads nothing of a large response."""
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.settimeout(10)
+        sock.settimeout(60)
         sock.connect(("127.0.0.1", port))
         sock.sendall(request("GET", f"/big?{BIG}"))
         return sock
@@ -266,8 +266,8 @@ class ThreadTests(SynchronousTestCase):
                         self.assertEqual(other.ask(request("POST", poll, body=b"40")).body, b"OK")
                     connection.ask(request("GET", poll))
                     connection.send(request("GET", poll))
-                for _ in range(20):
-                    self.assertEqual(cluster.get("/length", timeout=5).body, b"0")
+                for _ in range(20):  # the first poll ends after 25 s
+                    self.assertEqual(cluster.get("/length", timeout=20).body, b"0")
                 threads = sum(self.threads(pid) for pid in cluster.workers().values())
                 self.assertGreater(threads, 90)
             finally:

@@ -173,11 +173,11 @@ class Descriptors(PressureCase):
     def test_slow_heads(self) -> None:
         """Slow heads that take all descriptors of the primary do not keep others out."""
         with self.limited(100, "--head-timeout", "60") as cluster:
-            slow = [Connection(cluster.port, timeout=30) for _ in range(300)]
+            slow = [Connection(cluster.port) for _ in range(300)]
             for connection in slow:
                 connection.send(b"GET / HTTP/1.1\r\n")
             for _ in range(10):
-                self.assertEqual(cluster.get("/", timeout=30).status, 200)
+                self.assertEqual(cluster.get("/").status, 200)
             self.assertLess(self.share(cluster.pid), 0.3)
             for connection in slow:
                 connection.close()
@@ -195,7 +195,7 @@ class SlowClients(PressureCase):
             memory = processes.memory(cluster.pid)
             slow = []
             for number in range(count):
-                slow.append(Connection(cluster.port, timeout=30))
+                slow.append(Connection(cluster.port))
                 slow[-1].send(b"GET / HTTP/1.1\r\nHost: a\r\n")
                 if number % 500 == 0:
                     self.assertEqual(cluster.get("/", timeout=5).status, 200)

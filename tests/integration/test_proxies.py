@@ -53,7 +53,7 @@ class Shared:
                         session.post(
                             f"{base}/?EIO=4&sid={tags[slot]}&n={turn}",
                             data=body,
-                            timeout=30,
+                            timeout=60,
                             **options,
                         )
                     )
@@ -234,7 +234,7 @@ class BehindNginx(Shared, ClusterTestCase):
                 requests.get(
                     f"http://127.0.0.1:{proxy.port}/",
                     headers={"X-Forwarded-For": "198.51.100.4"},
-                    timeout=20,
+                    timeout=60,
                 )
             )
         # nginx adds the address that it saw, 127.0.0.1; that one is trusted here.

@@ -12,9 +12,9 @@ from typing import ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration.cluster import APPS, ROOT, Cluster, ClusterTestCase, free_port
+from tests.integration.cluster import APPS, ROOT, START, Cluster, ClusterTestCase, free_port
 from tests.integration.converse import Outcome, Script, converse
-from tests.integration.processes import until
+from tests.integration.processes import SLACK, until
 from tests.integration.rawhttp import Connection, Reader, Response, cut, request
 
 
@@ -206,7 +206,7 @@ class NobodyReady(SynchronousTestCase):
         """While no worker is ready a client waits a little, then gets 503 with Retry-After."""
         options = ("--factory", "--queue-timeout", "2")
         with Cluster("never_ready", *options, workers=1, probe="") as cluster:
-            answer = cluster.get(timeout=15)
+            answer = cluster.get()
             self.assertEqual((answer.status, answer.header("connection")), (503, "close"))
             self.assertGreater(int(answer.header("retry-after") or 0), 0)
             with cluster.connect() as connection:
@@ -229,7 +229,7 @@ class Command(SynchronousTestCase):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=30,
+            timeout=SLACK * START,
             start_new_session=True,
             check=False,
         )

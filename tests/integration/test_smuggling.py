@@ -28,6 +28,9 @@ EITHER = "either"
 #: No answer: the server waits for the rest of a body that is longer than what came.
 WAITS = "waits"
 
+#: Seconds without a byte after which no more is expected.
+QUIET = 5.0
+
 _HIDDEN = "GET /?n=2&sid={other} HTTP/1.1\r\nHost: a\r\n\r\n"
 _CHUNKED = "Transfer-Encoding: chunked\r\n"
 
@@ -223,10 +226,10 @@ class Shapes(ClusterTestCase):
             for part in self.cuts
         ]
         scripts = [
-            Script(tuple(p for p in (stream[:at], stream[at:]) if p), 0.005, quiet=1.0)
+            Script(tuple(p for p in (stream[:at], stream[at:]) if p), 0.005, quiet=QUIET)
             for _, _, stream, at in rows
         ]
-        outcomes = converse(self.cluster.port, scripts, parallel=60)
+        outcomes = converse(self.cluster.port, scripts, parallel=len(scripts))
         wrong = []
         for (name, what, stream, at), outcome in zip(rows, outcomes, strict=True):
             try:
@@ -267,8 +270,8 @@ class Shapes(ClusterTestCase):
         """So it is when a plain request to the same worker came first on the connection."""
         first = self.stream("GET /?n=0&sid={sid} HTTP/1.1\r\nHost: a\r\n\r\n")
         shapes = self.streams()
-        scripts = [Script((first + stream,), quiet=1.0) for _, stream in shapes.values()]
-        outcomes = converse(self.cluster.port, scripts, parallel=60)
+        scripts = [Script((first + stream,), quiet=QUIET) for _, stream in shapes.values()]
+        outcomes = converse(self.cluster.port, scripts, parallel=len(scripts))
         wrong = []
         for (name, (what, stream)), outcome in zip(shapes.items(), outcomes, strict=True):
             try:

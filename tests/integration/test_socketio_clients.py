@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +88,16 @@ class PreflightTests(ServerTestCase):
         return Workers("preflight")
 
     def test_not_held(self) -> None:
-        """Each OPTIONS of a kept-alive connection is answered with 204 at once, between others."""
+        """Each OPTIONS of a kept-alive connection is answered with 204 at once, between others.
+
+        One that were held would be answered when the session's time is over: 25 seconds and more.
+        """
         origin = ("Origin", "http://elsewhere.example")
         asked = ("Access-Control-Request-Method", "POST")
-        with self._shared.connect() as connection:
+        with self._shared.connect(timeout=20) as connection:
             opened = connection.ask(request("GET", HANDSHAKE, headers=[origin]))
             sid = json.loads(opened.body[1:])["sid"]
             for _ in range(3):
-                started = time.monotonic()
                 target = f"{HANDSHAKE}&sid={sid}"
                 answer = connection.ask(request("OPTIONS", target, headers=[origin, asked]))
                 self.assertEqual(
@@ -104,7 +105,6 @@ class PreflightTests(ServerTestCase):
                 )
                 answer = connection.ask(request("POST", target, headers=[origin], body=b"40"))
                 self.assertEqual((answer.status, answer.body), (200, b"OK"))
-                self.assertLess(time.monotonic() - started, 10)
 
 
 class ManyTests(ServerTestCase):

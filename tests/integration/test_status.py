@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration import chromium, processes
 from tests.integration.chromium import Browser
 from tests.integration.cluster import ROOT, START, Cluster, ServerTestCase, free_port
-from tests.integration.processes import until
+from tests.integration.processes import SLACK, until
 from tests.integration.rawhttp import Connection, request
 from tests.integration.rawws import handshake
 from tests.integration.test_demo_chromium import DESK, FAINT_TEXT, MOST, PHONE
@@ -44,7 +44,7 @@ class StatusCluster(Cluster):
     def read(self, path: str) -> tuple[int, bytes]:
         """Status code and content of something beside the page."""
         try:
-            with urllib.request.urlopen(self.address + path, timeout=10) as answer:
+            with urllib.request.urlopen(self.address + path, timeout=60) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -185,7 +185,7 @@ class MachineTests(SynchronousTestCase):
                 cwd=ROOT,
                 capture_output=True,
                 text=True,
-                timeout=START,
+                timeout=SLACK * START,
             )
         self.assertEqual(done.returncode, 1)
         self.assertEqual(

@@ -20,7 +20,7 @@ class StoppingCase(SynchronousTestCase):
 
     def asking(self, cluster: Cluster, target: str) -> Connection:
         """A connection whose request a worker is serving."""
-        connection = cluster.connect(timeout=30)
+        connection = cluster.connect()
         self.addCleanup(connection.close)
         connection.send(request("GET", target))
         return connection
