@@ -17,11 +17,10 @@ from tests.integration.cluster import Cluster, ServerTestCase, free_port
 from tests.integration.processes import until
 from tests.integration.rawhttp import payload, request, sha256
 from tests.integration.secure import SecureCluster
-from tests.integration.test_accept_workers import WORKERS, AcceptCluster
+from tests.integration.test_accept_workers import WORKERS, AcceptCluster, settled
 from tests.integration.test_reload_rolling import COMPLETE
 from tests.integration.test_upgrade import DONE
 from txsticky.core.routing.address_hash import address_word, heaviest
-from txsticky.worker.load_report import HEARTBEAT
 
 ADDRESSES = [f"127.0.{number % 5}.{number * 3 + 2}" for number in range(64)]
 BY_ADDRESS = ("--sticky", "ip")
@@ -38,12 +37,15 @@ def hashed(source: str, slots: range) -> int:
 
 def counted(state: Callable[[], Any]) -> Counter[str]:
     """`KernelCluster.counted`, by what returns the cluster's state."""
-    time.sleep(2 * HEARTBEAT)  # by then each has reported
-    told = state()
-    counts: Counter[str] = Counter(all=told["primary"]["accepted"])
-    for totals in told["totals"]:
-        counts.update({name: totals[name] for name in ("accepted", "handoffs", "given")})
-    return counts
+
+    def read() -> Counter[str]:
+        told = state()
+        counts: Counter[str] = Counter(all=told["primary"]["accepted"])
+        for totals in told["totals"]:
+            counts.update({name: totals[name] for name in ("accepted", "handoffs", "given")})
+        return counts
+
+    return settled(read)
 
 
 class KernelCluster(AcceptCluster):
@@ -216,7 +218,7 @@ class Endpoints(KernelCase):
         status = f"127.0.0.1:{free_port()}"
 
         def state() -> Any:
-            with urllib.request.urlopen(f"http://{status}/status.json", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://{status}/status.json", timeout=60) as answer:
                 return json.load(answer)
 
         options = (*WORKERS, *BY_ADDRESS, "--status", status)

@@ -82,9 +82,12 @@ class Notify(SynchronousTestCase):
     def test_a_life(self) -> None:
         """Ready when it serves and not before, reloading, ready again, alive, stopping."""
         manager, environment = self.manager()
-        app = (f"{APPS}:slow_start", "--factory")
+        word = Path(self.enterContext(tempfile.TemporaryDirectory()), "word")
+        environment["WHEN"] = str(word)
+        app = (f"{APPS}:when_told", "--factory")
         with Cluster(*app, workers=2, probe="", environment=environment) as cluster:
             self.assertEqual(manager.count("READY"), 0)
+            word.touch()
             until(lambda: manager.count("READY"), 20, "it is ready")
             self.assertEqual(cluster.log().count("is ready."), 2)
             self.assertEqual(cluster.get("/").status, 200)
@@ -225,7 +228,7 @@ class FirstProcess(SynchronousTestCase):
         with self.cluster as cluster:
             self.assertIn("NSpid", Path(f"/proc/{self.primary()}/status").read_text())
             for _ in range(5):
-                self.assertEqual(cluster.get("/fork?seconds=2").status, 200)
+                self.assertEqual(cluster.get("/fork?seconds=5").status, 200)
             until(lambda: len(self.children()) == 7, 5, "it has adopted them")
             until(lambda: len(self.children()) == 2, 10, "it has reaped them")
             cluster.kill_worker(2)

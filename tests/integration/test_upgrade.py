@@ -34,7 +34,7 @@ class UpgradeCase(SynchronousTestCase):
 
     def asking(self, cluster: Cluster, data: bytes) -> Connection:
         """A connection that has sent this."""
-        connection = cluster.connect(timeout=30)
+        connection = cluster.connect()
         self.addCleanup(connection.close)
         connection.send(data)
         return connection
@@ -71,7 +71,7 @@ class InPlace(UpgradeCase):
             stream = request("POST", "/half", body=body)
             first, rest = cut(stream, 20)
             halves = [self.asking(cluster, first) for _ in range(20)]
-            silent = [cluster.connect(timeout=30) for _ in range(5)]
+            silent = [cluster.connect() for _ in range(5)]
             time.sleep(1.5)  # so that the kernel has handed over those that say nothing
             word.unlink()
             cluster.kill_worker(1)
@@ -239,7 +239,7 @@ class InPlace(UpgradeCase):
         with Cluster(f"{APPS}:slow_start", "--factory", workers=2) as cluster:
             workers = set(cluster.workers().values())
             cluster.signal(signal.SIGHUP)
-            time.sleep(0.3)
+            until(lambda: "The reload begins" in cluster.log(), 10, "the reload begins")
             self.upgrade(cluster)
             until(lambda: "The reload is complete." in cluster.log(), 30, "the reload is complete")
             until(lambda: not workers & set(cluster.workers().values()), 15, "all are new")
