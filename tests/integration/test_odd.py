@@ -75,13 +75,12 @@ class Got:
         return found
 
 
-def play(connection: Connection, *pieces: bytes, quiet: float = 1.5, gap: float = 0.05) -> Got:
-    """Send the pieces and read until the server closes, or nothing has come for `quiet` seconds."""
+def play(connection: Connection, *pieces: bytes) -> Got:
+    """Send the pieces and read until the server closes, or nothing comes any more."""
     data = b""
     with connection:
         with contextlib.suppress(OSError):  # it has refused and closed, and what it said is there
-            connection.send(*pieces, gap=gap)
-        connection.socket.settimeout(quiet)
+            connection.send(*pieces, gap=0.05)
         try:
             while piece := connection.socket.recv(1 << 16):
                 data += piece
@@ -116,7 +115,7 @@ class Facts:
 
     def connect(self) -> Connection:
         """A new connection of a client."""
-        connection: Connection = self._shared.connect(timeout=10)
+        connection: Connection = self._shared.connect()
         return connection
 
     def sids(self) -> dict[str, str]:
@@ -227,7 +226,7 @@ class Facts:
                     connection = self.connect()
                     for _ in range(before):
                         self.seen(connection.ask(request("GET", f"/?sid={sids['1']}")))
-                    got = play(connection, *pieces, quiet=4.0)
+                    got = play(connection, *pieces)
                     what = f"{name}, {before} before, in {len(pieces)}: {got}"
                     (response,) = got.responses()
                     test.assertTrue(got.closed, what)
@@ -293,8 +292,8 @@ class Facts:
         """What is longer than its length never reaches the client, whichever side closes."""
         test: Any = self
         for path, body in ((b"/long", b"01234"), (b"/nothing", b"")):
-            stream = b"".join(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % each for each in (path, b"/"))
-            got = play(self.connect(), stream)
+            longer = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path
+            got = play(self.connect(), longer + request("GET", "/", headers=[CLOSE]))
             if self.app == "asgi":
                 # uvicorn raises, and closes: what came of it is the beginning of the response.
                 sent = got.data.partition(b"\r\n\r\n")[2]
@@ -306,90 +305,46 @@ class Facts:
 
     def test_longer_of_head(self) -> None:
         """To HEAD as well."""
-        stream = b"HEAD /long HTTP/1.1\r\nHost: a\r\n\r\n" + request("GET", "/")
-        got = play(self.connect(), stream)
+        longer = b"HEAD /long HTTP/1.1\r\nHost: a\r\n\r\n"
+        got = play(self.connect(), longer + request("GET", "/", headers=[CLOSE]))
         first, *rest = got.responses("HEAD", "GET")
         test: Any = self
         test.assertEqual((first.status, first.body), (200, b""))
         for response in rest:
             self.seen(response)
-        test.assertTrue(rest or got.closed)
+        test.assertTrue(got.closed)
 
     def test_shorter(self) -> None:
         """A response that is shorter than its length ends with the connection, at once."""
         test: Any = self
         for path, body in ((b"/short", b"0123456789"), (b"/empty", b"")):
-            got = play(self.connect(), b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path, quiet=5.0)
+            got = play(self.connect(), b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path)
             test.assertTrue(got.closed)
             test.assertEqual(got.data.partition(b"\r\n\r\n")[2], body)
 
 
-class Web(Facts, ServerTestCase):
-    """twisted.web in the clear."""
+def _case(title: str, app: str, http: str = "", *, tls: bool = False, accept: str = "") -> None:
+    """Make a test case of the facts.
 
-    app = "web"
-
-
-class WebTLS(Facts, ServerTestCase):
-    """twisted.web over TLS."""
-
-    app = "web"
-    tls = True
-
-
-class WebWorkers(Facts, ServerTestCase):
-    """twisted.web, the workers accept."""
-
-    app = "web"
-    options = ("--accept", "workers")
+    :param http: uvicorn's engine.
+    """
+    fields = {
+        "app": app,
+        "tls": tls,
+        "options": ("--accept", accept) if accept else (),
+        "environment": {"UVICORN_HTTP": http} if http else {},
+        "__module__": __name__,
+    }
+    globals()[title] = type(title, (Facts, ServerTestCase), fields)
 
 
-class WSGI(Facts, ServerTestCase):
-    """WSGI in the clear."""
-
-    app = "wsgi"
-
-
-class WSGITLS(Facts, ServerTestCase):
-    """WSGI over TLS."""
-
-    app = "wsgi"
-    tls = True
-
-
-class Httptools(Facts, ServerTestCase):
-    """ASGI with httptools in the clear."""
-
-    app = "asgi"
-    environment: ClassVar[dict[str, str]] = {"UVICORN_HTTP": "httptools"}
-
-
-class HttptoolsTLS(Facts, ServerTestCase):
-    """ASGI with httptools over TLS."""
-
-    app = "asgi"
-    tls = True
-    environment: ClassVar[dict[str, str]] = {"UVICORN_HTTP": "httptools"}
-
-
-class HttptoolsWorkers(Facts, ServerTestCase):
-    """ASGI with httptools, the workers accept."""
-
-    app = "asgi"
-    options = ("--accept", "workers")
-    environment: ClassVar[dict[str, str]] = {"UVICORN_HTTP": "httptools"}
-
-
-class H11(Facts, ServerTestCase):
-    """ASGI with h11 in the clear."""
-
-    app = "asgi"
-    environment: ClassVar[dict[str, str]] = {"UVICORN_HTTP": "h11"}
-
-
-class H11TLS(Facts, ServerTestCase):
-    """ASGI with h11 over TLS."""
-
-    app = "asgi"
-    tls = True
-    environment: ClassVar[dict[str, str]] = {"UVICORN_HTTP": "h11"}
+_case("Web", "web")
+_case("WebTLS", "web", tls=True)
+_case("WebWorkers", "web", accept="workers")
+_case("WSGI", "wsgi")
+_case("WSGITLS", "wsgi", tls=True)
+_case("Httptools", "asgi", "httptools")
+_case("HttptoolsTLS", "asgi", "httptools", tls=True)
+_case("HttptoolsWorkers", "asgi", "httptools", accept="workers")
+_case("H11", "asgi", "h11")
+_case("H11TLS", "asgi", "h11", tls=True)
