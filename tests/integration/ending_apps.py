@@ -1,10 +1,10 @@
 """One application of each interface, all of which do the same: they come to an end in many ways.
 
 `/` answers at once, `/chunked` in two chunks, `/big` with :data:`BIG` bytes; `/later` answers after
-`seconds`, `/slow` begins at once and ends after `seconds`; `/fails` raises before its response has
-begun, `/breaks` behind; `/worker` tells an id that leads here. `/ws`, and for twisted.web `/other`,
-is a WebSocket that echoes; "close" has it close with 4000, "big" send :data:`BIG` bytes and then
-close.
+`seconds`, `/slow` begins at once and ends after `seconds`, and both print that they begin; `/fails`
+raises before its response has begun, `/breaks` behind; `/worker` tells an id that leads here.
+`/ws`, and for twisted.web `/other`, is a WebSocket that echoes; "close" has it close with 4000,
+"big" send :data:`BIG` bytes and then close.
 
 `python -m tests.integration.ending_apps NAME PORT [CERTIFICATE KEY]` serves one of those that are
 Twisted's from a bare twisted.web server. With `ENDINGS_KEEP` in the environment, Python's collector
@@ -53,6 +53,10 @@ def _seconds(query: bytes) -> float:
     return float(parse_qs(query.decode("latin-1")).get("seconds", ["0"])[0])
 
 
+def _begins(path: str) -> None:
+    print(path, "begins", flush=True)
+
+
 # ------------------------------------------------------------------------------------ twisted.web
 
 
@@ -66,6 +70,8 @@ class Endings(Resource):
 
         path, _, query = request.uri.partition(b"?")
         request.setHeader(b"Content-Type", b"text/plain")
+        if path in (b"/slow", b"/later"):
+            _begins(path.decode())
         if path == b"/fails":
             raise AskedFor
         if path == b"/chunked":
@@ -195,6 +201,7 @@ def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterabl
 
 
 def _in_time(path: str, seconds: float) -> Iterable[bytes]:
+    _begins(path)
     if path != "/later":
         yield HALF
     if path == "/breaks":
@@ -227,6 +234,8 @@ async def asgi(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     headers = [(b"content-type", b"text/plain")]
     if path != "/chunked":
         headers.append((b"content-length", b"%d" % sum(map(len, pieces))))
+    if path in ("/slow", "/later"):
+        _begins(path)
     if path == "/later":
         await asyncio.sleep(seconds)
     await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -23,7 +23,7 @@ from tests.integration.secure import NAME
 
 APPS = "tests.integration.ending_apps"
 #: Seconds in which what is to end has ended. What ends by a timeout only (`GRACEFUL`) has not.
-SOON = 12.0
+SOON = 20.0
 GRACEFUL = 300
 
 _DATE = re.compile(rb"(?<=\r\ndate: )[^\r]*", re.IGNORECASE)

@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from typing import Any
 
 from tests.integration import rawws
 from tests.integration.cluster import START
 from tests.integration.ending_apps import HALF
-from tests.integration.endings import SOON, Clustered, Papers, cases, ending, tcp_ends
+from tests.integration.endings import Clustered, Papers, cases, ending, tcp_ends
 from tests.integration.processes import until
 from tests.integration.rawhttp import Connection, request
 from tests.integration.test_endings_websocket import code
 
 
 class Leaving:
-    """Endings that the operator begins."""
+    """Endings that the operator begins: in the order of their names, so that the stop is last."""
 
-    def started(self: Any) -> tuple[Clustered, list[tuple[str, Connection]], list[Connection]]:
-        """A cluster; connections with a response open, with how they were asked; and idle ones."""
-        papers = Papers() if self.tls else None
-        cluster = Clustered(self.interface, papers, "--accept", self.accept)
-        self.enterContext(cluster)
-        if papers is not None:
-            self.addCleanup(papers.remove)
+    def started(self: Any) -> tuple[list[tuple[str, Connection]], list[Connection]]:
+        """Connections with a response open, with how they were asked; and idle ones."""
+        cluster = self.cluster
+        known = cluster.log().count(" begins")
+        cluster.forget_tags()
         busy, idle = [], []
         for tag in cluster.tags().values():
             for path in ("/slow", "/later"):
@@ -47,8 +44,8 @@ class Leaving:
             self.addCleanup(connection.close)
             connection.ask(request("GET", f"/?sid={tag}"))
             idle.append(connection)
-        time.sleep(0.5)  # all have come to the application
-        return cluster, busy, idle
+        until(lambda: cluster.log().count(" begins") == known + len(busy), 20, "all have begun")
+        return busy, idle
 
     def finished(self: Any, busy: list[tuple[str, Connection]]) -> None:
         """What was open comes whole."""
@@ -61,20 +58,21 @@ class Leaving:
         TERM: idle connections are closed at once, open responses finish, all is closed, and the
         cluster ends, though no client closes anything.
         """
-        cluster, busy, idle = self.started()
-        cluster.signal(signal.SIGTERM)
+        busy, idle = self.started()
+        self.cluster.signal(signal.SIGTERM)
         for connection in idle:
             self.assertEqual(ending(connection).how, "closed")
         self.finished(busy)
         for _, connection in busy:
             self.assertEqual((ending(connection).data, ending(connection).how), (b"", "closed"))
             self.assertTrue(tcp_ends(connection))
-        self.assertEqual(cluster.wait(SOON), 0)
+        self.assertEqual(self.cluster.wait(), 0)
 
     def test_reload(self: Any) -> None:
         """HUP: open responses finish, and the workers of before go, though clients stay."""
-        cluster, busy, idle = self.started()
+        cluster = self.cluster
         before = cluster.workers()
+        busy, idle = self.started()
         cluster.signal(signal.SIGHUP)
         self.finished(busy)
         old = [f"/proc/{pid}" for pid in before.values()]
@@ -108,7 +106,7 @@ class Sockets:
             self.assertEqual(code(rawws.message(connection.reader)), 1001)
             connection.send(rawws.frame(b"\x03\xe9", rawws.CLOSE))
             self.assertIn(ending(connection).how, ("closed", "cut", "reset"))
-        self.assertEqual(cluster.wait(SOON), 0)
+        self.assertEqual(cluster.wait(), 0)
         self.assertNotIn("killed", cluster.log())
 
 
