@@ -32,7 +32,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 #: Seconds after which a test hangs.
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class FakeDesk:

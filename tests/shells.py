@@ -23,6 +23,9 @@ from txsticky.core.messages.handoff import Handoff, Log, Peer, pack_handoff, unp
 from txsticky.ipc.mailbox import MailboxTransport
 from txsticky.testing import FakeProcess, FakeReactor
 
+#: Seconds in which what does not come never will, however busy the machine is.
+PATIENCE = 60.0
+
 
 def is_open(descriptor: int) -> bool:
     """Whether a descriptor of this process is open."""
@@ -136,7 +139,8 @@ class ShellCase(SynchronousTestCase):
 
     def until(self, done: Callable[[], object]) -> None:
         """Turn until something is so; the kernel may take a moment between two sockets."""
-        for _ in range(5000):
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
             busy = self.reactor.turn()
             if done():
                 return
@@ -168,7 +172,7 @@ class ShellCase(SynchronousTestCase):
         """The two ends of a TCP connection: (server's, client's)."""
         listener = self.listening(family)
         client: socket.socket = self.owned(socket.socket(family, socket.SOCK_STREAM))
-        client.settimeout(10)
+        client.settimeout(PATIENCE)
         client.connect(listener.getsockname())
         server: socket.socket = self.owned(listener.accept()[0])
         server.setblocking(False)
@@ -205,7 +209,8 @@ class ReactorCase(ShellCase):
 
     def until(self, done: Callable[[], object]) -> None:
         """Run the reactor until something is so."""
-        for _ in range(2000):
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
             if done():
                 return
             self.reactor.iterate(0.01)

@@ -359,7 +359,7 @@ class ProofTests(ServerTestCase):
         """Whether all workers are ready: one is enough for the demo to answer."""
         try:
             page = f"http://127.0.0.1:{self.status}/status.json"
-            with urllib.request.urlopen(page, timeout=5) as answer:
+            with urllib.request.urlopen(page, timeout=60) as answer:
                 state = json.load(answer)
         except OSError:
             return False

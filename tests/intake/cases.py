@@ -112,7 +112,7 @@ class AcceptCase(PeekCase):
     def client(self, data: bytes = b"") -> socket.socket:
         """Connect, and send something."""
         sock: socket.socket = self.owned(socket.socket(self.family))
-        sock.settimeout(10)
+        sock.settimeout(60)
         sock.connect(self.acceptor.sock.getsockname())
         sock.sendall(data)
         return sock

@@ -255,7 +255,7 @@ class AsyncManagerTests(WorkerTests):
         returned: list[Any] = []
 
         async def scenario(one: Any, two: Any, first: str, second: str) -> None:
-            called = asyncio.ensure_future(one.call("question", 5, to=second, timeout=5))
+            called = asyncio.ensure_future(one.call("question", 5, to=second, timeout=60))
             await self.settled()
             self.assertRegex(self.sent["eio2"][0], r'^2\d+\["question",5\]$')
             number = int(self.sent["eio2"][0][1:].split("[")[0])
@@ -438,11 +438,8 @@ class ManagerTests(TestCase):
         return server
 
     async def eventually(self, fact: Callable[[], object]) -> None:
-        for _ in range(500):
-            if fact():
-                return
+        while not fact():  # trial ends a test that lasts too long
             await deferLater(reactor, 0.01)
-        self.fail("not so after 5 s")
 
     async def test_emit(self) -> None:
         """A thread emits to a client of another server, and to all."""
@@ -459,7 +456,7 @@ class ManagerTests(TestCase):
         """A thread asks a client of another server."""
         one, two = self.server(), self.server()
         second = two.manager.connect("eio2", "/")
-        called = deferToThread(one.call, "question", to=second, timeout=5)
+        called = deferToThread(one.call, "question", to=second, timeout=60)
         await self.eventually(lambda: self.sent["eio2"])
         two._handle_ack("eio2", "/", int(self.sent["eio2"][0][1:].split("[")[0]), [b"\x00"])
         self.assertEqual(await called, b"\x00")
@@ -505,7 +502,7 @@ class DrainTests(WorkerTests):
             results = asyncio.ensure_future(prepare(server))
             await asyncio.sleep(0)
             sessions.drain(seconds)
-            results = await asyncio.wait_for(results, 5)
+            results = await asyncio.wait_for(results, 60)
             await asyncio.gather(*sessions._drains)
             return results, dict(server.sockets)
 

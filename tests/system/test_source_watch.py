@@ -17,7 +17,7 @@ from txsticky.system import source_watch as reload
 from txsticky.system.source_watch import SourceWatch, loaded_sources
 
 #: Seconds after which a change has been missed.
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 
 class FakeReactor:

@@ -98,7 +98,7 @@ class DetachTests(ConnectionCase):
         server, client = self.connected()
         data = os.urandom(400_000)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        client.settimeout(10)
+        client.settimeout(60)
         self.adopt(
             inner(on_data=lambda self, data: taken.append(self.transport.detach())),
             server=server,

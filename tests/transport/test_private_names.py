@@ -52,7 +52,7 @@ class TwistedTests(ConnectionCase):
         transport.write(b"tail")
         left = waiting()
         self.assertGreater(left, 0)
-        client.settimeout(10)
+        client.settimeout(60)
         got = 0
         while got < 6 + size + 4:
             got += len(client.recv(1 << 20))

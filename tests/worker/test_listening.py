@@ -47,7 +47,7 @@ class ListeningCase(WorkerCase):
     def client(self, data: bytes = b"") -> socket.socket:
         """Connect, and send something."""
         client = self.owned(socket.create_connection(self.address))
-        client.settimeout(10)
+        client.settimeout(60)
         client.sendall(data)
         return client  # type: ignore[no-any-return]
 

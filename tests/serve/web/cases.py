@@ -21,7 +21,7 @@ Start = Callable[..., Any]
 class WSGICase(TestCase):
     """An application on a port of this machine."""
 
-    timeout = 20
+    timeout = 60
 
     def serve(self, app: object, **settings: Any) -> None:
         """Serve an application until the end of the test; `self.port` is its port."""

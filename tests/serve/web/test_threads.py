@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.serve.web.threads import Threads
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Task:

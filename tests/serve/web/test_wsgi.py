@@ -435,7 +435,7 @@ class ThreadTests(WSGICase):
 
         def app(environ: dict[str, Any], start_response: Start) -> list[bytes]:
             reactor.callFromThread(entered.callback, None)
-            go.wait(10)
+            go.wait(60)
             return text(environ, start_response, "done")
 
         self.serve(app)
@@ -469,11 +469,11 @@ class ThreadTests(WSGICase):
                 time.sleep(600)
             begun = threading.Event()
             Threads(1, "test").run(work)
-            begun.wait(10)
+            begun.wait(60)
             print("the end")
         """
         command = [sys.executable, "-c", script]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         return done.stdout
 
     def test_threads_do_not_keep_the_worker(self) -> None:

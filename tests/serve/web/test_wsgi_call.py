@@ -76,7 +76,7 @@ class FlowTests(WSGICase):
 
         def app(environ: dict[str, Any], start_response: Start) -> list[bytes]:
             reactor.callFromThread(client.transport.abortConnection)
-            go.wait(10)
+            go.wait(60)
             left.set()
             raise LookupError("too late")
 
@@ -113,13 +113,10 @@ class FlowTests(WSGICase):
 
     async def until(self, fact: Callable[[], object]) -> None:
         """Wait until something is so."""
-        for _ in range(1000):
-            if fact():
-                return
+        while not fact():  # trial ends a test that lasts too long
             pause: Deferred[None] = Deferred()
             reactor.callLater(0.01, pause.callback, None)
             await pause
-        raise AssertionError("it never came to be")
 
     async def test_response_that_is_not_read_holds_no_thread(self) -> None:
         """A response up to the buffer's size leaves its thread, though its client reads nothing."""
