@@ -6,10 +6,11 @@
     python -m tests --unit                        only what needs no cluster: a minute or two
     python -m tests tests/core tests.transport.test_gate    these folders and modules
 
-Much of what the tests do is to wait for processes. So they run in several trials side by side, as
-many as there are cores: modules that start processes have a trial each, the others share one, a
+Much of what the tests do is to wait for processes. So they run in several trials side by side, two
+more than there are cores: modules that start processes have a trial each, the others share one, a
 dozen at a time, which saves the start of the interpreter. Tests of a module stay together, for they
-share servers.
+share servers. Those that take longest are begun first (`tests.durations`), and no two of those that
+compute all the time run at once.
 
 What failed is printed, and modules with a failure are run again alone at the end, for machines are
 small and the neighbours may have been too much; that run counts. But a test that passed only then
@@ -26,17 +27,21 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import attrs
 
+from tests.durations import COMPUTING, SECONDS
+
 HERE = Path(__file__).resolve().parent
-LIMIT = 600  # seconds for one trial
+LIMIT = 1200  # seconds for one trial
 BATCH = 12  # modules that share one
+BESIDE = 2  # trials at once, more than there are cores
 BAD = ("failures", "errors", "unexpectedSuccesses")
 
 #: Folders of tests that are not unit tests: they start whole clusters.
@@ -46,11 +51,11 @@ _PROCESSES = re.compile(r"^(?:import|from) (?:subprocess|venv|tests\.integration
 
 
 def modules(only_unit: bool = False) -> list[str]:
-    """Every test module below this folder, those with clusters first, because they take longest."""
+    """Every test module below this folder, those that take longest first, then with clusters."""
     found = [path.relative_to(HERE.parent).with_suffix("") for path in HERE.rglob("test_*.py")]
     slow = {path for path in found if any(folder in path.parts for folder in CLUSTERS)}
-    chosen = [path for path in found if not (only_unit and path in slow)]
-    return [".".join(path.parts) for path in sorted(chosen, key=lambda p: (p not in slow, p))]
+    chosen = {".".join(p.parts): p not in slow for p in found if not (only_unit and p in slow)}
+    return sorted(chosen, key=lambda name: (-SECONDS.get(name, 0), chosen[name], name))
 
 
 def choose(names: Iterable[str], only_unit: bool = False) -> list[str]:
@@ -178,15 +183,53 @@ def second_tries(first: Run, again: Run) -> list[str]:
     ]
 
 
+class Waiting:
+    """The batches that are still to be run, in their order: what the trials side by side take."""
+
+    def __init__(self, waiting: Iterable[list[str]]) -> None:
+        self._waiting = list(waiting)
+        self._computing = False
+        self._changed = threading.Condition()
+
+    def run_next(self, run: Callable[[list[str]], Run]) -> Run:
+        """Run the first batch of which two may run at once, or that is the only one that may not.
+
+        It is called as often as there are batches.
+        """
+        with self._changed:
+            batch = self._changed.wait_for(self._next)
+            assert batch is not None
+            self._waiting.remove(batch)
+            computes = self._computes(batch)
+            self._computing |= computes
+        try:
+            return run(batch)
+        finally:
+            with self._changed:
+                self._computing &= not computes
+                self._changed.notify_all()
+
+    def _next(self) -> list[str] | None:
+        return next((b for b in self._waiting if not (self._computing and self._computes(b))), None)
+
+    def _computes(self, batch: list[str]) -> bool:
+        return not COMPUTING.isdisjoint(batch)
+
+
 def run_all(names: Iterable[str]) -> tuple[Counter[str], list[str]]:
     """Run modules, telling how each went: the sum, and the tests that passed only when again."""
     total: Counter[str] = Counter()
     firsts: list[Run] = []
     late: list[str] = []
-    jobs = min(4, max(2, len(os.sched_getaffinity(0))))
+    divided = list(batches(names))
+    waiting = Waiting(divided)
     with tempfile.TemporaryDirectory(prefix="txsticky-") as folder:
-        with ThreadPoolExecutor(jobs) as pool:
-            runs = [pool.submit(run, batch, folder) for batch in batches(names)]
+
+        def run_here(batch: list[str]) -> Run:
+            return run(batch, folder)
+
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0)) + BESIDE) as pool:
+            runs = [pool.submit(waiting.run_next, run_here) for _ in divided]
             for future in as_completed(runs):
                 done = future.result()
                 tell(done)

@@ -354,8 +354,8 @@ class HuntTests(SynchronousTestCase):
         ):
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(text)
-        os.symlink(HERE / "__main__.py", root / "tests" / "__main__.py")
-        os.symlink(HERE / "mutants", root / "tests" / "mutants")
+        for name in ("__main__.py", "durations.py", "mutants"):
+            os.symlink(HERE / name, root / "tests" / name)
         script = (
             "import sys, pathlib; from tests.mutants import hunt, __main__ as m;"
             f"hunt.ROOT = pathlib.Path({str(root)!r}); hunt._TIMES = 0; hunt._MORE = 3;"

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import __main__ as runner
-from tests.__main__ import HERE, Run, batches, choose, modules
+from tests.__main__ import HERE, Run, Waiting, batches, choose, modules
+from tests.durations import COMPUTING, SECONDS
+from tests.shells import PATIENCE
 
 
 def run(*names: str, path: str = "") -> tuple[int, list[str]]:
@@ -44,11 +50,18 @@ class ModulesTests(SynchronousTestCase):
         self.assertEqual(sorted(modules()), self.names("."))
 
     def test_order(self) -> None:
-        """Modules with clusters come first."""
-        places = ["integration" in name for name in modules()]
+        """Modules that are known to take long come first, the longest before all; then clusters."""
+        known = [name for name in modules() if name in SECONDS]
+        self.assertEqual(modules()[: len(known)], known)
+        self.assertEqual(known, sorted(known, key=lambda name: (-SECONDS[name], name)))
+        places = ["integration" in name for name in modules()[len(known) :]]
         self.assertEqual(places, sorted(places, reverse=True))
         self.assertIn(True, places)
         self.assertIn(False, places)
+
+    def test_durations(self) -> None:
+        """What is known of modules is of modules that are here."""
+        self.assertEqual((SECONDS.keys() | COMPUTING) - set(modules()), set())
 
     def test_unit(self) -> None:
         """Unit tests are all those outside the folders of clusters."""
@@ -89,6 +102,42 @@ class ModulesTests(SynchronousTestCase):
         self.assertEqual(sorted(every), sorted([*together, *apart]))
         self.assertLess(len(divided), len(apart) + len(together))
         self.assertLessEqual(max(map(len, divided)), runner.BATCH)
+
+
+class WaitingTests(SynchronousTestCase):
+    """Which batch a trial takes next."""
+
+    def test_all(self) -> None:
+        """Each is run once, in their order; of those that compute no two at a time."""
+        heavy = [[name] for name in sorted(COMPUTING)[:2]]
+        divided = [["a"], *heavy, ["b"], ["c", "d"]]
+        waiting = Waiting(divided)
+        begun: list[list[str]] = []
+        open_ = {name[0]: threading.Event() for name in divided}
+
+        def run(names: list[str]) -> Run:
+            begun.append(names)
+            self.assertTrue(open_[names[0]].wait(PATIENCE))
+            return a_run({}, names=names)
+
+        with ThreadPoolExecutor(3) as pool:
+            runs = [pool.submit(waiting.run_next, run) for _ in divided]
+            self.until(lambda: len(begun) == 3)
+            self.assertEqual(begun, [["a"], heavy[0], ["b"]])
+            open_["a"].set()
+            self.until(lambda: len(begun) == 4)
+            self.assertEqual(begun[3], ["c", "d"])
+            for each in open_.values():
+                each.set()
+            self.assertCountEqual([future.result().names for future in runs], divided)
+        self.assertEqual(begun[4], heavy[1])
+
+    def until(self, fact: Callable[[], bool]) -> None:
+        """Wait until it is so."""
+        end = time.monotonic() + PATIENCE
+        while not fact():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.001)
 
 
 class CountingTests(SynchronousTestCase):

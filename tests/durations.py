@@ -1,0 +1,44 @@
+"""What ``python -m tests`` knows of the longest test modules."""
+
+from __future__ import annotations
+
+#: Seconds that a module takes beside others on a machine of two cores: the longest are begun first.
+SECONDS: dict[str, int] = {
+    "tests.integration.test_accept_workers": 200,
+    "tests.integration.test_asgi": 110,
+    "tests.integration.test_beginning": 120,
+    "tests.integration.test_chaos": 75,
+    "tests.integration.test_ending": 150,
+    "tests.integration.test_endings": 100,
+    "tests.integration.test_endings_leaving": 200,
+    "tests.integration.test_endings_websocket": 60,
+    "tests.integration.test_faults": 60,
+    "tests.integration.test_https": 110,
+    "tests.integration.test_inheritance": 120,
+    "tests.integration.test_kernel_routes": 80,
+    "tests.integration.test_life": 160,
+    "tests.integration.test_odd": 90,
+    "tests.integration.test_pauses": 130,
+    "tests.integration.test_pressure": 100,
+    "tests.integration.test_privileges": 90,
+    "tests.integration.test_reload_rolling": 120,
+    "tests.integration.test_routing": 90,
+    "tests.integration.test_service_manager": 80,
+    "tests.integration.test_socketio_clients": 110,
+    "tests.integration.test_socketio_rooms": 110,
+    "tests.integration.test_stopping": 110,
+    "tests.integration.test_streams": 130,
+    "tests.integration.test_supervision": 110,
+    "tests.integration.test_upgrade": 150,
+    "tests.test_examples": 150,
+    "tests.test_readme": 70,
+}
+#: Modules that keep a core or more busy all the time: no two of them run at once.
+COMPUTING: frozenset[str] = frozenset(
+    {
+        "tests.integration.test_leaks",
+        "tests.integration.test_pressure",
+        "tests.test_mutants",
+        "tests.test_packaging",
+    }
+)
