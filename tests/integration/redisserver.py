@@ -9,6 +9,8 @@ import tempfile
 from types import TracebackType
 from typing import Self
 
+import redis
+
 from tests.certificates import Pair
 from tests.integration.cluster import free_port
 from tests.integration.processes import until
@@ -65,6 +67,11 @@ class RedisServer:
         except OSError:
             return False
         return True
+
+    def subscribers(self) -> int:
+        """How many connections subscribe to a channel of it, each counted for each channel."""
+        with redis.Redis(port=self.port, password=self.password or None) as client:
+            return sum(count for _, count in client.pubsub_numsub(*client.pubsub_channels()))
 
     def signal(self, number: int) -> None:
         """Sends it a signal."""

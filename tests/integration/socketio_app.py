@@ -55,6 +55,10 @@ def server() -> socketio.AsyncServer:
         return True
 
     @sio.event
+    async def inside(sid: str, room: str) -> bool:
+        return room in sio.rooms(sid)
+
+    @sio.event
     async def close(sid: str, room: str) -> bool:
         await sio.close_room(room)
         return True

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -176,7 +175,7 @@ class RedisTests(SynchronousTestCase):
         ):
             both = (one, two)
             self.listen(*both)
-            time.sleep(0.2)
+            until(lambda: redis.subscribers() == 2, 10, "both have subscribed")
             tell(one, 1, "publish", "t", message="a", times=200)
             expected = [f"a {number}" for number in range(200)]
             self.all_hear(both, expected)
@@ -190,7 +189,7 @@ class RedisTests(SynchronousTestCase):
 
             redis.start()
             until(lambda: all("reaches Redis again" in cluster.log() for cluster in both), 20)
-            time.sleep(0.2)
+            until(lambda: redis.subscribers() == 2, 10, "both have subscribed")
             tell(two, 1, "publish", "t", message="back")
             self.all_hear((one,), [*expected, "big 0", "here 0", "back 0"])
             self.all_hear((two,), [*expected, "big 0", "back 0"])

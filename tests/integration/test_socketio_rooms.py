@@ -35,6 +35,22 @@ async def one_a_worker(
     raise AssertionError(f"30 clients, and all on {sorted(found)}")
 
 
+async def enter(asking: Client, *clients: Client) -> None:
+    """Has them put into a room. Those on other workers are asked to, which may not arrive at first:
+    Redis is not listened to from the first moment on.
+    """
+    for client in clients:
+        while not await client.call("inside", "den"):
+            await asking.call("enter", client.sid, "den")
+
+
+async def left(*clients: Client) -> None:
+    """Waits until they are in the room no more."""
+    for client in clients:
+        while await client.call("inside", "den"):
+            await asyncio.sleep(0.02)
+
+
 class RoomsTests(ServerTestCase):
     """Clients on different workers, over `txsticky.socketio.AsyncManager`."""
 
@@ -59,16 +75,14 @@ class RoomsTests(ServerTestCase):
         """One client puts all three into a room, takes one out, and closes it."""
 
         async def scenario(a: Client, b: Client, c: Client) -> None:
-            for client in (a, b, c):
-                await a.call("enter", client.sid, "den")
-            await asyncio.sleep(0.2)  # the other two have been asked to, not waited for
+            await enter(a, a, b, c)
             await b.call("say", "den", "all")
             await b.call("say", "den", "not c", c.sid)
             await a.call("leave", b.sid, "den")
-            await asyncio.sleep(0.2)
+            await left(b)
             await c.call("say", "den", "not b")
             await b.call("close", "den")
-            await asyncio.sleep(0.2)
+            await left(a, c)
             await c.call("say", "den", "nobody")
             await a.call("say", a.sid, "end")
             for client in (b, c):
@@ -159,10 +173,7 @@ class RedisTests(SynchronousTestCase):
                 for url in urls:
                     found = await one_a_worker(stack, url, ["websocket"], {"1", "2"})
                     clients += found.values()
-                await asyncio.sleep(0.5)  # Redis has been asked to pass it on, not waited for
-                for client in clients:
-                    await clients[0].call("enter", client.sid, "den")
-                await asyncio.sleep(0.5)
+                await enter(clients[0], *clients)
                 await clients[0].call("say", "den", b"\xff")
                 for client in clients:
                     await eventually(lambda client=client: client.said)
