@@ -83,7 +83,7 @@ class Proxy:
         """End it, and take its folder away."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(15)
+            self._process.wait(60)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
