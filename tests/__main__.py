@@ -230,15 +230,19 @@ def run_all(names: Iterable[str]) -> tuple[Counter[str], list[str]]:
 
         with ThreadPoolExecutor(len(os.sched_getaffinity(0)) + BESIDE) as pool:
             runs = [pool.submit(waiting.run_next, run_here) for _ in divided]
-            for future in as_completed(runs):
-                done = future.result()
-                tell(done)
-                failed = done.failed()
-                for name in done.names:
-                    if name not in failed:
-                        total += done.counts(name)
-                if failed:
-                    firsts.append(done)
+            try:
+                for future in as_completed(runs):
+                    done = future.result()
+                    tell(done)
+                    failed = done.failed()
+                    for name in done.names:
+                        if name not in failed:
+                            total += done.counts(name)
+                    if failed:
+                        firsts.append(done)
+            except KeyboardInterrupt:
+                pool.shutdown(cancel_futures=True)  # or all the rest would be run first
+                raise
         for first in firsts:
             for name in first.failed():
                 print(f"{name}: again, alone", flush=True)
