@@ -11,6 +11,7 @@ import tarfile
 import venv
 import zipfile
 from pathlib import Path
+from typing import Any, ClassVar, cast
 
 from twisted.trial.unittest import SkipTest, TestCase
 
@@ -75,7 +76,13 @@ def listed(text: str) -> bool:
 
 
 class PackagingTests(TestCase):
-    """What lands in an environment, and that Twisted finds it there."""
+    """
+    What lands in an environment, and that Twisted finds it there.
+
+    :cvar made: what is made once: the environment of an editable install, and the wheel.
+    """
+
+    made: ClassVar[dict[str, Any]] = {}
 
     def setUp(self) -> None:
         try:
@@ -95,24 +102,31 @@ class PackagingTests(TestCase):
         for name in ("txsticky", "twisted"):
             shutil.copytree(ROOT / name, self.tree / name, ignore=ignore)
 
-    def wheel(self, environment: Environment) -> Path:
+    def wheel(self) -> Path:
         """Build the wheel and return its path."""
-        environment.pip(
-            "wheel", "--no-index", "--no-deps", "--no-build-isolation", "-w", "wheels", self.tree
-        )
-        (built,) = (environment.where / "wheels").glob("*.whl")
-        return built
+        if "wheel" not in self.made:
+            environment = Environment(self.temporary / "builds")
+            options = ("--no-index", "--no-deps", "--no-build-isolation")
+            environment.pip("wheel", *options, "-w", "wheels", self.tree)
+            (self.made["wheel"],) = (environment.where / "wheels").glob("*.whl")
+        return cast(Path, self.made["wheel"])
+
+    def editable(self) -> Environment:
+        """Make an environment with an editable install."""
+        if "editable" not in self.made:
+            environment = Environment(self.temporary / "editable")
+            environment.install("-e", self.tree)
+            self.made["editable"] = environment
+        return cast(Environment, self.made["editable"])
 
     def test_editable(self) -> None:
         """After an editable install `twist --help` lists txsticky."""
-        environment = Environment(self.temporary / "editable")
-        environment.install("-e", self.tree)
-        self.assertTrue(listed(environment.twist("--help")))
+        self.assertTrue(listed(self.editable().twist("--help")))
 
     def test_wheel(self) -> None:
         """After an install from the wheel `twist --help` lists txsticky, and without it not."""
         environment = Environment(self.temporary / "wheel")
-        environment.install(self.wheel(environment))
+        environment.install(self.wheel())
         self.assertTrue((environment.site / PLUGIN).is_file())
         self.assertTrue(listed(environment.twist("--help")))
         environment.pip("uninstall", "--yes", "txsticky")
@@ -126,7 +140,7 @@ class PackagingTests(TestCase):
         (other / "another_plugin.py").write_text("")
         self.assertFalse(listed(environment.twist("--help")))
         self.assertTrue((other / "dropin.cache").exists())
-        environment.install(self.wheel(environment))
+        environment.install(self.wheel())
         self.assertTrue(listed(environment.twist("--help")))
         self.assertTrue(listed(environment.twist("--help")))
 
@@ -136,8 +150,7 @@ class PackagingTests(TestCase):
 
         But for --log-format, which is twist's own and stands before `txsticky` there.
         """
-        environment = Environment(self.temporary / "options")
-        environment.install("-e", self.tree)
+        environment = self.editable()
 
         def options(text: str) -> list[str]:
             words = (line.split() for line in text.splitlines())
@@ -173,8 +186,7 @@ class PackagingTests(TestCase):
 
     def test_files(self) -> None:
         """The wheel holds all of txsticky/ and the plugin, and no `__init__.py` of Twisted's."""
-        environment = Environment(self.temporary / "files")
-        with zipfile.ZipFile(self.wheel(environment)) as archive:
+        with zipfile.ZipFile(self.wheel()) as archive:
             held = {name for name in archive.namelist() if ".dist-info/" not in name}
         package = (path for path in (self.tree / "txsticky").rglob("*") if path.is_file())
         expected = {path.relative_to(self.tree).as_posix() for path in package}
