@@ -12,6 +12,7 @@ SECONDS: dict[str, int] = {
     "tests.integration.test_endings": 100,
     "tests.integration.test_endings_leaving": 200,
     "tests.integration.test_endings_websocket": 60,
+    "tests.integration.test_examples": 100,
     "tests.integration.test_faults": 60,
     "tests.integration.test_https": 110,
     "tests.integration.test_inheritance": 120,
@@ -30,8 +31,8 @@ SECONDS: dict[str, int] = {
     "tests.integration.test_streams": 130,
     "tests.integration.test_supervision": 110,
     "tests.integration.test_upgrade": 150,
-    "tests.test_examples": 150,
-    "tests.test_readme": 70,
+    "tests.test_packaging": 30,
+    "tests.test_readme": 50,
 }
 #: Modules that keep a core or more busy all the time: no two of them run at once.
 COMPUTING: frozenset[str] = frozenset(

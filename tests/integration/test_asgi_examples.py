@@ -9,7 +9,7 @@ from tests.integration import rawws
 from tests.integration.cluster import START, Server, ServerTestCase
 from tests.integration.processes import until
 from tests.integration.rawhttp import Connection, Response, request
-from tests.test_examples import Example
+from tests.integration.test_examples import Example
 
 
 class Visitor:

@@ -12,7 +12,6 @@ from tests.__main__ import CLUSTERS
 #: Tests that read the sources or start whole programs: slow, and not what a module is tested by.
 NOT_UNIT = {
     "test_benchmarks",
-    "test_examples",
     "test_house",
     "test_mutants",
     "test_packaging",

@@ -31,7 +31,7 @@ from tests.integration.proxies import ABSENT, Proxy
 from tests.integration.rawhttp import Connection, request
 from txsticky.cli.options import Options
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def command(folder: str) -> str:
