@@ -18,7 +18,7 @@ from typing import ClassVar, TypeVar
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.integration.cluster import ROOT, START, Cluster, ServerTestCase, free_port
-from tests.integration.load import Load
+from tests.integration.load import UNHURRIED, Load
 from tests.integration.processes import SLACK, until
 from tests.integration.rawhttp import Connection, cut, payload, request, sha256
 from tests.integration.secure import SecureCluster
@@ -262,11 +262,11 @@ class Changes(SynchronousTestCase):
 
     def test_reloads(self) -> None:
         """Rolling reloads: no request fails."""
-        with AcceptCluster() as cluster:
+        with AcceptCluster(*UNHURRIED) as cluster:
             before = cluster.workers()
             with Load(cluster, self.clients) as load:
                 load.wait(100)
-                for number in range(1, 6):
+                for number in range(1, 4):
                     cluster.signal(signal.SIGHUP)
                     until(lambda: cluster.log().count(COMPLETE) == number, 30, COMPLETE)  # noqa: B023
                 load.wait(100)
@@ -313,7 +313,7 @@ class Changes(SynchronousTestCase):
 
     def test_more_and_less(self) -> None:
         """A worker that is added accepts; when one is taken away, no client waits in vain."""
-        with AcceptCluster() as cluster, Load(cluster, self.clients) as load:
+        with AcceptCluster(*UNHURRIED) as cluster, Load(cluster, self.clients) as load:
             load.wait(60)
             cluster.signal(signal.SIGTTIN)
             cluster.size = 3

@@ -149,7 +149,7 @@ class SameAnswers(ClusterTestCase):
                 for script, *outcomes in zip(scripts, *first, strict=True)
                 if not self.same(script, *outcomes)
             ]
-            again = [converse(port, suspects, 10) for port in ports]
+            again = [converse(port, suspects, self.PARALLEL) for port in ports]
         return [
             f"{script.pieces}\n  bare:    {alone}\n  cluster: {clustered}"
             for script, alone, clustered in zip(suspects, *again, strict=True)

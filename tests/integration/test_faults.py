@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.cluster import Cluster, ClusterTestCase
 from tests.integration.converse import Outcome, Script, converse
-from tests.integration.load import Load
+from tests.integration.load import UNHURRIED, Load
 from tests.integration.processes import until
 from tests.integration.rawhttp import Connection, Fault, Reader, cut, payload, request, sha256
 from tests.integration.test_refusals import client_hello
@@ -113,7 +113,7 @@ class Surroundings(SynchronousTestCase):
 
     def test_nobody_reads_the_log(self) -> None:
         """When the pipe that the log goes to breaks, everything else goes on."""
-        cluster = Cluster("echo", workers=2)
+        cluster = Cluster("echo", *UNHURRIED, workers=2)
         reading, writing = os.pipe()
         cluster.command = ("sh", "-c", f'exec "$0" "$@" >&{writing} 2>&1', *cluster.command)
         cluster.inherits = (writing,)
@@ -151,7 +151,7 @@ class Surroundings(SynchronousTestCase):
 
     def test_a_storm_of_signals(self) -> None:
         """Signals of all kinds, faster than they can be obeyed, leave it serving, and whole."""
-        with Cluster("echo", workers=2) as cluster:
+        with Cluster("echo", *UNHURRIED, workers=2) as cluster:
             with Load(cluster, {"kept": 2, "short": 2}) as load:
                 for _ in range(10):
                     for number in (

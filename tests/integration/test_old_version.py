@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.cluster import ROOT, Cluster
-from tests.integration.load import Load
+from tests.integration.load import UNHURRIED, Load
 from tests.integration.processes import until
 
 #: The packages of version 0.1.0, as they were released.
@@ -22,7 +22,7 @@ class OldVersion(Cluster):
     """A cluster of version 0.1.0, whose packages stand behind a link that can be exchanged."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__("echo", workers=2)
+        super().__init__("echo", *UNHURRIED, workers=2)
         old, new = folder / "old", folder / "new"
         with tarfile.open(OLD) as archive:
             archive.extractall(old, filter="data")

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration import rawws
 from tests.integration.cluster import ROOT, Cluster
-from tests.integration.load import Load
+from tests.integration.load import UNHURRIED, Load
 from tests.integration.processes import until
 from tests.integration.rawhttp import Connection, Fault, request
 
@@ -42,7 +42,7 @@ class Rolling(ReloadCase):
     def test_ten_under_load(self) -> None:
         """Ten reloads under every kind of load: not one request fails."""
         clients = {"kept": 4, "short": 2, "upload": 2, "poll": 3, "slow": 2}
-        with Cluster("echo", workers=2) as cluster:
+        with Cluster("echo", *UNHURRIED, workers=2) as cluster:
             before = cluster.workers()
             with Load(cluster, clients, pause=0.02) as load:
                 load.wait(100)

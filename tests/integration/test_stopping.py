@@ -10,7 +10,7 @@ from collections.abc import Callable
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.cluster import Cluster
-from tests.integration.load import Load
+from tests.integration.load import UNHURRIED, Load
 from tests.integration.processes import until
 from tests.integration.rawhttp import Connection, Fault, payload, request, sha256
 
@@ -196,7 +196,7 @@ class Size(StoppingCase):
 
     def test_more_and_less(self) -> None:
         """TTIN adds a worker and TTOU takes the last one away, without a failed request."""
-        with Cluster("echo", workers=2) as cluster:
+        with Cluster("echo", *UNHURRIED, workers=2) as cluster:
             with Load(cluster, {"kept": 4, "short": 2, "poll": 2, "upload": 1}) as load:
                 for number, size in ((signal.SIGTTIN, 3), (signal.SIGTTIN, 4), (signal.SIGTTOU, 3)):
                     cluster.signal(number)
@@ -214,7 +214,7 @@ class Size(StoppingCase):
 
     def test_max_requests(self) -> None:
         """Workers are replaced after so many requests, not all at once, and no client notices."""
-        options = ("--max-requests", "150", "--max-requests-jitter", "150")
+        options = (*UNHURRIED, "--max-requests", "150", "--max-requests-jitter", "150")
         with Cluster("echo", *options, workers=2) as cluster:
             with Load(cluster, {"kept": 4, "short": 2, "poll": 2, "slow": 1}) as load:
                 until(lambda: cluster.log().count("has left") >= 4, 90, "four were replaced")
@@ -223,7 +223,7 @@ class Size(StoppingCase):
 
     def test_one_by_hand(self) -> None:
         """TERM, sent to a worker, has it replaced, and no client notices."""
-        with Cluster("echo", workers=2) as cluster:
+        with Cluster("echo", *UNHURRIED, workers=2) as cluster:
             with Load(cluster, {"kept": 4, "short": 2, "upload": 1}) as load:
                 load.wait(50)
                 pid = cluster.kill_worker(2, signal.SIGTERM)
