@@ -222,6 +222,7 @@ class FakeHost:
     :ivar taken: how many it has.
     :ivar halved: whether the client was told that nothing follows.
     :ivar reset: whether the kernel knows that the client has gone.
+    :ivar withheld: how many bytes wait in the gate, each time that this was told.
     :ivar react: called with each piece that the protocol gets.
     """
 
@@ -241,6 +242,7 @@ class FakeHost:
         self.taken = 0
         self.reset = False
         self.halved = False
+        self.withheld: list[int] = []
         self.flushed: Callable[[], None] | None = None
         self.react: Callable[[bytes], object] = lambda data: None
 
@@ -271,6 +273,10 @@ class FakeHost:
         """Bytes go to the client."""
         self._alive()
         self.sent += data
+
+    def withholds(self, size: int) -> None:
+        """So many bytes wait in the gate."""
+        self.withheld.append(size)
 
     def later(self, seconds: float, action: Callable[[], None]) -> IDelayedCall:
         """A call by the reactor."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
-from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from tests.serving import Page
 from tests.shells import ShellCase, Stages, ended, received
 from tests.transport.cases import GET, OK, SWITCHING, UPGRADE, FakePolicy, to
 from txsticky.core.how import How
@@ -19,20 +20,6 @@ from txsticky.transport.adopt import adopt, begin
 from txsticky.transport.gate import Gate
 from txsticky.transport.gated import GatedServer, GatedUNIXServer
 from txsticky.transport.half_close import HALF_CLOSE_GRACE
-
-
-class Page(Resource):
-    """Answers what a function says."""
-
-    isLeaf = True
-
-    def __init__(self, answer: Callable[[Request], bytes | int]) -> None:
-        super().__init__()
-        self._answer = answer
-
-    def render(self, request: Request) -> bytes | int:
-        """Answer."""
-        return self._answer(request)
 
 
 class Kept(Stages):
@@ -284,6 +271,58 @@ class TransportTests(TransportCase):
         self.policy.confirm()
         self.get(OK[-2:])
         self.assertFalse(transport.gate.drain())
+
+    def withheld(self) -> None:
+        """Have a response of a million bytes withheld, which makes the HTTP channel pause."""
+
+        def answer(request: Request) -> bytes:
+            self.policy.unconfirmed = 1
+            return b"#" * 1_000_000
+
+        transport = self.serve(answer, GET)
+        self.reactor.settle()
+        self.assertEqual((received(self.client), transport.producerPaused), (None, True))
+
+    def test_withheld_and_half_closed(self) -> None:
+        """A client that closes its side meanwhile gets its answer, and then the end."""
+        self.withheld()
+        self.client.shutdown(socket.SHUT_WR)
+        self.reactor.settle()
+        self.policy.confirm()
+        self.assertEqual(self.get().count(b"#"), 1_000_000)
+        self.until(lambda: self.kept.closings)
+
+    def test_withheld_and_leaving(self) -> None:
+        """A connection whose next request is foreign leaves when all is sent."""
+        self.withheld()
+        self.client.sendall(to(3) + b"end")
+        self.policy.confirm()
+        got = bytearray()
+        self.until(lambda: got.extend(received(self.client) or b"") or self.kept.moves)
+        ((sock, place, held),) = self.kept.moves
+        self.owned(sock)
+        self.assertEqual((place, held), (3, to(3) + b"end"))
+        got += received(self.client) or b""
+        self.assertEqual(got.count(b"#"), 1_000_000)
+
+    def test_withheld_by_a_producer(self) -> None:
+        """A producer of a response is paused once, and resumed once when all is sent."""
+        producer = mock.Mock()
+
+        def answer(request: Request) -> int:
+            self.policy.unconfirmed = 1
+            request.registerProducer(producer, True)
+            request.write(b"#" * 1_000_000)
+            return NOT_DONE_YET
+
+        self.serve(answer, GET)
+        self.reactor.settle()
+        calls = [mock.call.pauseProducing()]
+        self.assertEqual(producer.method_calls, calls)
+        self.policy.confirm()
+        self.get(b"#\r\n")
+        self.until(lambda: len(producer.method_calls) > 1)
+        self.assertEqual(producer.method_calls, [*calls, mock.call.resumeProducing()])
 
     def test_protocol_fails(self) -> None:
         """A protocol that fails over a request that waited ends its connection alone."""

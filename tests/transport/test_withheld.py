@@ -22,6 +22,16 @@ class ConfirmTests(GateCase):
         self.policy.confirm()
         self.assertEqual(self.host.sent, OK)
 
+    def test_size(self) -> None:
+        """How much waits is told with each piece, and that nothing does once all is sent."""
+        self.arrive(to(1))
+        self.bind()
+        self.answer(OK[:10])
+        self.answer(OK[10:])
+        self.assertEqual((self.host.withheld, self.gate.withheld), ([10, len(OK)], len(OK)))
+        self.policy.confirm()
+        self.assertEqual((self.host.withheld[2:], self.gate.withheld), ([0], 0))
+
     def test_written_before(self) -> None:
         """What was written before the binding has left."""
         self.arrive(to(1))

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import attrs
 from twisted.internet.protocol import Factory, Protocol
 
+from tests.raw_frames import Kind
 from tests.shells import received
 from tests.worker.cases import WorkerCase
 from txsticky.core.how import How
@@ -40,6 +41,21 @@ class Inner:
 
     case: HostCase
     transport: Any
+    #: Whether it is to write no more.
+    held_up = False
+
+    def hold_up(self) -> None:
+        """Write no more; it is not told again before it may go on."""
+        assert not self.held_up, "paused twice"
+        self.held_up = True
+
+    def go_on(self) -> None:
+        """Write again."""
+        assert self.held_up, "resumed twice"
+        self.held_up = False
+
+    def produce(self) -> None:
+        """Have the transport tell when to write."""
 
     def came(self) -> None:
         """It is connected."""
@@ -74,6 +90,18 @@ class TwistedInner(Inner, Protocol):
         assert not self.over, "lost twice"
         self.over = True
 
+    def produce(self) -> None:
+        self.transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        self.held_up = True  # Twisted tells it with every piece
+
+    def resumeProducing(self) -> None:
+        self.go_on()
+
+    def stopProducing(self) -> None:
+        pass
+
     def close(self) -> None:
         """Close."""
         self.transport.loseConnection()
@@ -96,6 +124,12 @@ class AsyncioInner(Inner, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         assert not self.over, "lost twice"
         self.over = True
+
+    def pause_writing(self) -> None:
+        self.hold_up()
+
+    def resume_writing(self) -> None:
+        self.go_on()
 
     def close(self) -> None:
         """Close."""
@@ -142,6 +176,16 @@ class Peer:
             received(self.sock)
         except OSError:
             pass
+
+
+class Calm(random.Random):
+    """Chance that brings the usual, and nothing at a time of its own."""
+
+    def random(self) -> float:
+        return 0.9
+
+    def choice(self, seq: Any) -> Any:
+        return seq[0]
 
 
 class HostCase(WorkerCase):
@@ -230,8 +274,16 @@ class HostCase(WorkerCase):
         """One thing happens, from outside or from inside."""
         chance = self.chance
         action = chance.choices(
-            (self.hand, self.step, self.pass_time, self.command, self.client_acts, self.inner_acts),
-            (5, 12, 1, 6, 6, 4),
+            (
+                self.hand,
+                self.step,
+                self.pass_time,
+                self.command,
+                self.client_acts,
+                self.inner_acts,
+                self.confirm,
+            ),
+            (5, 12, 1, 6, 6, 4, 1),
         )[0]
         action()
 
@@ -344,14 +396,18 @@ class HostCase(WorkerCase):
         peer.send = lambda data: None  # type: ignore[method-assign]
 
     def inner_acts(self) -> None:
-        """A protocol answers, closes, pauses or goes on."""
+        """A protocol answers, closes, pauses, goes on or binds a key."""
         inners = [inner for inner in self.inners if not inner.over]
         if not inners:
             return
         inner = self.chance.choice(inners)
-        what = self.chance.choices(("answer", "pause", "resume", "close"), (8, 2, 3, 0.5))[0]
+        what = self.chance.choices(
+            ("answer", "pause", "resume", "close", "bind"), (8, 2, 3, 0.5, 1)
+        )[0]
         if what == "answer":
             inner.answer()
+        elif what == "bind":
+            self.worker.bindings.bind(b"key")
         elif what == "close":
             for peer in self.peers:
                 peer.cut = peer.cut or b"/peer%d/" % peer.number in inner.got or not inner.got
@@ -359,11 +415,17 @@ class HostCase(WorkerCase):
         else:
             inner.pause(what == "pause")  # type: ignore[attr-defined]
 
+    def confirm(self) -> None:
+        """The primary confirms all bindings."""
+        for _ in range(self.worker.bindings.unconfirmed):
+            self.say(Kind.BOUND)
+
     def come_to_rest(self) -> None:
         """Nothing is held up any more: everything is answered."""
         self.chance.random = lambda: 0.3  # type: ignore[method-assign]
         self.acting = True
         for _ in range(6):
+            self.confirm()
             for inner in list(self.inners):
                 if not inner.over:
                     inner.pause(False)  # type: ignore[attr-defined]
@@ -429,6 +491,32 @@ class HostCase(WorkerCase):
             else:
                 whole = peer.sent[: peer.sent.rfind(b"\r\n\r\n") + 4]
                 self.assertEqual(delivered, whole if b"\r\n\r\n" in peer.sent else b"", told)
+
+    def withhold(self) -> None:
+        """A binding is not confirmed: a response is produced up to a limit, and goes on then."""
+        self.chance = Calm()
+        self.begin()
+        self.hand()
+        self.settle()
+        if not self.inners:
+            self.peers[0].send(self.peers[0].request())
+            self.settle()
+        (inner,) = self.inners
+        inner.produce()
+        self.worker.bindings.bind(b"key")
+        inner.transport.write(BIG[:-1_000_000])
+        size = 0
+        while size < 1_000_000 and not inner.held_up:
+            inner.transport.write(bytes(10_000))
+            size += 10_000
+        self.settle()
+        self.assertTrue(inner.held_up)
+        self.assertLess(size, 200_000)
+        self.say(Kind.BOUND)
+        self.settle()
+        self.assertFalse(inner.held_up)
+        self.peers[0].connection.abort()
+        self.settle()
 
     def one_run(self) -> None:
         """One run, with one seed."""

@@ -35,6 +35,10 @@ class TwistedTests(HostCase):
         """Nothing is left behind, nothing raises, each connection ends in one place."""
         self.fuzz()
 
+    def test_withheld(self) -> None:
+        """What is withheld counts as what the client does not take."""
+        self.withhold()
+
 
 class RelayedTests(TwistedTests):
     """Connections whose TLS another worker ends."""
@@ -42,14 +46,19 @@ class RelayedTests(TwistedTests):
     secure = True
 
 
-class PlainTests(TwistedTests):
+class PlainTests(HostCase):
     """Twisted's transports without a gate."""
 
+    wanted = TwistedTests.wanted
     framed = False
 
     def prepare(self) -> None:
         super().prepare()
         self.serving.http = False
+
+    def test_every_command(self) -> None:
+        """Nothing is left behind, nothing raises, each connection ends in one place."""
+        self.fuzz()
 
 
 class NativeTests(HostCase):
@@ -132,6 +141,10 @@ class NativeTests(HostCase):
         """Nothing is left behind, nothing raises, each connection ends in one place."""
         self.fuzz()
 
+    def test_withheld(self) -> None:
+        """What is withheld counts as what the client does not take."""
+        self.withhold()
+
 
 class UvloopTests(NativeTests):
     """asyncio's transports, on uvloop."""
@@ -205,6 +218,10 @@ class SecureTests(HostCase):
     def test_every_command(self) -> None:
         """Nothing is left behind, nothing raises, each connection ends in one place."""
         self.fuzz()
+
+    def test_withheld(self) -> None:
+        """What is withheld counts as what the client does not take."""
+        self.withhold()
 
 
 class FacadeTests(SecureTests):

@@ -20,6 +20,7 @@ from ..core.http.conversation import Conversation
 from ..transport.gate import Gate
 from ..transport.host import Cancelable
 from ..transport.policy import Policy
+from ..transport.withheld import hold_producer
 
 
 class Owner(Policy, Protocol):
@@ -99,10 +100,8 @@ class SecureTransport(SecureMixin):
 
     def write(self, data: bytes) -> None:
         """Send to the client."""
-        if data and self.connected:
-            data = self.gate.wrote(data)
-            if data:
-                self._layer.write(data)
+        if data and self.connected and (data := self.gate.wrote(data)):
+            self._layer.write(data)
 
     def writeSequence(self, iovec: Any) -> None:
         """Send the pieces."""
@@ -225,6 +224,10 @@ class SecureTransport(SecureMixin):
         """Write to the client."""
         self._layer.write(data)
 
+    def withholds(self, size: int) -> None:
+        """Have the producer, which the outer transport paces, wait while so much is withheld."""
+        hold_producer(self._outer, size)
+
     def later(self, seconds: float, action: Callable[[], None]) -> Cancelable:
         """Call `action` from the reactor, if the connection is still there."""
         outer = self._outer
@@ -310,9 +313,7 @@ class SecureTransport(SecureMixin):
 
     def _leave(self, reason: Any) -> None:
         self.connected = False
-        if self._producing:
-            self._producing = False
-            self._layer.unregisterProducer()
+        self.unregisterProducer()
         protocol, self.protocol = self.protocol, None
         if protocol is not None:
             protocol.connectionLost(reason)

@@ -12,6 +12,7 @@ from ..core.how import How
 from .gate import Gate
 from .host import Cancelable
 from .movable import MovableMixin, MovableServer, MovableUNIXServer
+from .withheld import hold_producer
 
 
 class GatedMixin(MovableMixin):
@@ -53,9 +54,8 @@ class GatedMixin(MovableMixin):
             self.gate.resume()
 
     def write(self, data: bytes) -> None:
-        if data:
-            data = self.gate.wrote(data)
-        self.send(data)
+        if data and (data := self.gate.wrote(data)):
+            super().write(data)
 
     def writeSequence(self, iovec: Any) -> None:
         self.write(b"".join(iovec))
@@ -88,7 +88,16 @@ class GatedMixin(MovableMixin):
         self.startReading()
 
     def send(self, data: bytes) -> None:
+        # A producer that was paused for what is withheld is not paused again for the sending of it:
+        # Twisted resumes it once, and the task behind a pull producer counts.
+        producer = self.producer
+        if self.producerPaused:
+            self.producer = None
         super().write(data)
+        self.producer = producer
+
+    def withholds(self, size: int) -> None:
+        hold_producer(self, size)
 
     def later(self, seconds: float, action: Callable[[], None]) -> Cancelable:
         call: Cancelable = self.reactor.callLater(seconds, self.guarded, action)

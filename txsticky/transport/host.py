@@ -36,6 +36,9 @@ class Host(Protocol):
     def send(self, data: bytes) -> None:
         """Write to the client."""
 
+    def withholds(self, size: int) -> None:
+        """Have what produces output wait while so many bytes are withheld, as if unsent."""
+
     def later(self, seconds: float, action: Callable[[], None]) -> Cancelable:
         """Call `action` from the reactor."""
 

@@ -56,6 +56,7 @@ class Nowhere:
 
     deliver = send = stop_reading = start_reading = half_close = dismiss = _nothing
     flush = depart = hang_up = gone = guarded = when_confirmed = request_done = _nothing
+    withholds = _nothing
 
     def whose(self, head: Head, host: str) -> Verdict:
         """Keep the request."""

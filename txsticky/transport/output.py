@@ -106,6 +106,11 @@ class Output:
     def _released(self) -> None:
         self._withheld = None
 
+    @property
+    def withheld(self) -> int:
+        """Bytes of output that wait for bindings to be confirmed."""
+        return 0 if self._withheld is None else self._withheld.size
+
     def may_close(self) -> bool:
         """
         Begin to close: the protocol inside, or the gate, wants the end.

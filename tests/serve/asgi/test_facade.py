@@ -46,6 +46,7 @@ class Gate:
     """The gate in the transport."""
 
     inner_paused = False
+    withheld = 8
 
     def pause(self) -> None:
         self.inner_paused = True
@@ -160,7 +161,7 @@ class FacadeTests(SynchronousTestCase):
         transport = self.inner.transport
         transport.set_write_buffer_limits(high=1)
         self.assertEqual(transport.get_write_buffer_limits(), LIMITS)
-        self.assertEqual(transport.get_write_buffer_size(), 42)
+        self.assertEqual(transport.get_write_buffer_size(), 50)
 
     def test_upgrade(self) -> None:
         """Another protocol can take over."""

@@ -107,7 +107,8 @@ class GatedTransport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Bytes that are not in the kernel."""
-        return 0 if self._host is None else self._host.unsent()
+        host = self._host
+        return 0 if host is None else host.unsent() + host.gate.withheld
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """Tell when the protocol is told to resume, and to pause."""

@@ -45,6 +45,8 @@ class WritingHost(asyncio.Protocol):
         #: Bytes that were given to asyncio's transport.
         self._written = 0
         self._flushed: Callable[[], None] | None = None
+        #: Why the protocol is to write no more: the client is behind, or too much is withheld.
+        self._behind = self._withholds = False
 
     def live(self) -> bool:
         """Whether the connection is open and not being closed."""
@@ -90,18 +92,26 @@ class WritingHost(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Tell the protocol that the write buffer is full."""
-        if self._open:
-            self.protocol.pause_writing()
+        self._pace(True, self._withholds)
 
     def resume_writing(self) -> None:
         """Tell the protocol, and what waits in `flush`, that the write buffer has room again."""
         callback, self._flushed = self._flushed, None
         try:
-            if self._open:
-                self.protocol.resume_writing()
+            self._pace(False, self._withholds)
         finally:
             if callback is not None:
                 self._loop.call_soon(self.guarded, lambda: self._all_sent(callback))
+
+    def _pace(self, behind: bool, withholds: bool) -> None:
+        """Tell the protocol to pause, or that it may go on, if that has changed."""
+        paused = self._behind or self._withholds
+        self._behind, self._withholds = behind, withholds
+        if self._open and paused is not (behind or withholds):
+            if paused:
+                self.protocol.resume_writing()
+            else:
+                self.protocol.pause_writing()
 
     def _all_sent(self, callback: Callable[[], None]) -> None:
         if self.live():
@@ -115,6 +125,11 @@ class WritingHost(asyncio.Protocol):
         """Write to the client at once."""
         self._written += len(data)
         self.native.write(data)
+
+    def withholds(self, size: int) -> None:
+        """Pause the protocol while more is withheld than the write buffer holds."""
+        if self._open:
+            self._pace(self._behind, size > self.native.get_write_buffer_limits()[1])
 
     def passed(self) -> int:
         """Bytes that have entered the kernel so far."""
