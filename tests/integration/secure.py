@@ -31,6 +31,7 @@ class SecureCluster(Cluster):
         names: tuple[tuple[str, ...], ...] = ((NAME, "localhost"),),
         workers: int = 2,
         probe: str = POOL,
+        environment: dict[str, str] | None = None,
     ) -> None:
         """
         :param app: as for `Cluster`; a colon before a name means one of `secure_apps`.
@@ -44,7 +45,8 @@ class SecureCluster(Cluster):
             for argument in ("--tls-cert", each.certificate, "--tls-key", each.key)
         ]
         target = APPS + app if app.startswith(":") else app
-        super().__init__(target, *tls, *options, workers=workers, probe=probe)
+        options = (*tls, *options)
+        super().__init__(target, *options, workers=workers, probe=probe, environment=environment)
 
     def context(self) -> ssl.SSLContext:
         """A client's, which trusts these certificates alone."""
