@@ -99,7 +99,7 @@ class Cluster(Service):
         self._compose(start, provision)
         try:
             provision.open()
-            self._endpoints.open(start.sockets())
+            self._endpoints.open(start.sockets(), start.taking_over)
             start.members(self.primary)
             self._open_admin(start.taking_over)
         except BaseException:
@@ -138,6 +138,7 @@ class Cluster(Service):
             system,
             provision.identity,
             lambda: state_of(self.primary, system.folder, self._endpoints.snapshot()),
+            self._endpoints.held,
         )
 
     def _begun(self) -> None:

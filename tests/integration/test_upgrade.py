@@ -177,6 +177,28 @@ class InPlace(UpgradeCase):
                 with self.assertRaises(ConnectionRefusedError):
                     Connection(ports[0])
 
+    def test_listen_in_use(self) -> None:
+        """A port of the file that another program has is told, and the old program goes on."""
+        ports = [free_port() for _ in range(2)]
+        other = self.enterContext(socket.create_server(("127.0.0.1", ports[1])))
+        file = Path(self.enterContext(tempfile.TemporaryDirectory()), "config.toml")
+        file.write_text(f"listen = ['127.0.0.1:{ports[0]}']")
+        cluster = Cluster("echo", "--config", str(file), workers=1)
+        at = cluster.arguments.index("--listen")
+        del cluster.arguments[at : at + 2]
+        cluster.port = ports[0]
+        with cluster:
+            file.write_text(f"listen = ['127.0.0.1:{ports[1]}']")
+            cluster.signal(signal.SIGUSR2)
+            until(lambda: "This one goes on." in cluster.log(), 30, "it is refused")
+            self.assertIn(f"Cannot listen on 127.0.0.1:{ports[1]}: ", cluster.log())
+            self.assertNotIn(DONE, cluster.log())
+            self.assertEqual(cluster.get("/").status, 200)
+            other.close()
+            self.upgrade(cluster)
+            cluster.port = ports[1]
+            self.assertEqual(cluster.get("/").status, 200)
+
     def test_release_link(self) -> None:
         """A link to the present release leads new workers also after upgrades, wherever it leads
         by then.

@@ -20,7 +20,7 @@ from ..core.lifecycle.timing import SAME_SIGNAL
 from ..errors import ConfigError, TxstickyError
 from ..primary.preflight import check
 from ..primary.upgrade.execute import take_signals
-from ..primary.upgrade.trial import PASSED, check_form, is_trial
+from ..primary.upgrade.trial import PASSED, check_endpoints, check_form, is_trial
 from ..printable import tolerate
 from ..system import startup
 from ..system.descriptors import raise_file_limit
@@ -171,9 +171,12 @@ def rehearse(config: Config) -> int:
     :param config: the configuration.
     :returns: the exit code.
     """
+    from twisted.internet import reactor
+
     try:
         check_form(os.environ)
         check(config)
+        check_endpoints(config, os.environ, reactor)
     except TxstickyError as error:
         print(f"txsticky: {error}", file=sys.stderr)
         return error.exit_code

@@ -39,7 +39,9 @@ from ..system.logs.lines import at_level, level_named, text_observer
 #: The prefix of the environment variables that set options.
 PREFIX = "TXSTICKY_"
 #: Variables with this prefix that set no option: a worker's number, and what an upgrade passes on.
-_OTHERS = frozenset({"TXSTICKY_WORKER", "TXSTICKY_UPGRADE", "TXSTICKY_TRIAL", "TXSTICKY_CONFIG"})
+_OTHERS = frozenset(
+    {"TXSTICKY_WORKER", "TXSTICKY_UPGRADE", "TXSTICKY_TRIAL", "TXSTICKY_HELD", "TXSTICKY_CONFIG"}
+)
 #: The log level of ``twist`` by default.
 _USUAL = LogLevel.info
 #: From this likeness on (`difflib.SequenceMatcher.ratio`) a name is taken for a misspelt option.

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 
 from ..config import Config, endpoint_string
 from ..errors import ListenError
@@ -16,6 +17,8 @@ from ..system.endpoints import open_port
 from ..transport.movable import spare
 from .listeners import Listeners
 from .upgrade.inherited_port import InheritedPort
+
+log = Logger()
 
 
 class _Listener(Factory):
@@ -26,6 +29,31 @@ class _Listener(Factory):
     def logPrefix(self) -> str:
         """What the log says is starting on a port."""
         return "txsticky"
+
+
+def listen_on(reactor: Any, listen: str, backlog: int) -> Any:
+    """
+    Listen on one endpoint.
+
+    The endpoint opens the socket (and removes it, if it is a UNIX one); accepting is ours.
+
+    :param reactor: opens it.
+    :param listen: a `--listen`.
+    :param backlog: how many connections may wait in the kernel.
+    :returns: the port.
+    :raises ListenError: it cannot be listened on (`open_port`).
+    """
+    factory = _Listener()
+    port: Any = open_port(reactor, endpoint_string(listen, backlog), factory, listen)
+    if getattr(port, "factory", None) is not factory:
+        port.stopListening()
+        raise ListenError(
+            endpoint=listen,
+            reason="it wraps the connections; use --tls-cert and --tls-key for TLS, and"
+            " --proxy-protocol for PROXY",
+        )
+    port.stopReading()
+    return port
 
 
 class Endpoints:
@@ -41,43 +69,32 @@ class Endpoints:
         self._config = config
         self._reactor = reactor
         self._listeners = listeners
+        #: One for each `--listen`; None where it cannot be listened.
         self._ports: list[Any] = []
 
     def __len__(self) -> int:
         return len(self._ports)
 
-    def open(self, inherited: Mapping[int, int]) -> None:
+    def open(self, inherited: Mapping[int, int], taking_over: bool = False) -> None:
         """
         Open every endpoint.
 
         :param inherited: the descriptors of those that are open already, by their numbers.
+        :param taking_over: a cluster runs here already: it goes on without an endpoint that cannot
+            be listened on rather than end.
         :raises ListenError: an endpoint cannot be listened on; `close` closes those that can.
         """
         for number, listen in enumerate(self._config.listen):
             if number in inherited:
-                port: Any = InheritedPort(inherited[number])
-            else:
-                port = self._listen(listen)
-            self._accept(number, listen, port)
-
-    def _listen(self, listen: str) -> Any:
-        """
-        Listen on one endpoint.
-
-        The endpoint opens the socket (and removes it, if it is a UNIX one); accepting is ours.
-        """
-        factory = _Listener()
-        endpoint = endpoint_string(listen, self._config.backlog)
-        port: Any = open_port(self._reactor, endpoint, factory, listen)
-        if getattr(port, "factory", None) is not factory:
-            port.stopListening()
-            raise ListenError(
-                endpoint=listen,
-                reason="it wraps the connections; use --tls-cert and --tls-key for TLS, and"
-                " --proxy-protocol for PROXY",
-            )
-        port.stopReading()
-        return port
+                self._accept(number, listen, InheritedPort(inherited[number]))
+                continue
+            try:
+                self._accept(number, listen, listen_on(self._reactor, listen, self._config.backlog))
+            except ListenError as error:
+                if not taking_over:
+                    raise
+                log.error("{error}", error=error)
+                self._ports.append(None)
 
     def _accept(self, number: int, listen: str, port: Any) -> None:
         """Have what an endpoint has opened accepted on."""
@@ -90,26 +107,38 @@ class Endpoints:
 
     def addresses(self) -> list[Any]:
         """What is listened on, as address objects in the order of `Config.listen`."""
-        return [port.getHost() for port in self._ports]
+        return [port.getHost() for _, port in self._opened()]
 
     def alone(self) -> list[Any]:
         """The addresses at which the primary alone accepts, though workers accept elsewhere."""
         if self._config.accept != "workers":
             return []
         return [
-            address
-            for listen, address in zip(self._config.listen, self.addresses(), strict=True)
-            if not self._config.shares(listen)
+            port.getHost() for listen, port in self._opened() if not self._config.shares(listen)
         ]
 
     def snapshot(self) -> list[tuple[str, int]]:
-        """``--listen`` and descriptor of each endpoint."""
+        """``--listen`` and descriptor of each endpoint; -1 where it cannot be listened."""
         ports = zip(self._config.listen, self._ports, strict=True)
-        return [(listen, port.fileno()) for listen, port in ports]
+        return [(listen, -1 if port is None else port.fileno()) for listen, port in ports]
+
+    def held(self) -> list[tuple[str, int | str]]:
+        """``--listen`` of each endpoint that is listened on, and its port or its socket's path."""
+        return [(listen, place_of(port.getHost())) for listen, port in self._opened()]
+
+    def _opened(self) -> list[tuple[str, Any]]:
+        """``--listen`` and port of each endpoint that is listened on."""
+        ports = zip(self._config.listen, self._ports, strict=False)
+        return [(listen, port) for listen, port in ports if port is not None]
 
     def close(self) -> Deferred[Any]:
         """Have clients refused by the system from here on; fires when every endpoint is closed."""
         self._listeners.close()
-        closing = [maybeDeferred(port.stopListening) for port in self._ports]
+        closing = [maybeDeferred(port.stopListening) for _, port in self._opened()]
         self._ports = []
         return DeferredList(closing)
+
+
+def place_of(address: Any) -> int | str:
+    """Tell which port is listened on, or the path of which UNIX socket."""
+    return os.fsdecode(address.name or b"") if hasattr(address, "name") else int(address.port)

@@ -20,7 +20,8 @@ def open_port(reactor: Any, endpoint: str, factory: IProtocolFactory, shown: str
 
     :param endpoint: an endpoint string (`twisted.internet.endpoints.serverFromString`).
     :param shown: what the operator wrote.
-    :raises ListenError: it cannot be listened on.
+    :raises ListenError: it cannot be listened on; its field `place` is the port's number or the
+        path of the UNIX socket, where that is known.
     """
     failures: list[Any] = []
     ports: list[Any] = []
@@ -31,7 +32,8 @@ def open_port(reactor: Any, endpoint: str, factory: IProtocolFactory, shown: str
     except Exception as error:
         raise ListenError(endpoint=shown, reason=_reason(error)) from None
     if failures:
-        raise ListenError(endpoint=shown, reason=_reason(failures[0].value))
+        why = failures[0].value
+        raise ListenError(endpoint=shown, reason=_reason(why), place=getattr(why, "port", None))
     if not ports:
         raise ListenError(endpoint=shown, reason="this kind of endpoint does not listen at once")
     port: IListeningPort = ports[0]

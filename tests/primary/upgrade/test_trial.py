@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import signal
 import sys
+from typing import Any
 from unittest import mock
 
-from tests.shells import ShellCase
-from txsticky.errors import UpgradeError
+from tests.shells import ReactorCase, ShellCase
+from txsticky.config import Config
+from txsticky.errors import ListenError, UpgradeError
 from txsticky.primary.upgrade import trial
 from txsticky.primary.upgrade.packing import FORM
-from txsticky.primary.upgrade.trial import PASSED, TRIAL, TRIAL_TIME, Trial
+from txsticky.primary.upgrade.trial import HELD, PASSED, TRIAL, TRIAL_TIME, Trial
 from txsticky.system.trust import Identity
 from txsticky.testing import FakeProcess, FakeSystem
 
@@ -23,7 +27,8 @@ class TrialTests(ShellCase):
         super().setUp()
         self.system = FakeSystem(reactor=self.reactor)
         self.problems: list[str] = []
-        self.trial = Trial(self.system, self.problems.append)
+        held = [("tcp:8080", 8080)]
+        self.trial = Trial(self.system, self.problems.append, held=held)
 
     @property
     def process(self) -> FakeProcess:
@@ -32,10 +37,11 @@ class TrialTests(ShellCase):
         return process
 
     def test_command(self) -> None:
-        """It is this program with its arguments; it inherits nothing, and is told what it is."""
+        """It is this program with its arguments; it inherits nothing, and is told what there is."""
         self.assertEqual(self.process.arguments, sys.orig_argv[1:])
         self.assertEqual(self.process.inherited, {})
-        self.assertEqual(self.process.environ, {TRIAL: str(FORM)})
+        held = '[["tcp:8080", 8080]]'
+        self.assertEqual(self.process.environ, {TRIAL: str(FORM), HELD: held})
 
     def test_passed(self) -> None:
         """If it says that it starts, nothing is wrong."""
@@ -50,7 +56,7 @@ class TrialTests(ShellCase):
         identity.may_write.side_effect = lambda path: path == "relative"
         Trial(self.system, self.problems.append, identity)
         process = self.system.processes[-1]
-        self.assertEqual(process.environ, {TRIAL: str(FORM), "PYTHONPATH": "/"})
+        self.assertEqual(process.environ, {TRIAL: str(FORM), HELD: "[]", "PYTHONPATH": "/"})
         self.assertIsNone(process.identity)
         process.exit(PASSED)
 
@@ -104,3 +110,57 @@ class TrialTests(ShellCase):
             str(error),
             f"The running program hands over a state of form 0; this one knows form {FORM}.",
         )
+
+
+class EndpointTests(ReactorCase):
+    """Whether the new program can listen where the running one does not."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.port = self.listening().getsockname()[1]
+        self.at_port = f"tcp:{self.port}:interface=127.0.0.1"
+
+    def check(self, listen: list[str], held: list[Any]) -> None:
+        """Check."""
+        environ = {HELD: json.dumps(held)}
+        trial.check_endpoints(Config(listen=listen), environ, self.reactor)
+
+    def test_in_use(self) -> None:
+        """What another program listens on is told."""
+        error = self.assertRaises(ListenError, self.check, ["tcp:0", self.at_port], [])
+        self.assertEqual(
+            str(error), f"Cannot listen on {self.at_port}: {os.strerror(errno.EADDRINUSE)}."
+        )
+
+    def test_held(self) -> None:
+        """What the running program holds is not opened."""
+        self.check([self.at_port], [("tcp:1", 1), (self.at_port, self.port)])
+
+    def test_held_once(self) -> None:
+        """What is named twice is opened once more."""
+        with self.assertRaises(ListenError):
+            self.check([self.at_port] * 2, [(self.at_port, self.port)])
+
+    def test_named_in_another_way(self) -> None:
+        """What the running program gives up is free by then."""
+        self.check([self.at_port], [(f"127.0.0.1:{self.port}", self.port)])
+        with self.assertRaises(ListenError):
+            self.check([self.at_port], [("127.0.0.1:1", 1)])
+
+    def test_unix(self) -> None:
+        """A UNIX socket is opened for a moment, and its file removed."""
+        path = os.path.abspath(self.mktemp())
+        self.check([f"unix:{path}"], [])
+        self.assertFalse(os.path.lexists(path))
+        with open(path, "wb"):
+            self.check([f"unix:{path}:mode=600"], [(f"unix:{path}", path)])
+            with self.assertRaises(ListenError):
+                self.check([f"unix:{path}"], [])
+
+    def test_passed(self) -> None:
+        """What a service manager passes is not passed to a trial, and not missed in it."""
+        self.check(["systemd:none"], [])
+
+    def test_older(self) -> None:
+        """A running program that does not say what it holds may hold anything."""
+        trial.check_endpoints(Config(listen=[self.at_port]), {}, self.reactor)

@@ -93,6 +93,8 @@ class Takeover:
         """Name the endpoints' sockets of the program before, and close others (`Start.sockets`)."""
         sockets = {}
         for number, (_, descriptor) in enumerate(self._state.listeners):
+            if descriptor < 0:
+                continue  # it could not be listened on
             if number in self._places:
                 sockets[self._places[number]] = descriptor
             else:

@@ -33,7 +33,7 @@ class UpgradeState:
     :param front_desk: the descriptors of the front desk's two ends.
     :param leftovers: the descriptors of mailboxes that dead workers left behind.
     :param arrivals: the connections that are in the primary's hands.
-    :param listeners: (`--listen`, descriptor) of each endpoint's socket.
+    :param listeners: (`--listen`, descriptor) of each endpoint's socket; -1 if there is none.
     :param siblings: (slot, number, descriptor) of each other listening socket.
     """
 
@@ -89,7 +89,7 @@ def state_of(
     Look at everything that a new program needs; nothing is changed by that.
 
     :param folder: the name of the working directory.
-    :param listeners: `--listen` and descriptor of each endpoint's socket.
+    :param listeners: `--listen` and descriptor of each endpoint's socket; -1 if there is none.
     :returns: the state, and the descriptors in it.
     """
     kept = Descriptors()

@@ -24,6 +24,7 @@ class Upgrade:
         run.
     :param state: looks at everything that the new program needs: the state, and the descriptors in
         it.
+    :param held: tells what is listened on (`Trial`).
     """
 
     def __init__(
@@ -31,10 +32,12 @@ class Upgrade:
         system: System,
         identity: Identity | None,
         state: Callable[[], tuple[UpgradeState, list[int]]],
+        held: Callable[[], list[tuple[str, int | str]]],
     ) -> None:
         self._system = system
         self._identity = identity
         self._state = state
+        self._held = held
         self._trial: Trial | None = None
 
     @property
@@ -46,7 +49,7 @@ class Upgrade:
         """Try the new program, and execute it if it starts; else this one goes on."""
         log.info("Checking that the new program starts.")
         try:
-            self._trial = Trial(self._system, self._tried, self._identity)
+            self._trial = Trial(self._system, self._tried, self._identity, self._held())
         except OSError as error:
             self._tried(f"its process cannot be started: {error}")
 
