@@ -10,16 +10,16 @@ decides; whose it is, the `Policy`; how bytes flow, the `Host`.
 
 from __future__ import annotations
 
-import attrs
-
+from ..core.http.conversation import Conversation
 from ..core.http.steps import MEMORABLE, Ask, Refuse
 from ..core.routing.verdict import FRONT_DESK, Give, GiveBack, Keep
 from .ending import linger, refused
 from .half_close import HalfClose
+from .host import Host
 from .output import Output
+from .policy import Policy
 
 
-@attrs.define(eq=False, repr=False, weakref_slot=False)
 class Gate(Output):
     """
     Watches one connection. What goes out, and the end, are in `Output`.
@@ -29,9 +29,15 @@ class Gate(Output):
     :ivar come: how many bytes have come, but for requests that came alone and whole.
     """
 
-    inner_paused: bool = attrs.field(default=False, init=False)
-    leaving: bool = attrs.field(default=False, init=False)
-    come: int = attrs.field(default=0, init=False)
+    __slots__ = ("come", "inner_paused", "leaving")
+
+    def __init__(
+        self, host: Host, policy: Policy, exchange: Conversation, client: str, secure: bool
+    ) -> None:
+        Output.__init__(self, host, policy, exchange, client, secure)
+        self.inner_paused = False
+        self.leaving = False
+        self.come = 0
 
     # ------------------------------------------------------------------ input
 

@@ -7,8 +7,6 @@ that are not confirmed; and whatever ends the connection lets the written bytes 
 
 from __future__ import annotations
 
-import attrs
-
 from ..core.http.conversation import Conversation
 from .ending import last_word, tell_surplus
 from .half_close import HalfClose
@@ -18,7 +16,6 @@ from .policy import Policy
 from .withheld import Withheld
 
 
-@attrs.define(eq=False, repr=False, weakref_slot=False)
 class Output:
     """
     The outgoing half of one connection's gate.
@@ -31,20 +28,37 @@ class Output:
     :ivar closing: the connection is closed once its output has left.
     """
 
-    host: Host
-    policy: Policy
-    exchange: Conversation
-    client: str
-    secure: bool
-    closing: bool = attrs.field(default=False, init=False)
-    #: The gate itself has stopped the reading.
-    _stopped: bool = attrs.field(default=False, init=False)
-    _pumping: bool = attrs.field(default=False, init=False)
-    #: What comes next from the reactor: to pump, or, once the gate is closing, to close.
-    _call: Cancelable | None = attrs.field(default=None, init=False)
-    #: Watches the client once it has closed its sending side.
-    _half_close: HalfClose | None = attrs.field(default=None, init=False)
-    _withheld: Withheld | None = attrs.field(default=None, init=False)
+    __slots__ = (
+        "_call",
+        "_half_close",
+        "_pumping",
+        "_stopped",
+        "_withheld",
+        "client",
+        "closing",
+        "exchange",
+        "host",
+        "policy",
+        "secure",
+    )
+
+    def __init__(
+        self, host: Host, policy: Policy, exchange: Conversation, client: str, secure: bool
+    ) -> None:
+        self.host = host
+        self.policy = policy
+        self.exchange = exchange
+        self.client = client
+        self.secure = secure
+        self.closing = False
+        #: The gate itself has stopped the reading.
+        self._stopped = False
+        self._pumping = False
+        #: What comes next from the reactor: to pump, or, once the gate is closing, to close.
+        self._call: Cancelable | None = None
+        #: Watches the client once it has closed its sending side.
+        self._half_close: HalfClose | None = None
+        self._withheld: Withheld | None = None
 
     def pump(self) -> None:
         """Give the protocol inside what it is to see now."""
@@ -74,7 +88,7 @@ class Output:
         if not exchange.tunnel:
             was_open = exchange.request_open
             had_surplus = not was_open and exchange.surplus  # with surplus, none is opened
-            data = exchange.wrote(data)
+            followed = exchange.wrote(data)
             if not exchange.request_open:
                 if was_open:
                     policy.request_done()
@@ -82,8 +96,10 @@ class Output:
                 over = exchange.over and not exchange.last
                 if over or exchange.held or self._stopped or policy.draining:
                     self.pump_soon()
-            if exchange.surplus and not had_surplus:
-                tell_surplus(exchange.request_line)
+            if followed is not data:
+                data = followed
+                if exchange.surplus and not had_surplus:
+                    tell_surplus(exchange.request_line)
         if policy.bindings.unconfirmed or self._withheld is not None:
             return self._withhold(data)
         return data

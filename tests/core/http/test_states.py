@@ -77,7 +77,7 @@ def signature(conversation: Conversation) -> tuple[object, ...]:
     """What decides how a conversation goes on."""
     response = conversation._response
     flags = ("request_open", "finished_request", "over", "last", "_last", "_held", "_seen")
-    theirs = ("phase", "started", "closes", "surplus", "_due", "_withheld", "_begun")
+    theirs = ("phase", "started", "closes", "surplus", "_method", "_withheld", "_begun")
     return (
         conversation._input,
         *(getattr(conversation, name) for name in flags),

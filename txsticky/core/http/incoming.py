@@ -87,7 +87,7 @@ class Incoming:
     def __init__(self, head_limit: int, hold_limit: int, first_is_ours: bool) -> None:
         self._head_limit = head_limit
         # A head has to fit, or the client would be paused for ever in the middle of it.
-        self._hold_limit = max(hold_limit, head_limit)
+        self._hold_limit = hold_limit if hold_limit > head_limit else head_limit
         self._first = first_is_ours
         self._input: Input = BOUNDARY
         self._held = b""

@@ -47,7 +47,6 @@ class Response:
     __slots__ = (
         "_begun",
         "_decoder",
-        "_due",
         "_head_limit",
         "_last",
         "_lines",
@@ -62,10 +61,9 @@ class Response:
 
     def __init__(self, head_limit: int) -> None:
         self._head_limit = head_limit
-        self._method = b""
+        self._method = b""  # of the last request; there was none
         self._lines = b""
         self._last = False
-        self._due = False  # whether a request ever was
         # What came of a status line, or a head, to which lines are to be added.
         self._withheld = b""
         self._begun = b""  # the beginning of a head that came in pieces
@@ -87,7 +85,6 @@ class Response:
         """
         self.phase = HEAD
         self.started = False
-        self._due = True
         self._method = method
         self._lines = lines
         self._last = last
@@ -115,7 +112,7 @@ class Response:
                         self._decoder = None
                         self.phase = SILENT
                 elif self.phase is SILENT:
-                    if not self._due:
+                    if not self._method:
                         raise Odd("output without a request")
                     self.surplus = True
                     return data[:at]
@@ -163,7 +160,7 @@ class Response:
             return at
         self.started = True
         self.closes = framing.closes
-        if self._ends_http(status):
+        if (status == 101 or self._method == b"CONNECT") and self._ends_http(status):
             self.upgraded = True
             self.phase = PASSING
         elif kind is _UNTIL_CLOSE:
