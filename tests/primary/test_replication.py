@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
@@ -9,9 +11,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.raw_frames import FrameReader, Kind, decode_json, encode_json
 from txsticky.core.messages.frames import Frame
+from txsticky.core.messages.frames import FrameReader as TypedReader
 from txsticky.core.messages.frames import encode as encode_typed
-from txsticky.core.messages.from_primary import Bound, Freed
-from txsticky.primary.replication import Replica
+from txsticky.core.messages.from_primary import FROM_PRIMARY, Bound, Freed, View
+from txsticky.core.routing.pool import Pool
+from txsticky.core.routing.table import TOLD_EVERY, Table
+from txsticky.primary.replication import VIEW_INTERVAL, VIEWS_AT_ONCE, Replica, Replication
+from txsticky.testing import FakeSystem
 
 HIGH, FULL = 200, 500
 
@@ -145,3 +151,95 @@ class ReplicaTests(SynchronousTestCase):
             ReplicaMachine,
             settings=settings(max_examples=60, stateful_step_count=50, deadline=None),
         )
+
+
+class Worker:
+    """A worker that is told things."""
+
+    name = "a worker"
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+        self.channel = Pipe()
+        self.introduced: list[int] = []
+
+    def introduce(self, other: Worker) -> None:
+        self.introduced.append(other.id)
+
+    def heard(self) -> list[Frame]:
+        """What it was told since it was asked last."""
+        data, self.channel.backlog = self.channel.backlog, b""
+        return list(TypedReader(FROM_PRIMARY, 1 << 20).feed(data))
+
+
+class ReplicationTests(SynchronousTestCase):
+    """Three workers, and what each is told."""
+
+    def setUp(self) -> None:
+        self.system = FakeSystem()
+        self.pool = Pool()
+        self.table = Table(100, 60.0)
+        self.replication = Replication(self.pool, self.table, self.system, mock.Mock())
+        self.workers = [self.join(id) for id in (1, 2, 3)]
+
+    def join(self, id: int) -> Worker:
+        """A worker that has become ready."""
+        worker = Worker(id)
+        self.pool.add(id, id)
+        self.replication.join(worker)  # type: ignore[arg-type]
+        return worker
+
+    def heard(self) -> list[list[Frame]]:
+        """What each worker was told since they were asked last."""
+        return [worker.heard() for worker in self.workers]
+
+    def test_used(self) -> None:
+        """The use of a key in one worker is told to the others, and counts here."""
+        self.table.bind(b"a", 2, self.system.clock())
+        self.system.reactor.advance(50.0)
+        self.replication.used(1, [b"a", b"unknown"])
+        self.assertEqual(self.heard(), [[], [Bound(b"a", 2)], [Bound(b"a", 2)]])
+        self.system.reactor.advance(50.0)
+        self.assertEqual(self.table.find(b"a", self.system.clock()), 2)
+
+    def test_used_here(self) -> None:
+        """The use of a key in the primary is told with the loads, once."""
+        self.table.bind(b"a", 2, self.system.clock())
+        self.system.reactor.advance(TOLD_EVERY)
+        self.table.find(b"a", self.system.clock())
+        self.replication.tell_pool()
+        self.heard()
+        for told in ([Bound(b"a", 2)], []):
+            self.replication.tell_pool_soon()
+            self.system.reactor.advance(VIEW_INTERVAL)
+            self.assertEqual(self.heard(), [told] * 3)
+
+    def test_used_and_behind(self) -> None:
+        """A worker that does not read is not told of uses."""
+        self.table.bind(b"a", 2, self.system.clock())
+        self.workers[2].channel.write(b"x" * (HIGH + 1))
+        before = self.workers[2].channel.backlog
+        self.replication.used(1, [b"a"])
+        self.assertEqual(self.workers[2].channel.backlog, before)
+
+    def test_loads(self) -> None:
+        """Views are sent when loads have changed, and are not when they have not."""
+        self.replication.tell_pool()
+        self.heard()
+        self.replication.tell_pool_soon()
+        self.system.reactor.advance(VIEW_INTERVAL)
+        self.assertEqual(self.heard(), [[], [], []])
+        self.pool.report(1, 7, 0, 0.0)
+        self.replication.tell_pool_soon()
+        self.system.reactor.advance(VIEW_INTERVAL)
+        self.assertEqual(self.heard(), [[View(self.pool.view())]] * 3)
+
+    def test_many(self) -> None:
+        """With twice as many workers a view comes half as often."""
+        self.workers += [self.join(id) for id in range(4, 2 * VIEWS_AT_ONCE + 1)]
+        self.pool.report(1, 7, 0, 0.0)
+        self.replication.tell_pool_soon()
+        self.system.reactor.advance(1.9 * VIEW_INTERVAL)
+        self.assertEqual(self.workers[0].heard(), [])
+        self.system.reactor.advance(0.1 * VIEW_INTERVAL)
+        self.assertEqual(self.workers[0].heard(), [View(self.pool.view())])

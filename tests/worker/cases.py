@@ -281,7 +281,8 @@ class WorkerCase(ShellCase):
         return [body for kind, body in self.frames if kind in kinds]
 
     def load(self) -> dict[str, Any]:
-        """The last report of load."""
+        """A report of load, as it is now."""
+        self.worker.report.changed()
         self.reactor.advance(REPORT_SOON)
         return decode_json(self.heard(Kind.LOAD)[-1])
 

@@ -8,9 +8,15 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.config import Config
-from txsticky.core.messages.from_worker import Load, Replace
+from txsticky.core.messages.from_worker import Load, Replace, Used
 from txsticky.testing import FakeSystem
-from txsticky.worker.load_report import HEARTBEAT, REPORT_SOON, LoadReport, retirement
+from txsticky.worker.load_report import (
+    HEARTBEAT,
+    REPORT_SOON,
+    USED_AT_ONCE,
+    LoadReport,
+    retirement,
+)
 
 
 class ReportTests(SynchronousTestCase):
@@ -19,7 +25,15 @@ class ReportTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.system = FakeSystem()
         self.channel = mock.Mock(behind=False)
-        self.report = LoadReport(self.channel, self.system, lambda lag: Load(lag=lag), 3)
+        self.used: list[bytes] = []
+        self.report = LoadReport(
+            self.channel, self.system, lambda lag: Load(lag=lag), self.take_used, 3
+        )
+
+    def take_used(self) -> list[bytes]:
+        """What the table would say."""
+        used, self.used = self.used, []
+        return used
 
     def sent(self) -> list[object]:
         """What the primary was told."""
@@ -42,6 +56,18 @@ class ReportTests(SynchronousTestCase):
         for _ in range(100):
             self.system.reactor.advance(HEARTBEAT / 10)
         self.assertEqual(len(self.sent()), 10)
+
+    def test_used(self) -> None:
+        """The keys that were used go before the report of the heartbeat, not too many at once."""
+        keys = self.used = [b"%d" % number for number in range(USED_AT_ONCE + 1)]
+        self.report.start()
+        self.assertEqual(self.sent(), [Used(keys[:-1]), Used(keys[-1:]), Load()])
+
+    def test_used_behind(self) -> None:
+        """A primary that is behind is told the keys later."""
+        self.used, self.channel.behind = [b"key"], True
+        self.report.start()
+        self.assertEqual(self.used, [b"key"])
 
     def test_lag(self) -> None:
         """The report says how late the event loop was."""

@@ -91,6 +91,14 @@ class ChangeTests(ViewCase):
         self.view.free_all()
         self.assertEqual((self.view.table.items(), self.changed.call_count), ([], 4))
 
+    def test_told_again(self) -> None:
+        """A key that was used elsewhere lives on, and no decision is made anew for it."""
+        self.view.bind(b"1", 3, 0.0)
+        self.changed.reset_mock()
+        self.view.bind(b"1", 3, 3599.0)
+        self.assertEqual(self.view.table.find(b"1", 3600.0), 3)
+        self.changed.assert_not_called()
+
     def test_drain(self) -> None:
         """The worker drains."""
         self.view.drain()

@@ -30,6 +30,7 @@ from ..core.messages.from_worker import (
     Replace,
     Subscribe,
     Unsubscribe,
+    Used,
     WantLog,
     Withdraw,
 )
@@ -238,6 +239,8 @@ class Primary:
                 self.replication.tell_pool_soon()
             case Bind(key):
                 self.replication.bind(handle, key)
+            case Used(keys):
+                self.replication.used(handle.id, keys)
             case Free(key):
                 self.replication.free(handle.id, key)
             case Publish(topic, message):

@@ -26,6 +26,9 @@ log = Logger()
 
 #: Seconds between views of the load that the workers get.
 VIEW_INTERVAL: Final = 0.5
+#: So many workers get a view in that time. Where there are more, each gets it less often, for a
+#: view has a line for each worker: what they read together would grow with the square.
+VIEWS_AT_ONCE: Final = 16
 
 
 class Introduced(Protocol):
@@ -63,6 +66,7 @@ class Replication:
         self._workers: dict[int, Introduced] = {}
         self._replicas: dict[int, Replica] = {}
         self._due: IDelayedCall | None = None
+        self._told: object = None
 
     def replica(self, id: int) -> Replica:
         """The replicas of a worker that is ready."""
@@ -120,6 +124,20 @@ class Replication:
         self.table.free(key)
         self._tell(Freed(key), id)
 
+    def used(self, id: int, keys: Iterable[bytes]) -> None:
+        """Take in that a worker was asked for keys, and have no other worker forget them."""
+        table, now = self.table, self._system.clock()
+        found = [(key, table.use(key, now)) for key in keys]
+        self._tell_used(found, id)
+
+    def _tell_used(self, found: Iterable[tuple[bytes, int | None]], but: int = 0) -> None:
+        """Tell all workers but one what was used; those that do not read miss it."""
+        frames = b"".join(encode(Bound(key, owner)) for key, owner in found if owner is not None)
+        if frames:
+            for id, replica in self._replicas.items():
+                if id != but:
+                    replica.tell_used(frames)
+
     def _tell(self, change: Bound | Freed, but: int) -> None:
         """Tell all workers but one of a change of the table."""
         for id, replica in self._replicas.items():
@@ -128,18 +146,25 @@ class Replication:
 
     def tell_pool(self) -> None:
         """Send all workers the pool."""
-        frame = encode(View(self._pool.view()))
+        self._told = self._pool.view()
+        frame = encode(View(self._told))
         for replica in self._replicas.values():
             replica.tell_pool(frame)
 
     def tell_pool_soon(self) -> None:
-        """Send all workers the pool once in a while, for its loads have changed."""
+        """Send all workers the pool once in a while, if its loads have changed by then."""
         if self._due is None:
-            self._due = self._system.reactor.callLater(VIEW_INTERVAL, self._tell_loads)
+            seconds = VIEW_INTERVAL * max(1.0, len(self._replicas) / VIEWS_AT_ONCE)
+            self._due = self._system.reactor.callLater(seconds, self._tell_loads)
 
     def _tell_loads(self) -> None:
         self._due = None
-        self.tell_pool()
+        if self._pool.view() != self._told:
+            self.tell_pool()
+        used = self.table.take_used()
+        if used:
+            now = self._system.clock()
+            self._tell_used([(key, self.table.use(key, now)) for key in used])
 
     def caught_up(self, id: int) -> None:
         """Send a worker, which is no longer behind, what it was not sent meanwhile."""
@@ -211,6 +236,15 @@ class Replica:
             worker=self._name,
         )
         self._distrust(True)
+
+    def tell_used(self, frames: bytes) -> None:
+        """
+        Send which keys were used elsewhere, unless something waits.
+
+        :param frames: the control frames, the same for every worker.
+        """
+        if not (self.stale or self._channel.behind):
+            self._channel.write(frames)
 
     def missed(self) -> None:
         """Something may not have been sent: have the worker begin anew when it has caught up."""

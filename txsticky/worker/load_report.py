@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..config import Config
-from ..core.messages.from_worker import Load, Replace
+from ..core.messages.from_worker import Load, Replace, Used
 from ..ipc.channel import Channel
 from ..system.system import System
 
@@ -14,15 +14,20 @@ from ..system.system import System
 REPORT_SOON = 0.05
 #: Seconds between reports when nothing changes: the heartbeat.
 HEARTBEAT = 0.5
+#: How many keys go into one frame: the longest of them are 4 KiB, and a frame has its limit.
+USED_AT_ONCE = 200
 
 
 class LoadReport:
     """
     Reports soon after a change, many changes at once, and regularly as a sign of life.
 
+    Along with the sign of life go the uses of keys: what one process uses, none forgets.
+
     :param channel: leads to the primary.
     :param system: the clock.
     :param measure: makes the report, given the lag of the event loop in seconds.
+    :param take_used: takes the keys whose use the primary has not been told.
     :param retire_after: the number of requests at which the worker asks to be replaced; 0 is never.
     :ivar requests: how many requests were answered.
     """
@@ -32,6 +37,7 @@ class LoadReport:
         channel: Channel,
         system: System,
         measure: Callable[[float], Load],
+        take_used: Callable[[], list[bytes]] = list,
         retire_after: int = 0,
     ) -> None:
         self.requests = 0
@@ -39,6 +45,7 @@ class LoadReport:
         self._channel = channel
         self._system = system
         self._measure = measure
+        self._take_used = take_used
         self._call: Any = None
         self._beat_due = 0.0
         self._lag = 0.0
@@ -49,12 +56,17 @@ class LoadReport:
         self.beat()
 
     def beat(self) -> None:
-        """See how late the event loop is, and report."""
+        """See how late the event loop is; report that, and which keys were used."""
         now = self._system.clock()
         self._lag = max(0.0, now - self._beat_due)
         self._beat_due = now + HEARTBEAT
         self._system.reactor.callLater(HEARTBEAT, self.beat)
-        self.changed()
+        if not self._channel.behind:
+            used = self._take_used()
+            for start in range(0, len(used), USED_AT_ONCE):
+                self._channel.send(Used(used[start : start + USED_AT_ONCE]))
+        if self._call is None:
+            self.send()
 
     def changed(self) -> None:
         """Report soon: the load has changed."""

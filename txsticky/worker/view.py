@@ -84,11 +84,13 @@ class ClusterView:
 
     def bind(self, key: bytes, owner: int, now: float) -> None:
         """
-        Take in that a key belongs to a worker.
+        Take in that a key belongs to a worker, or that it was used elsewhere.
 
         :param owner: the worker's id.
         :param now: seconds of the table's clock.
         """
+        if self.table.use(key, now) == owner:
+            return  # it was used elsewhere
         self.table.bind(key, owner, now)
         self.changed()
 

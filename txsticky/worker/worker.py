@@ -94,7 +94,8 @@ class Worker:
         fast_path = FastPath(serving.inside)
         self.view = ClusterView.of(boot, config, fast_path.clear)
         self.channel = Channel(channel, system.reactor, FROM_PRIMARY, self._heard, self._orphaned)
-        self.report = LoadReport(self.channel, system, self._load, retire_after)
+        take_used = self.view.table.take_used if boot.takes_used else list
+        self.report = LoadReport(self.channel, system, self._load, take_used, retire_after)
         self.bindings = Bindings(self.view, self.channel, system.clock)
         self.outbox = Outbox(boot.front_desk, self.view, system.reactor)
         self.connections = self._make_connections(live, fast_path, certificates)

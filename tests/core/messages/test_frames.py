@@ -28,6 +28,7 @@ FIELDS = {
     "float": seconds,
     "bool": st.booleans(),
     "dict[str, str]": st.dictionaries(texts, texts, max_size=3),
+    "list[bytes]": st.lists(small, max_size=3),
     "list[str]": st.lists(texts, max_size=3),
     "list[int]": counts,
     "list[Any]": st.lists(st.lists(numbers, min_size=2, max_size=2), max_size=3),

@@ -29,6 +29,7 @@ class KindTests(SynchronousTestCase):
                 15: "Unsubscribe",
                 17: "Replace",
                 20: "Deaf",
+                40: "Used",
             },
         )
 

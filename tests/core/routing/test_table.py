@@ -12,7 +12,7 @@ from hypothesis.stateful import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.routing.table import KEY_LIMIT, ROOM, Table
+from txsticky.core.routing.table import KEY_LIMIT, ROOM, TOLD_EVERY, Table
 
 
 class TableTests(SynchronousTestCase):
@@ -56,6 +56,37 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(
             [table.find(b"a", now) for now in (50.0, 100.0, 150.0, 211.0)], [1, 1, 1, None]
         )
+
+    def test_use_elsewhere_prolongs(self) -> None:
+        """A use that was told prolongs as one here, and says whose the key is."""
+        table = Table(10, 60.0)
+        table.bind(b"a", 1, now=0.0)
+        table.bind(b"b", 1, now=1.0)
+        self.assertEqual((table.use(b"a", 50.0), table.use(b"c", 50.0)), (1, None))
+        self.assertEqual(table.items(), [(b"b", 1), (b"a", 1)])
+        self.assertEqual(table.find(b"a", 109.0), 1)
+
+    def test_uses_to_tell(self) -> None:
+        """A use is told at most once in a while, and not soon after it was told here."""
+        table = Table(10, 60.0)
+        table.bind(b"a", 1, now=0.0)
+        table.find(b"a", TOLD_EVERY - 0.1)
+        self.assertEqual(table.take_used(), [])
+        table.find(b"a", TOLD_EVERY)
+        table.find(b"a", TOLD_EVERY + 0.1)
+        self.assertEqual((table.take_used(), table.take_used()), ([b"a"], []))
+        table.use(b"a", 2 * TOLD_EVERY)
+        table.find(b"a", 3 * TOLD_EVERY - 0.1)
+        self.assertEqual(table.take_used(), [])
+
+    def test_uses_to_tell_of_short_lives(self) -> None:
+        """Keys that live shorter are told four times in their life."""
+        table = Table(10, 4.0)
+        table.bind(b"a", 1, now=0.0)
+        table.find(b"a", 0.9)
+        self.assertEqual(table.take_used(), [])
+        table.find(b"a", 1.0)
+        self.assertEqual(table.take_used(), [b"a"])
 
     def test_expired_make_room(self) -> None:
         """What has expired is dropped when something is bound."""

@@ -23,6 +23,7 @@ class Boot(Fields):
     :param secret: what signs the tags, in hexadecimal.
     :param pool: the pool, as `Pool.view` has it.
     :param access_log: the descriptor of the access log, or -1.
+    :param takes_used: whether the primary understands `Used`.
     :param files: the texts of files that the worker may not read, by their names.
     """
 
@@ -39,6 +40,7 @@ class Boot(Fields):
     table_limit: int
     table_ttl: float
     access_log: int = -1
+    takes_used: bool = False
     files: dict[str, str] = attrs.field(factory=dict)
     protocol: int = 1
 
@@ -59,7 +61,7 @@ class View(Fields):
 @attrs.frozen
 class Bound:
     """
-    A key belongs to a worker.
+    A key belongs to a worker. Told again, it was used in another process.
 
     :param owner: the worker's id.
     """

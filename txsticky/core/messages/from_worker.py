@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Final, Self
 
 import attrs
 
+from ...errors import WireError
 from .frames import Bare, Fields, Key, Published, Topic, dump, language, load, made_of
 
 
@@ -116,6 +117,34 @@ class Free(Key):
 
 
 @attrs.frozen
+class Used:
+    """
+    Keys that are bound to a worker were asked for in this one (`Boot.takes_used`).
+
+    :param keys: none is empty.
+    """
+
+    KIND: ClassVar = 40
+    keys: list[bytes]
+
+    def body(self) -> bytes:
+        """Encode each key behind its length in two bytes (`Frame.body`)."""
+        return b"".join(len(key).to_bytes(2, "big") + key for key in self.keys)
+
+    @classmethod
+    def of(cls, body: bytes) -> Self:
+        """Decode the keys (`Frame.of`)."""
+        keys, at = [], 0
+        while at < len(body):
+            end = at + 2 + int.from_bytes(body[at : at + 2], "big")
+            if end > len(body):
+                raise WireError(why=f"a key that was used is cut off: {body[at : at + 40]!r}")
+            keys.append(body[at + 2 : end])
+            at = end
+        return cls(keys)
+
+
+@attrs.frozen
 class Withdraw(Bare):
     """Nothing is to be routed to the worker any more; it waits for `Withdrawn`."""
 
@@ -178,4 +207,5 @@ FROM_WORKER: Final = language(
     Unsubscribe,
     Replace,
     Deaf,
+    Used,
 )

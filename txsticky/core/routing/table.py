@@ -10,11 +10,16 @@ from typing import Final
 KEY_LIMIT: Final = 4096
 #: How many bytes the keys of a table may have together: 80 for each of 100,000.
 ROOM: Final = 8_000_000
+#: A use of a key is told at most once in this many seconds, or in a quarter of the time to live.
+TOLD_EVERY: Final = 5.0
 
 
 class Table:
     """
     A bounded table of keys whose entries expire when they are not used.
+
+    Each process has a copy, and the use of a key in one of them counts in all: `take_used` says
+    what is to be told, and `use` takes in what was told.
 
     :param limit: how many keys at most, 1 or more; the one not used for longest makes room.
     :param ttl: how long an entry lives after its last use, in seconds.
@@ -27,9 +32,11 @@ class Table:
         self._ttl = ttl
         self._room = room
         self._size = 0
-        # key -> (worker, when it expires). Each use moves an entry to the end with a new expiry, so
-        # that the entry which expires first always comes first.
-        self._entries: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
+        self._told_every = min(TOLD_EVERY, ttl / 4)
+        # key -> (worker, when it expires, when the next use is to be told). Each use moves an entry
+        # to the end with a new expiry, so that the entry which expires first always comes first.
+        self._entries: OrderedDict[bytes, tuple[int, float, float]] = OrderedDict()
+        self._used: dict[bytes, None] = {}
         self._keys_of: dict[int, set[bytes]] = {}
 
     def __len__(self) -> int:
@@ -37,7 +44,7 @@ class Table:
 
     def items(self) -> list[tuple[bytes, int]]:
         """Every (key, worker), the one not used for longest first; some may have expired."""
-        return [(key, worker) for key, (worker, _) in self._entries.items()]
+        return [(key, entry[0]) for key, entry in self._entries.items()]
 
     def bind(self, key: bytes, worker: int, now: float) -> None:
         """
@@ -54,7 +61,7 @@ class Table:
         while len(entries) >= self._limit or self._size + len(key) > self._room:
             self.free(next(iter(entries)))
         self._size += len(key)
-        entries[key] = (worker, now + self._ttl)
+        entries[key] = (worker, now + self._ttl, now + self._told_every)
         self._keys_of.setdefault(worker, set()).add(key)
 
     def find(self, key: bytes, now: float) -> int | None:
@@ -62,13 +69,35 @@ class Table:
         entry = self._entries.get(key)
         if entry is None:
             return None
-        worker, expires = entry
+        worker, expires, tell_at = entry
         if expires <= now:
             self.free(key)
             return None
-        self._entries[key] = (worker, now + self._ttl)
+        if tell_at <= now:
+            tell_at = now + self._told_every
+            self._used[key] = None
+        self._entries[key] = (worker, now + self._ttl, tell_at)
         self._entries.move_to_end(key)
         return worker
+
+    def take_used(self) -> list[bytes]:
+        """Take the keys whose use here is to be told to the other copies."""
+        used = list(self._used)
+        self._used.clear()
+        return used
+
+    def use(self, key: bytes, now: float) -> int | None:
+        """
+        Take in that another copy was asked for a key: the use need not be told again.
+
+        :returns: the worker that the key is bound to, or None.
+        """
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        self._entries[key] = (entry[0], now + self._ttl, now + self._told_every)
+        self._entries.move_to_end(key)
+        return entry[0]
 
     def free(self, key: bytes) -> None:
         """Bind the key to no worker."""
@@ -90,4 +119,5 @@ class Table:
         """Drop all keys."""
         self._entries.clear()
         self._keys_of.clear()
+        self._used.clear()
         self._size = 0

@@ -85,6 +85,7 @@ class Spawner:
                 pool=self._pool.view(),
                 table_limit=TABLE_LIMIT,
                 table_ttl=TABLE_TTL,
+                takes_used=True,
                 access_log=self.provision.log,
                 files=files,
             )
