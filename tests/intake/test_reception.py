@@ -278,11 +278,18 @@ class EvictionTests(PeekCase):
         self.assertEqual(self.status(client), 408)
 
     def test_idle(self) -> None:
-        """Idle connections count and go as well."""
+        """Idle connections are not counted, and stay."""
         self.reception.max_waiting = 1
-        client = self.arrive(b"", hops=1, idle=True)
-        self.arrive(b"", hops=1, idle=True)
-        self.assertEqual((ended(client), self.reception.waiting), (True, 1))
+        clients = [self.arrive(b"", hops=1, idle=True) for _ in range(3)] + [self.arrive()]
+        self.assertEqual([ended(client) for client in clients], [False] * 4)
+        self.arrive()
+        self.assertEqual([ended(client) for client in clients], [False] * 3 + [True])
+
+    def test_idle_first(self) -> None:
+        """For want of descriptors idle connections are given up before new clients."""
+        fresh, idle = self.arrive(), self.arrive(b"", hops=1, idle=True)
+        self.assertTrue(self.reception.evict())
+        self.assertEqual((ended(fresh), ended(idle)), (False, True))
 
     def test_nobody_to_give_up(self) -> None:
         """If no connection may wait, the newcomer is refused."""

@@ -16,7 +16,7 @@ from tests.shells import (
 )
 from txsticky.core.how import How
 from txsticky.core.messages.handoff import Handoff, pack_handoff
-from txsticky.core.messages.origin import Origin
+from txsticky.core.messages.origin import Origin, Stage
 from txsticky.primary.front_desk import FrontDesk
 
 
@@ -43,12 +43,26 @@ class GivenBackTests(PrimaryCase):
         self.assertEqual(received(client), b"moved")
 
     def test_idle(self) -> None:
-        """One that is given back idle waits for its next request."""
+        """One that is given back idle waits for its next request at a worker."""
+        self.start()
+        _, worker = self.serve()
+        worker.give(worker.desk, b"")
+        self.reactor.settle()
+        ((_, handoff),) = self.taken()
+        self.assertEqual((handoff.stage, handoff.hops), (Stage.IDLE, 0))
+        self.assertEqual(self.primary.reception.waiting, 0)
+
+    def test_idle_and_no_worker(self) -> None:
+        """Where no worker is ready it waits here."""
         self.start()
         client, worker = self.serve()
+        for each in self.workers:
+            self.primary.pool.set_draining(each.id)
         worker.give(worker.desk, b"")
         self.reactor.settle()
         self.assertEqual((self.taken(), self.primary.reception.waiting), ([], 1))
+        for each in self.workers:
+            self.primary.pool.set_ready(each.id)
         client.send(get("/next"))
         self.reactor.settle()
         self.assertEqual([handoff.prefix for _, handoff in self.taken()], [get("/next")])

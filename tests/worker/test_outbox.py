@@ -10,6 +10,7 @@ from tests.shells import ShellCase, ended
 from tests.worker.cases import PEER, Box, view
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
+from txsticky.core.routing.pool import Pool
 from txsticky.core.routing.verdict import FRONT_DESK
 from txsticky.worker.outbox import Outbox
 
@@ -98,8 +99,37 @@ class OutboxTests(ShellCase):
         """If not even the front desk takes a connection, it is closed, and that is logged."""
         self.boxes[FRONT_DESK].close()
         with mock.patch("txsticky.worker.outbox.log") as log:
-            client = self.give(FRONT_DESK)
+            client = self.give(FRONT_DESK, b"x")
         self.assertEqual((log.error.call_count, ended(client)), (1, True))
+
+    def ids(self, *ids: int) -> None:
+        """Have the cluster's ready workers be these."""
+        pool = self.view.pool = Pool()
+        for id in ids:
+            pool.add(id, id)
+            pool.set_ready(id)
+
+    def test_idle(self) -> None:
+        """An idle connection waits at a worker that began later, those in turn."""
+        self.boxes[4] = Box(self)
+        self.outbox.add(4, self.boxes[4].sending.detach())
+        self.ids(1, 2, 3, 4)
+        for _ in range(4):
+            self.give(FRONT_DESK)
+        self.assertEqual([len(self.came(place)) for place in (0, 1, 3, 4)], [0, 0, 2, 2])
+
+    def test_idle_at_the_youngest(self) -> None:
+        """Where none began later, it waits at another."""
+        self.ids(1, 2)
+        self.give(FRONT_DESK)
+        self.assertEqual([len(self.came(place)) for place in (0, 1, 3)], [0, 1, 0])
+
+    def test_idle_and_alone(self) -> None:
+        """Where there is no other, or none that is known here, it goes to the front desk."""
+        for ids in ((2,), (2, 7)):
+            self.ids(*ids)
+            self.give(FRONT_DESK)
+        self.assertEqual([len(self.came(place)) for place in (0, 1, 3)], [2, 0, 0])
 
     def test_again(self) -> None:
         """A mailbox that is added again takes the place of the old one, which is closed."""

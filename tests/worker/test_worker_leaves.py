@@ -21,11 +21,11 @@ class DrainTests(WorkerCase):
     """Leaving in peace."""
 
     def test_idle(self) -> None:
-        """Idle connections are given to the front desk."""
+        """Idle connections are given to a worker that began later."""
         self.begin()
         client = self.hand()
         self.drain()
-        ((_, handoff),) = [(b, h) for b in (0,) for h in self.boxes[FRONT_DESK].read()]
+        (handoff,) = self.boxes[3].read()
         self.assertEqual((handoff.prefix, handoff.hops), (b"", 1))
         self.assertEqual((received(client), self.worker.connections.live), (OK, set()))
 
@@ -35,10 +35,29 @@ class DrainTests(WorkerCase):
         self.begin()
         client = self.hand()
         self.drain()
-        self.assertEqual(self.boxes[FRONT_DESK].read(), [])
+        self.assertEqual(self.boxes[3].read(), [])
         self.serving.protocols[0].transport.write(OK)
         self.reactor.settle()
-        self.assertEqual((received(client), len(self.boxes[FRONT_DESK].read())), (OK, 1))
+        self.assertEqual((received(client), len(self.boxes[3].read())), (OK, 1))
+
+    def test_idle_that_came(self) -> None:
+        """A connection that came idle, and has not spoken since, goes on in the same way."""
+        self.begin()
+        client = self.hand(b"")
+        self.assertEqual((self.serving.protocols, self.worker.connections.live), ([], set()))
+        self.drain()
+        (handoff,) = self.boxes[3].read()
+        self.assertEqual((handoff.prefix, handoff.hops), (b"", 1))
+        self.assertEqual(received(client), None)
+
+    def test_idle_that_speaks(self) -> None:
+        """A connection that came idle is served when it speaks."""
+        self.begin()
+        client = self.hand(b"")
+        client.send(get())
+        self.reactor.settle()
+        self.reactor.settle()
+        self.assertEqual(received(client), OK)
 
     def test_pinned(self) -> None:
         """What is pinned to it is still served."""

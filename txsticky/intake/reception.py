@@ -57,7 +57,9 @@ class Reception:
     :param limits: the time and the room for a head.
     :param place: gets each `Arrival` whose first request is here, and owns it from then on.
     :ivar expectations: what clients are expected to send first.
-    :ivar max_waiting: how many connections may wait; one more makes the oldest leave.
+    :ivar max_waiting: how many connections may wait for their first request; one more makes the
+        oldest leave. Those between two requests are bounded by the descriptors that there are, as
+        they are where they were served.
     :ivar refusals: how many connections were refused, by status.
     :ivar fresh: the deadlines of connections whose first request is awaited.
     """
@@ -157,19 +159,20 @@ class Reception:
 
     def wait(self, arrival: Arrival) -> None:
         """Have a connection wait for more of its first request."""
-        deadlines = self._idle if arrival.idle else self.fresh
-        if self.waiting >= self.max_waiting and not self.evict():
+        if arrival.idle:
+            Peek(self, arrival, self._idle).watch()
+        elif len(self.fresh) < self.max_waiting or self.fresh.expire_oldest():
+            Peek(self, arrival, self.fresh).watch()
+        else:
             self.refuse(arrival, 503, "Too many connections wait to send their first request.")
-            return
-        Peek(self, arrival, deadlines).watch()
 
     def evict(self) -> bool:
         """
-        End the time of the connection that has waited longest for its request.
+        End the time of the connection that has waited longest: one between two requests, if any.
 
         :returns: False if no connection waits.
         """
-        return self.fresh.expire_oldest() or self._idle.expire_oldest()
+        return self._idle.expire_oldest() or self.fresh.expire_oldest()
 
     def free_descriptors(self) -> None:
         """Close the refused connections, or else a quarter of the waiting, the oldest first."""

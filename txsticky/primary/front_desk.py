@@ -67,7 +67,7 @@ def arrival_of(sock: socket.socket, handoff: Handoff) -> Arrival:
         sock,
         handoff.origin,
         data=handoff.prefix,
-        hops=0 if stage is Stage.FRESH else handoff.hops + 1,
+        hops=handoff.hops + 1 if stage is Stage.ROUTED else 0,
         idle=stage is Stage.IDLE,
         proxied=stage is not Stage.FRESH,
     )

@@ -149,7 +149,7 @@ class Primary:
         self.returns = Returns(
             seed.front_desk,
             system.reactor,
-            self.reception.receive,
+            self._returned,
             self.reception.free_descriptors,
         )
         spawner = Spawner(
@@ -204,6 +204,13 @@ class Primary:
 
     def _refuse(self, arrival: Arrival, reason: str) -> None:
         self.reception.turn_away(arrival, reason, RETRY_AFTER)
+
+    def _returned(self, arrival: Arrival) -> None:
+        """Have a connection between two requests wait at a worker, if there is one."""
+        if arrival.idle and not self.beginning.under_way and self.pool.candidates():
+            self.dispatcher.place(arrival)
+        else:
+            self.reception.receive(arrival)
 
     def _late(self, arrival: Arrival) -> None:
         """Refuse a connection that has waited its time, unless that ends the first start."""

@@ -1,5 +1,5 @@
 """
-Listening in a worker, with ``--accept workers``.
+Listening in a worker: with ``--accept workers``, and for the next requests of idle connections.
 
 The worker reads heads and refuses as the primary does, with the same code.  Then the policy is
 asked, as at every later request: a connection that is the worker's own is served here and has never
@@ -21,6 +21,7 @@ from ..core.how import How
 from ..core.http.head import Head
 from ..core.messages.from_worker import ListeningLoad
 from ..core.messages.handoff import Handoff
+from ..core.messages.origin import Stage
 from ..core.routing.verdict import FRONT_DESK, Give, GiveBack, Keep, Verdict
 from ..intake.acceptor import Acceptor
 from ..intake.arrival import Arrival
@@ -107,6 +108,7 @@ class Listening:
         self._adopt = adopt
         self._give = give
         self._accepts = False
+        self._leaving = False
         self.reception = _Reception(short, system, settings.config, self._place)
         self.acceptors = [
             Acceptor(socket.socket(fileno=own(descriptor)), self.reception, BATCH)
@@ -129,7 +131,7 @@ class Listening:
             and served, even if their first request is incomplete; else they are left to other
             workers, and connections whose first request is incomplete are given back.
         """
-        accepts, self._accepts = self._accepts, False
+        accepts, self._accepts, self._leaving = self._accepts, False, True
         if final and accepts:
             self._accept_all()
         for acceptor in self.acceptors:
@@ -137,6 +139,21 @@ class Listening:
         if not final:
             for arrival in self.reception.take_waiting():
                 self._send(arrival, FRONT_DESK, How.NEW, fresh=not arrival.proxied)
+
+    def take(self, sock: socket.socket, handoff: Handoff) -> None:
+        """
+        Serve a connection that was handed here, or wait for its next request.
+
+        An idle connection that another worker let go has no transport and no protocol here until
+        its client speaks: thousands come at once when a worker leaves.
+
+        :param sock: the connection; owned from here on.
+        :param handoff: what came with it.
+        """
+        if self._settings.http and handoff.stage is Stage.IDLE and not self._leaving:
+            self.reception.wait(Arrival(sock, handoff.origin, idle=True, proxied=True))
+        else:
+            self._adopt(sock, handoff)
 
     def _accept_all(self) -> None:
         """

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from ..core.messages.handoff import Handoff, pack_handoff
+from ..core.messages.origin import Stage
 from ..core.routing.verdict import FRONT_DESK
 from ..errors import MailboxFull
 from ..ipc.mailbox import MailboxTransport
@@ -62,6 +63,8 @@ class Outbox:
         if place == FRONT_DESK and self._view.final:
             sock.close()
             return
+        if place == FRONT_DESK and handoff.stage is Stage.IDLE:
+            place = self._successor()
         self.given += 1
         box = self.boxes.get(place) or self.boxes[FRONT_DESK]
         message = pack_handoff(handoff)
@@ -71,6 +74,22 @@ class Outbox:
             box.write(message)
         except MailboxFull:
             self._bounce(place, [(descriptor, message)])
+
+    def _successor(self) -> int:
+        """
+        Choose the worker at which an idle connection waits for its next request.
+
+        It is the one with the least load among those that began after this one, so that the
+        connection moves once in a reload; among all others, if none did.
+        """
+        pool, own = self._view.pool, self._view.id
+        others = [each for each in pool.candidates() if each.id != own and each.id in self.boxes]
+        others = [each for each in others if each.id > own] or others
+        if not others:
+            return FRONT_DESK
+        chosen = min(others, key=lambda member: member.load).id
+        pool.reserve(chosen)
+        return chosen
 
     def forget(self, worker: int) -> None:
         """Close the mailbox of a worker that is gone; what waits for it goes to the front desk."""

@@ -161,7 +161,7 @@ class Worker:
         return WorkerInbox(
             mailbox,
             self._system.reactor,
-            adopt=self.connections.adopt,
+            adopt=self.listening.take,
             add_peer=self.outbox.add,
             take_log=self._take_log,
             make_room=self.connections.make_room,
