@@ -143,7 +143,7 @@ class ReloadTests(SynchronousTestCase):
         story.reload()
         story.ready(3)
         story.exited(3, 1)
-        self.assertEqual(story.fleet.wake(), story.now + pause(1))
+        self.assertEqual(story.fleet.wake(), story.now)
 
     def test_during_a_start(self) -> None:
         """A worker that was starting when the reload came may have old code: it is replaced."""

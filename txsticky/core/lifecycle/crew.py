@@ -54,7 +54,7 @@ class Crew:
         slot = self.slots[worker.slot]
         slot.lose(worker, now)
         if slot.current is None:
-            slot.wait(now)
+            slot.go_on(now)
 
     def _dismiss(self, worker: Instance, now: float, final: bool = False) -> None:
         """Have a worker leave in its time; one that is starting holds nothing that needs it."""

@@ -26,8 +26,8 @@ Every event may bring a `Say` besides. The rules:
 
 * A worker is replaced by starting its successor first. Only when that one is ready does the old
   one retire; if it fails, the old one stays. There is one replacement under way at a time.
-* A worker that dies is started again after a pause that doubles with each death in a row. A death
-  after a settled life begins a new row.
+* A worker that dies is started again: at once, but after a pause that doubles with each further
+  death in a row. A death after a settled life begins a new row.
 * The fleet gives up only while no worker serves: at once if the application does not load at the
   very first start, else when every slot has failed `ATTEMPTS` times in a row.
 * A worker that is told to leave has a time for it (`timing`), and is killed only when that is over.

@@ -183,6 +183,10 @@ class Slot:
         """Have the next worker started after a pause."""
         self.due = now + pause(self.deaths)
 
+    def go_on(self, now: float) -> None:
+        """Have the next worker started: at once, but after a pause if it is not the first death."""
+        self.due = now + (pause(self.deaths - 1) if self.deaths > 1 else 0.0)
+
 
 def pause(deaths: int) -> float:
     """Seconds to wait after so many deaths in a row, 1 or more."""
