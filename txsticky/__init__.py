@@ -34,7 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .api import Here, current
+    from .api import Here, after_fork, current
     from .cluster import Cluster
     from .config import Config
     from .errors import (
@@ -65,6 +65,7 @@ __all__ = [
     "TooManyTopics",
     "TxstickyError",
     "__version__",
+    "after_fork",
     "current",
 ]
 
@@ -72,6 +73,7 @@ _HOMES = {
     "Cluster": "cluster",
     "Config": "config",
     "Here": "api",
+    "after_fork": "api",
     "current": "api",
 }
 

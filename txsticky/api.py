@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
@@ -34,6 +34,47 @@ def install(here: Here | None) -> None:
     """Say which worker this process is."""
     global _here
     _here = here
+
+
+#: What `after_fork` was given, in a process that workers are to be forked from.
+_held: list[Callable[[], object]] | None = None
+
+
+def hold() -> None:
+    """Keep what `after_fork` gets, until `release`: workers are going to be forked from here."""
+    global _held
+    _held = []
+
+
+def release() -> None:
+    """Call what was kept, in its order: this process is a worker now."""
+    global _held
+    held, _held = _held or [], None
+    for function in held:
+        function()
+
+
+_Function = TypeVar("_Function", bound=Callable[[], object])
+
+
+def after_fork(function: _Function) -> _Function:
+    """
+    Have a function called in each worker, for what processes cannot share.
+
+    Such are connections to a database, threads, and clients with a connection of their own. With
+    ``--preload`` the application is imported once, and the function is called in each worker that
+    is forked afterwards, before the worker serves. In any other process it is called at once, so
+    that the application behaves the same without ``--preload``, and on its own. It can be used as a
+    decorator.
+
+    :param function: takes no arguments. If it raises an exception, the worker does not start.
+    :returns: the function.
+    """
+    if _held is None:
+        function()
+    else:
+        _held.append(function)
+    return function
 
 
 # A process that the application forks is no worker: no reactor runs there, and what is said to the

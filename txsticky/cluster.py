@@ -34,10 +34,12 @@ from .primary.preflight import check
 from .primary.primary import Primary
 from .primary.supervision.provision import Provision
 from .primary.supervision.supervisor import Supervisor
+from .primary.supervision.templates import wants_template
 from .primary.upgrade.start import Start, start_of
 from .primary.upgrade.state import state_of
 from .primary.upgrade.upgrade import Upgrade
 from .system.privileges import identity_of
+from .system.process import can_adopt
 from .system.source_watch import SourceWatch
 from .system.system import System
 
@@ -71,7 +73,7 @@ class Cluster(Service):
         if reactor is None:
             from twisted.internet import reactor
         self.config = config
-        self.system = System(reactor)
+        self.system = System(reactor, adopts=wants_template(os.environ) and can_adopt())
         self.journal = Journal()
         self._on_ready = on_ready
         self._on_ended = on_ended

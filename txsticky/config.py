@@ -132,6 +132,11 @@ class Config:
         "auto", Choice(INTERFACES), help="What APP is: auto, web, wsgi, asgi or protocol"
     )
     factory: bool = option(False, Flag(), help="APP is a callable that returns the application")
+    preload: bool = option(
+        False,
+        Flag(),
+        help="Import the application once, before workers are forked: they share its memory",
+    )
     sticky: str = option(
         DEFAULT_STICKY,
         Text(parse_chain),

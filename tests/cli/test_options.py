@@ -102,7 +102,7 @@ class OptionsTests(SynchronousTestCase):
             config = self.parse("--" + name.replace("_", "-"), text)
             got = getattr(config, name)
             self.assertEqual((got, type(got)), (value, type(value)), name)
-        flags = {"factory", "proxy_protocol", "debug_headers", "reload"}
+        flags = {"factory", "proxy_protocol", "debug_headers", "preload", "reload"}
         for name in flags:
             self.assertIs(getattr(self.parse("--" + name.replace("_", "-")), name), True)
             self.assertIs(getattr(self.parse(), name), False)

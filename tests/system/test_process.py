@@ -1,4 +1,4 @@
-"""A child process: how it ends, what it says, and orphans."""
+"""A child process: how it ends, what it says, and orphans that become children."""
 
 from __future__ import annotations
 
@@ -168,3 +168,67 @@ class ReaperTests(ProcessCase):
         self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
         reaper.stop()
         reaper.stop()
+
+
+class AdoptionTests(ProcessCase):
+    """A process that becomes the child of its grandparent."""
+
+    def fork(self, then: str) -> list[str]:
+        """A child has a child that forks such a process, which does `then`; what is said."""
+        self.run_child(
+            "import os, signal, sys\n"
+            "from txsticky.system.process import adopting, is_child\n"
+            "from txsticky.system.this_process import fork_orphan\n"
+            "reading, writing = os.pipe()\n"
+            "here = os.getpid()\n"
+            "with adopting():\n"
+            "    if not os.fork():\n"
+            "        pid = fork_orphan()\n"
+            "        if not pid:\n"
+            f"            {then}\n"
+            "            os._exit(7)\n"
+            "        os.write(writing, str(pid).encode())\n"
+            "        os._exit(0)\n"
+            "    pid = int(os.read(reading, 20))\n"
+            "    print('child', is_child(pid), is_child(here))\n"
+            "    print('ended', os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
+        )
+        return self.said
+
+    def test_child(self) -> None:
+        """It is a child with an exit status as any other."""
+        self.assertEqual(self.fork("pass")[:2], ["child True False", "ended 7"])
+
+    def test_parent_is_known(self) -> None:
+        """As soon as it runs, its parent is the one that it stays with."""
+        said = self.fork("os._exit(9 if os.getppid() == here else 1)")
+        self.assertEqual(said[1], "ended 9")
+
+    def test_refused(self) -> None:
+        """If there can be no more processes, the error says so."""
+        self.run_child(
+            "import os\n"
+            "from unittest import mock\n"
+            "from txsticky.system.this_process import fork_orphan\n"
+            "forks = iter([os.fork, mock.Mock(side_effect=OSError(11, 'too many'))])\n"
+            "os.fork = lambda fork=os.fork: next(forks)()\n"
+            "try:\n"
+            "    fork_orphan()\n"
+            "except OSError as error:\n"
+            "    print(error.errno)\n"
+        )
+        self.assertEqual(self.said, ["11"])
+
+    def test_unknown(self) -> None:
+        """A system that knows nothing of it adopts no orphans."""
+        self.patch(process.ctypes, "CDLL", mock.Mock(side_effect=AttributeError))
+        self.assertFalse(process.can_adopt())
+
+    def test_stopped(self) -> None:
+        """A process that is stopped is told from one that runs."""
+        child = self.spawn("import time; print('here', flush=True); time.sleep(60)")
+        self.until(lambda: self.said)
+        self.assertFalse(process.is_stopped(child.pid))
+        child.send_signal(signal.SIGSTOP)
+        self.until(lambda: process.is_stopped(child.pid))
+        self.assertFalse(process.is_stopped(1 << 29))

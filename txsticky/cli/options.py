@@ -38,9 +38,17 @@ from ..system.logs.lines import at_level, level_named, text_observer
 
 #: The prefix of the environment variables that set options.
 PREFIX = "TXSTICKY_"
-#: Variables with this prefix that set no option: a worker's number, and what an upgrade passes on.
+#: Variables with this prefix that set no option: a worker's number, what an upgrade passes on, and
+#: whether there is a template.
 _OTHERS = frozenset(
-    {"TXSTICKY_WORKER", "TXSTICKY_UPGRADE", "TXSTICKY_TRIAL", "TXSTICKY_HELD", "TXSTICKY_CONFIG"}
+    {
+        "TXSTICKY_CONFIG",
+        "TXSTICKY_HELD",
+        "TXSTICKY_TEMPLATE",
+        "TXSTICKY_TRIAL",
+        "TXSTICKY_UPGRADE",
+        "TXSTICKY_WORKER",
+    }
 )
 #: The log level of ``twist`` by default.
 _USUAL = LogLevel.info

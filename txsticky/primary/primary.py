@@ -53,6 +53,7 @@ from .supervision.reports import Reports
 from .supervision.spawner import TABLE_LIMIT, TABLE_TTL, Spawner
 from .supervision.supervisor import Supervisor
 from .supervision.suspicion import OUTDATED, Suspicions
+from .supervision.templates import Templates
 from .supervision.worker_handle import WorkerHandle
 from .supervision.workers import Workers
 from .waiting_room import WaitingRoom
@@ -152,6 +153,14 @@ class Primary:
             self._returned,
             self.reception.free_descriptors,
         )
+        templates = Templates(
+            system,
+            config,
+            provision,
+            lambda: self.spoken.interface,
+            lambda: self.supervisor.go_on(),
+            log,
+        )
         spawner = Spawner(
             system,
             config,
@@ -160,6 +169,7 @@ class Primary:
             self.returns.front_desk.fileno(),
             self.listeners,
             provision,
+            templates,
         )
         self.workers = Workers(
             system,
@@ -190,7 +200,8 @@ class Primary:
             system.reactor,
             log,
             ended=self._ended,
-            reloading=events.reloading,
+            reloading=self._reloading,
+            settled=templates.settled,
             worker_timeout=config.worker_timeout,
             wary=config.accept == "workers",  # a connection at a silent worker's socket would wait
         )
@@ -283,6 +294,14 @@ class Primary:
         else:
             self._unpark()
 
+    def _reloading(self, under_way: bool) -> None:
+        """A reload has begun, or is over: of which templates workers go on is known then."""
+        if not under_way:
+            generation, handles = self.supervisor.fleet.generation, self.workers.handles.values()
+            proven = any(handle.ready and handle.generation == generation for handle in handles)
+            self.workers.spawner.templates.reloaded(proven)
+        self.events.reloading(under_way)
+
     def _exited(self, handle: WorkerHandle, status: int) -> None:
         """Route anew what a worker, whose process has ended, had not taken in hand."""
         waiting = handle.close(self.returns.adopt)
@@ -299,6 +318,7 @@ class Primary:
 
     def stopping(self) -> None:
         """Wait for no worker any more: the cluster is told to stop."""
+        self.workers.spawner.templates.close()
         self.beginning.abandon()
         for arrival in self.room.take_all():
             self._refuse(arrival, "The server stops.")

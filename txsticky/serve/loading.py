@@ -94,8 +94,17 @@ def load(target: str, factory: bool = False) -> object:
             target=target,
             reason=f"with --factory it has to be callable, and it is {describe(found)}",
         )
+    return called(target, found)
+
+
+def called(target: str, function: Callable[[], object]) -> object:
+    """
+    Call something of an application's.
+
+    :raises AppRaisedError: it raised an exception.
+    """
     try:
-        return found()
+        return function()
     except (Exception, SystemExit) as error:
         raise _raised(target, error) from error
 

@@ -1,9 +1,16 @@
-"""Child processes: their ends, their output, and the reaping of orphans."""
+"""
+Child processes: their ends, their output, orphans that become children, and the reaping of those.
+
+A child whose parent ends is given to the nearest ancestor that has marked itself for that
+(PR_SET_CHILD_SUBREAPER of prctl(2), Linux).
+"""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 #: A line of a worker's output is cut here.
@@ -12,6 +19,7 @@ _POLL = 0.05
 _READ = 1 << 16
 #: The most that a pipe holds (pipe(7), pipe-max-size).
 _FULL_PIPE = 1 << 20
+_PR_SET_CHILD_SUBREAPER = 36
 #: Seconds between two looks for orphans.
 REAP_EVERY = 1.0
 
@@ -208,3 +216,53 @@ class Reaper:
                 os.waitpid(found.si_pid, os.WNOHANG)
         except ChildProcessError:
             return
+
+
+@contextlib.contextmanager
+def adopting() -> Iterator[None]:
+    """
+    Be, within this, the one to whom orphans among the descendants are given.
+
+    :raises OSError: this system does not know of that.
+    """
+    _adopt(True)
+    try:
+        yield
+    finally:
+        _adopt(False)
+
+
+def _adopt(flag: bool) -> None:
+    try:
+        failed = ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, flag, 0, 0, 0)
+    except AttributeError:
+        raise OSError("this system has no prctl") from None
+    if failed:
+        raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
+
+
+def can_adopt() -> bool:
+    """Whether orphans may be given to this process."""
+    try:
+        with adopting():
+            return True
+    except OSError:
+        return False
+
+
+def is_child(pid: int) -> bool:
+    """Whether a process is a child of this one that was not yet waited for."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal, or traced (proc(5), /proc/pid/stat)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    except (OSError, IndexError):
+        return False

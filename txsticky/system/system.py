@@ -58,6 +58,7 @@ class System:
     :param rng: chance.
     :param folder: where processes are started, if it is there; else where this one is.
     :param wall: seconds since the epoch.
+    :param adopts: whether a worker that a template forks can become a child of this process.
     """
 
     reactor: Any
@@ -65,6 +66,7 @@ class System:
     rng: random.Random = attrs.field(factory=random.Random)
     folder: str | None = attrs.field(factory=lambda: working_folder(os.environ))
     wall: Callable[[], float] = time.time
+    adopts: bool = False
 
     def spawn(
         self,
@@ -86,7 +88,7 @@ class System:
         :raises OSError: it cannot be started.
         """
         inherited = {k: v for k, v in os.environ.items() if k not in _FOR_THE_PRIMARY}
-        folder = self.folder if self.folder and os.path.isdir(self.folder) else None
+        folder = self.folder_there()
         reading, writing = os.pipe()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_ALL)
         try:
@@ -110,6 +112,10 @@ class System:
             os.close(writing)
         child.returncode = 0  # so that Popen's destructor leaves the reaping to us
         return Process(self.reactor, child.pid, reading, said, exited)
+
+    def folder_there(self) -> str | None:
+        """Where processes are started, if it is there."""
+        return self.folder if self.folder and os.path.isdir(self.folder) else None
 
     def watch(
         self,

@@ -1,14 +1,20 @@
-"""What a process sets for itself: its title, its signals, its end after its parent's."""
+"""What a process sets for itself: its title, its signals, its end after its parent's; and forks."""
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
+import mmap
 import os
 import signal
+import sys
 import threading
+import time
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+#: Seconds between two looks for a new parent, which comes as soon as the old one ends.
+_MOMENT = 0.0002
 #: Signals for the primary that may be sent to all processes at once, by a terminal or a service
 #: manager (``systemctl kill``). A process that starts cannot have handlers yet: it is started with
 #: these blocked, and lets them through when it has (`heed`).
@@ -98,3 +104,62 @@ def set_title(title: str) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_NAME, title.encode(), 0, 0, 0)
     except (OSError, ValueError, IndexError, AttributeError):
         pass
+
+
+def end_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, even if it is stopped (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def fork_orphan() -> int:
+    """
+    Fork a process whose parent is the ancestor that is `process.adopting`.
+
+    So this process forks an intermediate one, which forks it and ends.
+
+    :returns: 0 in the new process, which has its parent already; here, its pid.
+    :raises OSError: there cannot be one more process.
+    """
+    with mmap.mmap(-1, mmap.PAGESIZE) as page:  # what the intermediate writes there is seen here
+        intermediate = os.fork()
+        if not intermediate:
+            _fork_again(page)
+            return 0
+        _, status = os.waitpid(intermediate, 0)
+        problem = os.waitstatus_to_exitcode(status)
+        if problem:
+            raise OSError(problem, os.strerror(problem) if problem > 0 else "killed")
+        return int.from_bytes(page[:8], sys.byteorder)
+
+
+def _fork_again(page: mmap.mmap) -> None:
+    """Go on as the child, with its parent; the intermediate ends, with its errno if it failed."""
+    before = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        os._exit(error.errno or 1)
+    if pid:
+        page[:8] = pid.to_bytes(8, sys.byteorder)
+        os._exit(0)
+    while os.getppid() == before:
+        time.sleep(_MOMENT)
+
+
+def reseed() -> None:
+    """
+    Have chance differ from that of the processes that were forked from the same one.
+
+    Python's `random` and its other sources see to it themselves, OpenSSL does since its version
+    1.1.1 (RAND_DRBG(7)); NumPy's global generator (`numpy.random.seed`) does not.
+    """
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None:
+        numpy.seed()
+    ssl = sys.modules.get("ssl")
+    if ssl is not None:
+        ssl.RAND_add(os.urandom(32), 32.0)
+    openssl = sys.modules.get("OpenSSL.rand")
+    if openssl is not None:
+        openssl.add(os.urandom(32), 32)

@@ -1,8 +1,10 @@
 """
 The certificates of ``--tls-cert`` and ``--tls-key`` (the extra ``txsticky[tls]``).
 
-Each worker reads the files when it starts, so a rolling reload takes up new ones.  What pyOpenSSL
-and cryptography bring is imported only when there are certificates.
+The template of a generation of workers reads the files, so a rolling reload takes up new ones.  The
+workers share what it has made of them, the keys of session tickets too: a session that began in one
+is resumed in any (RFC 5077; RFC 8446, section 2.2).  What pyOpenSSL and cryptography bring is
+imported only when there are certificates.
 """
 
 from __future__ import annotations
@@ -92,7 +94,10 @@ def server_name(connection: SSL.Connection) -> str:
 
 
 def load_certificates(
-    certificates: Iterable[str], keys: Iterable[str], files: Mapping[str, str] | None = None
+    certificates: Iterable[str],
+    keys: Iterable[str],
+    files: Mapping[str, str] | None = None,
+    shared: bool = False,
 ) -> Certificates:
     """
     Read certificates and their keys.
@@ -100,13 +105,14 @@ def load_certificates(
     :param certificates: paths of PEM files: the certificate, then its chain.
     :param keys: paths of PEM files with the private keys, in the same order.
     :param files: what `read_files` found in some of them, which are not read again.
+    :param shared: whether all workers will share them, so that sessions can be resumed.
     :raises TlsError: one cannot be used, or pyOpenSSL is not installed.
     """
     if importlib.util.find_spec("OpenSSL") is None:
         raise TlsError(reason="it needs pyOpenSSL: pip install 'txsticky[tls]'")
     found = files or {}
     pairs = zip(certificates, keys, strict=True)
-    return Certificates([_load(certificate, key, found) for certificate, key in pairs])
+    return Certificates([_load(certificate, key, found, shared) for certificate, key in pairs])
 
 
 def read_files(paths: Iterable[str]) -> dict[str, str]:
@@ -124,11 +130,13 @@ def read_files(paths: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _load(certificate: str, key: str, files: Mapping[str, str]) -> tuple[SSL.Context, list[str]]:
+def _load(
+    certificate: str, key: str, files: Mapping[str, str], shared: bool
+) -> tuple[SSL.Context, list[str]]:
     from OpenSSL import SSL, crypto
 
     chain, private = _read_chain(certificate, files), _read_key(key, files)
-    context = _context()
+    context = _context(shared)
     try:
         context.use_certificate(crypto.X509.from_cryptography(chain[0]))
         for issuer in chain[1:]:
@@ -145,18 +153,20 @@ def _load(certificate: str, key: str, files: Mapping[str, str]) -> tuple[SSL.Con
     return context, list(_names(chain[0]))
 
 
-def _context() -> SSL.Context:
+def _context(shared: bool) -> SSL.Context:
     from OpenSSL import SSL
 
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_cipher_list(CIPHERS)
-    # A session could be resumed only by the worker that began it, and the next connection is as
-    # likely to reach another; so no client is given a ticket.
+    # A session is kept in the ticket that its client gets, not here. If only the worker that gave
+    # it could read it, it would be of no use: the next connection is as likely to reach another.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_session_id(b"txsticky")
+    tickets = 0 if shared else SSL.OP_NO_TICKET
     # A client that renegotiates makes the server do the expensive part over and over.
     no_renegotiation = getattr(SSL, "OP_NO_RENEGOTIATION", 1 << 30)
-    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_TICKET | no_renegotiation)
+    context.set_options(SSL.OP_NO_COMPRESSION | tickets | no_renegotiation)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_alpn_select_callback(_select)
     return context

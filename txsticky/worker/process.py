@@ -20,6 +20,7 @@ import attrs
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogBeginner
 from zope.interface import provider
 
+from ..api import release
 from ..config import DEMO, Config
 from ..core.lifecycle.timing import killed
 from ..core.messages.frames import PROTOCOL, Frame, FrameReader, encode
@@ -29,6 +30,8 @@ from ..core.routing.forwarded import Trusted
 from ..errors import ProtocolMismatch, TxstickyError, WireError
 from ..serve.asgi.engine import WrongReactor, install_asyncio_reactor
 from ..serve.asgi.pylogging import bridge
+from ..serve.loading import called
+from ..serve.loading import load as import_app
 from ..system.descriptors import own, raise_file_limit
 from ..system.logs.config_file import apply_log_config
 from ..system.logs.lines import at_level, worker_line
@@ -39,17 +42,47 @@ from ..system.this_process import FOR_ALL, end_after_parent, heed, nothing, set_
 
 log = Logger()
 
+#: What follows the interpreter on a worker's command line: the channel, and room for the title of
+#: the process, come next. The working directory is put on the path when the application is loaded.
+COMMAND = ("-P", "-m", "txsticky.worker.process")
+TITLE_ROOM = " " * 16
 #: The argument that follows those of a first start: where a process that is executed anew finds
 #: what it was told (`begin_anew`).
 ANEW = 3
 
 
+@attrs.frozen(kw_only=True)
+class Preparation:
+    """
+    What a worker has already when it begins: a template's, or nothing.
+
+    :param logging: whether the log is begun.
+    :param certificates: what clients over TLS are shown.
+    :param app: the application, imported.
+    """
+
+    logging: bool = False
+    certificates: Any = None
+    app: Any = None
+
+
 def main(arguments: list[str]) -> NoReturn:
-    """Run a worker. The exit code is 3 if the application does not load."""
+    """Run a worker that is an interpreter of its own."""
     channel = socket.socket(fileno=own(int(arguments[1])))
     heed()
+    run(channel, lambda: read_boot(arguments, channel), Preparation())
+
+
+def run(channel: socket.socket, told: Callable[[], Boot], preparation: Preparation) -> NoReturn:
+    """
+    Run a worker. The exit code is 3 if the application does not load.
+
+    :param channel: the worker's end of its channel.
+    :param told: waits for the first frame.
+    :param preparation: what is not to be done any more.
+    """
     try:
-        boot = read_boot(arguments, channel)
+        boot = told()
     except TxstickyError as error:
         channel.sendall(encode(Failed(str(error))))
         sys.exit(3)
@@ -58,13 +91,15 @@ def main(arguments: list[str]) -> NoReturn:
     os.environ["TXSTICKY_WORKER"] = str(boot.slot)
     set_title(f"txsticky: worker {boot.slot}")
     config = Config.from_json(boot.config)
-    begin_logging(config.log_level)
+    if not preparation.logging:
+        begin_logging(config.log_level)
     raise_file_limit()
     try:
-        certificates = load_tls(config, boot.files)
+        certificates = preparation.certificates or load_tls(config, boot.files)
         end_after_parent(killed(config.graceful_timeout))
         handed = HandedLog(boot.access_log) if boot.access_log >= 0 else None
-        serving = load(config, boot.slot, handed)
+        serving = load(config, boot.slot, handed, preparation.app)
+        called(config.app, release)
     except WrongReactor:
         begin_anew(boot, channel.fileno())
     except TxstickyError as error:
@@ -143,33 +178,44 @@ def _boot_in(frames: Iterable[Frame]) -> Boot:
     raise WireError(why="the first control frame is none that begins a worker")
 
 
-def load_tls(config: Config, files: Mapping[str, str] | None = None) -> Any:
+def load_tls(config: Config, files: Mapping[str, str] | None = None, shared: bool = False) -> Any:
     """
     Read the certificates as they are now, if there are to be any.
 
     :param files: those that the primary has read (`tls.certificates.read_files`).
+    :param shared: whether workers will share them.
     """
     if not config.tls:
         return None
     from ..tls.certificates import load_certificates
 
-    return load_certificates(config.tls_cert, config.tls_key, files or {})
+    return load_certificates(config.tls_cert, config.tls_key, files or {}, shared)
 
 
-def load(config: Config, slot: int, handed_log: HandedLog | None = None) -> Any:
+def load_app(config: Config) -> Any:
     """
-    Install the reactor that the interface wants, import the application, wrap it.
+    Configure `logging` as the operator asks, and import the application.
 
     :raises TxstickyError: the application does not load, or `logging` cannot be configured.
     """
     if config.log_config is not None:
         apply_log_config(config.log_config)
+    return import_app(config.app, config.factory or config.app == DEMO)
+
+
+def load(config: Config, slot: int, handed_log: HandedLog | None = None, app: Any = None) -> Any:
+    """
+    Install the reactor that the interface wants, import the application, wrap it.
+
+    :param app: the application, if it is imported.
+    :raises TxstickyError: as `load_app`.
+    """
     if config.interface == "asgi":
         install_asyncio_reactor()
     from ..serve import ServeSettings, serving_for
-    from ..serve.loading import load as load_app
 
-    app = load_app(config.app, config.factory or config.app == DEMO)
+    if app is None:
+        app = load_app(config)
     settings = ServeSettings(
         access_log=config.access_log,
         handed_log=handed_log,

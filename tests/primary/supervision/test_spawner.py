@@ -68,7 +68,7 @@ class SpawnTests(PrimaryCase):
     def test_output(self) -> None:
         """What the worker prints is logged under its name."""
         worker = self.spawn()
-        with mock.patch("txsticky.primary.supervision.worker_handle.log") as log:
+        with mock.patch("txsticky.primary.supervision.output.log") as log:
             worker.process.say("[warn] it is late")
         event = log.emit.call_args
         self.assertEqual(event.args[0].name, "warn")

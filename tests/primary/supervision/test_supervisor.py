@@ -58,6 +58,7 @@ class SupervisorCase(SynchronousTestCase):
     workers = 2
     timeout = TIMEOUT
     wary = False
+    settled = True
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -73,6 +74,7 @@ class SupervisorCase(SynchronousTestCase):
             reloading=self.reloads.append,
             worker_timeout=self.timeout,
             wary=self.wary,
+            settled=lambda generation: self.settled,
         )
 
     def serve(self) -> None:
@@ -230,6 +232,36 @@ class FailureTests(SupervisorCase):
         )
 
 
+class HeldTests(SupervisorCase):
+    """Workers that cannot be started yet."""
+
+    settled = False
+
+    def test_go_on(self) -> None:
+        """They are started when they can be."""
+        self.supervisor.start()
+        self.assertEqual(self.hands.take(), [])
+        self.settled = True
+        self.supervisor.go_on()
+        self.supervisor.go_on()
+        self.assertEqual(self.hands.take(), [("spawn", 1, 1, 1), ("spawn", 2, 2, 1)])
+
+    def test_killed(self) -> None:
+        """If they are to end, they have ended."""
+        self.supervisor.start()
+        self.supervisor.stop(True)
+        self.assertEqual([what[:2] for what in self.hands.take()], [("ended", 0)])
+
+    def test_upgrade(self) -> None:
+        """What the program before had not started, this one starts."""
+        self.settled = True
+        self.supervisor.start()
+        self.hands.take()
+        self.supervisor.hold({1})
+        self.supervisor.start()
+        self.assertEqual(self.hands.take(), [("spawn", 2, 2, 1)])
+
+
 class TimeTests(SupervisorCase):
     """Ticks come when the fleet wants them."""
 
@@ -237,10 +269,15 @@ class TimeTests(SupervisorCase):
         """A dead worker is back after its pause, and not before."""
         self.serve()
         self.supervisor.exited(1, -9)
+        self.clock.advance(0)
+        self.clock.advance(0)
+        self.assertEqual(self.hands.take(), [("spawn", 3, 1, 1)])
+        self.supervisor.ready(3)
+        self.supervisor.exited(3, -9)
         self.clock.advance(pause(1) - 0.001)
         self.assertEqual(self.hands.take(), [])
         self.clock.advance(0.001)
-        self.assertEqual(self.hands.take(), [("spawn", 3, 1, 1)])
+        self.assertEqual(self.hands.take(), [("spawn", 4, 1, 1)])
 
     def test_earlier(self) -> None:
         """A nearer deadline goes before one that was waited for."""

@@ -468,7 +468,7 @@ class WorkerTests(HandoverCase):
         """What a worker prints is logged under its name as before."""
         self.start(1)
         self.take_over()
-        with mock.patch("txsticky.primary.supervision.worker_handle.log") as log:
+        with mock.patch("txsticky.primary.supervision.output.log") as log:
             self.workers[0].process.say("[info] still here")
         event = log.emit.call_args
         self.assertEqual(event.args[1].format(**event.kwargs), "worker 1: still here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Self
 
 import attrs
@@ -43,6 +44,20 @@ class Boot(Fields):
     takes_used: bool = False
     files: dict[str, str] = attrs.field(factory=dict)
     protocol: int = 1
+
+    def moved(self, numbers: Mapping[int, int]) -> Boot:
+        """
+        The same, for a worker whose descriptors have come under other numbers.
+
+        :param numbers: the numbers there, by those here.
+        """
+        return attrs.evolve(
+            self,
+            mailbox=numbers[self.mailbox],
+            front_desk=numbers[self.front_desk],
+            listeners=[[listen, numbers[descriptor]] for listen, descriptor in self.listeners],
+            access_log=numbers[self.access_log] if self.access_log >= 0 else -1,
+        )
 
 
 @attrs.frozen

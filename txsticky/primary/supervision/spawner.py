@@ -1,9 +1,12 @@
-"""The spawner: starts a worker's process, with all that it has to know."""
+"""
+The spawner: starts a worker's process, with all that it has to know.
+
+A worker is forked from a template or, if that is not possible, executed: an interpreter of its own.
+"""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ...config import Config
@@ -15,11 +18,15 @@ from ...system.process import Process
 from ...system.system import System
 from ..listeners import Listeners
 from .provision import Provision
+from .templates import Templates
 from .worker_handle import WorkerHandle
 
 #: Keys that applications bound: how many, and for how many seconds without use.
 TABLE_LIMIT: Final = 100_000
 TABLE_TTL: Final = 3600.0
+
+#: Starts a process that inherits these descriptors, the channel first; None if there is none.
+_Start = Callable[[WorkerHandle, Sequence[int]], Process | None]
 
 
 class Spawner:
@@ -33,6 +40,7 @@ class Spawner:
     :param front_desk: the descriptor of the front desk's sending end.
     :param listeners: have the listening sockets of each slot.
     :param provision: what workers get that run as another user than this process's.
+    :param templates: what workers are forked from, where that is possible.
     """
 
     def __init__(
@@ -44,6 +52,7 @@ class Spawner:
         front_desk: int,
         listeners: Listeners,
         provision: Provision,
+        templates: Templates,
     ) -> None:
         self._system = system
         self._config = config
@@ -52,6 +61,7 @@ class Spawner:
         self._listeners = listeners
         self.secret = secret
         self.provision = provision
+        self.templates = templates
 
     def start(self, handle: WorkerHandle) -> None:
         """
@@ -60,17 +70,34 @@ class Spawner:
         :raises OSError: it cannot be started; nothing of it is left then.
         """
         files = self.provision.files()  # nothing is open yet if they cannot be read
+        # A template may have come half the way: what it was given is not used again.
+        if not self._begin(handle, files, self._fork):
+            self._begin(handle, files, self._execute)
+
+    def _begin(self, handle: WorkerHandle, files: dict[str, str], start: _Start) -> bool:
+        """
+        Start a worker's process in one of two ways, and tell it what it has to know.
+
+        :returns: whether there is one; if not, nothing of it is left.
+        """
         listening = self._listeners.of(handle.slot)
         sending, reading = mailbox_pair()
         ours, theirs = channel_pair()
+        process = None
         try:
-            handle.process = self._spawn(handle, theirs, reading, listening)
-        except BaseException:
-            for end in (sending, reading, ours):
-                end.close()
-            raise
+            inherited = [theirs.fileno(), reading.fileno(), self._front_desk]
+            inherited += [descriptor for _, descriptor in listening]
+            if self.provision.log >= 0:
+                inherited.append(self.provision.log)
+            process = start(handle, inherited)
         finally:
             theirs.close()
+            if process is None:
+                for end in (sending, reading, ours):
+                    end.close()
+        if process is None:
+            return False
+        handle.process = process
         handle.attach(sending, reading, ours)
         handle.channel.send(
             Boot(
@@ -91,21 +118,15 @@ class Spawner:
             )
         )
         handle.listens = bool(listening)
+        return True
 
-    def _spawn(
-        self,
-        handle: WorkerHandle,
-        channel: socket.socket,
-        mailbox: socket.socket,
-        listening: Sequence[tuple[int, int]],
-    ) -> Process:
-        inherited = [channel.fileno(), mailbox.fileno(), self._front_desk]
-        inherited += [descriptor for _, descriptor in listening]
-        if self.provision.log >= 0:
-            inherited.append(self.provision.log)
+    def _fork(self, handle: WorkerHandle, inherited: Sequence[int]) -> Process | None:
+        return self.templates.fork(handle.generation, inherited, handle.said, handle.exited)
+
+    def _execute(self, handle: WorkerHandle, inherited: Sequence[int]) -> Process:
         return self._system.spawn(
             # The working directory is put on the path when the application is loaded.
-            ["-P", "-m", "txsticky.worker.process", str(channel.fileno()), " " * 16],
+            ["-P", "-m", "txsticky.worker.process", str(inherited[0]), " " * 16],
             inherited,
             {},
             handle.said,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -48,6 +49,8 @@ class Supervisor:
         killed; 0 = never.
     :param reloading: called with True when a rolling reload begins, with False when it is over.
     :param wary: whether silent workers are suspect even if they are never killed.
+    :param settled: whether a worker of a generation can be started now; if not, `go_on` is to be
+        called when one can be.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Supervisor:
         reloading: Callable[[bool], object],
         worker_timeout: float = 30.0,
         wary: bool = False,
+        settled: Callable[[int], bool] = lambda generation: True,
     ) -> None:
         self.fleet = fleet
         self._hands = hands
@@ -73,6 +77,8 @@ class Supervisor:
         self._timer: IDelayedCall | None = None
         self._heartbeats = Heartbeats(clock, worker_timeout, wary, hands.suspect, self._silent)
         self._waiting: list[Deferred[None]] = []
+        self._settled = settled
+        self._held: dict[int, Spawn] = {}
         self._over = False
 
     def expects(self, seconds: float) -> bool:
@@ -88,6 +94,7 @@ class Supervisor:
         """Start the workers."""
         self._heartbeats.start()
         self._run(self.fleet.start(self._now()))
+        self.go_on()
 
     def reload(self) -> None:
         """Replace the workers one by one, each only when its successor is ready."""
@@ -125,6 +132,16 @@ class Supervisor:
     def resume(self, id: int) -> None:
         """A worker that was ready before this program began goes on giving signs of life."""
         self._heartbeats.expect(id)
+
+    def hold(self, there: Container[int]) -> None:
+        """
+        Start, at `start`, the workers that the program before had not started yet.
+
+        :param there: the ids of those that it had.
+        """
+        for worker in self.fleet.instances.values():
+            if worker.id not in there:
+                self._held[worker.id] = Spawn(worker.id, worker.slot, worker.generation)
 
     def load_failed(self, id: int, reason: str) -> None:
         """A worker says that its application does not load."""
@@ -174,10 +191,14 @@ class Supervisor:
     def _perform(self, effect: Effect) -> None:
         try:
             match effect:
-                case Spawn(id, slot, generation):
-                    self._spawn(id, slot, generation)
+                case Spawn():
+                    self._held[effect.id] = effect
+                    self.go_on()
                 case Retire(id, seconds, final):
                     self._hands.retire(id, seconds, final)
+                case Kill(id) if id in self._held:
+                    del self._held[id]
+                    self._run(self.fleet.exited(id, -signal.SIGKILL, self._now()))
                 case Kill(id, hard):
                     self._hands.kill(id, hard)
                 case Reloading(under_way):
@@ -189,6 +210,12 @@ class Supervisor:
         except Exception:
             # The fleet's deadlines see to it that a worker which missed this is killed.
             self._log.failure("{effect} failed.", effect=effect)
+
+    def go_on(self) -> None:
+        """Start those workers that can be started now."""
+        for id, spawn in list(self._held.items()):
+            if self._settled(spawn.generation) and self._held.pop(id, None) is not None:
+                self._spawn(id, spawn.slot, spawn.generation)
 
     def _spawn(self, id: int, slot: int, generation: int) -> None:
         try:

@@ -6,21 +6,17 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, Self
 
-from twisted.logger import Logger, LogLevel
-
 from ...core.messages.frames import Frame
 from ...core.messages.from_primary import Accept
 from ...core.messages.from_worker import FROM_WORKER, ListeningLoad, Load
 from ...ipc.channel import Channel, channel_pair
 from ...ipc.mailbox import MailboxTransport
 from ...system.descriptors import own
-from ...system.logs.lines import read_line
 from ...system.process import Process
 from ...system.system import System
 from ..upgrade.packing import Descriptors, pack, unpack
+from .output import log_line
 from .worker_mailbox import WorkerMailbox
-
-log = Logger(namespace="txsticky.worker")
 
 
 class HandleOwner(Protocol):
@@ -130,17 +126,7 @@ class WorkerHandle:
 
     def said(self, line: str) -> None:
         """Log a line that the process has printed."""
-        level, text = read_line(line)
-        log.emit(
-            level or LogLevel.info,
-            "{worker}: {line}",
-            worker=self.name,
-            slot=self.slot,
-            id=self.id,
-            generation=self.generation,
-            line=text,
-            **({} if level else {"output": True}),
-        )
+        log_line(self.name, line, slot=self.slot, id=self.id, generation=self.generation)
 
     def exited(self, status: int) -> None:
         """Tell that the process has ended, after all that it had said."""

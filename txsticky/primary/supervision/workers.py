@@ -40,6 +40,7 @@ class Workers:
     :param withdrawn: called with the id of a worker to which nothing is routed any more.
     :param leaving: called with the id of a worker that serves no more, though nothing told it to.
     :param exited: called with a handle and how its process ended; nothing else has the handle then.
+    :ivar spawner: as it was given.
     :ivar exits: how often workers ended, by exit code or the negative number of a signal.
     """
 
@@ -62,7 +63,7 @@ class Workers:
     ) -> None:
         self._system = system
         self._pool = pool
-        self._spawner = spawner
+        self.spawner = spawner
         self._replication = replication
         self._beginning = beginning
         self._listeners = listeners
@@ -87,7 +88,7 @@ class Workers:
         handle = self._make(id, slot, generation)
         self._pool.add(id, slot)
         try:
-            self._spawner.start(handle)
+            self.spawner.start(handle)
         except BaseException:
             self._pool.set_gone(id)
             raise
@@ -157,11 +158,11 @@ class Workers:
         """Tell the workers to reopen their logs, and give them those that only root may open."""
         for handle in self.handles.values():
             handle.channel.send(Rotate())
-        self._spawner.provision.rotate(handle.mailbox for handle in self.handles.values())
+        self.spawner.provision.rotate(handle.mailbox for handle in self.handles.values())
 
     def renew_log(self, handle: WorkerHandle) -> None:
         """Give a worker the access log anew, as it asks for it."""
-        self._spawner.provision.rotate((handle.mailbox,))
+        self.spawner.provision.rotate((handle.mailbox,))
 
     # ------------------------------------------------------------- what handles tell
 
@@ -221,8 +222,9 @@ class Workers:
         return [handle for handle in self.handles.values() if handle.ready]
 
     def close(self) -> None:
-        """Close what the workers were given, and leave no call behind."""
+        """Close what the workers were given, end the templates, and leave no call behind."""
+        self.spawner.templates.close()
         for call in self._last_calls.values():
             call.cancel()
         self._last_calls.clear()
-        self._spawner.provision.close()
+        self.spawner.provision.close()

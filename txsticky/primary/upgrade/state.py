@@ -35,6 +35,7 @@ class UpgradeState:
     :param arrivals: the connections that are in the primary's hands.
     :param listeners: (`--listen`, descriptor) of each endpoint's socket; -1 if there is none.
     :param siblings: (slot, number, descriptor) of each other listening socket.
+    :param templates: what workers are forked from, as `Templates.snapshot` has it.
     """
 
     fleet: dict[str, Any]
@@ -51,6 +52,7 @@ class UpgradeState:
     arrivals: Sequence[Mapping[str, Any]]
     listeners: Sequence[Sequence[Any]]
     siblings: Sequence[Sequence[int]]
+    templates: Mapping[str, Any] = attrs.field(factory=dict)
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> UpgradeState:
@@ -111,6 +113,7 @@ def state_of(
         arrivals=[pack_arrival(arrival, kept) for arrival in waiting],
         listeners=[[listen, kept.keep(descriptor)] for listen, descriptor in listeners],
         siblings=primary.listeners.snapshot(kept),
+        templates=primary.workers.spawner.templates.snapshot(kept),
     )
     return state, kept.kept
 
@@ -132,6 +135,8 @@ def restore_workers(primary: Primary, state: UpgradeState) -> None:
     """Take up the workers, once the primary is open."""
     interface, http = state.speaks
     primary.spoken.tell(interface, http)
+    primary.workers.spawner.templates.restore(state.templates)
+    primary.supervisor.hold({handle["id"] for handle in state.handles})
     for handle in primary.workers.restore(state.handles):
         primary.supervisor.resume(handle.id)
     for id, topic in state.topics:
