@@ -101,6 +101,7 @@ class WatchedCase(ShellCase):
 
     def start(self, *ids: int) -> None:
         """Have workers ready: these, or all."""
+        self.reactor.settle()
         self.meet()
         for id in ids or tuple(self.workers):
             self.workers[id].ready()
@@ -116,6 +117,12 @@ class WatchedCase(ShellCase):
         """Have a worker end."""
         self.workers.pop(id).die(status)
         self.reactor.settle()
+
+    def die_twice(self, status: int) -> None:
+        """Have worker 2 end, and its successor, so that the next one is not started at once."""
+        self.die(2, status)
+        self.start(3)
+        self.die(3, status)
 
     def look(self) -> ClusterState:
         """The cluster, now."""

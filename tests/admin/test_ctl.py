@@ -192,13 +192,13 @@ class DisplayTests(WatchedCase):
         heads, first, second = self.shown("workers").splitlines()
         self.assertEqual(heads.split()[:4], ["worker", "state", "gen", "pid"])
         told = " ".join(first.split())
-        self.assertEqual(told, "1 ready 1 1001 0 s 1,234 0.0 40 9 2 250.0 ms - -")
+        self.assertEqual(told, "1 ready 1 1001 0 s 1,234 0.0 40 9 2 250.0 ms - - -")
         self.assertEqual(second.split()[:2], ["2", "ready"])
 
     def test_odd_states(self) -> None:
         """A suspect worker and a number that waits for one are told."""
         self.primary.workers.suspect(1, True)
-        self.die(2, 1)
+        self.die_twice(1)
         first, second = self.shown("workers").splitlines()[1:]
         self.assertIn("ready, suspect", first)
         self.assertEqual(second.split()[:5], ["2", "starts", "in", "0", "s"])

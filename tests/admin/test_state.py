@@ -6,18 +6,26 @@ import json
 import os
 import resource
 import time
+from unittest import mock
 
+import attrs
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address, UNIXAddress
 from twisted.logger import LogLevel
 from twisted.trial.unittest import TestCase
 
 from tests.watched import EPOCH, WatchedCase
-from txsticky.admin import display
-from txsticky.admin.history import KEPT, PERIOD, SERIES, STALE
+from txsticky.admin import display, history
+from txsticky.admin.history import KEPT, PERIOD, PROPORTION_KEPT, SERIES, STALE
 from txsticky.admin.journal import KEPT as ENTRIES_KEPT
 from txsticky.admin.journal import Journal
-from txsticky.admin.state import shown
-from txsticky.admin.usage import Usage, descriptor_limit, open_descriptors, usage_of
+from txsticky.admin.state import TemplateState, shown
+from txsticky.admin.usage import (
+    Usage,
+    descriptor_limit,
+    open_descriptors,
+    proportional_memory,
+    usage_of,
+)
 from txsticky.core.how import How
 from txsticky.primary.kernel_routes import IN_KERNEL
 
@@ -85,12 +93,46 @@ class StateTests(WatchedCase):
     def test_pause(self) -> None:
         """A number whose worker died is told with the seconds until the next one."""
         self.start()
-        self.die(2, -9)
+        self.die_twice(-9)
         state = self.look()
         self.assertEqual([worker.worker for worker in state.workers], [1])
         (pause,) = state.pauses
         self.assertEqual((pause.worker, round(pause.seconds, 6)), (2, 0.1))
-        self.assertEqual(state.exits, {-9: 1})
+        self.assertEqual(state.exits, {-9: 2})
+
+    def test_template(self) -> None:
+        """What workers are forked from is told, with its memory."""
+        process = mock.Mock(pid=77)
+        seen = mock.Mock(process=process, generation=2, ready=True, preloaded=False)
+        self.primary.workers.spawner.templates.all.append(seen)
+        self.usages[77] = Usage(5_000_000, 1.0)
+        self.patch(history, "proportional_memory", {77: 3_000_000}.get)
+        (template,) = self.look().templates
+        self.assertEqual(
+            template,
+            TemplateState(
+                pid=77,
+                generation=2,
+                ready=True,
+                preloaded=False,
+                memory=5_000_000,
+                proportion=3_000_000,
+            ),
+        )
+        self.assertEqual(
+            display._template(attrs.asdict(template)),
+            "template pid 77, generation 2, 5.0 MB, 3.0 MB PSS",
+        )
+
+    def test_proportion(self) -> None:
+        """The proportional set is looked at once in some seconds."""
+        seen: list[int] = []
+        self.patch(history, "proportional_memory", lambda pid: seen.append(pid) or len(seen))
+        self.start()
+        self.assertEqual([w.proportion for w in self.look().workers], [1, 2])
+        self.assertEqual([w.proportion for w in self.look().workers], [1, 2])
+        self.reactor.advance(PROPORTION_KEPT)
+        self.assertEqual([w.proportion for w in self.look().workers], [3, 4])
 
     def test_reload(self) -> None:
         """During a reload the successor is told beside the worker that it replaces."""
@@ -314,6 +356,14 @@ class UsageTests(TestCase):
     def test_nobody(self) -> None:
         """Of a process that does not exist nothing is known."""
         self.assertIsNone(usage_of(0))
+
+    def test_proportion(self) -> None:
+        """The proportional set of a process is not larger than its resident set."""
+        usage = usage_of(os.getpid())
+        found = proportional_memory(os.getpid())
+        assert usage is not None and found is not None
+        self.assertTrue(1 << 20 < found < usage.memory * 1.1, (found, usage))
+        self.assertIsNone(proportional_memory(0))
 
     def test_descriptors(self) -> None:
         """One descriptor more is counted."""

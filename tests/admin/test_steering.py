@@ -53,7 +53,7 @@ class LookTests(SteeringCase):
     def test_workers(self) -> None:
         """`workers` is the workers, and the numbers that wait for one."""
         self.start()
-        self.die(2, 1)
+        self.die_twice(1)
         answer = self.say("workers")
         self.assertEqual([worker["worker"] for worker in answer["workers"]], [1])
         self.assertEqual([pause["worker"] for pause in answer["pauses"]], [2])

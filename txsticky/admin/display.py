@@ -18,7 +18,7 @@ LEVELS: Final = {"warn": "busy", "error": "bad", "critical": "bad"}
 #: Headings of the table of workers; those that do not tell a text are set to the right.
 HEADINGS: Final = (
     "worker", "state", "gen", "pid", "up", "conns", "req/s", "requests", "hand-offs", "given",
-    "lag", "memory", "cpu",
+    "lag", "memory", "pss", "cpu",
 )  # fmt: skip
 EVENTS_SHOWN: Final = 10
 NOTHING: Final = "-"
@@ -152,6 +152,7 @@ def _worker(worker: dict[str, Any]) -> list[Cell]:
         Cell(f"{worker['given']:,}"),
         Cell(f"{worker['lag'] * 1000:.1f} ms", "bad" if worker["lag"] > 0.1 else None),
         Cell(size(worker["memory"])),
+        Cell(size(worker.get("proportion"))),  # a server of another version may not tell it
         Cell(percent(worker["load"])),
     ]
 
@@ -173,6 +174,7 @@ def status(state: dict[str, Any], style: Style) -> str:
         f" sticky by {state['sticky']}{where}, balanced by {state['balance']}",
         f"primary  pid {primary['pid']}, up {duration(state['time'] - state['started'])},"
         f" {size(primary['memory'])}, {percent(primary['load'])} of a processor",
+        *map(_template, state.get("templates", ())),
         f"so far   {_counts(primary['routes'])} of {primary['accepted']:,} accepted;"
         f" refused: {_counts(primary['refusals']) or 'none'};"
         f" {primary['bound']:,} bound keys",
@@ -183,6 +185,15 @@ def status(state: dict[str, Any], style: Style) -> str:
     if events:
         text += "\n" + "".join(_event(event, style) for event in reversed(events))
     return text
+
+
+def _template(template: dict[str, Any]) -> str:
+    doing = "" if template["ready"] else ", starting"
+    what = ", with the application" if template["preloaded"] else ""
+    return (
+        f"template pid {template['pid']}, generation {template['generation']}{doing}{what},"
+        f" {size(template['memory'])}, {size(template['proportion'])} PSS"
+    )
 
 
 def _counts(counts: dict[str, int]) -> str:

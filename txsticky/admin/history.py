@@ -15,7 +15,7 @@ from ..core.how import How
 from ..primary.primary import Primary
 from ..primary.supervision.worker_handle import WorkerHandle
 from ..system.system import System
-from .usage import Usage, usage_of
+from .usage import Usage, proportional_memory, usage_of
 
 log = Logger()
 
@@ -24,6 +24,9 @@ PERIOD: Final = 1.0
 KEPT: Final = 300
 #: A worker that has not reported for so many seconds does nothing, as far as we know.
 STALE: Final = 3.0
+
+#: Seconds for which a proportional set is not looked at again.
+PROPORTION_KEPT: Final = 5.0
 
 #: What a point of the history consists of, in this order.
 SERIES: Final = ("time", "requests", "connections", *(how.name for how in How), "refusals")
@@ -113,6 +116,7 @@ class History:
         self._counts: list[int] = self._count()
         self._paces: dict[int, Pace] = {}
         self._past: dict[int, Totals] = {}
+        self._proportions: dict[int, tuple[float, int | None]] = {}
         self._ticker = LoopingCall(self._tick)
         self._ticker.clock = system.reactor
 
@@ -153,6 +157,14 @@ class History:
     def pace(self, id: int) -> Pace:
         """How fast a worker of the primary's goes."""
         return self._paces.get(id) or Pace(self._primary.workers.handles[id])
+
+    def proportion(self, pid: int) -> int | None:
+        """The proportional set of a process, in bytes, as it was some seconds ago at most."""
+        now = self._clock()
+        if pid not in self._proportions or now - self._proportions[pid][0] >= PROPORTION_KEPT:
+            fresh = {p: kept for p, kept in self._proportions.items() if now - kept[0] < KEPT}
+            self._proportions = {**fresh, pid: (now, proportional_memory(pid))}
+        return self._proportions[pid][1]
 
     def totals(self) -> dict[int, Totals]:
         """What was done under each worker's number."""

@@ -59,6 +59,7 @@ def expose(state: ClusterState) -> bytes:
         *_primary(state),
         *_bus(state),
         *_workers(state),
+        *_templates(state),
         *_process(state),
     ]
     known = (metric for metric in metrics if metric.samples)
@@ -173,11 +174,35 @@ def _workers(state: ClusterState) -> Iterator[Metric]:
         "Resident memory.",
         ((n, sum(w.memory or 0 for w in them)) for n, them in each),
     )
+    yield gauge(
+        "proportional_memory_bytes",
+        "Resident memory, of which a part is counted where several processes share it.",
+        ((n, sum(w.proportion or 0 for w in them)) for n, them in each),
+    )
     yield total("requests_total", "Requests answered.", "requests")
     yield total("handoffs_total", "Connections taken in hand.", "handoffs")
     yield total("accepted_total", "Connections that it accepted itself.", "accepted")
     yield total("given_total", "Connections given to another worker, or back.", "given")
     yield total("cpu_seconds_total", "Processor time, of user and system.", "cpu")
+
+
+def _templates(state: ClusterState) -> Iterator[Metric]:
+    """What the workers are forked from."""
+    them = state.templates
+    for name, help, value in (
+        ("templates", "Templates of which workers can be forked.", sum(t.ready for t in them)),
+        (
+            "template_resident_memory_bytes",
+            "Resident memory of the templates.",
+            sum(t.memory or 0 for t in them),
+        ),
+        (
+            "template_proportional_memory_bytes",
+            "Likewise, of which a part is counted where several processes share it.",
+            sum(t.proportion or 0 for t in them),
+        ),
+    ):
+        yield _one(f"txsticky_{name}", "gauge", help, value)
 
 
 def _process(state: ClusterState) -> Iterator[Metric]:

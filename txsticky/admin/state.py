@@ -19,6 +19,7 @@ from ..core.routing.pool import MemberState
 from ..primary.primary import Primary
 from ..primary.supervision.supervisor import Supervisor
 from ..primary.supervision.suspicion import ILL
+from ..primary.supervision.template import Template
 from ..primary.supervision.worker_handle import WorkerHandle
 from ..system.system import System
 from .history import History
@@ -69,6 +70,8 @@ class WorkerState:
     :param given: connections given away so far: to the worker whose request came, or back.
     :param lag: how late its event loop ran, in seconds.
     :param memory: its resident set in bytes; None if it cannot be known.
+    :param proportion: its proportional set, likewise: of memory that several processes share, each
+        has its part.
     :param load: the share of one processor that it used lately; None if it cannot be known.
     """
 
@@ -89,7 +92,26 @@ class WorkerState:
     given: int
     lag: float
     memory: int | None
+    proportion: int | None
     load: float | None
+
+
+@attrs.frozen(kw_only=True)
+class TemplateState:
+    """
+    A process that workers are forked from.
+
+    :param ready: whether they can be.
+    :param preloaded: whether it has imported the application.
+    :param memory: as a worker's, and `proportion`.
+    """
+
+    pid: int
+    generation: int
+    ready: bool
+    preloaded: bool
+    memory: int | None
+    proportion: int | None
 
 
 @attrs.frozen(kw_only=True)
@@ -169,6 +191,7 @@ class ClusterState:
     :param starts: worker processes started so far.
     :param exits: how often they ended, by exit code or the negative number of a signal.
     :param workers: by number and age.
+    :param templates: that the workers are forked from, by age; none where each is started alone.
     :param pauses: numbers without a worker.
     :param totals: by number.
     :param events: the last ones, the latest first.
@@ -193,6 +216,7 @@ class ClusterState:
     exits: dict[int, int]
     primary: PrimaryState
     workers: tuple[WorkerState, ...]
+    templates: tuple[TemplateState, ...]
     pauses: tuple[Pause, ...]
     totals: tuple[SlotTotals, ...]
     events: tuple[JournalEntry, ...]
@@ -253,6 +277,7 @@ def look(cluster: Managed, history: History) -> ClusterState:
         exits=dict(sorted(primary.workers.exits.items())),
         primary=_primary(cluster, history),
         workers=tuple(_worker(handle, primary, history, clock) for handle in handles),
+        templates=tuple(_template(each, history) for each in primary.workers.spawner.templates.all),
         pauses=tuple(
             Pause(slot.number, max(0.0, slot.due - reactor_time))
             for slot in fleet.slots.values()
@@ -313,7 +338,20 @@ def _worker(handle: WorkerHandle, primary: Primary, history: History, clock: flo
         given=load.given,
         lag=load.lag,
         memory=pace.usage.memory if pace.usage else None,
+        proportion=history.proportion(handle.process.pid),
         load=pace.load,
+    )
+
+
+def _template(template: Template, history: History) -> TemplateState:
+    usage = usage_of(template.process.pid)
+    return TemplateState(
+        pid=template.process.pid,
+        generation=template.generation,
+        ready=template.ready,
+        preloaded=template.preloaded,
+        memory=usage.memory if usage else None,
+        proportion=history.proportion(template.process.pid),
     )
 
 

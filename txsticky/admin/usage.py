@@ -36,6 +36,23 @@ def usage_of(pid: int) -> Usage | None:
     return Usage(pages * _PAGE, (user + system) / _TICKS)
 
 
+def proportional_memory(pid: int) -> int | None:
+    """
+    Read the proportional set of a process, in bytes: of what several share, each has its part.
+
+    The kernel walks through all of the process's memory for that, which takes some milliseconds
+    (proc(5), /proc/pid/smaps_rollup; only the same user and root may look).
+    """
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as rollup:
+            for line in rollup:
+                if line.startswith(b"Pss:"):
+                    return int(line.split()[1]) << 10
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
 def open_descriptors() -> int | None:
     """How many descriptors this process has open; None if it cannot be known."""
     try:
