@@ -19,11 +19,14 @@ from txsticky.tls.certificates import Certificates, load_certificates, server_na
 
 
 def meet(
-    certificates: Certificates, client: ssl.SSLContext, name: str | None
+    certificates: Certificates,
+    client: ssl.SSLContext,
+    name: str | None,
+    session: ssl.SSLSession | None = None,
 ) -> tuple[ssl.SSLObject, SSL.Connection]:
     """Let a client and the server shake hands in memory; returns both ends."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    near = client.wrap_bio(to_client, to_server, server_hostname=name)
+    near = client.wrap_bio(to_client, to_server, server_hostname=name, session=session)
     far = certificates.serverConnectionForTLS(None)
     far.set_accept_state()
     done = [False, False]
@@ -41,6 +44,10 @@ def meet(
             except SSL.WantReadError:
                 pass
         if all(done):
+            try:
+                near.read(1)  # over TLS 1.3 the tickets follow the handshake
+            except ssl.SSLWantReadError:
+                pass
             return near, far
     raise AssertionError("no end of the handshake")
 
@@ -309,3 +316,28 @@ class Refusing(CertificateCase):
         pair = self.pair("one.test")
         self.patch(importlib.util, "find_spec", lambda name: None)
         self.assertIn("pip install 'txsticky[tls]'", self.said(*pair))
+
+
+class ResumptionTests(CertificateCase):
+    """Sessions that are resumed."""
+
+    def resumed(self, shared: bool, version: ssl.TLSVersion, name: str) -> bool:
+        """Whether a client that comes again goes on with its session."""
+        pairs = [self.pair("one.test"), self.pair("two.test")]
+        certificates = load_certificates(*zip(*pairs, strict=True), None, shared)
+        client = trusting(*(certificate for certificate, _ in pairs))
+        client.minimum_version = client.maximum_version = version
+        first, _ = meet(certificates, client, name)
+        again, _ = meet(certificates, client, name, first.session)
+        return bool(again.session_reused)
+
+    def test_shared(self) -> None:
+        """Where workers share the keys of tickets, they are: of either version, for any name."""
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            for name in ("one.test", "two.test"):
+                self.assertTrue(self.resumed(True, version, name), (version, name))
+
+    def test_alone(self) -> None:
+        """Where another worker could not, no client gets a ticket."""
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            self.assertFalse(self.resumed(False, version, "one.test"), version)
