@@ -112,13 +112,19 @@ def _python(*arguments: str) -> list[str]:
     return [sys.executable, "-m", *arguments]
 
 
-def _wait_children(pid: int, count: int) -> list[int]:
+def _wait_children(pid: int, count: int, title: str = "") -> list[int]:
     end = time.monotonic() + 20
-    while len(found := children(pid)) < count:
+    while len(found := [each for each in children(pid) if _title(each).startswith(title)]) < count:
         if time.monotonic() > end:
             raise Missing(f"process {pid} has only {len(found)} of {count} workers")
         time.sleep(0.05)
     return found
+
+
+def _title(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    return ""
 
 
 def txsticky(
@@ -136,7 +142,7 @@ def txsticky(
         )
     )
     _serves(port, process)
-    found = _wait_children(process.pid, workers)
+    found = _wait_children(process.pid, workers, "txsticky: worker")
     _all_answer(port, app, workers)
     return Running("txsticky", port, [process.pid], found, "sid")
 

@@ -272,6 +272,15 @@ class Cluster(Server):
         """The process id of each worker by its number; of two with one number, the younger."""
         return {process.slot: process.pid for process in self.living() if process.slot}
 
+    def others(self) -> list[Process]:
+        """The processes that are neither the primary, nor a template, nor one of `workers`."""
+        known = {self.pid, *self.workers().values()}
+        return [
+            each
+            for each in self.living()
+            if each.pid not in known and each.title != "txsticky: template"
+        ]
+
     def kill_worker(self, slot: int, number: int = signal.SIGKILL) -> int:
         """Sends the worker a signal; returns its process id."""
         pid = self.workers()[slot]

@@ -57,6 +57,8 @@ class Chaos:
             (1, self.one_more),
             (1, self.one_less),
             (2, self.retire_a_worker),
+            (2, self.kill_a_template),
+            (1, self.stop_a_template),
             (4, self.resets),
             (3, self.slow_heads),
             (3, self.websockets),
@@ -99,6 +101,18 @@ class Chaos:
         while self.stopped:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.stopped.pop(), signal.SIGCONT)
+
+    def kill_a_template(self) -> None:
+        self.signal_a_template(signal.SIGKILL)
+
+    def stop_a_template(self) -> None:
+        self.signal_a_template(signal.SIGSTOP)
+
+    def signal_a_template(self, number: int) -> None:
+        """Send one of them a signal."""
+        living = [p.pid for p in self.cluster.living() if p.title == "txsticky: template"]
+        if living:
+            os.kill(self.draw.choice(living), number)
 
     def reload(self) -> None:
         self.cluster.signal(signal.SIGHUP)

@@ -61,7 +61,7 @@ class ChildTests(SynchronousTestCase):
             self.look(cluster, f"{where}, upgraded")
             cluster.signal(signal.SIGHUP)
             until(lambda: RELOADED in cluster.log(), 30, RELOADED)
-            until(lambda: len(cluster.workers()) == len(cluster.living()) - 1, 15, "the old leave")
+            until(lambda: not cluster.others(), 15, "the old leave")
             self.look(cluster, f"{where}, upgraded and reloaded")
 
     def test_clear(self) -> None:

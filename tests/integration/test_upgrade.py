@@ -77,7 +77,7 @@ class InPlace(UpgradeCase):
             cluster.kill_worker(1)
             until(lambda: "unexpectedly" in cluster.log(), 10, "the worker's death is noticed")
             cluster.signal(signal.SIGUSR2)
-            until(lambda: len(cluster.living()) == 3, 10, "the new program is tried out")
+            until(cluster.others, 10, "the new program is tried out")
             parked = [self.asking(cluster, request("GET", f"/?n={n}")) for n in range(20)]
             until(lambda: DONE in cluster.log(), 20, DONE)
             word.touch()
@@ -170,7 +170,7 @@ class InPlace(UpgradeCase):
                 self.upgrade(cluster)
                 cluster.signal(signal.SIGHUP)
                 until(lambda: "is complete" in cluster.log(), 30, "workers know it")  # noqa: B023
-                until(lambda: len(cluster.living()) == 3, 10, "alone")  # noqa: B023
+                until(lambda: not cluster.others(), 10, "alone")  # noqa: B023
                 for cluster.port in ports[1:]:
                     for _ in range(6):
                         self.assertEqual(cluster.get("/").status, 200)
@@ -227,7 +227,7 @@ class InPlace(UpgradeCase):
             before = cluster.log().count("The reload is complete.")
             cluster.signal(signal.SIGHUP)
             until(lambda: cluster.log().count("The reload is complete.") > before, 30, "reloaded")
-            until(lambda: len(cluster.workers()) == len(cluster.living()) - 1, 15, "alone")
+            until(lambda: not cluster.others(), 15, "alone")
             return cluster.get("/").body
 
         with cluster:
@@ -343,7 +343,7 @@ class NewVersions(UpgradeCase):
         with self.cluster() as cluster:
             self.write("import time; time.sleep(600)")
             cluster.signal(signal.SIGUSR2)
-            until(lambda: len(cluster.living()) == 3, 10, "it is tried out")
+            until(cluster.others, 10, "it is tried out")
             cluster.signal(signal.SIGUSR2)
             until(lambda: "an upgrade is under way already" in cluster.log(), 10, "that is said")
             self.assertEqual(cluster.get("/").status, 200)
