@@ -224,6 +224,26 @@ class AdoptionTests(ProcessCase):
         self.patch(process.ctypes, "CDLL", mock.Mock(side_effect=AttributeError))
         self.assertFalse(process.can_adopt())
 
+    def test_strays(self) -> None:
+        """A child that ended unwatched is reaped by its name, and no other."""
+        script = (
+            "import os, signal, time\n"
+            "from txsticky.system.process import reap_strays\n"
+            "from txsticky.system.this_process import set_title\n"
+            "pids = []\n"
+            "for name in ('stray', 'other'):\n"
+            "    pids.append(os.fork())\n"
+            "    if not pids[-1]:\n"
+            "        set_title(name)\n"
+            "        os._exit(0)\n"
+            "for pid in pids:\n"
+            "    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)\n"
+            "reap_strays('stray')\n"
+            "print([os.path.exists(f'/proc/{pid}') for pid in pids])\n"
+        )
+        self.run_child(script)
+        self.assertEqual(self.said, ["[False, True]"])
+
     def test_stopped(self) -> None:
         """A process that is stopped is told from one that runs."""
         child = self.spawn("import time; print('here', flush=True); time.sleep(60)")

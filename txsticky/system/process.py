@@ -259,6 +259,34 @@ def is_child(pid: int) -> bool:
     return True
 
 
+def reap_strays(name: str) -> None:
+    """
+    Reap children that have ended, are not watched (`Process`), and are called so (proc(5), comm).
+
+    Where the system does not list children, nothing happens.
+    """
+    for pid in _children():
+        if pid not in Process.living and _name(pid) == name:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
+def _children() -> list[int]:
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as children:
+            return [int(pid) for pid in children.read().split()]
+    except OSError:
+        return []
+
+
+def _name(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm") as comm:
+            return comm.read().rstrip("\n")
+    except OSError:
+        return ""
+
+
 def is_stopped(pid: int) -> bool:
     """Whether a process is stopped by a signal, or traced (proc(5), /proc/pid/stat)."""
     try:

@@ -27,6 +27,7 @@ from txsticky.primary.supervision import template as module
 from txsticky.primary.supervision.provision import Provision
 from txsticky.primary.supervision.templates import LOOK_EVERY, RETRY, Templates, wants_template
 from txsticky.primary.upgrade.packing import Descriptors
+from txsticky.system.process import REAP_EVERY
 from txsticky.testing import FakeProcess, FakeSystem
 
 
@@ -91,6 +92,7 @@ class TemplatesCase(ShellCase):
         self.templates.close()
         for process in self.system.processes:
             process.close()
+        self.reactor.advance(REAP_EVERY)
         self.assertEqual(self.reactor.getReaders() + self.reactor.getDelayedCalls(), [])
 
     def played(self) -> PlayedTemplate:

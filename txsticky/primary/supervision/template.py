@@ -23,7 +23,14 @@ from ...core.messages.forks import (
 from ...core.messages.frames import PROTOCOL, Frame, FrameReader, encode
 from ...errors import WireError
 from ...system.descriptors import own
-from ...system.process import Process, adopting, is_child, is_stopped
+from ...system.process import (
+    REAP_EVERY,
+    Process,
+    adopting,
+    is_child,
+    is_stopped,
+    reap_strays,
+)
 from ...system.system import System
 from ...system.trust import Identity
 from ..upgrade.packing import Descriptors
@@ -31,6 +38,8 @@ from .output import log_line
 
 #: Seconds that a fork may take. The primary waits for it, as it waits for the start of any process.
 FORK_TIME: Final = 1.0
+#: The kernel's name for a template, and for what it has forked and has no name yet (proc(5), comm).
+STRAY: Final = "txsticky: templ"
 
 
 class Template:
@@ -61,7 +70,7 @@ class Template:
     ) -> None:
         self._system = system
         self._changed = changed
-        self._socket: socket.socket
+        self._socket: socket.socket | None = None
         self.generation = generation
         self.awaited = awaited
         self.preloaded = self.ready = self.unprepared = False
@@ -99,13 +108,13 @@ class Template:
 
     def _attach(self, ours: socket.socket) -> None:
         self._socket = ours
-        self._socket.setblocking(False)
+        ours.setblocking(False)
         if not self.ready:
             self._system.reactor.addReader(self)
 
     def fileno(self) -> int:
-        """The descriptor that the reactor watches."""
-        return self._socket.fileno()
+        """The descriptor that the reactor watches; -1 if it is closed."""
+        return self._socket.fileno() if self._socket is not None else -1
 
     def logPrefix(self) -> str:
         """A name for the log."""
@@ -115,7 +124,8 @@ class Template:
         """It has said that it is ready, or not to be got ready; or it ends."""
         self._system.reactor.removeReader(self)
         try:
-            frame = self._hear()
+            assert self._socket is not None
+            frame = _heard(self._socket)
         except (OSError, WireError):
             self._kill()  # most often it has ended already; that is told
             return
@@ -170,12 +180,15 @@ class Template:
             raise OSError("there are too many listening sockets")
         folder = None if self.preloaded else self._system.folder_there()
         fork = Fork(primary=os.getpid(), numbers=descriptors[1:], folder=folder)
+        assert self._socket is not None
         try:
             with adopting():
                 socket.send_fds(self._socket, [encode(fork)], descriptors)
-                answer = self._answer()
+                answer = self._answer(self._socket)
         except (TimeoutError, ConnectionError, WireError) as error:
             self._kill()
+            # What it had forked by then is of no use, and ends.
+            self._system.reactor.callLater(REAP_EVERY, reap_strays, STRAY)
             raise OSError(f"it does not answer ({error})") from None
         match answer:
             case Forked(pid) if is_child(pid):
@@ -185,19 +198,12 @@ class Template:
         self._kill()
         raise OSError("its children do not become this process's")
 
-    def _answer(self) -> Frame:
+    def _answer(self, ours: socket.socket) -> Frame:
         poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
+        poll.register(ours, select.POLLIN)
         if not poll.poll(1000 * FORK_TIME):
             raise TimeoutError(f"for {FORK_TIME:g} s")
-        return self._hear()
-
-    def _hear(self) -> Frame:
-        message = self._socket.recv(FORK_LIMIT)
-        if not message:
-            raise ConnectionError("it has ended")
-        (frame,) = FrameReader(FROM_TEMPLATE, FORK_LIMIT).feed(message)
-        return frame
+        return _heard(ours)
 
     # -------------------------------------------------------------------------------- end
 
@@ -217,9 +223,10 @@ class Template:
         self.process.send_signal(signal.SIGKILL)  # it holds nothing that needs an orderly end
 
     def _close(self) -> None:
-        if self._socket.fileno() >= 0:
+        if self._socket is not None:
             self._system.reactor.removeReader(self)
             self._socket.close()
+            self._socket = None
 
     # ---------------------------------------------------------------------------- upgrade
 
@@ -232,13 +239,29 @@ class Template:
             "preloaded": self.preloaded,
             "pid": self.process.pid,
             "output": descriptors.keep(self.process.output),
-            "socket": descriptors.keep(self._socket.fileno()),
+            "socket": descriptors.keep(self.fileno()),
+            "wanted": self.wanted,
         }
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Take up a template of the program before."""
         self.ready, self.preloaded = state["ready"], state["preloaded"]
+        self.wanted = state["wanted"]
         output = own(state["output"])
         if state["socket"] >= 0:
             self._attach(socket.socket(fileno=own(state["socket"])))
         self.process = self._system.watch(state["pid"], output, self._said, self._exited)
+
+
+def _heard(ours: socket.socket) -> Frame:
+    """
+    Take what a template has said.
+
+    :raises OSError: there is nothing.
+    :raises WireError: it is no frame.
+    """
+    message = ours.recv(FORK_LIMIT)
+    if not message:
+        raise ConnectionError("it has ended")
+    (frame,) = FrameReader(FROM_TEMPLATE, FORK_LIMIT).feed(message)
+    return frame

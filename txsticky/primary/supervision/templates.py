@@ -149,8 +149,7 @@ class Templates:
             self._fail(f"The template cannot be started: {error}.")
             return
         self.all.append(template)
-        if awaited and self._looks is None:
-            self._looks = self._system.reactor.callLater(LOOK_EVERY, self._look)
+        self._look_later()
 
     def _changed(self, template: Template) -> None:
         """A template has got ready, or has ended."""
@@ -186,11 +185,14 @@ class Templates:
 
     def _look(self) -> None:
         self._looks = None
-        awaited = [template for template in self.all if template.awaited]
-        if awaited:
+        for template in self.all:
+            if template.awaited:
+                template.look()
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if self._looks is None and any(template.awaited for template in self.all):
             self._looks = self._system.reactor.callLater(LOOK_EVERY, self._look)
-        for template in awaited:
-            template.look()
 
     def _end(self, templates: Iterable[Template]) -> None:
         for template in list(templates):
@@ -228,3 +230,4 @@ class Templates:
             self.all.append(template)
             if not usable:
                 template.end()
+        self._look_later()
