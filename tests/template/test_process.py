@@ -1,0 +1,291 @@
+"""A template and its workers in processes of their own, the test being their primary."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SkipTest
+
+from tests.raw_frames import FrameReader, Kind, encode_json
+from tests.shells import ShellCase
+from txsticky.config import Config
+from txsticky.core.how import How
+from txsticky.core.messages.forks import Prepare
+from txsticky.core.messages.handoff import Handoff, pack_handoff
+from txsticky.core.messages.origin import Origin
+from txsticky.core.routing.pool import Pool
+from txsticky.ipc.channel import channel_pair
+from txsticky.ipc.mailbox import MailboxTransport, mailbox_pair
+from txsticky.primary.supervision.template import Template
+from txsticky.system.process import Process, can_adopt
+from txsticky.system.system import System
+
+ROOT = Path(__file__).resolve().parents[2]
+TELLER = """
+import json, os, random, signal, sys, uuid
+import txsticky
+from twisted.internet.protocol import Factory, Protocol
+
+IMPORTED, CALLED = os.getpid(), []
+txsticky.after_fork(lambda: CALLED.append(os.getpid()))
+
+def told():
+    with open("/proc/self/status") as file:
+        status = dict(line.rstrip().split(":", 1) for line in file)
+    files = [os.readlink(f"/proc/self/fd/{n}") for n in range(3)]
+    return {
+        "kept": {
+            "status": {n: status[n] for n in ("Umask", "SigBlk", "SigIgn", "SigCgt", "NoNewPrivs")},
+            "group": os.getpgid(0) == os.getpgid(os.getppid()),
+            "session": os.getsid(0) == os.getsid(os.getppid()),
+            "folder": os.getcwd(),
+            "path": sys.path,
+            "arguments": [sys.argv[0], len(sys.argv), sys.orig_argv[1:4], len(sys.orig_argv)],
+            "environ": dict(os.environ),
+            "files": [files[0], files[1][:5], files[1] == files[2]],
+            "oom": open("/proc/self/oom_score_adj").read(),
+            "descriptors": len(os.listdir("/proc/self/fd")),
+            "threads": len(os.listdir("/proc/self/task")),
+            "parent": os.getppid(),
+        },
+        "pid": os.getpid(), "imported": IMPORTED, "called": CALLED,
+        "chance": [random.random(), str(uuid.uuid4())],
+    }
+
+class Teller(Protocol):
+    def dataReceived(self, data):
+        self.transport.write(json.dumps(told()).encode())
+        self.transport.loseConnection()
+
+app = Factory.forProtocol(Teller)
+"""
+
+
+class ForkCase(ShellCase):
+    """
+    A template, and workers.
+
+    :ivar said: what they have said.
+    :ivar ends: how the workers have ended.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        if not can_adopt():
+            raise SkipTest("orphans cannot be adopted here")
+        self.folder = Path(self.mktemp()).resolve()
+        self.folder.mkdir()
+        self.patch(os, "environ", {**os.environ, "PYTHONPATH": str(ROOT)})
+        self.system = System(self.reactor, folder=str(self.folder))
+        self.said: list[str] = []
+        self.ends: list[int] = []
+        self.workers: list[Process] = []
+        self.changes: list[Template] = []
+        self.template = Template(self.system, 1, self.changes.append)
+        self.template._said = self.said.append  # type: ignore[method-assign]
+        self.addCleanup(self.end)
+
+    def end(self) -> None:
+        """No process survives the test."""
+        for worker in self.workers:
+            worker.send_signal(signal.SIGKILL)
+        self.template.end()
+        self.until(lambda: len(self.ends) == len(self.workers) and not self.template.alive)
+
+    def start(self, application: str = TELLER, preload: bool = False) -> None:
+        """Start the template, and wait until it is ready or has ended."""
+        (self.folder / "told.py").write_text(application)
+        self.config = Config(app="told:app", interface="protocol")
+        prepare = Prepare(config=self.config.to_json(), interface="protocol", preload=preload)
+        self.template.start(prepare, None)
+        self.until(lambda: self.changes)
+
+    def executed(
+        self, numbers: list[int], said: Callable[[str], None], exited: Callable[[int], None]
+    ) -> Process:
+        """Start a worker that is an interpreter of its own, as `Template.fork` starts one."""
+        command = ["-P", "-m", "txsticky.worker.process", str(numbers[0]), " " * 16]
+        return self.system.spawn(command, numbers, {}, said, exited)
+
+    def worker(self, start: Callable[..., Process] | None = None) -> dict[str, Any]:
+        """Have a worker; returns what its application tells."""
+        sending, reading = mailbox_pair()
+        desk, desk_reading = mailbox_pair()
+        ours, theirs = channel_pair()
+        self.owned(desk_reading)
+        self.channel = self.owned(ours)
+        mailbox = MailboxTransport(sending, self.reactor)
+        self.addCleanup(mailbox.loseConnection)
+        numbers = [theirs.fileno(), reading.fileno(), desk.fileno()]
+        begin = start or self.template.fork
+        self.workers.append(begin(numbers, self.said.append, self.ends.append))
+        pool = Pool()
+        pool.add(1, 4)
+        ours.settimeout(60)
+        ours.sendall(
+            encode_json(
+                Kind.BOOT,
+                id=1,
+                slot=4,
+                generation=1,
+                config=self.config.to_json(),
+                secret="00" * 16,
+                pool=pool.view(),
+                table_limit=100,
+                table_ttl=60.0,
+                mailbox=numbers[1],
+                front_desk=numbers[2],
+            )
+        )
+        for end in (theirs, reading, desk):
+            end.close()
+        self.assertIs(self.first_word(), Kind.READY, self.said)
+        server, client = socket.socketpair()
+        self.owned(client)
+        client.settimeout(60)
+        mailbox.sendFileDescriptor(server.detach())
+        mailbox.write(
+            pack_handoff(
+                Handoff(family=socket.AF_UNIX, origin=Origin(("", 0)), how=How.NEW, prefix=b"tell")
+            )
+        )
+        with client.makefile("rb") as stream:
+            told: dict[str, Any] = json.loads(stream.read())
+        return told
+
+    def first_word(self) -> Kind:
+        """What kind of frame the worker says first."""
+        reader, frames = FrameReader(1 << 22), []
+        while not frames:
+            data = self.channel.recv(65536)
+            self.assertTrue(data, self.said)
+            frames = reader.feed(data)
+        kind: Kind = frames[0][0]
+        return kind
+
+
+class LikenessTests(ForkCase):
+    """What a worker has of its parents."""
+
+    def test_like(self) -> None:
+        """One that is forked has what one has that is executed; its parent is the primary."""
+        self.start()
+        executed = self.worker(self.executed)
+        forked, other = self.worker(), self.worker()
+        self.maxDiff = None
+        self.assertEqual(forked["kept"], executed["kept"])
+        self.assertEqual(other["kept"], executed["kept"])
+        self.assertEqual(forked["kept"]["parent"], os.getpid())
+        self.assertNotEqual(forked["chance"], other["chance"])
+        self.assertEqual(forked["imported"], forked["pid"])
+
+    def test_preloaded(self) -> None:
+        """With the application imported before, its function is called in each worker."""
+        self.start(preload=True)
+        one, other = self.worker(), self.worker()
+        self.assertEqual({one["imported"], other["imported"]}, {self.template.process.pid})
+        for each in (one, other):
+            self.assertEqual(each["called"], [each["pid"]])
+        for first, second in zip(one["chance"], other["chance"], strict=True):
+            self.assertNotEqual(first, second)
+
+    def test_title(self) -> None:
+        """Each shows itself under its own name."""
+        self.start()
+        self.worker()
+        titles = [
+            Path(f"/proc/{process.pid}/cmdline").read_bytes().rstrip(b"\0")
+            for process in (self.template.process, self.workers[0])
+        ]
+        self.assertEqual(titles, [b"txsticky: template", b"txsticky: worker 4"])
+
+    def test_descriptors(self) -> None:
+        """The template keeps nothing of what its workers have."""
+        self.start()
+        before = len(os.listdir(f"/proc/{self.template.process.pid}/fd"))
+        self.worker()
+        self.assertEqual(len(os.listdir(f"/proc/{self.template.process.pid}/fd")), before)
+
+    def test_handlers(self) -> None:
+        """Signals that the application handles are its workers', and nothing to the template."""
+        self.start(
+            "import signal\n"
+            "signal.signal(signal.SIGUSR1, lambda *_: print('a signal', flush=True))\n"
+            "signal.signal(signal.SIGCHLD, lambda *_: print('a child', flush=True))\n" + TELLER,
+            preload=True,
+        )
+        self.worker()
+        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGHUP):
+            self.template.process.send_signal(number)
+        self.worker()
+        self.workers[0].send_signal(signal.SIGUSR1)
+        self.until(lambda: "a signal" in self.said)
+        self.assertEqual(self.said.count("a signal") + self.said.count("a child"), 1)
+
+
+class FaultTests(ForkCase):
+    """What goes wrong."""
+
+    def test_output_is_its_own(self) -> None:
+        """What the application prints as it is imported is printed once, by the template."""
+        self.start("print('imported')\n" + TELLER, preload=True)
+        self.worker()
+        self.template.end()
+        self.workers[0].send_signal(signal.SIGQUIT)
+        self.until(lambda: self.ends and not self.template.alive)
+        self.assertEqual(self.said.count("imported"), 1)
+
+    def test_function_fails(self) -> None:
+        """If a function of `after_fork` fails, the worker says so and ends with 3."""
+        self.start("import txsticky\ntxsticky.after_fork(lambda: 1 / 0)\n" + TELLER, preload=True)
+        with self.assertRaises(self.failureException):
+            self.worker()
+        self.until(lambda: self.ends)
+        self.assertEqual(self.ends, [3])
+
+    def test_stopped(self) -> None:
+        """A template that is stopped forks nothing, and is ended."""
+        self.start()
+        self.template.process.send_signal(signal.SIGSTOP)
+        with self.assertRaises(OSError):
+            self.until(lambda: self.template.fork([0], print, print))
+        self.until(lambda: not self.template.alive)
+
+    def test_no_descriptors(self) -> None:
+        """One that has no descriptors left says so, and goes on."""
+        self.start(
+            "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (6, 6))\n" + TELLER,
+            preload=True,
+        )
+        one, other = self.pair()
+        for _ in range(2):
+            error = self.assertRaises(
+                OSError, self.template.fork, [one.fileno(), other.fileno()] * 3, print, print
+            )
+            self.assertIn("no descriptors left", str(error))
+        self.assertTrue(self.template.ready)
+
+    def test_no_processes(self) -> None:
+        """One that cannot fork says so, and goes on."""
+        self.start(
+            "import os\nos.fork = lambda: (_ for _ in ()).throw(OSError(11, 'full'))\n" + TELLER,
+            preload=True,
+        )
+        one, _ = self.pair()
+        error = self.assertRaises(OSError, self.template.fork, [one.fileno()], print, print)
+        self.assertIn("full", str(error))
+        self.assertTrue(self.template.ready)
+
+    def test_primary_has_gone(self) -> None:
+        """It ends when the other end of its socket is closed."""
+        self.start()
+        assert self.template._socket is not None
+        self.template._socket.shutdown(socket.SHUT_RDWR)
+        self.until(lambda: not self.template.alive)
+        self.assertEqual(self.template.status, 0)
