@@ -67,6 +67,22 @@ app = Factory.forProtocol(Teller)
 """
 
 
+IMPORTED = """
+import json, os
+HERE = os.getpid()
+def told():
+    return json.dumps({"imported": HERE, "pid": os.getpid()}).encode()
+"""
+ASGI = """
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise NotImplementedError
+    headers = [(b"content-length", str(len(told())).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": told()})
+"""
+
+
 class ForkCase(ShellCase):
     """
     A template, and workers.
@@ -83,26 +99,34 @@ class ForkCase(ShellCase):
         self.folder.mkdir()
         self.patch(os, "environ", {**os.environ, "PYTHONPATH": str(ROOT)})
         self.system = System(self.reactor, folder=str(self.folder))
+        self.fresh()
+        self.addCleanup(self.end)
+
+    def fresh(self) -> None:
+        """Make a template that is not started yet."""
         self.said: list[str] = []
         self.ends: list[int] = []
         self.workers: list[Process] = []
         self.changes: list[Template] = []
         self.template = Template(self.system, 1, self.changes.append)
         self.template._said = self.said.append  # type: ignore[method-assign]
-        self.addCleanup(self.end)
 
     def end(self) -> None:
         """No process survives the test."""
         for worker in self.workers:
             worker.send_signal(signal.SIGKILL)
-        self.template.end()
-        self.until(lambda: len(self.ends) == len(self.workers) and not self.template.alive)
+        if hasattr(self.template, "process"):
+            self.template.end()
+            self.until(lambda: not self.template.alive)
+        self.until(lambda: len(self.ends) == len(self.workers))
 
-    def start(self, application: str = TELLER, preload: bool = False) -> None:
+    def start(
+        self, application: str = TELLER, preload: bool = False, interface: str = "protocol"
+    ) -> None:
         """Start the template, and wait until it is ready or has ended."""
         (self.folder / "told.py").write_text(application)
-        self.config = Config(app="told:app", interface="protocol")
-        prepare = Prepare(config=self.config.to_json(), interface="protocol", preload=preload)
+        self.config = Config(app="told:app", interface=interface)
+        prepare = Prepare(config=self.config.to_json(), interface=interface, preload=preload)
         self.template.start(prepare, None)
         self.until(lambda: self.changes)
 
@@ -113,7 +137,9 @@ class ForkCase(ShellCase):
         command = ["-P", "-m", "txsticky.worker.process", str(numbers[0]), " " * 16]
         return self.system.spawn(command, numbers, {}, said, exited)
 
-    def worker(self, start: Callable[..., Process] | None = None) -> dict[str, Any]:
+    def worker(
+        self, start: Callable[..., Process] | None = None, ask: bytes = b"tell"
+    ) -> dict[str, Any]:
         """Have a worker; returns what its application tells."""
         sending, reading = mailbox_pair()
         desk, desk_reading = mailbox_pair()
@@ -152,11 +178,11 @@ class ForkCase(ShellCase):
         mailbox.sendFileDescriptor(server.detach())
         mailbox.write(
             pack_handoff(
-                Handoff(family=socket.AF_UNIX, origin=Origin(("", 0)), how=How.NEW, prefix=b"tell")
+                Handoff(family=socket.AF_UNIX, origin=Origin(("", 0)), how=How.NEW, prefix=ask)
             )
         )
         with client.makefile("rb") as stream:
-            told: dict[str, Any] = json.loads(stream.read())
+            told: dict[str, Any] = json.loads(stream.read().rpartition(b"\r\n\r\n")[2])
         return told
 
     def first_word(self) -> Kind:
@@ -227,6 +253,57 @@ class LikenessTests(ForkCase):
         self.workers[0].send_signal(signal.SIGUSR1)
         self.until(lambda: "a signal" in self.said)
         self.assertEqual(self.said.count("a signal") + self.said.count("a child"), 1)
+
+
+class InterfaceTests(ForkCase):
+    """Every interface, with the application imported before the fork and after it."""
+
+    def serves(self, application: str, interface: str, preload: bool) -> int:
+        """It does; returns the process that the application was imported in."""
+        self.start(IMPORTED + application, preload, interface)
+        request = b"GET / HTTP/1.1\r\nHost: cluster.test\r\nConnection: close\r\n\r\n"
+        told = self.worker(ask=request)
+        self.assertEqual(told["pid"], self.workers[0].pid)
+        imported: int = told["imported"]
+        return imported
+
+    def each_way(self, application: str, interface: str) -> None:
+        """With --preload the interface is detected, and without it is told."""
+        for preload in (False, True):
+            imported = self.serves(application, "auto" if preload else interface, preload)
+            expected = (self.template.process if preload else self.workers[0]).pid
+            self.assertEqual(imported, expected, (interface, preload))
+            self.end()
+            self.fresh()
+
+    def test_web(self) -> None:
+        """twisted.web."""
+        self.each_way(
+            "from twisted.web.resource import Resource\n"
+            "class App(Resource):\n"
+            "    isLeaf = True\n"
+            "    def render_GET(self, request): return told()\n"
+            "app = App()\n",
+            "web",
+        )
+
+    def test_wsgi(self) -> None:
+        """WSGI."""
+        self.each_way(
+            "def app(environ, start_response):\n"
+            "    start_response('200 OK', [('Content-Length', str(len(told())))])\n"
+            "    return [told()]\n",
+            "wsgi",
+        )
+
+    def test_asgi(self) -> None:
+        """ASGI."""
+        self.each_way(ASGI, "asgi")
+
+    def test_two_reactors(self) -> None:
+        """An ASGI application that imports a reactor: its worker is executed anew."""
+        application = "from twisted.internet import reactor\n" + ASGI
+        self.assertEqual(self.serves(application, "auto", False), self.workers[0].pid)
 
 
 class FaultTests(ForkCase):
