@@ -6,12 +6,15 @@ import json
 import os
 import signal
 import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 from twisted.trial.unittest import SkipTest
 
+from tests.certificates import pair
 from tests.raw_frames import FrameReader, Kind, encode_json
 from tests.shells import ShellCase
 from txsticky.config import Config
@@ -121,11 +124,15 @@ class ForkCase(ShellCase):
         self.until(lambda: len(self.ends) == len(self.workers))
 
     def start(
-        self, application: str = TELLER, preload: bool = False, interface: str = "protocol"
+        self,
+        application: str = TELLER,
+        preload: bool = False,
+        interface: str = "protocol",
+        **options: Any,
     ) -> None:
         """Start the template, and wait until it is ready or has ended."""
         (self.folder / "told.py").write_text(application)
-        self.config = Config(app="told:app", interface=interface)
+        self.config = Config(app="told:app", interface=interface, **options)
         prepare = Prepare(config=self.config.to_json(), interface=interface, preload=preload)
         self.template.start(prepare, None)
         self.until(lambda: self.changes)
@@ -141,6 +148,24 @@ class ForkCase(ShellCase):
         self, start: Callable[..., Process] | None = None, ask: bytes = b"tell"
     ) -> dict[str, Any]:
         """Have a worker; returns what its application tells."""
+        mailbox = self.begin(start)
+        with self.connection(mailbox, ask) as client, client.makefile("rb") as stream:
+            told: dict[str, Any] = json.loads(stream.read().rpartition(b"\r\n\r\n")[2])
+        return told
+
+    def connection(self, mailbox: MailboxTransport, prefix: bytes = b"") -> socket.socket:
+        """Hand a worker a connection with some bytes read; returns the client's end."""
+        server, client = socket.socketpair()
+        self.owned(client)
+        client.settimeout(60)
+        mailbox.sendFileDescriptor(server.detach())
+        origin = Origin(("", 0))
+        handoff = Handoff(family=socket.AF_UNIX, origin=origin, how=How.NEW, prefix=prefix)
+        mailbox.write(pack_handoff(attrs.evolve(handoff, fresh=not prefix)))
+        return client
+
+    def begin(self, start: Callable[..., Process] | None = None) -> MailboxTransport:
+        """Have a worker that is ready; returns its mailbox."""
         sending, reading = mailbox_pair()
         desk, desk_reading = mailbox_pair()
         ours, theirs = channel_pair()
@@ -172,18 +197,7 @@ class ForkCase(ShellCase):
         for end in (theirs, reading, desk):
             end.close()
         self.assertIs(self.first_word(), Kind.READY, self.said)
-        server, client = socket.socketpair()
-        self.owned(client)
-        client.settimeout(60)
-        mailbox.sendFileDescriptor(server.detach())
-        mailbox.write(
-            pack_handoff(
-                Handoff(family=socket.AF_UNIX, origin=Origin(("", 0)), how=How.NEW, prefix=ask)
-            )
-        )
-        with client.makefile("rb") as stream:
-            told: dict[str, Any] = json.loads(stream.read().rpartition(b"\r\n\r\n")[2])
-        return told
+        return mailbox
 
     def first_word(self) -> Kind:
         """What kind of frame the worker says first."""
@@ -304,6 +318,37 @@ class InterfaceTests(ForkCase):
         """An ASGI application that imports a reactor: its worker is executed anew."""
         application = "from twisted.internet import reactor\n" + ASGI
         self.assertEqual(self.serves(application, "auto", False), self.workers[0].pid)
+
+
+class ResumptionTests(ForkCase):
+    """Sessions of TLS."""
+
+    def test_any_worker(self) -> None:
+        """A session that began in one worker goes on in another, for any version and name."""
+        pairs = [pair(self.folder, name) for name in ("one.test", "two.test")]
+        self.start(
+            tls_cert=[each.certificate for each in pairs], tls_key=[each.key for each in pairs]
+        )
+        mailboxes = [self.begin(), self.begin()]
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        for each in pairs:
+            context.load_verify_locations(each.certificate)
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context.minimum_version = context.maximum_version = version
+            for name in ("one.test", "two.test"):
+                session, resumed, pids = None, [], []
+                for number in range(6):
+                    plain = self.connection(mailboxes[number % 2])
+                    with context.wrap_socket(
+                        plain, server_hostname=name, session=session
+                    ) as client:
+                        client.sendall(b"tell")
+                        with client.makefile("rb") as stream:
+                            pids.append(json.loads(stream.read())["pid"])
+                        resumed.append(client.session_reused)
+                        session = client.session
+                self.assertEqual(resumed, [False] + [True] * 5, (version, name))
+                self.assertEqual(pids, [worker.pid for worker in self.workers] * 3)
 
 
 class FaultTests(ForkCase):
