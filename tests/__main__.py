@@ -123,12 +123,16 @@ def run(names: list[str], folder: str) -> Run:
     place = Path(tempfile.mkdtemp(dir=folder))
     records, work = place / "records", place / "trial"
     command = [sys.executable, "-m", "tests.recorder", records, work, *names]
+    environment = dict(os.environ)
+    # Without bytecode each of some thousand processes would compile the package for itself.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     code: int | None = None
     with open(place / "log", "w+b") as log:
         try:
             code = subprocess.run(
                 command,
                 cwd=HERE.parent,
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -31,7 +31,8 @@ SECONDS: dict[str, int] = {
     "tests.integration.test_streams": 130,
     "tests.integration.test_supervision": 110,
     "tests.integration.test_upgrade": 150,
-    "tests.test_packaging": 30,
+    "tests.serve.test_memory": 40,
+    "tests.test_packaging": 40,
     "tests.test_readme": 50,
 }
 #: Modules that keep a core or more busy all the time: no two of them run at once.

@@ -188,7 +188,7 @@ class RunnerTests(SynchronousTestCase):
         """Make a module `sample_tests`; the folder that it is imported from."""
         folder = Path(self.mktemp()).resolve()
         folder.mkdir(parents=True)
-        begin = "import os, pathlib\nfrom twisted.trial.unittest import TestCase\n"
+        begin = "import os, pathlib, sys\nfrom twisted.trial.unittest import TestCase\n"
         (folder / "sample_tests.py").write_text(f"{begin}class Sample(TestCase):\n{source}")
         return str(folder)
 
@@ -234,6 +234,13 @@ class RunnerTests(SynchronousTestCase):
                 "PASSED (secondTries=1, skips=1, successes=2)",
             ],
         )
+
+    def test_bytecode(self) -> None:
+        """Trials keep the bytecode that they make, whatever the environment says."""
+        path = self.sample("    def test_kept(self): self.assertFalse(sys.dont_write_bytecode)\n")
+        self.patch(os, "environ", {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+        code, lines = run("sample_tests", path=path)
+        self.assertEqual((code, lines[-1]), (0, "PASSED (successes=1)"))
 
     def test_dies(self) -> None:
         """A trial that dies behind tests that passed has failed."""
