@@ -74,6 +74,11 @@ class RuleTests(SynchronousTestCase):
         error = self.assertRaises(ValueError, entries, fit + 1, 1000)
         self.assertIn(f"{fit + 1} entries of 1000 bytes", str(error))
 
+    def test_numbers(self) -> None:
+        """The bound is 16 MiB, of which each entry takes half a KiB beside its text."""
+        self.assertEqual(entries(1 << 14, 512), 1 << 14)
+        self.assertRaises(ValueError, entries, 1 << 14, 513)
+
     def test_every_memo_keeps_it(self) -> None:
         """There is no memo in the package whose size is not by the rule."""
         found = dict(memos())

@@ -46,7 +46,7 @@ class EndTests(MailboxCase):
         queued = self.sender.queue
         self.assertEqual(queued[-2:], [(descriptor, b"with"), (-1, b"without")])
         self.receiver.loseConnection()
-        self.sender.read_one()
+        self.assertFalse(self.sender.read_one())
         self.assertTrue(self.sender.is_closed())
         self.assertRaises(OSError, os.fstat, descriptor)
 

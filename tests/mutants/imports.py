@@ -53,14 +53,17 @@ def tests_for(module: str, root: Path) -> list[str]:
 
     Where tests of its own package (``tests/core`` for ``txsticky/core``) are among them, they are
     all: a fact is to be told where the module is, and tests of far parts take most of the time.
-    The tests named after a module of its package that imports it are asked as well, and those that
-    share a module of the tests that imports it; if there are none at all, those that import what
+    The module's namesake in the tests is asked as well, whatever it imports itself, and so are
+    those of modules of its package that import it, and those that share a module of the tests that
+    imports it; if there are none at all, those that import what
     imports it, and so on.
     """
     importers = _importers(root)
     package, _, last = module.rpartition(".")
     own = f"tests.{module.split('.')[1]}."
-    kin = {
+    namesake = f"tests{package.removeprefix('txsticky')}.test_{last}"
+    kin = {namesake} & importers.keys()
+    kin |= {
         test
         for name in importers[module]
         if name.rpartition(".")[0] == package

@@ -161,6 +161,16 @@ class EndTests(GateCase):
             self.assertIn("'POST /7 HTTP/1.1'", told[0])
             self.ends()
 
+    def test_read_on(self) -> None:
+        """The end is awaited though nothing was read, and though the protocol has paused."""
+        self.make(hold_limit=1000)
+        self.arrive(to(1, 1) + 20 * to(1, 2))
+        self.assertFalse(self.host.reading)
+        self.answer(OK + b"more")
+        self.gate.pause()
+        self.gate.resume()
+        self.ends()
+
     def test_surplus_of_a_known_request(self) -> None:
         """The sentence names the request that was taken by the short cut, too."""
         self.arrive(to(1, 7))

@@ -261,6 +261,9 @@ class PauseTests(GateCase):
         self.assertTrue(self.host.reading)
         self.answer()
         self.assertEqual(self.got, to(1, 1) + 20 * to(1, 2))
+        self.assertTrue(self.gate.reads)
+        self.arrive(21 * to(1, 3))
+        self.assertFalse(self.host.reading, "it is too much again")
 
     def test_too_much_held_and_paused(self) -> None:
         """If the protocol has paused by then, nothing is read until it resumes."""

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
 from tests.transport.cases import OK, SWITCHING, UPGRADE, GateCase, to
+from txsticky.transport.withheld import hold_producer
 
 
 class ConfirmTests(GateCase):
@@ -31,6 +37,17 @@ class ConfirmTests(GateCase):
         self.assertEqual((self.host.withheld, self.gate.withheld), ([10, len(OK)], len(OK)))
         self.policy.confirm()
         self.assertEqual((self.host.withheld[2:], self.gate.withheld), ([0], 0))
+
+    def test_over(self) -> None:
+        """A connection that is over is not kept in memory by a binding that is not confirmed."""
+        self.arrive(to(1))
+        self.bind()
+        self.answer()
+        self.close()
+        self.gate.closed()
+        host = weakref.ref(self.host)
+        del self.host
+        self.assertIsNone(host())
 
     def test_written_before(self) -> None:
         """What was written before the binding has left."""
@@ -172,3 +189,30 @@ class ConfirmTests(GateCase):
         self.host.end()
         self.policy.confirm()
         self.assertEqual((self.host.sent, self.host.departed), (b"", None))
+
+
+class ProducerTests(SynchronousTestCase):
+    """What a transport of Twisted's does with its producer."""
+
+    def hold(self, size: int, **attributes: object) -> mock.Mock:
+        """A transport with a buffer of ten bytes, in whose gate so many are withheld."""
+        transport = mock.Mock(bufferSize=10, streamingProducer=True, producerPaused=False)
+        transport.configure_mock(**attributes)
+        hold_producer(transport, size)
+        return transport
+
+    def test_paused(self) -> None:
+        """More than the buffer holds pauses a producer that pushes; Twisted is to resume it."""
+        transport = self.hold(11)
+        self.assertEqual(transport.producer.mock_calls, [mock.call.pauseProducing()])
+        self.assertIs(transport.producerPaused, True)
+
+    def test_not_paused(self) -> None:
+        """As much as the buffer holds, and a producer that waits to be asked, need no pause."""
+        for transport in (self.hold(10), self.hold(11, streamingProducer=False)):
+            self.assertEqual(transport.producer.mock_calls, [])
+            self.assertIs(transport.producerPaused, False)
+
+    def test_none(self) -> None:
+        """There may be no producer."""
+        self.assertIs(self.hold(11, producer=None).producerPaused, False)

@@ -72,6 +72,11 @@ class UpgradeTests(SynchronousTestCase):
         self.assertEqual(shown(WEBSOCKET, *lines), [GET])
         self.assertEqual(shown(ANY, *lines), list(lines))
 
+    def test_obsolete(self) -> None:
+        """Of what begins HTTP/2 or TLS nothing reaches even a server of which nothing is known."""
+        for protocol in (b"h2", b"h2c-14", b"HTTP/2.0", b"TLS/1.0"):
+            self.assertEqual(shown(ANY, GET, b"Upgrade: " + protocol), [GET])
+
     def test_several(self) -> None:
         """Of several protocols the one that can be granted stays."""
         for lines in (
@@ -174,3 +179,22 @@ class AnyTests(SynchronousTestCase):
         behind = [b"A: b", *behind]
         seen = shown(WEBSOCKET, POST, *before, b"Upgrade: h2c", *behind, b"Connection: Upgrade")
         self.assertEqual(seen, [POST, *before, *behind])
+
+
+class SameTests(SynchronousTestCase):
+    """A head of which nothing changes."""
+
+    def test_same(self) -> None:
+        """It is the very bytes that came, whatever the form of a target that is understood."""
+        for inside, line in (
+            (ANY, b"GET http://a/b HTTP/1.1"),
+            (ANY, b"OPTIONS * HTTP/1.1"),
+            (WEBSOCKET, b"GET /ab HTTP/1.1"),
+        ):
+            came = head(line, b"Host: a")
+            self.assertIs(inside.head(came), came.raw)
+
+    def test_last_upgrade(self) -> None:
+        """The last request may become another protocol, wherever its field stands."""
+        for fields in ((b"Upgrade: websocket", b"Host: a"), (b"Host: a", b"Upgrade: websocket")):
+            self.assertEqual(shown(ANY, GET, *fields, last=True), [GET, *fields])
