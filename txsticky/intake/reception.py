@@ -144,7 +144,9 @@ class Reception:
     def receive(self, arrival: Arrival) -> None:
         """Place a connection with whatever bytes it brings, have it wait, or refuse it."""
         verdict = self.judge(arrival)
-        if verdict is NEED_DATA:
+        if verdict is None:
+            self.place(arrival)
+        elif verdict is NEED_DATA:
             self.wait(arrival)
         else:
             self.act(arrival, verdict)
