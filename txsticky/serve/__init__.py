@@ -125,10 +125,12 @@ def serving_for(
     :param target: the name of the application for error messages.
     :raises AppLoadError: the application does not speak the interface.
     """
-    from .loading import detect
+    from .loading import check, detect
 
     if interface == "auto":
         interface = detect(app, target)
+    else:
+        check(app, interface, target)
     if interface == "asgi" and reactor is None:
         from .asgi.engine import install_asyncio_reactor
 

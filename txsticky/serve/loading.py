@@ -24,11 +24,18 @@ from zope.interface import implementedBy
 from zope.interface.declarations import BuiltinImplementationSpecifications
 
 from ..errors import AppLoadError
+from .advice import advice_for, script_advice
 
 Interface = Literal["web", "wsgi", "asgi", "protocol"]
 
 #: Classes of Python's library from which Twisted's and any application's are derived.
 _COMMON = (abc.ABC, abc.ABCMeta, typing.Generic, typing.Protocol, type(typing.Protocol))
+_KINDS: dict[Interface, str] = {
+    "web": "a twisted.web Resource",
+    "wsgi": "a WSGI application",
+    "asgi": "an ASGI application",
+    "protocol": "a protocol factory",
+}
 #: The names that zope.interface adds to a class.
 _MARKS = ("__implemented__", "__provides__", "__providedBy__")
 
@@ -139,9 +146,10 @@ def _attribute(target: str, found: object, path: str) -> object:
         try:
             found = getattr(found, name)
         except AttributeError as error:
+            advice = script_advice(found) if isinstance(found, ModuleType) else None
+            nearest = _nearest(name, dir(found))
             raise AppLoadError(
-                target=target,
-                reason=f"{place} has no attribute {name}{_nearest(name, dir(found))}",
+                target=target, reason=advice or f"{place} has no attribute {name}{nearest}"
             ) from error
         place += "." + name
     return found
@@ -202,11 +210,50 @@ def detect(app: object, target: str = "") -> Interface:
         return "web"
     if IProtocolFactory.providedBy(app):
         return "protocol"
+    advice = advice_for(app, target)
+    if advice is not None:
+        raise AppLoadError(
+            target=target or describe(app), reason=f"it is {describe(app)}; {advice}"
+        )
     if not callable(app):
         raise AppLoadError(target=target or describe(app), reason=_advice(app))
     if _is_async(app):
         return "asgi"
     return _detect_callable(app, target)
+
+
+def check(app: object, interface: str, target: str = "") -> None:
+    """
+    Check that an application may speak the interface that the operator says.
+
+    :param app: the application.
+    :param interface: `web`, `wsgi`, `asgi` or `protocol`.
+    :param target: the name of the application for the error.
+    :raises AppLoadError: it speaks another one; the sentence says which.
+    """
+    try:
+        found = detect(app, target)
+    except AppLoadError:
+        if advice_for(app, target) is not None:
+            raise
+        return  # the interface has its own error for what is none
+    if found == interface or (interface == "asgi" and found == "wsgi" and _takes(app, 3)):
+        return
+    raise AppLoadError(
+        target=target or describe(app),
+        reason=f"it is {_KINDS[found]}; leave out --interface={interface}, or say {found} there",
+    )
+
+
+def _takes(app: object, count: int) -> bool:
+    """Whether an object can be called with so many arguments, as far as can be known."""
+    try:
+        inspect.signature(app).bind(*[None] * count)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    except ValueError:  # a builtin, which tells nothing
+        return True
+    return True
 
 
 def _detect_class(app: type, target: str) -> Interface:

@@ -1,0 +1,1 @@
+An object that is no application, such as a Klein, MCP, Dash, Gradio, Panel or Streamlit object, is refused with what to name in its place; so is an application with another ``--interface`` than its own.

@@ -1,0 +1,75 @@
+"""What to name in place of an object that is no application, for objects of known libraries."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Final
+
+#: Advice by a library and the name of one of its classes. {it} is what the operator named, as
+#: module:attribute, {module} and {name} are its parts.
+_ADVICE: Final = {
+    ("klein", "Klein"): "name its resource, with --factory: {it}.resource",
+    ("mcp", "MCPServer"): "name what makes its application, with --factory: "
+    "{it}.streamable_http_app",
+    ("mcp", "FastMCP"): "name what makes its application, with --factory: {it}.streamable_http_app",
+    ("fastmcp", "FastMCP"): "name what makes its application, with --factory: {it}.http_app",
+    ("dash", "Dash"): "name its Flask application: {it}.server",
+    ("gradio", "Blocks"): "mount it, and name what it is mounted on: "
+    'app = gradio.mount_gradio_app(fastapi.FastAPI(), {name}, path="/")',
+    ("panel", "ServableMixin"): "add it to a FastAPI application, and name that: "
+    "panel.io.fastapi.add_application",
+    ("panel", "BaseTemplate"): "add it to a FastAPI application, and name that: "
+    "panel.io.fastapi.add_application",
+    ("bokeh", "Application"): "it needs Bokeh's server; bokeh_fastapi.BokehFastAPI serves it in an"
+    " ASGI application",
+    ("flask_socketio", "SocketIO"): "name the Flask application that it was made for",
+    ("flask", "Blueprint"): "register it with a Flask application, and name that",
+    ("socketio", "AsyncServer"): "wrap it, and name that: app = socketio.ASGIApp({name})",
+    ("socketio", "Server"): "wrap it, and name that: app = socketio.WSGIApp({name})",
+    ("engineio", "AsyncServer"): "wrap it, and name that: app = engineio.ASGIApp({name})",
+    ("engineio", "Server"): "wrap it, and name that: app = engineio.WSGIApp({name})",
+    ("aiohttp", "Application"): "aiohttp speaks neither ASGI nor WSGI, and serves by itself alone",
+    ("tornado", "Application"): "Tornado speaks neither ASGI nor WSGI, and serves by itself alone",
+    ("celery", "Celery"): "it works for tasks and has no pages; `celery worker` runs it",
+    ("uvicorn", "Config"): "name the application that it was made for",
+    ("uvicorn", "Server"): "name the application that it was made for",
+    ("strawberry", "Schema"): "wrap it, and name that: app = strawberry.asgi.GraphQL({name})",
+}
+
+#: Of these, those that later versions of the library make WSGI applications.
+_MAY_BE_CALLED: Final = {("dash", "Dash")}
+
+#: Libraries whose applications are scripts, by the name under which a script imports them.
+_SCRIPTS: Final = {
+    "streamlit": "it is a Streamlit script: write another module with"
+    ' app = streamlit.starlette.App("{file}"), and name that',
+}
+
+
+def advice_for(app: object, target: str) -> str | None:
+    """
+    Return what to name in place of an object of a known library.
+
+    :param target: what the operator named, as module:attribute.
+    :returns: a clause; None if the object is not known.
+    """
+    module, _, name = target.partition(":")
+    for kind in type(app).__mro__:
+        known = (kind.__module__.partition(".")[0], kind.__name__)
+        found = _ADVICE.get(known)
+        if found is not None and not (known in _MAY_BE_CALLED and callable(app)):
+            return found.format(it=target or "NAME", module=module, name=name or "NAME")
+    return None
+
+
+def script_advice(module: ModuleType) -> str | None:
+    """
+    Return what to do with a module that is the script of a known library, and has no application.
+
+    :returns: a clause; None if the module is no such script.
+    """
+    for value in vars(module).values():
+        if isinstance(value, ModuleType) and value.__name__ in _SCRIPTS:
+            file = (getattr(module, "__file__", None) or module.__name__).rpartition("/")[2]
+            return _SCRIPTS[value.__name__].format(file=file)
+    return None
