@@ -35,6 +35,8 @@ class Kind(enum.IntEnum):
     LOST = 18  # primary -> worker: so many messages of a topic did not reach it
     ACCEPT = 19  # primary -> worker: accept on your own sockets
     DEAF = 20  # worker -> primary: its mailbox has ended, and it leaves
+    LEAD = 30  # primary -> worker: it leads, until a time
+    RESIGN = 31  # worker -> primary: it has ended what it did as the leader
 
 
 #: The longest topic of the bus, in bytes.

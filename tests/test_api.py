@@ -10,6 +10,7 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 import txsticky
+from txsticky import api
 from txsticky.api import Here, current, install
 from txsticky.core.routing.pool import Pool
 from txsticky.core.routing.tag import Signer
@@ -30,7 +31,8 @@ class HereCase(SynchronousTestCase):
         )
         self.bindings = mock.Mock()
         self.bus = mock.Mock()
-        self.here = Here(view, self.bindings, self.bus)
+        self.leading = mock.Mock()
+        self.here = Here(view, self.bindings, self.bus, self.leading)
 
 
 class CurrentTests(HereCase):
@@ -45,6 +47,25 @@ class CurrentTests(HereCase):
         self.addCleanup(install, None)
         install(self.here)
         self.assertIs(txsticky.current(), self.here)
+
+    def test_leader(self) -> None:
+        """It says whether it leads, and what is to be done then goes to who knows."""
+        self.leading.leads = True
+        self.assertIs(self.here.leader, True)
+        end = self.here.on_leader(max, min)
+        self.leading.on_leader.assert_called_once_with(max, min)
+        self.assertIs(end, self.leading.on_leader.return_value)
+
+    def test_on_leader_before(self) -> None:
+        """What an application asks for while it is loaded is asked for once it is in a worker."""
+        self.patch(api, "_duties", [])
+        self.addCleanup(install, None)
+        txsticky.on_leader(max)
+        self.leading.on_leader.assert_not_called()
+        install(self.here)
+        self.leading.on_leader.assert_called_once_with(max, None)
+        txsticky.on_leader(min, sum)
+        self.assertEqual(self.leading.on_leader.mock_calls[1:], [mock.call(min, sum)])
 
     def test_forked(self) -> None:
         """A process that a worker forks is none, and the worker stays one."""

@@ -34,7 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .api import Here, after_fork, current
+    from .api import Here, after_fork, current, on_leader
     from .cluster import Cluster
     from .config import Config
     from .errors import (
@@ -67,6 +67,7 @@ __all__ = [
     "__version__",
     "after_fork",
     "current",
+    "on_leader",
 ]
 
 _HOMES = {
@@ -75,6 +76,7 @@ _HOMES = {
     "Here": "api",
     "after_fork": "api",
     "current": "api",
+    "on_leader": "api",
 }
 
 

@@ -23,6 +23,8 @@ from .ipc.channel import FRAME_LIMIT
 MESSAGE_LIMIT = FRAME_LIMIT - 16
 
 _here: Here | None = None
+#: What `on_leader` was told before this process was a worker.
+_duties: list[tuple[Callable[[], object], Callable[[], object] | None]] = []
 
 
 def current() -> Here | None:
@@ -34,6 +36,21 @@ def install(here: Here | None) -> None:
     """Say which worker this process is."""
     global _here
     _here = here
+    if here is not None:
+        for start, stop in _duties:
+            here.on_leader(start, stop)
+
+
+def on_leader(start: Callable[[], object], stop: Callable[[], object] | None = None) -> None:
+    """
+    Have one worker do something, as `Here.on_leader`; can be called while an application is loaded.
+
+    In a process that no cluster started nothing is called.
+    """
+    if _here is not None:
+        _here.on_leader(start, stop)
+    else:
+        _duties.append((start, stop))
 
 
 #: What `after_fork` was given, in a process that workers are to be forked from.
@@ -108,6 +125,19 @@ class Binder(Protocol):
         """Forget a key."""
 
 
+class Leader(Protocol):
+    """Whether this worker leads, and what it does for that long (`worker.leading.Leading`)."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this worker leads now."""
+
+    def on_leader(
+        self, start: Callable[[], object], stop: Callable[[], object] | None = None
+    ) -> Callable[[], None]:
+        """Begin something when this worker begins to lead, and end it then."""
+
+
 class Here:
     """
     This worker, for the application in it.
@@ -117,12 +147,14 @@ class Here:
     :param view: what the worker knows of its cluster.
     :param bindings: binds keys.
     :param bus: leads to the bus.
+    :param leading: knows who leads.
     """
 
-    def __init__(self, view: Membership, bindings: Binder, bus: BusClient) -> None:
+    def __init__(self, view: Membership, bindings: Binder, bus: BusClient, leading: Leader) -> None:
         self._view = view
         self._bindings = bindings
         self._bus = bus
+        self._leading = leading
 
     @property
     def id(self) -> int:
@@ -144,6 +176,35 @@ class Here:
             {"id": m.id, "slot": m.slot, "state": m.state.value, "live": m.live}
             for m in self._view.pool.members
         ]
+
+    # ------------------------------------------------------------------ leader
+
+    @property
+    def leader(self) -> bool:
+        """
+        Whether this worker is the leader: one of the workers that are ready, and never two.
+
+        It can be asked in any thread, and answers by the clock: a process that was stopped
+        (SIGSTOP), and in whose place another leads, gets False as soon as it runs again. Work that
+        takes long asks before each step.
+        """
+        return self._leading.leads
+
+    def on_leader(
+        self, start: Callable[[], object], stop: Callable[[], object] | None = None
+    ) -> Callable[[], None]:
+        """
+        Call `start` when this worker begins to lead, at once if it does already; `stop` at the end.
+
+        Another worker begins only when `stop` has ended here (in a reload), when this process has
+        ended, or when its lease is over. `start` may return a coroutine or a Deferred that lasts
+        as long as this worker leads: it is cancelled before `stop` is called. What `stop` returns
+        is waited for. Both are called in the reactor's thread; work that blocks belongs in a thread
+        that `start` starts.
+
+        :returns: a function that ends the registration, and what was begun.
+        """
+        return self._leading.on_leader(start, stop)
 
     # -------------------------------------------------------------- stickiness
 

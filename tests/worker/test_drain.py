@@ -43,6 +43,7 @@ class DrainCase(SynchronousTestCase):
         self.system = FakeSystem()
         self.on_take_all = mock.Mock()
         self.drain = Drain(
+            give_post_back=lambda: self.told.append("give back"),
             view=self.view,
             live=self.live,
             serving=self.serving,  # type: ignore[arg-type]
@@ -77,7 +78,7 @@ class BeginTests(DrainCase):
         """It accepts no more before it drains, and lets every connection go."""
         (connection,) = self.connect()
         self.drain.begin(30.0, final=False)
-        self.assertEqual(self.told, [("within", 30.0), ("deaf", False, False)])
+        self.assertEqual(self.told, [("within", 30.0), "give back", ("deaf", False, False)])
         self.assertEqual((connection.let, self.view.draining), ([False], True))
 
     def test_twice(self) -> None:
@@ -86,7 +87,7 @@ class BeginTests(DrainCase):
         self.drain.begin(30.0, final=False)
         self.drain.begin(1.0, final=True)
         self.assertEqual(self.told[-1], ("within", 1.0))
-        self.assertEqual((connection.let, len(self.told)), ([False, True], 3))
+        self.assertEqual((connection.let, len(self.told)), ([False, True], 4))
         self.wait(1.0)
         self.assertGreaterEqual(self.count("leave"), 1)
 

@@ -31,7 +31,9 @@ class StartTests(WorkerCase):
         """When the application is started it says READY and what it serves."""
         self.begin()
         (body,) = self.heard(Kind.READY)
-        self.assertEqual(decode_json(body), {"interface": "protocol", "http": True})
+        self.assertEqual(
+            decode_json(body), {"interface": "protocol", "http": True, "appointable": True}
+        )
 
     def test_slow(self) -> None:
         """Not before; and until then the mailbox is left alone."""

@@ -28,6 +28,7 @@ from ..core.messages.from_worker import (
     Publish,
     Ready,
     Replace,
+    Resign,
     Subscribe,
     Unsubscribe,
     Used,
@@ -48,6 +49,7 @@ from .listeners import Listeners
 from .replication import Replication
 from .returns import Returns
 from .spoken import Spoken
+from .supervision.leader import Appointing
 from .supervision.provision import Provision
 from .supervision.reports import Reports
 from .supervision.spawner import TABLE_LIMIT, TABLE_TTL, Spawner
@@ -111,7 +113,6 @@ class Primary:
     ) -> None:
         self.events = events
         self.pool = Pool()
-        self.secret = seed.secret
         table = Table(TABLE_LIMIT, TABLE_TTL)
         handles: dict[int, WorkerHandle] = {}
         router = config.router(seed.secret)
@@ -186,6 +187,7 @@ class Primary:
             leaving=lambda id: self.supervisor.leaving(id),
             exited=self._exited,
         )
+        self.leader = Appointing(self.pool, handles, system.clock, config.worker_timeout)
         self.reports = Reports(
             self.pool,
             suspicions,
@@ -205,6 +207,11 @@ class Primary:
             worker_timeout=config.worker_timeout,
             wary=config.accept == "workers",  # a connection at a silent worker's socket would wait
         )
+
+    @property
+    def secret(self) -> bytes:
+        """What signs the tags."""
+        return self.workers.spawner.secret
 
     @property
     def table(self) -> Table:
@@ -254,6 +261,7 @@ class Primary:
                 alive = self.reports.take(handle, frame)
                 self.bus.settle(handle.id)
                 self.supervisor.heartbeat(handle.id, takes=alive)
+                self.leader.heard(handle.id)
                 self.replication.tell_pool_soon()
             case Bind(key):
                 self.replication.bind(handle, key)
@@ -275,6 +283,8 @@ class Primary:
                 self.supervisor.retire_request(handle.id)
             case WantLog():
                 self.workers.renew_log(handle)
+            case Resign(term):
+                self.leader.resigned(handle.id, term)
             case Deaf():  # what is in the mailbox is for other workers now
                 self.workers.withdraw(handle)
                 handle.mailbox.share(self.returns.adopt)
@@ -289,6 +299,7 @@ class Primary:
         self.spoken.tell(frame.interface, frame.http)
         self.workers.ready(handle)
         self.supervisor.ready(handle.id)
+        self.leader.ready(handle.id, frame.appointable)
         if self.beginning.under_way:
             self.beginning.look()
         else:
@@ -304,6 +315,7 @@ class Primary:
 
     def _exited(self, handle: WorkerHandle, status: int) -> None:
         """Route anew what a worker, whose process has ended, had not taken in hand."""
+        self.leader.gone(handle.id)
         waiting = handle.close(self.returns.adopt)
         self.supervisor.exited(handle.id, status)
         self.returns.take(waiting)

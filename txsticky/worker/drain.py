@@ -31,6 +31,7 @@ class Drain:
     :param view: gets that the worker drains, and whether the whole cluster stops.
     :param live: the worker's connections.
     :param serving: says whether the application is at work without a connection.
+    :param give_post_back: has another worker lead, if this one does.
     :param stop_listening: called once, with whether the whole cluster stops.
     :param withdraw: asks the primary to route nothing here any more; `withdrawn` is the answer.
     :param take_all: takes all that is in the mailbox.
@@ -42,6 +43,7 @@ class Drain:
     _view: ClusterView
     _live: Collection[Connection]
     _serving: Serving
+    _give_post_back: Callable[[], object]
     _stop_listening: Callable[[bool], None]
     _withdraw: Callable[[], None]
     _take_all: Callable[[], None]
@@ -64,6 +66,7 @@ class Drain:
         self._end_within(seconds)
         call_later(requests_end(seconds), self._leave)
         if not view.draining:
+            self._give_post_back()
             self._stop_listening(final)
         lasting = [each for each in list(self._live) if not each.let_go(view.final)]
         if not view.draining:

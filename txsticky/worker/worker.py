@@ -31,13 +31,21 @@ from ..core.messages.from_primary import (
     Bound,
     Confirmed,
     Freed,
+    Lead,
     Lost,
     Message,
     Rotate,
     View,
     Withdrawn,
 )
-from ..core.messages.from_worker import Deaf, Failed, Load, Ready, WantLog, Withdraw
+from ..core.messages.from_worker import (
+    Deaf,
+    Failed,
+    Load,
+    Ready,
+    WantLog,
+    Withdraw,
+)
 from ..core.routing.pool import Pool
 from ..errors import TxstickyError
 from ..ipc.channel import Channel
@@ -52,6 +60,7 @@ from .drain import Drain
 from .ending import End, discard_output
 from .fast_path import FastPath
 from .inbox import WorkerInbox
+from .leader.leading import Leading
 from .listening import Listening, ListeningSettings
 from .load_report import LoadReport, retirement
 from .outbox import Outbox
@@ -96,12 +105,13 @@ class Worker:
         self.channel = Channel(channel, system.reactor, FROM_PRIMARY, self._heard, self._orphaned)
         take_used = self.view.table.take_used if boot.takes_used else list
         self.report = LoadReport(self.channel, system, self._load, take_used, retire_after)
+        self.leading = Leading(system, self.channel, boot.appoints)
         self.bindings = Bindings(self.view, self.channel, system.clock)
         self.outbox = Outbox(boot.front_desk, self.view, system.reactor)
         self.connections = self._make_connections(live, fast_path, certificates)
         self.listening = self._make_listening(boot.listeners)
         self.inbox = self._make_inbox(boot.mailbox)
-        self.end = End(system, serving.stop)
+        self.end = End(system, self.leading.before(serving.stop))
         self.drain = self._make_drain()
         self.bus = BusClient(self.channel, MESSAGE_LIMIT)
 
@@ -173,6 +183,7 @@ class Worker:
             view=self.view,
             live=self.connections.live,
             serving=self._serving,
+            give_post_back=self.leading.leave,
             stop_listening=self.listening.stop,
             withdraw=lambda: self.channel.send(Withdraw()),
             take_all=self.inbox.take_all,
@@ -186,7 +197,7 @@ class Worker:
     def start(self) -> None:
         """Start the application; then say `Ready` and read the mailbox."""
         self.channel.startReading()
-        install(Here(self.view, self.bindings, self.bus))
+        install(Here(self.view, self.bindings, self.bus, self.leading))
         tag_all()
         maybeDeferred(self._serving.start).addCallbacks(self._ready, self._failed)
 
@@ -194,12 +205,9 @@ class Worker:
         tag_all()
         config, serving = self._config, self._serving
         sources = list(loaded_sources()) if config.reload else []
-        self.channel.send(Ready(serving.interface, serving.http, sources))
+        self.channel.send(Ready(serving.interface, serving.http, sources, appointable=True))
         self.inbox.start()
-        # An application that is a protocol factory sees to its pauses itself.
-        seconds = config.stall_timeout if serving.interface != "protocol" else 0.0
-        upgrades = serving.interface != "wsgi"
-        StallWatch(self._system, seconds, self.connections.live, upgrades).start()
+        _stall_watch(self._system, config, serving, self.connections.live).start()
         self.report.start()
 
     def _failed(self, failure: Failure) -> None:
@@ -227,6 +235,8 @@ class Worker:
                 self.bindings.confirmed()
             case BeginDrain(seconds, final):
                 self.drain.begin(seconds, final)
+            case Lead(term, until):
+                self.leading.appointed(term, until)
             case Accept():
                 if not self.view.draining:
                     self.listening.start()
@@ -244,6 +254,7 @@ class Worker:
         if self._over():
             return  # it is this worker that ends, and the reactor that closes what is open
         discard_output()
+        self.leading.lose()
         self.bindings.orphaned()
         self.drain.begin(self._config.graceful_timeout, final=True)
 
@@ -309,6 +320,16 @@ class Worker:
         self.listening.close()
         self.channel.send(Withdraw())  # from here on there may be no sign of life
         self.end.begin(status)
+
+
+def _stall_watch(
+    system: System, config: Config, serving: Serving, live: set[Connection]
+) -> StallWatch:
+    """Make what ends connections whose clients pause for too long."""
+    # An application that is a protocol factory sees to its pauses itself.
+    seconds = config.stall_timeout if serving.interface != "protocol" else 0.0
+    upgrades = serving.interface != "wsgi"
+    return StallWatch(system, seconds, live, upgrades)
 
 
 def _terminator(

@@ -29,6 +29,7 @@ class KindTests(SynchronousTestCase):
                 15: "Unsubscribe",
                 17: "Replace",
                 20: "Deaf",
+                31: "Resign",
                 40: "Used",
             },
         )
@@ -49,6 +50,7 @@ class KindTests(SynchronousTestCase):
                 16: "Message",
                 18: "Lost",
                 19: "Accept",
+                30: "Lead",
             },
         )
 
@@ -64,6 +66,11 @@ class DefaultsTests(SynchronousTestCase):
     def test_ready(self) -> None:
         """A worker that does not tell its protocol speaks the first."""
         self.assertEqual((Ready("web", True).sources, Ready("web", True).protocol), ([], 1))
+
+    def test_older_ones(self) -> None:
+        """A worker that does not say so cannot be appointed, and a primary does not appoint."""
+        self.assertFalse(Ready("web", True).appointable)
+        self.assertFalse(attrs.fields(Boot).appoints.default)
 
     def test_boot(self) -> None:
         """A primary that does not tell its protocol speaks the first, and has no access log."""

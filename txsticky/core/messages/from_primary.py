@@ -26,6 +26,7 @@ class Boot(Fields):
     :param access_log: the descriptor of the access log, or -1.
     :param takes_used: whether the primary understands `Used`.
     :param files: the texts of files that the worker may not read, by their names.
+    :param appoints: whether the primary says `Lead`; one of version 0.1.0 does not.
     """
 
     KIND: ClassVar = 1
@@ -44,6 +45,7 @@ class Boot(Fields):
     takes_used: bool = False
     files: dict[str, str] = attrs.field(factory=dict)
     protocol: int = 1
+    appoints: bool = False
 
     def moved(self, numbers: Mapping[int, int]) -> Boot:
         """
@@ -168,7 +170,32 @@ class Accept(Bare):
     KIND: ClassVar = 19
 
 
+@attrs.frozen
+class Lead(Fields):
+    """
+    The worker leads, until the time that is told. It is sent to workers that can be appointed.
+
+    :param term: which appointment it is.
+    :param until: the end of the lease, in seconds of the monotonic clock.
+    """
+
+    KIND: ClassVar = 30
+    term: int
+    until: float
+
+
 #: All that the primary says.
 FROM_PRIMARY: Final = language(
-    Boot, View, Bound, Confirmed, Freed, BeginDrain, Withdrawn, Rotate, Message, Lost, Accept
+    Boot,
+    View,
+    Bound,
+    Confirmed,
+    Freed,
+    BeginDrain,
+    Withdrawn,
+    Rotate,
+    Message,
+    Lost,
+    Accept,
+    Lead,
 )

@@ -18,6 +18,7 @@ class Ready(Fields):
     :param interface: what the application turned out to be.
     :param http: whether it speaks HTTP.
     :param sources: with ``--reload``, the files that were loaded.
+    :param appointable: whether the worker understands `Lead`; one of version 0.1.0 does not.
     """
 
     KIND: ClassVar = 2
@@ -25,6 +26,7 @@ class Ready(Fields):
     http: bool
     sources: list[str] = attrs.field(factory=list)
     protocol: int = 1
+    appointable: bool = False
 
 
 @attrs.frozen
@@ -193,6 +195,18 @@ class Deaf(Bare):
     KIND: ClassVar = 20
 
 
+@attrs.frozen
+class Resign(Fields):
+    """
+    The worker has ended what it did as the leader.
+
+    :param term: the appointment that it gives back.
+    """
+
+    KIND: ClassVar = 31
+    term: int
+
+
 #: All that a worker says.
 FROM_WORKER: Final = language(
     Ready,
@@ -208,4 +222,5 @@ FROM_WORKER: Final = language(
     Replace,
     Deaf,
     Used,
+    Resign,
 )

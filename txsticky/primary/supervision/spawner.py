@@ -115,6 +115,7 @@ class Spawner:
                 takes_used=True,
                 access_log=self.provision.log,
                 files=files,
+                appoints=True,
             )
         )
         handle.listens = bool(listening)

@@ -36,6 +36,7 @@ class UpgradeState:
     :param listeners: (`--listen`, descriptor) of each endpoint's socket; -1 if there is none.
     :param siblings: (slot, number, descriptor) of each other listening socket.
     :param templates: what workers are forked from, as `Templates.snapshot` has it.
+    :param leader: who leads, as `Appointing.snapshot` has it; empty if that was not known.
     """
 
     fleet: dict[str, Any]
@@ -53,6 +54,7 @@ class UpgradeState:
     listeners: Sequence[Sequence[Any]]
     siblings: Sequence[Sequence[int]]
     templates: Mapping[str, Any] = attrs.field(factory=dict)
+    leader: Mapping[str, Any] = attrs.Factory(dict)
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> UpgradeState:
@@ -114,6 +116,7 @@ def state_of(
         listeners=[[listen, kept.keep(descriptor)] for listen, descriptor in listeners],
         siblings=primary.listeners.snapshot(kept),
         templates=primary.workers.spawner.templates.snapshot(kept),
+        leader=primary.leader.snapshot(),
     )
     return state, kept.kept
 
@@ -128,6 +131,7 @@ def restore_members(primary: Primary, state: UpgradeState) -> None:
             primary.pool.set_ready(id)
         elif name == MemberState.DRAINING.value:
             primary.pool.set_draining(id)
+    primary.leader.restore(state.leader)
     primary.replication.restore((unpack(key), worker) for key, worker in state.table)
 
 

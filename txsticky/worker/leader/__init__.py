@@ -1,0 +1,1 @@
+"""One of the workers leads: what a worker has to do with that."""
