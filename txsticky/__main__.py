@@ -1,4 +1,4 @@
-"""``python -m txsticky``: the command without ``twist``, and ``ctl`` for a running cluster."""
+"""``python -m txsticky``: the command without ``twist``; ``ctl`` and ``publish`` for a cluster."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ def main() -> None:
         from .admin import ctl  # it imports nothing of the server, and starts at once
 
         sys.exit(ctl.main(sys.argv[2:]))
+    if sys.argv[1:2] == ["publish"]:
+        from .cli import publish
+
+        sys.exit(publish.main(sys.argv[2:]))
     startup.hold_signals()
     from .cli.command import run
 

@@ -88,7 +88,23 @@ class BusOverrun(TxstickyError):
 class NotInWorker(TxstickyError):
     """
     {what} works in a worker of txsticky that has started, and this process is none: run the
-    application under txsticky, or give the server another client manager here.
+    application under txsticky, or give the server another client manager here. To emit from here,
+    there is write_only=True.
+    """
+
+
+class Unanswered(TxstickyError):
+    """{sentence}"""
+
+
+class NoListener(TxstickyError):
+    """No worker listens to the topic {topic!r}: the message has reached none."""
+
+
+class WhichCluster(TxstickyError):
+    """
+    This process is no worker, and no cluster is named: name the control socket of one (control,
+    --control or TXSTICKY_CONTROL), or the Redis of its bus (bus, --bus or TXSTICKY_BUS).
     """
 
 

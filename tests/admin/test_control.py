@@ -21,8 +21,8 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from txsticky.admin.control import GUESTS, PATIENCE, ControlConnection, listen
-from txsticky.admin.ctl import Unanswered, ask
-from txsticky.errors import ListenError
+from txsticky.errors import ListenError, Unanswered
+from txsticky.ipc.outside import ask
 
 
 def echo(line: bytes) -> dict[str, Any]:
@@ -224,7 +224,7 @@ class ConnectionTests(TestCase):
 
     def test_long_line(self) -> None:
         """A line that is too long to be a request is refused, and the connection closed."""
-        self.connection.dataReceived(b"x" * 5000)
+        self.connection.dataReceived(b"x" * (ControlConnection.MAX_LENGTH + 1))
         (answer,) = self.answers()
         self.assertFalse(answer["ok"])
         self.assertTrue(self.transport.disconnecting)
@@ -251,7 +251,7 @@ class ConnectionTests(TestCase):
 
     def test_closed(self) -> None:
         """What follows a line that was too long is not answered."""
-        self.connection.dataReceived(b"x" * 5000 + b"\n{}\n")
+        self.connection.dataReceived(b"x" * (ControlConnection.MAX_LENGTH + 1) + b"\n{}\n")
         self.assertEqual(len(self.answers()), 1)
 
     def test_silence(self) -> None:

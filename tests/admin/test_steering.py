@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.raw_frames import Kind
+from tests.raw_frames import Kind, unpack_message
 from tests.watched import WatchedCase
 from txsticky.admin import steering
 from txsticky.admin.steering import KEYS_SHOWN, Steering
@@ -218,3 +219,28 @@ class BadTests(SteeringCase):
     def test_deep(self) -> None:
         """JSON too deep to be read is no request."""
         self.assertIn("one JSON object", self.steering.answer(b"[" * 4000)["error"])
+
+
+class PublishTests(SteeringCase):
+    """What programs publish that are no workers."""
+
+    def publish(self, topic: str, message: bytes) -> dict[str, Any]:
+        """Publish."""
+        return self.say("publish", topic=topic, message=base64.b64encode(message).decode())
+
+    def test_told(self) -> None:
+        """The workers that listen get the message, and are counted."""
+        self.start()
+        self.workers[1].send(Kind.SUBSCRIBE, b"t")
+        self.reactor.settle()
+        self.assertEqual(self.publish("t", b"\0m")["told"], 1)
+        self.reactor.settle()
+        (body,) = self.workers[1].told(Kind.MESSAGE)
+        self.assertEqual(unpack_message(body), (b"t", b"\0m"))
+        self.assertEqual(self.publish("another", b"m")["told"], 0)
+
+    def test_refused(self) -> None:
+        """A topic or a message that is none is refused."""
+        self.start()
+        for topic, message in (("", ""), ("t", "%"), ("t", 7), (3, ""), ("t" * 65_536, "")):
+            self.assertIn("base64", self.refused("publish", topic=topic, message=message))

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -40,6 +41,35 @@ def heard(cluster: Cluster, slot: int, topic: str) -> list[str]:
     """What the worker has heard of the topic."""
     told: list[str] = tell(cluster, slot, "heard", topic)["heard"]
     return told
+
+
+class OutsideTests(SynchronousTestCase):
+    """A process that is no worker."""
+
+    def publish(self, path: str, topic: str, message: str) -> subprocess.CompletedProcess[str]:
+        """Run the command."""
+        return subprocess.run(
+            [sys.executable, "-m", "txsticky", "publish", "--control", path, topic, message],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def test_command(self) -> None:
+        """The workers that listen get what the command publishes; where none does it fails."""
+        folder = tempfile.TemporaryDirectory(prefix="txsticky-")
+        self.addCleanup(folder.cleanup)
+        path = str(Path(folder.name, "ctl"))
+        with Cluster(APP, "--control", path) as cluster:
+            done = self.publish(path, "t", "too early")
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("No worker listens to the topic 't'", done.stderr)
+            for slot in (1, 2):
+                tell(cluster, slot, "listen", "t")
+            done = self.publish(path, "t", "hello")
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            until(lambda: [heard(cluster, n, "t") for n in (1, 2)] == [["hello"]] * 2, 10, "heard")
 
 
 class WorkersTests(ClusterTestCase):

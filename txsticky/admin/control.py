@@ -2,7 +2,8 @@
 The control socket: one JSON object in a line each way.
 
 ``{"verb": "drain", "worker": 2}`` is answered with ``{"ok": true, "text": ...}`` and what the verb
-shows, or with ``{"ok": false, "error": ...}``, a sentence for the operator.
+shows, or with ``{"ok": false, "error": ...}``, a sentence for the operator. Programs also say
+``{"verb": "publish", "topic": ..., "message": ...}``, the message in base64 (`ipc.outside`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ..core.messages.frames import TOPIC_LIMIT
 from ..errors import ListenError
+from ..ipc.outside import MESSAGE_LIMIT
 from ..system import unix_port as unixport
 from ..system.unix_port import UNIXPort
 from .guests import Guests
@@ -41,7 +44,8 @@ class ControlConnection(LineReceiver, TimeoutMixin):
     """
 
     delimiter = b"\n"
-    MAX_LENGTH = 4096
+    #: A message in base64, with its topic, escaped as JSON.
+    MAX_LENGTH = 4 * MESSAGE_LIMIT // 3 + 6 * TOPIC_LIMIT + 1024
     transport: Any
 
     def __init__(self, answer: Callable[[bytes], Answer]) -> None:

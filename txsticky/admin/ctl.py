@@ -9,24 +9,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
+from ..errors import Unanswered
+from ..ipc.outside import VARIABLE, ask
 from ..printable import printable, tolerate
 from . import completion, display
 from .verbs import OPTIONS, VERBS
 
-#: Seconds that an answer may take.
-PATIENCE: Final = 10.0
-VARIABLE: Final = "TXSTICKY_CONTROL"
 #: What a wrong command line exits with (sysexits.h, EX_USAGE), and what a refusal.
 USAGE, REFUSED = 64, 1
-
-
-class Unanswered(Exception):
-    """No cluster answers, or not readably; the text is a sentence for the operator."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -79,37 +73,6 @@ def request_of(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> d
     if chosen.worker is not None:
         parser.error(f"`{verb.name}` takes no number, so not {chosen.worker!r}")
     return {"verb": verb.name}
-
-
-def ask(path: str, request: dict[str, Any]) -> dict[str, Any]:
-    """
-    Say something to a cluster.
-
-    :param path: its control socket.
-    :returns: its answer.
-    :raises Unanswered: there is none.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(PATIENCE)
-        try:
-            sock.connect(path)
-            sock.sendall(json.dumps(request).encode() + b"\n")
-            with sock.makefile("rb") as stream:
-                line = stream.readline()
-        except TimeoutError:
-            raise Unanswered(f"The cluster at {path} does not answer.") from None
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise Unanswered(f"No cluster answers at {path}: {why}.") from None
-    if not line:
-        raise Unanswered(f"The cluster at {path} has hung up without an answer.")
-    try:
-        answer = json.loads(line)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict) or "ok" not in answer:
-        raise Unanswered(f"What answers at {path} is no txsticky cluster.")
-    return answer
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 from collections.abc import Callable
 from typing import Any, Final
 
 from ..core.lifecycle.states import MOST_WORKERS, Phase
+from ..core.messages.frames import TOPIC_LIMIT
 from ..core.routing.pool import MemberState
 from ..primary.supervision.worker_handle import WorkerHandle
 from .history import History
@@ -63,6 +65,8 @@ class Steering:
         if not isinstance(request, dict):
             raise Refused('A request is one JSON object in a line, such as {"verb": "status"}.')
         name = request.get("verb")
+        if name == "publish":
+            return self._publish(request.get("topic"), request.get("message"))
         verb = next((verb for verb in VERBS if verb.name == name), None)
         if verb is None:
             known = ", ".join(verb.name for verb in VERBS)
@@ -102,6 +106,19 @@ class Steering:
             for key, id in bound[: -KEYS_SHOWN - 1 : -1]
         ]
         return {"size": len(bound), "keys": shown}
+
+    # ------------------------------------------------------------------- the bus
+
+    def _publish(self, topic: object, message: object) -> Answer:
+        """Publish what a program says that is no worker (`ipc.outside`)."""
+        try:
+            name = str(topic).encode() if isinstance(topic, str) else b""
+            content = base64.b64decode(str(message), validate=True)
+        except ValueError:
+            name = content = b""
+        if not 0 < len(name) <= TOPIC_LIMIT or not isinstance(message, str):
+            raise Refused(f"A topic has 1 to {TOPIC_LIMIT} bytes, and a message is base64.")
+        return {"told": self._cluster.primary.bus.publish(name, content)}
 
     # ----------------------------------------------------------------- to steer
 

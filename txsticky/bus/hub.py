@@ -152,21 +152,27 @@ class Bus:
         """List all subscriptions: (worker's id, topic)."""
         return [(id, topic) for id, member in self._members.items() for topic in member.topics]
 
-    def publish(self, topic: bytes, message: bytes) -> None:
-        """Pass a worker's message on to all subscribers."""
+    def publish(self, topic: bytes, message: bytes) -> int:
+        """
+        Pass a message of this machine on to all subscribers.
+
+        :returns: how many have it, as far as is known: the workers here, or 1 for a way to other
+            machines.
+        """
         self.published += 1
         if self.backplane is not None:
             self.backplane.publish(topic, message)
-        self._deliver(topic, message)
+        return self._deliver(topic, message) or int(self.backplane is not None)
 
     def arrived(self, topic: bytes, message: bytes) -> None:
         """Pass a message of another machine on to the subscribers here."""
         self._deliver(topic, message)
 
-    def _deliver(self, topic: bytes, message: bytes) -> None:
+    def _deliver(self, topic: bytes, message: bytes) -> int:
         listeners = self._topics.get(topic)
         if not listeners:
-            return
+            return 0
+        before = self.delivered
         frame = encode(Message(topic, message))
         for member in listeners.values():
             if member.outlet.behind:
@@ -175,6 +181,7 @@ class Bus:
                 self._tell(member)
                 member.outlet.write(frame)
                 self.delivered += 1
+        return self.delivered - before
 
     def _miss(self, member: _Member, topic: bytes) -> None:
         self.lost += 1

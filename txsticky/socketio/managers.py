@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import queue
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -23,6 +24,7 @@ from twisted.python.threadable import isInIOThread
 
 from ..api import current
 from ..errors import BusOverrun, NotInWorker
+from ..ipc import outside
 
 log = Logger()
 
@@ -100,17 +102,26 @@ class AsyncManager(AsyncPubSubManager):  # type: ignore[misc]
     The client manager of an `AsyncServer` whose clients are on several workers.
 
     Outside of a worker it manages the clients of its process, like python-socketio's own
-    `AsyncManager`; a `write_only` manager has no clients there, and `emit` raises `NotInWorker`.
+    `AsyncManager`; a `write_only` manager emits into a running cluster there, as `Manager` does.
 
     :param channel: servers with the same name share their clients.
+    :param control: as for `Manager`; so is `bus`.
     :param options: as for python-socketio's `AsyncPubSubManager`.
     """
 
     name = "txsticky"
 
-    def __init__(self, channel: str = "socketio", **options: Any) -> None:
+    def __init__(
+        self,
+        channel: str = "socketio",
+        *,
+        control: str | None = None,
+        bus: str | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(channel=channel, **options)
         self._topic = f"socketio:{channel}"
+        self._outside = functools.partial(outside.publish, control=control, bus=bus)
         self._queue: asyncio.Queue[bytes] = asyncio.Queue()
         self._inbox = Inbox(self.host_id, self._queue.put_nowait)
         self._turn = asyncio.Lock()
@@ -124,7 +135,8 @@ class AsyncManager(AsyncPubSubManager):  # type: ignore[misc]
         here = current()
         if here is None:
             if self.write_only:
-                raise NotInWorker(what="AsyncManager(write_only=True)")
+                message = self._inbox.sealed(data, self.json)
+                await asyncio.to_thread(self._outside, self._topic, message)
             return
         message = self._inbox.sealed(data, self.json)
         async with self._turn:  # so that no message overtakes one that waits
@@ -148,15 +160,30 @@ class Manager(PubSubManager):  # type: ignore[misc]
     It can be made anywhere, so that an application can be imported. Outside of a worker, or before
     the worker has started, the first client and `emit` raise `NotInWorker`.
 
+    With ``write_only=True`` it emits from outside of a worker, such as from a Celery task, cron or
+    a shell, into a running cluster. `emit` raises `WhichCluster` if no cluster is named, and
+    `NoListener` or `Unanswered` if the message has reached none.
+
     :param channel: servers with the same name share their clients.
+    :param control: from outside: the cluster's control socket, by default $TXSTICKY_CONTROL.
+    :param bus: from outside: the URL of the Redis that the clusters' ``--bus`` names, by default
+        $TXSTICKY_BUS.
     :param options: as for python-socketio's `PubSubManager`.
     """
 
     name = "txsticky"
 
-    def __init__(self, channel: str = "socketio", **options: Any) -> None:
+    def __init__(
+        self,
+        channel: str = "socketio",
+        *,
+        control: str | None = None,
+        bus: str | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(channel=channel, **options)
         self._topic = f"socketio:{channel}"
+        self._outside = functools.partial(outside.publish, control=control, bus=bus)
         self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._inbox = Inbox(self.host_id, self._queue.put)
 
@@ -173,9 +200,12 @@ class Manager(PubSubManager):  # type: ignore[misc]
 
     def _publish(self, data: dict[str, Any]) -> None:
         here = current()
-        if here is None:
+        if here is None and not self.write_only:
             raise NotInWorker(what="txsticky.socketio.Manager")
         message = self._inbox.sealed(data, self.json)
+        if here is None:
+            self._outside(self._topic, message)
+            return
         while True:
             try:
                 _in_reactor(here.publish, self._topic, message)

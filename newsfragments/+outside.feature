@@ -1,0 +1,1 @@
+From outside of a cluster, ``txsticky.socketio.Manager(write_only=True)`` emits into it and ``txsticky publish TOPIC MESSAGE`` publishes, through its control socket or Redis; where no worker listens it is an error.
