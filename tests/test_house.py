@@ -319,7 +319,8 @@ class ThermometerTests(TestCase):
             if name.rpartition(".")[2] != "__init__":
                 counts[name.rpartition(".")[0]] += 1
         self.check(counts, PACKAGE_MODULES, {})
-        top = {path.name for path in PACKAGE.iterdir()} - {"__pycache__"}
+        # py.typed is no room: it tells type checkers that there are hints (PEP 561).
+        top = {path.name for path in PACKAGE.iterdir()} - {"__pycache__", "py.typed"}
         self.assertLessEqual(len(top), TOP_ENTRIES)
 
     def test_tests(self) -> None:

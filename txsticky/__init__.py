@@ -19,7 +19,7 @@ A map of the house; a package imports only from those above it (docs/house.txt h
 * `intake`: from accept(2) to a complete first head.
 * `tls`: TLS terminated in a worker, and the relay to another worker.
 * `serve`: speaks to the application: twisted.web, WSGI, ASGI, any protocol factory.
-* `api`: what an application may ask of its worker; `socketio` and `demo` use it.
+* `api`: what an application may ask of its worker; `socketio`, `channels` and `demo` use it.
 * `worker`: the process that serves.
 * `primary`: the process that accepts and routes, keeps the workers running, and upgrades itself.
 * `admin`: the status page, the metrics, the control socket and ``txsticky ctl``.

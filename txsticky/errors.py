@@ -93,6 +93,13 @@ class NotInWorker(TxstickyError):
     """
 
 
+class CannotReceive(TxstickyError):
+    """
+    {what} receives in a worker of txsticky, and this process is none: from here it sends to groups
+    and to the channels of processes.
+    """
+
+
 class Unanswered(TxstickyError):
     """{sentence}"""
 
