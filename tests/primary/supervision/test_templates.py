@@ -210,6 +210,17 @@ class ForkTests(TemplatesCase):
             os.close(descriptor)
         self.assertEqual(played.process.signals, [signal.SIGKILL])
 
+    def test_stopped_meanwhile(self) -> None:
+        """One that is stopped while it is asked is not waited for any longer."""
+        played = self.ready()
+        one, _ = self.pair()
+        seen = iter((False, True))
+        self.patch(module, "is_stopped", lambda pid: next(seen))
+        self.assertIsNone(self.templates.fork(1, [one.fileno()], print, print))
+        for descriptor in played.asked()[1]:
+            os.close(descriptor)
+        self.assertIn("it is stopped", str(self.log.warn.call_args))
+
     def test_stopped(self) -> None:
         """One that is stopped is not even asked."""
         played = self.ready()

@@ -36,8 +36,11 @@ from ...system.trust import Identity
 from ..upgrade.packing import Descriptors
 from .output import log_line
 
-#: Seconds that a fork may take. The primary waits for it, as it waits for the start of any process.
-FORK_TIME: Final = 1.0
+#: Seconds that a fork may take. The primary waits for it, as it waits for the start of any process:
+#: some milliseconds, but more where many processes wait for a processor.
+FORK_TIME: Final = 3.0
+#: How often it looks meanwhile whether the template was stopped.
+FORK_LOOKS: Final = 30
 #: The kernel's name for a template, and for what it has forked and has no name yet (proc(5), comm).
 STRAY: Final = "txsticky: templ"
 
@@ -201,9 +204,12 @@ class Template:
     def _answer(self, ours: socket.socket) -> Frame:
         poll = select.poll()
         poll.register(ours, select.POLLIN)
-        if not poll.poll(1000 * FORK_TIME):
-            raise TimeoutError(f"for {FORK_TIME:g} s")
-        return _heard(ours)
+        for _ in range(FORK_LOOKS):
+            if poll.poll(1000 * FORK_TIME / FORK_LOOKS):
+                return _heard(ours)
+            if is_stopped(self.process.pid):
+                raise TimeoutError("it is stopped")
+        raise TimeoutError(f"for {FORK_TIME:g} s")
 
     # -------------------------------------------------------------------------------- end
 
