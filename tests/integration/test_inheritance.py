@@ -71,6 +71,14 @@ class ChildTests(SynchronousTestCase):
             cluster = Cluster(f"{APPS}:{interface}", *options, probe="")
             self.through_a_life(cluster, f"{interface}, accepted by {accept}")
 
+    def test_alone(self) -> None:
+        """Likewise where no worker is forked: each is an interpreter of its own."""
+        for interface in ("web", "asgi"):
+            cluster = Cluster(
+                f"{APPS}:{interface}", probe="", environment={"TXSTICKY_TEMPLATE": "0"}
+            )
+            self.through_a_life(cluster, f"{interface}, alone")
+
     def test_secure(self) -> None:
         """Likewise where TLS ends in the workers."""
         for interface in INTERFACES:

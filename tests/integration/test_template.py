@@ -1,14 +1,12 @@
-"""Workers that are forked from a template: like those that are started alone, but for the cost."""
+"""Templates in whole clusters: over reloads, upgrades and faults."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import ssl
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -26,57 +24,6 @@ BROKEN = "raise RuntimeError('no such luck')\n"
 def templates(cluster: Cluster) -> list[Process]:
     """The templates that live."""
     return [each for each in cluster.living() if each.title == "txsticky: template"]
-
-
-def told(cluster: Cluster) -> Any:
-    """What the application tells."""
-    return json.loads(cluster.get("/").body)
-
-
-class LikeTests(SynchronousTestCase):
-    """What a worker has from its parents."""
-
-    def look(self, *options: str, environment: dict[str, str]) -> tuple[Any, Any, set[int]]:
-        """What both workers tell, and which process is each one's parent."""
-        found: dict[int, Any] = {}
-        with Cluster(APP, *options, probe="/", environment=environment) as cluster:
-            until(lambda: cluster.log().count("is ready.") == 2, 30, "both are ready")
-
-            def both() -> bool:
-                here = told(cluster)
-                found[here["own"]["pid"]] = here
-                return len(found) == 2
-
-            until(both, 20, "both answer")
-            self.assertEqual(set(cluster.workers().values()), set(found))
-            self.assertEqual({each["own"]["parent"] for each in found.values()}, {cluster.pid})
-            self.assertEqual(len(templates(cluster)), environment.get("TXSTICKY_TEMPLATE") != "0")
-            one, other = found.values()
-        return one, other, {each["own"]["imported"] for each in found.values()}
-
-    def test_like(self) -> None:
-        """A worker that is forked has all that one has which is started alone."""
-        same = {"TXSTICKY_SOMETHING": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        alone, _, _ = self.look(environment={**same, "TXSTICKY_TEMPLATE": "0"})
-        forked, other, imported = self.look(environment=same)
-        for one in (alone, forked, other):
-            # The port differs, and so may what is in it.
-            one["kept"]["environ"].pop("TXSTICKY_WORKER")
-        self.assertEqual(forked["kept"], alone["kept"])
-        self.assertEqual(other["kept"], alone["kept"])
-        self.assertEqual(len(imported), 2, "each has imported the application")
-        for name in ("chance", "uuid"):
-            self.assertNotEqual(forked["own"][name], other["own"][name])
-
-    def test_preload(self) -> None:
-        """With --preload the application is imported once, and its function called in each."""
-        one, other, imported = self.look("--preload", environment={})
-        self.assertEqual(len(imported), 1)
-        self.assertNotIn(imported.copy().pop(), (one["own"]["pid"], other["own"]["pid"]))
-        for each in (one, other):
-            self.assertEqual(each["own"]["called"], [each["own"]["pid"]])
-        for name in ("chance", "uuid"):
-            self.assertNotEqual(one["own"][name], other["own"][name])
 
 
 class ReloadTests(SynchronousTestCase):
@@ -164,34 +111,6 @@ class ReloadTests(SynchronousTestCase):
             self.assertEqual(cluster.get("/").body, b"1")
             self.assertEqual(len(templates(cluster)), 1)
 
-    def test_handlers_and_files(self) -> None:
-        """What the application handles and opens when it is imported, its workers have."""
-        self.write(
-            "1",
-            "import signal, os\n"
-            "signal.signal(signal.SIGCHLD, lambda *_: print('a child', flush=True))\n"
-            "signal.signal(signal.SIGUSR1, lambda *_: print('a signal', flush=True))\n"
-            "kept = open(os.devnull)\n",
-        )
-        with self.cluster("--preload") as cluster:
-            until(lambda: cluster.log().count("is ready.") == 2, 30)
-            os.kill(templates(cluster)[0].pid, signal.SIGUSR1)
-            os.kill(templates(cluster)[0].pid, signal.SIGTERM)
-            cluster.kill_worker(1, signal.SIGUSR1)
-            until(lambda: cluster.log().count("worker 1: a signal") == 1, 10, "the worker got it")
-            self.killed(cluster, 2)
-            self.assertNotIn("template: a ", cluster.log())
-            self.assertEqual(len(templates(cluster)), 1)
-
-    def test_hook_fails(self) -> None:
-        """A function of `after_fork` that fails keeps the worker from starting."""
-        self.write("1", "import txsticky, os\ntxsticky.after_fork(lambda: 1 / 0)\n")
-        cluster = self.cluster("--preload")
-        cluster.spawn()
-        self.assertEqual(cluster.wait(40), 3)
-        self.assertIn("ZeroDivisionError", cluster.log())
-        cluster.stop()
-
 
 class FaultTests(SynchronousTestCase):
     """Templates that fail."""
@@ -253,7 +172,7 @@ class ResumeTests(SynchronousTestCase):
                 answer = b""
                 while data := secured.recv(65536):
                     answer += data
-                pids.add(json.loads(answer.partition(b"\r\n\r\n")[2])["own"]["pid"])
+                pids.add(int(answer.partition(b"\r\n\r\n")[2]))
                 resumed.append(bool(secured.session_reused))
                 session = secured.session
         return pids, resumed
