@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.cluster import Cluster
-from tests.integration.load import Load
+from tests.integration.load import UNHURRIED, Load
 from tests.integration.processes import Process, until
 from tests.integration.rawhttp import request
 from tests.integration.secure import NAME, SecureCluster
@@ -92,16 +92,19 @@ class ReloadTests(SynchronousTestCase):
 
     def test_under_load(self) -> None:
         """No request fails while it is reloaded, upgraded, and its templates are killed."""
-        with self.cluster("--preload") as cluster, Load(cluster, {"kept": 2, "short": 2}) as load:
-            load.wait(40)
-            for number in range(1, 4):
-                cluster.signal(signal.SIGHUP)
-                until(lambda: cluster.log().count(RELOADED) == number, 40, RELOADED)  # noqa: B023
-                os.kill(templates(cluster)[-1].pid, signal.SIGKILL)
-            cluster.signal(signal.SIGUSR2)
-            until(lambda: "has taken over" in cluster.log(), 40, "it takes over")
-            load.wait(80)
-        self.assertEqual(load.failures, [])
+        with Cluster("echo", "--preload", *UNHURRIED) as cluster:
+            with Load(cluster, {"kept": 2, "short": 2, "poll": 2}, pause=0.02) as load:
+                load.wait(40)
+                for number in range(1, 4):
+                    cluster.signal(signal.SIGHUP)
+                    until(lambda: cluster.log().count(RELOADED) == number, 40, RELOADED)  # noqa: B023
+                    for template in templates(cluster):
+                        os.kill(template.pid, signal.SIGKILL)
+                cluster.signal(signal.SIGUSR2)
+                until(lambda: "has taken over" in cluster.log(), 40, "it takes over")
+                load.wait(80)
+            self.assertEqual(load.failures, [])
+            self.assertNotIn("Traceback", cluster.log())
 
     def test_reactor(self) -> None:
         """If the application imports the reactor, --preload has no effect, and that is told."""
