@@ -369,7 +369,7 @@ class RefusedTests(ClusterCase):
         self.refused(TlsError, tls_cert=["/no/cert.pem"], tls_key=["/no/key.pem"])
 
     def test_user(self) -> None:
-        """So is a user that there is not."""
+        """A user that does not exist is told before anything is opened."""
         self.assertIn("nobody-knows", self.refused(ConfigError, user="nobody-knows"))
 
 

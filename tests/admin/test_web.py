@@ -260,7 +260,7 @@ class NamesTests(SiteCase):
         self.assertEqual(self.status("GET /status.json HTTP/1.0"), 200)
 
     def test_websocket(self) -> None:
-        """Nor is a WebSocket opened by another name, also if its page is of the same."""
+        """A WebSocket by another name is refused, also from a page of that name."""
         request = rawws.handshake("/ws", ("Origin", "http://evil.example"))
         self.assertIn(b"Host: cluster.test\r\n", request)
         for name, status in ((b"evil.example", b" 403 "), (b"cluster.test", b" 101 ")):

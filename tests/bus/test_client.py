@@ -52,7 +52,7 @@ class PublishTests(ClientCase):
         self.assertEqual(self.sent(Kind.PUBLISH), [])
 
     def test_topic_too_long(self) -> None:
-        """So is a topic."""
+        """A topic that is too long is refused, and not sent."""
         self.assertRaises(ValueError, self.client.publish, "ü" * (TOPIC_LIMIT // 2 + 1), b"")
         self.assertRaises(ValueError, self.client.subscribe, "t" * (TOPIC_LIMIT + 1), print)
 
@@ -108,7 +108,7 @@ class SubscribeTests(ClientCase):
         self.client.subscribe("one more", self.got.append)
 
     def test_too_long_names(self) -> None:
-        """Nor may the names of the topics be longer than so many bytes together."""
+        """The topics' names have a limit together, in bytes; one more is refused, and not sent."""
         self.patch(client, "TOPICS_SIZE", 10)
         end = self.client.subscribe("\u20ac\u20ac", self.got.append)
         self.assertRaises(TooManyTopics, self.client.subscribe, "12345", print)

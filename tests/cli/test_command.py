@@ -248,7 +248,7 @@ class RunTests(CommandCase):
         self.assertEqual(code, 64)
 
     def test_log_format(self) -> None:
-        """So does a log format that there is not."""
+        """An unknown log format ends with 64, the usage and the reason."""
         code, said = self.refused("--log-format", "xml")
         self.assertEqual(code, 64)
         self.assertIn("--log-format cannot be 'xml'", said)

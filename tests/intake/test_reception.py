@@ -92,7 +92,7 @@ class WaitTests(PeekCase):
         self.assertEqual(self.arrival.sock.fileno(), -1)
 
     def test_client_resets(self) -> None:
-        """So does one that resets the connection."""
+        """A client that resets the connection leaves nothing behind."""
         server, client = self.connected()
         self.reception.receive(Arrival(server, Origin(("192.0.2.7", 1)), data=GET[:20]))
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

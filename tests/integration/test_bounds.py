@@ -68,11 +68,11 @@ class MemoTests(SynchronousTestCase):
             self.assertLess(processes.memory(cluster.pid) - before[1], 12 * MIB)
 
     def test_accepted_by_the_primary(self) -> None:
-        """Neither a worker nor the primary grows."""
+        """The memory of workers and primary does not grow."""
         self.check()
 
     def test_accepted_by_the_workers(self) -> None:
-        """Nor a worker that accepts."""
+        """The memory of a worker that accepts does not grow."""
         self.check("--accept", "workers")
 
 

@@ -110,7 +110,7 @@ class Time(EndingCase):
         self.assertLess(log.index("the stream is over"), log.index("SHUT is over"))
 
     def test_endless_thread(self) -> None:
-        """Nor does a thread that hangs cost atexit its time."""
+        """A thread that hangs does not cost atexit its time."""
         cluster = self.cluster(WSGI, 3, atexit=0.2)
         self.asking(cluster, "/?seconds=600")
         log = self.told(cluster)

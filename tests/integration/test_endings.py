@@ -60,7 +60,7 @@ class Http:
             self.assertTrue(tcp_ends(connection))
 
     def test_big(self: Any) -> None:
-        """So it is behind a response that its client is slow to read."""
+        """The connection is closed behind a response that its client is slow to read."""
         for tag, connection in self.over_each(window=4096):
             connection.send(request("GET", f"/big?sid={tag}", headers=CLOSE))
             time.sleep(0.2)
@@ -68,7 +68,7 @@ class Http:
             self.assertEqual((end.how, len(end.data.partition(b"\r\n\r\n")[2])), ("closed", BIG))
 
     def test_http10(self: Any) -> None:
-        """So it is for HTTP/1.0."""
+        """The connection is closed behind a response to HTTP/1.0."""
         for path in ("/", "/chunked"):
             end = self.ended(http10("TARGET"), path)
             self.assertEqual((end.how, end.data[9:12]), ("closed", b"200"))

@@ -114,7 +114,7 @@ class Flagship(ClusterTestCase):
             self.converse(seed, send)
 
     def test_random_splits(self) -> None:
-        """So it is when the stream is cut at random, with pauses."""
+        """Pipelined requests are answered in order if the stream is cut at random, with pauses."""
 
         def send(connection: Connection, draw: random.Random, requests: list[Asked]) -> None:
             data, at = b"".join(asked.stream for asked in requests), 0

@@ -212,7 +212,7 @@ class Bytes(SecureTestCase):
                 self.assertEqual((answer.length, answer.sha256), (BIG, digest))
 
     def test_chunked(self) -> None:
-        """So do chunked bodies, and requests that are pipelined behind them stay in order."""
+        """Chunked bodies arrive whole, and requests pipelined behind them stay in order."""
         asked, expected = [], []
         draw = random.Random(7)
         tags = sorted(self.cluster.tags().items())
@@ -433,7 +433,7 @@ class BadClients(SecureTestCase):
                     pass
 
     def test_silent_after_the_handshake(self) -> None:
-        """So is one that sends no request."""
+        """A client that sends no request is let go after the head timeout."""
         with self.cluster.connect() as connection:
             connection.end()
 

@@ -80,14 +80,14 @@ class ChildTests(SynchronousTestCase):
             self.through_a_life(cluster, f"{interface}, alone")
 
     def test_secure(self) -> None:
-        """Likewise where TLS ends in the workers."""
+        """A program inherits nothing where TLS ends in the workers."""
         for interface in INTERFACES:
             options = ("--interface", interface)
             cluster = SecureCluster(f"{APPS}:{interface}", *options, probe="")
             self.through_a_life(cluster, f"{interface} over TLS")
 
     def test_two_reactors(self) -> None:
-        """Likewise in a worker that has executed itself anew, for the asyncio reactor."""
+        """A program inherits nothing of a worker that was executed anew for asyncio's reactor."""
         folder = self.enterContext(tempfile.TemporaryDirectory())
         Path(folder, "both.py").write_text(
             "from twisted.internet import reactor\n"

@@ -131,7 +131,7 @@ class Deaths(SynchronousTestCase):
                 connection.close()
 
     def test_large_prefixes_in_the_mailbox(self) -> None:
-        """So it is when each brought 60 KB of a body along, more than the mailbox holds."""
+        """kill -9 with 60 KB of body in each message, more than the mailbox holds: all answered."""
         with Cluster("echo", "--worker-timeout", "60", workers=2) as cluster:
             tag = cluster.tag(2)
             pid = self.stopped(cluster, 2)

@@ -58,7 +58,7 @@ class PauseCase(SynchronousTestCase):
         self.assertEqual(connection.socket.recv(1), b"")
 
     def chunked(self, connection: Connection) -> None:
-        """So is one that pauses within a chunk."""
+        """A client that pauses within a chunk is answered with 408, in time, and hung up on."""
         head = request("POST", "/length", headers=[("Transfer-Encoding", "chunked")])
         self.assertEqual(connection.ask(head + b"ff\r\nxyz").status, 408)
 
@@ -237,7 +237,7 @@ class ThreadTests(SynchronousTestCase):
             self.assertEqual(cluster.get("/length").body, b"0")
 
     def test_slow_uploads(self) -> None:
-        """Nor do those that send a large body slowly."""
+        """Hundreds that send a large body slowly keep no other waiting."""
         with Cluster(APPS + "wsgi", "--threads", "2", workers=1, probe="/length") as cluster:
             head = request("POST", "/length", headers=[("Content-Length", "3000000")])
             clients = []

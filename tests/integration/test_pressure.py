@@ -237,7 +237,7 @@ class SlowClients(PressureCase):
             until(lambda: cluster.descriptors() == descriptors, 20, f"{descriptors} again")
 
     def test_slow_readers(self) -> None:
-        """So do answers that are hardly read."""
+        """Answers that are hardly read cost a worker a connection, and other clients nothing."""
         with Cluster("echo", workers=2) as cluster:
             descriptors = cluster.settled()
             memory = {pid: processes.memory(pid) for pid in cluster.workers().values()}

@@ -74,7 +74,7 @@ class Refusing(ClusterTestCase):
             self.refused(self.one(data), 400, name)
 
     def test_malformed_in_pieces(self) -> None:
-        """So it is when it arrives in two pieces, or byte by byte."""
+        """A malformed head is answered with 400 in two pieces as well, and byte by byte."""
         for name, data in MALFORMED.items():
             self.refused(self.one(*cut(data, len(data) // 2)), 400, name)
             pieces = cut(data, *range(1, len(data)))

@@ -267,7 +267,7 @@ class Shapes(ClusterTestCase):
             self.assertIn(seen[1][2], second)
 
     def test_shapes_behind_a_request(self) -> None:
-        """So it is when a plain request to the same worker came first on the connection."""
+        """Nothing is smuggled behind a plain request to the same worker."""
         first = self.stream("GET /?n=0&sid={sid} HTTP/1.1\r\nHost: a\r\n\r\n")
         shapes = self.streams()
         scripts = [Script((first + stream,), quiet=QUIET) for _, stream in shapes.values()]

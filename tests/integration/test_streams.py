@@ -56,7 +56,7 @@ class StreamTests(SynchronousTestCase):
                 self.assertNotIn("Error", cluster.log(), redirections)
 
     def test_no_reader(self) -> None:
-        """Likewise when the reader of its log has gone meanwhile."""
+        """A cluster whose log's reader has gone does all that others do, and stops with code 0."""
         with self.cluster("2>&1 | head -n 1 >&-") as cluster:
             # The shell is the process here, and waits for both sides of the pipe.
             (primary,) = [p.pid for p in cluster.living() if p.title == "txsticky: primary"]

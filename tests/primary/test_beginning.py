@@ -197,7 +197,7 @@ class NoWaitTests(PrimaryCase):
         self.assertEqual(len(self.primary.room), 0)
 
     def test_the_first_ready(self) -> None:
-        """Nor for the others of the first start."""
+        """Nothing waits for the other workers of the first start."""
         self.spawn().ready()
         self.spawn()
         self.reactor.settle()

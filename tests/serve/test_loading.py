@@ -277,7 +277,7 @@ class DetectTests(TestCase):
         )
 
     def test_factory_class(self) -> None:
-        """So is a factory's class."""
+        """A factory's class is told to be instantiated."""
         self.assertIn("Site is a class; name an instance", self.refusal(Site))
 
     def test_protocol_class(self) -> None:

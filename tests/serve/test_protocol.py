@@ -168,7 +168,7 @@ class AutobahnTests(AutobahnCase):
         self.assertTrue(self.answer.startswith(b"HTTP/1.1 101 "), self.answer)
 
     def test_any_port_with_url(self) -> None:
-        """Nor does the port of its URL have to be the one that the client came to."""
+        """A factory with a URL takes handshakes whatever port the client came to."""
         factory = self.websockets("ws://127.0.0.1:9000")
         self.open(factory, b"Origin: http://chat.example:4711\r\n")
         self.assertTrue(self.answer.startswith(b"HTTP/1.1 101 "), self.answer)
@@ -217,7 +217,7 @@ class ClosePolitelyTests(AutobahnCase):
         self.check_autobahn(self.open(self.websockets()))
 
     def test_autobahn_in_a_resource(self) -> None:
-        """So is one in a Resource tree, which has replaced its transport's protocol."""
+        """A WebSocket in a Resource tree, which has replaced the protocol, is closed so."""
         self.check_autobahn(self.open(self.site(WebSocketResource(self.websockets()))))
 
     def test_autobahn_in_a_resource_behind_tls(self) -> None:

@@ -61,5 +61,5 @@ class OrderTests(SynchronousTestCase):
         self._find("txsticky.cli.command")
 
     def test_cluster(self) -> None:
-        """So does a program that embeds a cluster."""
+        """A program that embeds a cluster finds a socket without a name."""
         self._find("txsticky.cluster")

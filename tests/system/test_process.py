@@ -46,7 +46,7 @@ class EndTests(ProcessCase):
         self.assertEqual(kill.call_count, 0)
 
     def test_signal_too_late(self) -> None:
-        """Nor does one to a child that was reaped elsewhere."""
+        """A signal to a child that was reaped elsewhere reaches no process."""
         child = self.spawn(EXIT_7)
         os.waitpid(child.pid, 0)
         child.send_signal(signal.SIGKILL)

@@ -86,7 +86,7 @@ class LookingTests(SynchronousTestCase):
             self.assertEqual(self.told(), [name])
 
     def test_comes_and_goes(self) -> None:
-        """So are files that come and that go."""
+        """Files that come and files that go are told."""
         self.watch()
         path = self.write("new.py", "one")
         self.assertEqual(self.told(), ["new.py"])

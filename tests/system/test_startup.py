@@ -54,7 +54,7 @@ class StreamTests(SynchronousTestCase):
             self.assertEqual((code, b"Error" in said), (103, False), redirections)
 
     def test_no_reader(self) -> None:
-        """Nor where the reader has gone."""
+        """Nothing fails where the reader of the streams has gone."""
         reading, writing = os.pipe()
         os.close(reading)
         try:
@@ -133,7 +133,7 @@ class PathTests(SynchronousTestCase):
         self.assertIn("txsticky 0.", said)
 
     def test_pythonpath(self) -> None:
-        """Nor does it where PYTHONPATH names that folder."""
+        """Nothing is imported from that folder where PYTHONPATH names it."""
         said = self.run_program("-P", "-m", "txsticky", "--version", path=f".:{self.folder}")
         self.assertNotIn("taken from", said)
         self.assertIn("txsticky 0.", said)

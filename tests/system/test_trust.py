@@ -67,14 +67,14 @@ class MayWriteTests(FolderCase):
         self.assertTrue(USER.may_write(self.make("own/below")))
 
     def test_groups(self) -> None:
-        """So is what one of its groups may write; that others may does not count then."""
+        """What one of the user's groups may write is writable; the mode for others is moot then."""
         self.assertTrue(USER.may_write(self.make("a", 0o775, gid=7002)))
         self.assertTrue(USER.may_write(self.make("b", 0o775, gid=7003)))
         self.assertFalse(USER.may_write(self.make("c", 0o775, gid=7004)))
         self.assertFalse(USER.may_write(self.make("d", 0o757, gid=7003)))
 
     def test_everybody(self) -> None:
-        """So is what every user may write, and what is below; under the sticky bit only it."""
+        """What all users may write is, with all below; under the sticky bit it alone is."""
         self.assertTrue(USER.may_write(self.make("open", 0o777)))
         self.assertTrue(USER.may_write(self.make("open/below")))
         self.assertTrue(USER.may_write(self.make("tmp", 0o1777)))

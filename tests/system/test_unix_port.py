@@ -113,7 +113,7 @@ class ListenTests(PortCase):
             client.connect(self.path)
 
     def test_busy(self) -> None:
-        """So is one whose queue is full."""
+        """A socket whose queue is full is left alone."""
         with socket.socket(socket.AF_UNIX) as sock, socket.socket(socket.AF_UNIX) as client:
             sock.bind(self.path)
             sock.listen(0)

@@ -252,7 +252,7 @@ class Leaving(TlsCase):
         self.turns(client, lambda: client.closed)
 
     def test_last_relayed_request(self) -> None:
-        """So is one that is relayed."""
+        """A relayed request in that time is answered, is told to be the last, and is."""
         client = self.client()
         self.drain()
         self.exchange(client, ask("/2/"))
@@ -286,7 +286,7 @@ class Leaving(TlsCase):
         self.assertEqual(self.apps.made[0].got, ask("/1/a"))
 
     def test_behind_the_last_at_once(self) -> None:
-        """So it is if the last is answered at once and more has come with it."""
+        """What came with a last request that is answered at once is not served."""
         self.apps.answer = OK
         client = self.client()
         self.drain()

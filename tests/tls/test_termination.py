@@ -286,7 +286,7 @@ class Closing(TlsCase):
         self.until(lambda: self.forgotten)
 
     def test_upgraded(self) -> None:
-        """So it is behind a WebSocket, in whose place the HTTP channel is still registered."""
+        """TLS is closed behind a WebSocket, in whose place the HTTP channel is still registered."""
         self.pacing()
         client = self.client()
         self.exchange(client, ask("/1/", "Upgrade: websocket", "Connection: Upgrade"))

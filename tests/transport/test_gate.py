@@ -309,14 +309,14 @@ class ClosedTests(GateCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_no_grace(self) -> None:
-        """Nor the one for a client that has closed its side."""
+        """The call for a client that has closed its side comes no more."""
         self.arrive(to(1))
         self.end()
         self.host.end()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_departed(self) -> None:
-        """Nor for a connection that was given away."""
+        """No call comes for a connection that was given away."""
         self.arrive(to(1, 1) + to(3, 2))
         self.end()
         self.answer()
@@ -347,7 +347,7 @@ class KnownTests(GateCase):
         self.assertEqual((self.host.sent, self.policy.done), (2 * OK, 2))
 
     def test_with_a_body(self) -> None:
-        """So is one with a body, if that comes with it: whatever the body is."""
+        """A request whose body comes with it is delivered without asking, whatever the body."""
         self.remember(to(1, 1, b"body"))
         self.arrive(to(1))
         self.answer()

@@ -201,7 +201,7 @@ class TransportTests(TransportCase):
         self.until(lambda: self.kept.closings)
 
     def test_half_closed_behind_a_big_response(self) -> None:
-        """So it is if the client closes its side while the response is under way."""
+        """A big answer is whole if the client closes its side while it is under way."""
         self.serve(lambda request: b"#" * 5_000_000, GET)
         self.client.shutdown(socket.SHUT_WR)
         self.assertEqual(self.get().count(b"#"), 5_000_000)
@@ -261,7 +261,7 @@ class TransportTests(TransportCase):
         self.get(b"answer")
 
     def test_half_closed_by_the_protocol(self) -> None:
-        """So does one behind which the protocol ends its output, which keeps it from moving."""
+        """A response waits behind which the protocol ends its output; then nothing moves it."""
         transport = self.serve(Factory.forProtocol(Protocol), GET)
         self.policy.unconfirmed = 1
         transport.write(OK)

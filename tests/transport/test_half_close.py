@@ -65,7 +65,7 @@ class HalfCloseTests(GateCase):
         self.assertEqual((self.host.sent, self.host.lost), (OK, True))
 
     def test_request_and_half_a_body(self) -> None:
-        """Nor does half a body; what was answered before is sent."""
+        """Half a body does not keep the connection open; what was answered before is sent."""
         self.arrive(to(1, 1) + to(1, 2, b"body")[:-1])
         self.assertFalse(self.end())
         self.host.buffered = 100
@@ -132,7 +132,7 @@ class HalfCloseTests(GateCase):
         self.assertTrue(self.host.lost)
 
     def test_not_asked_in_a_response(self) -> None:
-        """Nor is one asked whose response has begun."""
+        """A client whose response has begun is not asked."""
         self.arrive(to(1))
         self.end()
         self.answer(b"HTTP/1.1 200")

@@ -385,7 +385,7 @@ class LastBytesTests(ConnectionCase):
         self.assertEqual(sends, [(5, False)])
 
     def test_more_to_come(self) -> None:
-        """Nor do those of a producer that has not finished."""
+        """Bytes of a producer that has not finished do not wait."""
         sends = self.sends(b"hello", producer=True)
         self.until(lambda: sends)
         self.assertEqual(sends, [(5, False)])

@@ -88,7 +88,7 @@ class ConfirmTests(GateCase):
         self.assertEqual(self.host.sent, b"")
 
     def test_tunnel(self) -> None:
-        """So do those of a WebSocket."""
+        """A WebSocket's output waits for a binding as well."""
         self.arrive(UPGRADE)
         self.answer(SWITCHING)
         self.bind()
@@ -159,7 +159,7 @@ class ConfirmTests(GateCase):
         self.assertEqual((self.host.sent, self.host.departed), (OK, (3, to(3, 2))))
 
     def test_drained_afterwards(self) -> None:
-        """So does one of a worker that leaves."""
+        """A connection of a worker that leaves is given away when the response is sent."""
         self.arrive(to(1))
         self.bind()
         self.answer()

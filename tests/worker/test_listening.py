@@ -117,7 +117,7 @@ class PlaceTests(ListeningCase):
         self.assertEqual(self.load()["taken"], 0)
 
     def test_new_session(self) -> None:
-        """So is a session that begins."""
+        """A session that begins is served here, from its first byte on."""
         self.assertEqual(self.answer(self.client(get("/?EIO=4"))), OK)
 
     def test_ours(self) -> None:

@@ -88,7 +88,7 @@ class OutboxTests(ShellCase):
         self.assertEqual(len(self.came(FRONT_DESK)), 2)
 
     def test_forget(self) -> None:
-        """So it does when the worker is said to be gone; its mailbox is closed."""
+        """What waits goes to the front desk when the worker has gone; its mailbox is closed."""
         self.fill(3, 1)
         self.outbox.forget(3)
         self.assertEqual(len(self.came(FRONT_DESK)), 1)

@@ -296,7 +296,7 @@ class CookieTests(PolicyCase):
         self.assertIn(b"; Secure", self.cookie(secure=True))
 
     def test_secure_outside(self) -> None:
-        """So it is if a proxy ends TLS and says so, and is trusted."""
+        """The cookie is Secure if a trusted proxy says that it ends TLS."""
         told = "X-Forwarded-Proto: https"
         self.assertNotIn(b"Secure", self.cookie(told))
         self.assertIn(b"; Secure", self.cookie(told, host="192.0.2.9"))
@@ -306,11 +306,11 @@ class CookieTests(PolicyCase):
         self.assertEqual(self.cookie(f"Cookie: a=b; where={self.tag(2)}"), b"")
 
     def test_has_another(self) -> None:
-        """One that has that of another worker, which must be gone, gets a new one."""
+        """A client with the cookie of another worker, which must be gone, gets a new one."""
         self.assertIn(b"Set-Cookie: where=", self.cookie(f"Cookie: where={self.tag(9)}"))
 
     def test_forged(self) -> None:
-        """So does one that has made its own."""
+        """A client that has made a cookie of its own gets a new one."""
         forged = self.tag(2)[:-1] + ("A" if self.tag(2)[-1] != "A" else "B")
         self.assertIn(b"Set-Cookie: where=", self.cookie(f"Cookie: where={forged}"))
 
@@ -378,7 +378,7 @@ class MemoryTests(PolicyCase):
         self.assertEqual(self.policy.known, {})
 
     def test_what_is_shown_otherwise(self) -> None:
-        """Nor is a head that the server inside is not to see as it came."""
+        """A head that the server inside is not to see as it came is not remembered."""
         self.whose("/", "Upgrade: h2c")
         self.whose("http://a/")
         self.whose("/", "A: \x01")

@@ -188,7 +188,7 @@ class StartTests(BootCase):
         self.assertEqual(self.status(), 3)
 
     def test_certificate(self) -> None:
-        """So is a certificate that is not there any more."""
+        """A certificate that is not there any more is told, and the exit code is 3."""
         self.boot(tls_cert=["/no/cert.pem"], tls_key=["/no/key.pem"])
         self.assertIn("/no/cert.pem", self.hear(Kind.FAILED)["reason"])
 

@@ -184,7 +184,7 @@ class StalledTests(GateCase):
         self.assertEqual((self.host.sent, self.host.lost), (PART, True))
 
     def test_download(self) -> None:
-        """So is a response that is not taken."""
+        """A response that is not taken is cut off."""
         self.arrive(GET)
         self.answer(PART)
         self.host.buffered = 50
@@ -192,7 +192,7 @@ class StalledTests(GateCase):
         self.assertEqual((self.host.sent, self.host.lost), (PART, True))
 
     def test_while_closing(self) -> None:
-        """So is a last response, though the connection is being closed already."""
+        """A last response is cut off, though the connection is being closed already."""
         self.arrive(b"GET / HTTP/1.0\r\n\r\n")
         self.host.buffered = 5
         self.answer(b"HTTP/1.0 200 OK\r\n\r\nok")

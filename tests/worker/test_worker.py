@@ -424,7 +424,7 @@ class ProtocolStallTests(StallTests):
         self.assertEqual(len(self.worker.connections.live), 1)
 
     def test_download(self) -> None:
-        """Nor one whose output is not taken."""
+        """A connection whose output is not taken is not ended."""
         self.serving.protocols[0].transport.write(bytes(9_000_000))
         self.wait(60)
         self.assertEqual(len(self.worker.connections.live), 1)

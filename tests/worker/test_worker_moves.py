@@ -160,7 +160,7 @@ class GiveTests(WorkerCase):
         self.assertFalse(ended(client))
 
     def test_gone(self) -> None:
-        """So it does when the primary says that the worker has gone."""
+        """A connection goes to the front desk when the primary says that the worker has gone."""
         self.begin()
         while not self.worker.outbox.boxes[3].queued:
             server, _ = socket.socketpair()

@@ -230,7 +230,7 @@ class TunnelTests(SynchronousTestCase):
         self.assert_tunnel(talk, b"")
 
     def test_server_speaks_while_asking(self) -> None:
-        """So is one that speaks while its first request is being decided about."""
+        """A server that speaks while its first request is being decided about is passed through."""
         conversation = Conversation(first_is_ours=False)
         conversation.feed(GET)
         self.assertIsInstance(conversation.next(), Ask)

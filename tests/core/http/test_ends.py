@@ -36,7 +36,7 @@ class RefusalTests(OverCase):
             self.assert_over(talk, b"")
 
     def test_malformed_next_head(self) -> None:
-        """So is a later one, but not before the response before it is complete."""
+        """A malformed later head is refused once the response before it is complete."""
         for data in (b"\0", b"GET / HTTP/1.1\r\nno colon\r", b"GET / HTTP/1.1\r\nA : b"):
             talk = Talk()
             talk.client(GET + data)
@@ -131,7 +131,7 @@ class OddTests(OverCase):
         self.assert_over(talk, SHOWN + b"restmore")
 
     def test_value(self) -> None:
-        """So it is with one that is odd in no more than a header's value."""
+        """A request that is odd only in a header's value passes, and is the last as well."""
         for line in (b"A: \x01", b"A: b\r\n c", b"A: \x7f"):
             odd = b"GET /a HTTP/1.1\r\n" + line + b"\r\n\r\n"
             talk = Talk()
@@ -154,7 +154,7 @@ class OddTests(OverCase):
         )
 
     def test_odd_response(self) -> None:
-        """So does one that is not understood."""
+        """A response that is not understood lasts until the inner protocol ends it."""
         talk = Talk()
         talk.client(ODD)
         self.assertEqual(talk.server(b"hello\r\n\r\n"), b"hello\r\n\r\n")

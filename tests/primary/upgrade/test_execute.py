@@ -100,7 +100,7 @@ class ExecuteTests(ShellCase):
         self.assertNotIn(signal.SIGTERM, signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
     def test_failure_for_a_descriptor(self) -> None:
-        """So it is when a descriptor that was to be inherited is not there."""
+        """If a descriptor that was to be inherited is not there, everything is as it was."""
         one, _ = self.pair()
         nothing = max(open_descriptors()) + 100
         with mock.patch.object(os, "execve") as execve:

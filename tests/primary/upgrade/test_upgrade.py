@@ -46,7 +46,7 @@ class ClusterTests(ClusterCase):
         self.taken()
 
     def test_cannot_be_tried(self) -> None:
-        """Likewise if its process cannot be started; a later upgrade is possible."""
+        """If the trial cannot be started, the old one goes on; a later upgrade is possible."""
         self.start()
         self.system.refusing = OSError("no more processes")
         self.cluster.upgrade()

@@ -51,7 +51,7 @@ class WatchTests(LoopCase):
         self.assertEqual(self.got, [1000] * 5 + [104])
 
     def test_watched_for_both(self) -> None:
-        """So it is if it is watched for output as well."""
+        """What came before a reset is read also where output is watched for."""
         written: list[int] = []
         self.loop.add_writer(self.ours, written.append, 1)
         self.reset()

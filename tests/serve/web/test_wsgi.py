@@ -246,7 +246,7 @@ class ErrorTests(WSGICase):
         await self.check_500(lambda environ, start_response: [], RuntimeError)
 
     async def test_status_that_is_none(self) -> None:
-        """Neither does one with a senseless status."""
+        """An application with a senseless status does not leave its client waiting."""
 
         def app(environ: dict[str, Any], start_response: Start) -> list[bytes]:
             start_response("fine", [])
@@ -255,7 +255,7 @@ class ErrorTests(WSGICase):
         await self.check_500(app, ValueError)
 
     async def test_header_that_cannot_be_sent(self) -> None:
-        """Nor one with a header that is not ISO-8859-1."""
+        """An application with a header outside ISO-8859-1 does not leave its client waiting."""
 
         def app(environ: dict[str, Any], start_response: Start) -> list[bytes]:
             start_response("200 OK", [("X-Name", "\u0142")])
@@ -264,7 +264,7 @@ class ErrorTests(WSGICase):
         await self.check_500(app, UnicodeEncodeError)
 
     async def test_text_for_bytes(self) -> None:
-        """Nor one that yields text."""
+        """An application that yields text does not leave its client waiting."""
 
         def app(environ: dict[str, Any], start_response: Start) -> list[Any]:
             start_response("200 OK", [])
@@ -383,7 +383,7 @@ class WebSocketTests(WSGICase):
             self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     async def test_begun(self) -> None:
-        """So it is of one that had begun to answer, whose connection is closed."""
+        """A failure behind the beginning of an answer is logged, and the connection closed."""
 
         def app(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
             start_response("200 OK", [("Content-Length", "9")])

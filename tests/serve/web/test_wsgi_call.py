@@ -291,7 +291,7 @@ class StartTests(WSGICase):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     async def test_never(self) -> None:
-        """So is a piece before it was called."""
+        """A piece before start_response was called is the application's error."""
         self.assertTrue(
             (await self.answer_of(lambda environ, start: [b"x"])).startswith(b"HTTP/1.1 500 ")
         )

@@ -151,7 +151,7 @@ class OthersFolderTests(LogCase):
         self.assertFalse(self.opened())
 
     def test_further_up(self) -> None:
-        """Nor is anything below a folder that the user can exchange as a whole."""
+        """Nothing is opened below a folder that the user can exchange as a whole."""
         self.path.touch()
         self.writable.add(str(self.top))
         self.assertFalse(self.opened())
