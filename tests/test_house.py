@@ -67,6 +67,7 @@ MANY_ATTRIBUTES: dict[str, str] = {
     "admin.state.WorkerState": "a value: what the status page shows of a worker",
     "admin.state.ClusterState": "a value: what the status page shows of a cluster",
     "worker.worker.Worker": "the map of the worker: each part is made once, in one place",
+    "core.messages.from_primary.Boot": "a message: all that a worker is told when it begins",
 }
 LARGE_TESTS: dict[str, str] = {}
 #: Class names that stand in more than one module, and why.

@@ -311,13 +311,19 @@ class Config:
         endpoint = endpoint_string(listen, self.backlog)
         return self.accept == "workers" and endpoint.partition(":")[0] in _SHARABLE
 
-    def router(self, secret: bytes) -> Router:
-        """Make the router of this configuration; `secret` signs the tags."""
+    def router(self, secret: bytes, in_words: bool = True) -> Router:
+        """
+        Make the router of this configuration.
+
+        :param secret: signs the tags.
+        :param in_words: see `Router`.
+        """
         return Router(
             chain=parse_chain(self.sticky),
             signer=Signer(secret),
             balancer=balancer(self.balance),
             trusted=Trusted.parse(self.forwarded_allow_ips),
+            in_words=in_words,
         )
 
     def to_json(self) -> dict[str, Any]:

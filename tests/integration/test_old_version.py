@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration.cluster import ROOT, Cluster
 from tests.integration.load import UNHURRIED, Load
 from tests.integration.processes import until
+from tests.integration.rawhttp import request
 
 #: The packages of version 0.1.0, as they were released.
 OLD = Path(__file__).with_name("version_0_1_0.tar.xz")
@@ -21,8 +22,8 @@ OLD = Path(__file__).with_name("version_0_1_0.tar.xz")
 class OldVersion(Cluster):
     """A cluster of version 0.1.0, whose packages stand behind a link that can be exchanged."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__("echo", *UNHURRIED, workers=2)
+    def __init__(self, folder: Path, *options: str) -> None:
+        super().__init__("echo", *UNHURRIED, *options, workers=2)
         old, new = folder / "old", folder / "new"
         with tarfile.open(OLD) as archive:
             archive.extractall(old, filter="data")
@@ -42,24 +43,34 @@ class OldVersion(Cluster):
         following.rename(self._link)
 
 
-class OldVersionTests(SynchronousTestCase):
-    """What the operator of an old version sees who installs this one."""
+class OldVersionCase(SynchronousTestCase):
+    """A cluster of the old version runs."""
+
+    options: tuple[str, ...] = ()
 
     def setUp(self) -> None:
         folder = self.enterContext(tempfile.TemporaryDirectory())
-        self.cluster = self.enterContext(OldVersion(Path(folder)))
+        self.cluster = self.enterContext(OldVersion(Path(folder), *self.options))
         self.assertNotIn("listens on", self.cluster.log(), "it is the old version that runs")
+
+    def reload(self) -> None:
+        """Replace the workers."""
+        before = [f"/proc/{pid}" for pid in self.cluster.workers().values()]
+        self.cluster.signal(signal.SIGHUP)
+        until(lambda: not any(map(os.path.exists, before)), 60, "the old workers have left")
+        self.cluster.wait_ready()
+
+
+class OldVersionTests(OldVersionCase):
+    """What the operator of an old version sees who installs this one."""
 
     def test_reload(self) -> None:
         """HUP: the old primary goes on with workers of this version, and no request fails."""
         cluster = self.cluster
-        before = cluster.workers()
         with Load(cluster, {"kept": 3, "short": 3, "poll": 2}, pause=0.02) as load:
             load.wait(60)
             cluster.exchange()
-            cluster.signal(signal.SIGHUP)
-            old = [f"/proc/{pid}" for pid in before.values()]
-            until(lambda: not any(map(os.path.exists, old)), 60, "the old workers have left")
+            self.reload()
             load.wait(120)
         self.assertEqual(load.failures, [])
         self.assertNotIn("Traceback", cluster.log())
@@ -78,3 +89,38 @@ class OldVersionTests(SynchronousTestCase):
             load.wait(120)
         self.assertEqual(load.failures, [])
         self.assertNotIn("Traceback", cluster.log())
+
+
+class AddressTests(OldVersionCase):
+    """Clients that are known by their addresses, which the old version hashed in another way."""
+
+    options = ("--sticky", "ip")
+
+    def slots(self) -> list[str | None]:
+        """The slot that serves each of some addresses; on one connection it is always the same."""
+        slots = []
+        for number in range(1, 17):
+            with self.cluster.connect(source=f"127.0.5.{number}") as connection:
+                answers = [connection.ask(request("GET", "/")) for _ in range(4)]
+            served = {answer.header("x-worker") for answer in answers}
+            self.assertEqual(len(served), 1, "a connection went to and fro")
+            slots.append(served.pop())
+        return slots
+
+    def test_reload(self) -> None:
+        """The new workers agree with the old primary, so that each client keeps its slot."""
+        before = self.slots()
+        self.assertEqual(set(before), {"1", "2"})
+        self.cluster.exchange()
+        self.reload()
+        self.assertEqual(self.slots(), before)
+
+    def test_upgrade(self) -> None:
+        """The new primary goes on as the old workers do, and so do the workers after them."""
+        before = self.slots()
+        self.cluster.exchange()
+        self.cluster.signal(signal.SIGUSR2)
+        until(lambda: "has taken over" in self.cluster.log(), 60, "it takes over")
+        self.assertEqual(self.slots(), before)
+        self.reload()
+        self.assertEqual(self.slots(), before)

@@ -48,6 +48,8 @@ class ObstacleTests(SynchronousTestCase):
             ({"listen": ("unix:/run/a", "systemd:domain=INET:index=0")}, "--listen"),
         ):
             self.assertIn(word, self.check(**options) or "")
+        config = Config(accept="workers", sticky="ip")
+        self.assertIn("0.1.0", obstacle(config, config.router(bytes(16), in_words=False)) or "")
 
 
 class RoutesCase(ListenerCase):

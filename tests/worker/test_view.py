@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unittest import mock
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.worker.cases import view
@@ -51,6 +52,9 @@ class BootTests(ViewCase):
         self.assertEqual((made.id, made.slot, len(made.table)), (3, 7, 0))
         self.assertEqual([member.id for member in made.pool.members], [1, 2, 3])
         self.assertEqual((made.draining, made.final), (False, False))
+        self.assertFalse(made.router.in_words, "as version 0.1.0, which does not say it")
+        told = attrs.evolve(boot, in_words=True)
+        self.assertTrue(ClusterView.of(told, Config(), self.changed).router.in_words)
 
 
 class UpdateTests(ViewCase):

@@ -44,6 +44,8 @@ def obstacle(config: Config, router: Router) -> str | None:
         return "the client's address stands in a PROXY header (--proxy-protocol)"
     if router.trusted:
         return "proxies may name the client's address (--forwarded-allow-ips)"
+    if not router.in_words:
+        return "the cluster goes on with the hash of version 0.1.0 until it is started anew"
     if not any(config.shares(listen) for listen in config.listen):
         return "no --listen is a TCP port that this program opens itself"
     return None

@@ -74,11 +74,13 @@ class Seed:
     :param secret: signs the tags.
     :param fleet: decides which workers there are to be.
     :param front_desk: the (sending end, reading end) of the primary's own mailbox.
+    :param in_words: how addresses are hashed, for the whole life of the cluster (`Router`).
     """
 
     secret: bytes
     fleet: Fleet
     front_desk: tuple[socket.socket, socket.socket]
+    in_words: bool = True
 
     @classmethod
     def new(cls, system: System, config: Config) -> Seed:
@@ -113,9 +115,10 @@ class Primary:
     ) -> None:
         self.events = events
         self.pool = Pool()
+        self.seed = seed
         table = Table(TABLE_LIMIT, TABLE_TTL)
         handles: dict[int, WorkerHandle] = {}
-        router = config.router(seed.secret)
+        router = config.router(seed.secret, seed.in_words)
         self.bus = bus_of(config.bus, system.reactor, system.random_bytes(8))
         suspicions = Suspicions(self.pool, self._suspects_changed)
         self.replication = Replication(
@@ -166,6 +169,7 @@ class Primary:
             system,
             config,
             seed.secret,
+            seed.in_words,
             self.pool,
             self.returns.front_desk.fileno(),
             self.listeners,
@@ -207,11 +211,6 @@ class Primary:
             worker_timeout=config.worker_timeout,
             wary=config.accept == "workers",  # a connection at a silent worker's socket would wait
         )
-
-    @property
-    def secret(self) -> bytes:
-        """What signs the tags."""
-        return self.workers.spawner.secret
 
     @property
     def table(self) -> Table:

@@ -47,7 +47,7 @@ class ClusterView:
         return cls(
             id=boot.id,
             slot=boot.slot,
-            router=config.router(bytes.fromhex(boot.secret)),
+            router=config.router(bytes.fromhex(boot.secret), boot.in_words),
             pool=Pool.from_view(boot.pool),
             table=Table(boot.table_limit, boot.table_ttl),
             changed=changed,

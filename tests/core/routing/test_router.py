@@ -236,6 +236,14 @@ class HashTests(SynchronousTestCase):
         route = world.router.decide(None, "192.0.2.1", world.pool, world.table, 0.0, Random(1))
         self.assertEqual(route, world.route())
 
+    def test_as_text(self) -> None:
+        """In a cluster that version 0.1.0 began an address goes where its text goes."""
+        world = World("ip")
+        world.router.in_words = False
+        routes = [world.route(peer=f"192.0.2.{n}") for n in range(20)]
+        expected = [Route(world.by_key(b"192.0.2.%d" % n), How.HASH) for n in range(20)]
+        self.assertEqual(routes, expected)
+
 
 class MissTests(SynchronousTestCase):
     """MISS."""

@@ -43,7 +43,8 @@ class SpawnTests(PrimaryCase):
         self.start(1)
         boot = self.spawn().boot
         self.assertEqual(Config.from_json(boot["config"]), self.config)
-        self.assertEqual(bytes.fromhex(boot["secret"]), self.primary.secret)
+        self.assertEqual(bytes.fromhex(boot["secret"]), self.primary.seed.secret)
+        self.assertTrue(boot["in_words"])
         self.assertEqual(
             [m[:3] for m in boot["pool"]["members"]], [[1, 1, "ready"], [2, 2, "starting"]]
         )

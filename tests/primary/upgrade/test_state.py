@@ -195,7 +195,7 @@ class OlderTests(HandoverCase):
     def forms(self) -> dict[str, Any]:
         """The state as version 0.1.0 writes it."""
         fields: dict[str, Any] = json.loads(json.dumps(self.look()[0].write()))
-        for later in ("folder", "beginning"):
+        for later in ("folder", "beginning", "in_words"):
             del fields[later]
         fleet = fields["fleet"]
         fleet["boot_timeout"] = fleet.pop("start_timeout")
@@ -210,7 +210,7 @@ class OlderTests(HandoverCase):
         self.start()
         self.arrive(b"GET /")
         state = UpgradeState.read(self.forms())
-        self.assertFalse(state.beginning)
+        self.assertEqual((state.beginning, state.in_words), (False, False))
         fleet = restore(state.fleet)
         self.assertEqual(fleet.start_timeout, self.config.start_timeout)
         self.assertEqual(set(fleet.instances), {1, 2})

@@ -25,6 +25,7 @@ class Boot(Fields):
     :param pool: the pool, as `Pool.view` has it.
     :param access_log: the descriptor of the access log, or -1.
     :param takes_used: whether the primary understands `Used`.
+    :param in_words: how addresses are hashed (`Router`); version 0.1.0 does not say it.
     :param files: the texts of files that the worker may not read, by their names.
     :param appoints: whether the primary says `Lead`; one of version 0.1.0 does not.
     """
@@ -43,6 +44,7 @@ class Boot(Fields):
     table_ttl: float
     access_log: int = -1
     takes_used: bool = False
+    in_words: bool = False
     files: dict[str, str] = attrs.field(factory=dict)
     protocol: int = 1
     appoints: bool = False

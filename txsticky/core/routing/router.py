@@ -57,6 +57,8 @@ class Router:
     :param signer: reads the tags.
     :param balancer: chooses where nothing pins.
     :param trusted: the peers that may name the client's address.
+    :param in_words: whether an address goes by the hash that the kernel can compute as well; in a
+        cluster that version 0.1.0 began, it goes by its text, as any key does.
     :ivar by_address: whether some key is the client's address.
     """
 
@@ -64,6 +66,7 @@ class Router:
     signer: Signer
     balancer: Balancer
     trusted: Trusted
+    in_words: bool = True
     by_address: bool = attrs.field(init=False)
 
     @by_address.default
@@ -111,16 +114,15 @@ class Router:
             return NO_WORKER
         for key in keys:
             if key.source.hashed:
-                return Route(_hashed(key, candidates).id, How.HASH)
+                return Route(self._hashed(key, candidates).id, How.HASH)
         if keys:
             return Route(rendezvous(keys[0].value, candidates).id, How.MISS)
         return Route(self.balancer.choose(candidates, chance).id, How.NEW)
 
-
-def _hashed(key: FoundKey, members: Sequence[Member]) -> Member:
-    """Choose by rendezvous: for an address by the hash that the kernel can compute as well."""
-    if key.source.kind is KeyKind.IP:
-        word = address_word(key.value)
-        if word is not None:
-            return rendezvous_of_address(word, members)
-    return rendezvous(key.value, members)
+    def _hashed(self, key: FoundKey, members: Sequence[Member]) -> Member:
+        """Choose by rendezvous."""
+        if self.in_words and key.source.kind is KeyKind.IP:
+            word = address_word(key.value)
+            if word is not None:
+                return rendezvous_of_address(word, members)
+        return rendezvous(key.value, members)

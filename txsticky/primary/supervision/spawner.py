@@ -36,6 +36,7 @@ class Spawner:
     :param system: the operating system.
     :param config: what the cluster is to be.
     :param secret: signs the tags.
+    :param in_words: how addresses are hashed (`Router`).
     :param pool: the workers.
     :param front_desk: the descriptor of the front desk's sending end.
     :param listeners: have the listening sockets of each slot.
@@ -48,6 +49,7 @@ class Spawner:
         system: System,
         config: Config,
         secret: bytes,
+        in_words: bool,
         pool: Pool,
         front_desk: int,
         listeners: Listeners,
@@ -56,6 +58,7 @@ class Spawner:
     ) -> None:
         self._system = system
         self._config = config
+        self._in_words = in_words
         self._pool = pool
         self._front_desk = front_desk
         self._listeners = listeners
@@ -109,6 +112,7 @@ class Spawner:
                 listeners=list(listening),
                 config=self._config.to_json(),
                 secret=self.secret.hex(),
+                in_words=self._in_words,
                 pool=self._pool.view(),
                 table_limit=TABLE_LIMIT,
                 table_ttl=TABLE_TTL,

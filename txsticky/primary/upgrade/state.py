@@ -24,6 +24,7 @@ class UpgradeState:
     :param folder: the name of the working directory, as `System.folder` has it; empty if the
         program before did not know any.
     :param secret: what signs the tags, in hexadecimal.
+    :param in_words: how addresses are hashed (`Seed`).
     :param beginning: whether the first start is under way.
     :param speaks: what the application is, and whether that speaks HTTP.
     :param members: of the pool: id, slot, state, sent, taken, live.
@@ -42,6 +43,7 @@ class UpgradeState:
     fleet: dict[str, Any]
     folder: str | None = ""
     secret: str
+    in_words: bool = True
     beginning: bool
     speaks: Sequence[Any]
     members: Sequence[Sequence[Any]]
@@ -61,7 +63,8 @@ class UpgradeState:
         """Make the state of what the program before wrote, in one of the `KNOWN_FORMS`."""
         known = {field.name for field in attrs.fields(cls)}
         if fields.get("form") == 2:
-            fields = {"beginning": False, **fields, "fleet": _fleet_of_form_2(fields["fleet"])}
+            fleet = _fleet_of_form_2(fields["fleet"])
+            fields = {"beginning": False, "in_words": False, **fields, "fleet": fleet}
         return cls(**{name: value for name, value in fields.items() if name in known})
 
     def write(self) -> dict[str, Any]:
@@ -75,6 +78,7 @@ class UpgradeState:
             secret=bytes.fromhex(self.secret),
             fleet=restore(self.fleet),
             front_desk=(sending, reading),
+            in_words=self.in_words,
         )
 
 
@@ -101,7 +105,8 @@ def state_of(
     state = UpgradeState(
         fleet=snapshot(primary.supervisor.fleet),
         folder=folder,
-        secret=primary.secret.hex(),
+        secret=primary.seed.secret.hex(),
+        in_words=primary.seed.in_words,
         beginning=primary.beginning.under_way,
         speaks=[primary.spoken.interface, primary.spoken.http],
         members=[
