@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 import urllib.request
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from tests.integration import refusing_kernel
 from tests.integration.cluster import Cluster, ServerTestCase, free_port
 from tests.integration.processes import until
 from tests.integration.rawhttp import payload, request, sha256
@@ -70,6 +72,12 @@ class KernelCluster(AcceptCluster):
     def counted(self) -> Counter[str]:
         """Connections so far: accepted in all, accepted by workers, handed over and given away."""
         return counted(self.state)
+
+
+class RefusedCluster(KernelCluster):
+    """The same under a kernel that knows no programs for shared ports."""
+
+    command = (sys.executable, refusing_kernel.__file__)
 
 
 class KernelCase(SynchronousTestCase):
@@ -262,6 +270,15 @@ class Otherwise(SynchronousTestCase):
             for source in ADDRESSES[:20]:
                 answer = cluster.get("/", ("X-Forwarded-For", source), source="127.0.9.9")
                 self.assertEqual(answer.header("x-worker"), str(hashed(source, range(1, 4))))
+
+    def test_refused(self) -> None:
+        """A kernel that knows no such programs leaves it to the workers, also after an upgrade."""
+        with RefusedCluster() as cluster:
+            self.check(cluster, "knows no programs")
+            cluster.signal(signal.SIGUSR2)
+            until(lambda: DONE in cluster.log(), 30, DONE)
+            self.assertEqual(set(cluster.owners().values()), {1, 2, 3})
+            self.assertNotIn("Traceback", cluster.log())
 
     def test_further_down(self) -> None:
         """With an address further down the chain the workers decide, and nothing is said of it."""
