@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.option import Choice, Flag, Number, Several, Text
+from txsticky.core.option import (
+    Choice,
+    Flag,
+    Number,
+    OptionType,
+    Several,
+    Text,
+    declared,
+    default_shown,
+    key,
+    option,
+    switch,
+)
+from txsticky.errors import ConfigError
 
 
 class NumberTests(SynchronousTestCase):
@@ -85,3 +99,58 @@ class OtherTests(SynchronousTestCase):
         for wrong in (("1", "x"), ("1", 2), ["1"], "1"):
             self.assertRaises(ValueError, Several(int).check, wrong)
         self.assertEqual((Several().shown(("a", "b")), Several().shown(())), ("a b", "none"))
+
+    def test_words(self) -> None:
+        """What a value may be is told in words that follow a colon."""
+        kinds: tuple[tuple[OptionType, str], ...] = (
+            (Text(), "a text"),
+            (Choice(("a", "b")), "one of a b"),
+            (Flag(), "true or false"),
+            (Several(), "a text, or a list of texts"),
+            (Number(0.5, 9), "a number from 0.5 to 9"),
+        )
+        for kind, wanted in kinds:
+            error = self.assertRaises(ValueError, kind.check, object())
+            self.assertEqual(str(error), wanted)
+        error = self.assertRaises(ValueError, Flag().read, "perhaps")
+        self.assertEqual(str(error), "one of 1 true yes on 0 false no off")
+
+    def test_every_word(self) -> None:
+        """Every word for yes and for no is read."""
+        for text in ("1", "true", "yes", "on"):
+            self.assertIs(Flag().read(text), True)
+        for text in ("0", "false", "no", "off"):
+            self.assertIs(Flag().read(text), False)
+
+
+@attrs.frozen
+class Settings:
+    """Three options, and what is none."""
+
+    keep_alive: float = option(60.0, Number(0, 90, unit="s"), help="How long", short="k")
+    other: int = 1
+    listen: tuple[str, ...] = option(("a",), Several(), help="Where")
+    size: int = option(0, Number(0, 9, whole=True), help="How much", shown="by itself")
+
+
+class DeclarationTests(SynchronousTestCase):
+    """Options of a class of settings."""
+
+    def test_declared(self) -> None:
+        """The options are found in their order, with what was said of each."""
+        found = list(declared(Settings))
+        self.assertEqual([key(each) for each, _ in found], ["keep-alive", "listen", "size"])
+        self.assertEqual(switch(found[0][0]), "--keep-alive")
+        told = [(declaration.help, declaration.short) for _, declaration in found]
+        self.assertEqual(told, [("How long", "k"), ("Where", None), ("How much", None)])
+        self.assertEqual([default_shown(each) for each, _ in found], ["60 s", "a", "by itself"])
+
+    def test_several(self) -> None:
+        """One text stands for a list of one, and any list becomes a tuple."""
+        self.assertEqual(Settings(listen="b").listen, ("b",))  # type: ignore[arg-type]
+        self.assertEqual(Settings(listen=["b", "c"]).listen, ("b", "c"))  # type: ignore[arg-type]
+
+    def test_wrong(self) -> None:
+        """A value that cannot be is told with the option's name."""
+        error = self.assertRaises(ConfigError, Settings, keep_alive=91)
+        self.assertEqual(str(error), "--keep-alive cannot be 91: a number from 0 to 90.")
