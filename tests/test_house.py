@@ -67,6 +67,8 @@ MANY_ATTRIBUTES: dict[str, str] = {
     "admin.state.WorkerState": "a value: what the status page shows of a worker",
     "admin.state.ClusterState": "a value: what the status page shows of a cluster",
     "worker.worker.Worker": "the map of the worker: each part is made once, in one place",
+    "primary.primary.Primary": "the map of the primary: each part is made once, in one place",
+    "primary.upgrade.state.UpgradeState": "a value: all that one program leaves to the next",
     "core.messages.from_primary.Boot": "a message: all that a worker is told when it begins",
 }
 LARGE_TESTS: dict[str, str] = {}

@@ -150,7 +150,7 @@ class StateTests(WatchedCase):
         """The primary tells what it placed and refused, and what it uses."""
         self.primary.dispatcher.routes[How.TAG] = 4
         self.primary.reception.refusals[503] = 2
-        self.primary.table.bind(b"key", 1, 0.0)
+        self.primary.replication.table.bind(b"key", 1, 0.0)
         primary = self.look().primary
         self.assertEqual(primary.routes, {"TAG": 4, "HIT": 0, "HASH": 0, "NEW": 0, "MISS": 0})
         self.assertEqual((primary.refusals, primary.bound), ({503: 2}, 1))

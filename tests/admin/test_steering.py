@@ -78,7 +78,7 @@ class LookTests(SteeringCase):
     def test_large_table(self) -> None:
         """Of a large table the last ones used are shown, and how many there are."""
         for number in range(KEYS_SHOWN + 10):
-            self.primary.table.bind(b"%d" % number, 1, 0.0)
+            self.primary.replication.table.bind(b"%d" % number, 1, 0.0)
         answer = self.say("table")
         self.assertEqual((answer["size"], len(answer["keys"])), (KEYS_SHOWN + 10, KEYS_SHOWN))
         self.assertEqual(answer["keys"][0]["key"], str(KEYS_SHOWN + 9))

@@ -171,9 +171,9 @@ class BindTests(PrimaryCase):
         ]
         self.assertEqual(
             [body for kind, body in told[anew + 1 :] if kind is Kind.BIND],
-            [b"1 %b" % key for key, _ in self.primary.table.items()],
+            [b"1 %b" % key for key, _ in self.primary.replication.table.items()],
         )
-        self.assertEqual(self.primary.table.items()[-1], (b"last", 1))
+        self.assertEqual(self.primary.replication.table.items()[-1], (b"last", 1))
         self.assertEqual([member.id for member in self.primary.pool.candidates()], [1, 2, 3])
         self.change(Bind(b"next"))
         self.assertEqual(self.workers[2].told(Kind.BIND), [b"1 next"])
@@ -206,7 +206,7 @@ class BindTests(PrimaryCase):
         self.reactor.settle()
         self.assertEqual(self.workers[0].told(Kind.FREE), [b"key"])
         self.assertEqual(self.workers[2].told(Kind.FREE), [b"key"])
-        self.assertEqual(len(self.primary.table), 0)
+        self.assertEqual(len(self.primary.replication.table), 0)
 
     def test_gone(self) -> None:
         """The keys of a worker that is gone belong to none."""
@@ -216,4 +216,4 @@ class BindTests(PrimaryCase):
         self.workers[0].die(-9)
         self.arrive(get("/?sid=key"))
         ((_, handoff),) = self.taken()
-        self.assertEqual((handoff.how, len(self.primary.table)), (How.MISS, 0))
+        self.assertEqual((handoff.how, len(self.primary.replication.table)), (How.MISS, 0))

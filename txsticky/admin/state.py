@@ -307,7 +307,7 @@ def _primary(cluster: Managed, history: History) -> PrimaryState:
         parked=len(primary.room),
         routes={how.name: count for how, count in primary.dispatcher.routes.items()},
         refusals=dict(sorted(primary.reception.refusals.items())),
-        bound=len(primary.table),
+        bound=len(primary.replication.table),
         bus={
             "published": bus.published,
             "delivered": bus.delivered,

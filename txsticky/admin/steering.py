@@ -99,7 +99,7 @@ class Steering:
 
     def _table(self) -> Answer:
         primary = self._cluster.primary
-        bound = primary.table.items()
+        bound = primary.replication.table.items()
         slots = {handle.id: handle.slot for handle in primary.workers.handles.values()}
         shown = [
             {"key": key.decode(errors="backslashreplace"), "worker": slots.get(id), "id": id}

@@ -212,11 +212,6 @@ class Primary:
             wary=config.accept == "workers",  # a connection at a silent worker's socket would wait
         )
 
-    @property
-    def table(self) -> Table:
-        """The bound keys."""
-        return self.replication.table
-
     # ------------------------------------------------------------------ connections
 
     def _refuse(self, arrival: Arrival, reason: str) -> None:

@@ -1,8 +1,8 @@
 """
 How a worker process begins: ``python -m txsticky.worker.process N``.
 
-N is the descriptor of its channel. What follows it is room for the title of the process. One that is
-forked from a template begins with `run`, with what the template has prepared.
+N is the descriptor of its channel. What follows it is room for the title of the process. One that
+is forked from a template begins with `run`, with what the template has prepared.
 
 The order matters.  The first frame says which interface is wanted, that decides the reactor, and
 only then may the application be imported, for it may import a reactor itself.

@@ -3,8 +3,8 @@ The worker: adopts connections, serves them, gives away what is not its own, dra
 
 A worker is forked from a template, or an interpreter of its own (`worker.process`).  The first
 frame on its channel says all that the worker needs to know; then it loads the application, unless
-the template has done that, says `Ready`, and reads its mailbox.  It leaves when the primary tells it
-to, or when its channel ends because the primary has gone.
+the template has done that, says `Ready`, and reads its mailbox.  It leaves when the primary tells
+it to, or when its channel ends because the primary has gone.
 """
 
 from __future__ import annotations

@@ -58,11 +58,11 @@ class Spawner:
     ) -> None:
         self._system = system
         self._config = config
+        self._secret = secret
         self._in_words = in_words
         self._pool = pool
         self._front_desk = front_desk
         self._listeners = listeners
-        self.secret = secret
         self.provision = provision
         self.templates = templates
 
@@ -102,28 +102,36 @@ class Spawner:
             return False
         handle.process = process
         handle.attach(sending, reading, ours)
-        handle.channel.send(
-            Boot(
-                id=handle.id,
-                slot=handle.slot,
-                generation=handle.generation,
-                mailbox=reading.fileno(),
-                front_desk=self._front_desk,
-                listeners=list(listening),
-                config=self._config.to_json(),
-                secret=self.secret.hex(),
-                in_words=self._in_words,
-                pool=self._pool.view(),
-                table_limit=TABLE_LIMIT,
-                table_ttl=TABLE_TTL,
-                takes_used=True,
-                access_log=self.provision.log,
-                files=files,
-                appoints=True,
-            )
-        )
+        handle.channel.send(self._boot(handle, reading.fileno(), listening, files))
         handle.listens = bool(listening)
         return True
+
+    def _boot(
+        self,
+        handle: WorkerHandle,
+        mailbox: int,
+        listening: Sequence[tuple[int, int]],
+        files: dict[str, str],
+    ) -> Boot:
+        """Make what a worker is told first, by which it begins."""
+        return Boot(
+            id=handle.id,
+            slot=handle.slot,
+            generation=handle.generation,
+            mailbox=mailbox,
+            front_desk=self._front_desk,
+            listeners=list(listening),
+            config=self._config.to_json(),
+            secret=self._secret.hex(),
+            in_words=self._in_words,
+            pool=self._pool.view(),
+            table_limit=TABLE_LIMIT,
+            table_ttl=TABLE_TTL,
+            takes_used=True,
+            access_log=self.provision.log,
+            files=files,
+            appoints=True,
+        )
 
     def _fork(self, handle: WorkerHandle, inherited: Sequence[int]) -> Process | None:
         return self.templates.fork(handle.generation, inherited, handle.said, handle.exited)

@@ -112,7 +112,7 @@ def state_of(
         members=[
             [m.id, m.slot, m.state.value, m.sent, m.taken, m.live] for m in primary.pool.members
         ],
-        table=[[pack(key), worker] for key, worker in primary.table.items()],
+        table=[[pack(key), worker] for key, worker in primary.replication.table.items()],
         topics=[[id, pack(topic)] for id, topic in primary.bus.subscriptions()],
         handles=primary.workers.snapshot(kept),
         front_desk=primary.returns.ends(kept),
