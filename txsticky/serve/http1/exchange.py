@@ -20,8 +20,8 @@ from typing import Any, Protocol
 
 from twisted.python.failure import Failure
 
-from ...core.http.head import Head
 from ...core.how import How
+from ...core.http.head import Head
 
 
 class Answer(Protocol):
