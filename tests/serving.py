@@ -9,12 +9,13 @@ from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.interfaces import IAddress, IProtocolFactory
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import Request
+
+from .gated import GatedMemory, Transport
 
 CLIENT = IPv4Address("TCP", "192.0.2.7", 50000)
 
@@ -33,26 +34,17 @@ class Page(Resource):
         return self._answer(request)
 
 
-class Transport(StringTransport):
-    """A transport in memory, as easy-going as a real one."""
-
-    how: object = None
-
-    def unregisterProducer(self) -> None:
-        """Forget the producer, if there is one."""
-        if self.producer is not None:
-            super().unregisterProducer()
-
-
 class Connection:
     """A connection in memory."""
 
-    def __init__(
-        self, factory: IProtocolFactory, peer: IAddress = CLIENT, how: object = None
-    ) -> None:
-        self.transport = Transport(peerAddress=peer)
-        self.transport.how = how
+    def __init__(self, factory: Any, peer: IAddress = CLIENT, how: object = None) -> None:
         self.protocol: Any = factory.buildProtocol(peer)
+        self.transport: Any = (
+            GatedMemory(peer, factory.reactor)
+            if hasattr(self.protocol, "begun")
+            else Transport(peerAddress=peer)
+        )
+        self.transport.how = how
         self.transport.protocol = self.protocol
         self.protocol.makeConnection(self.transport)
 
@@ -63,8 +55,11 @@ class Connection:
 
     def send(self, data: bytes) -> bytes:
         """Send bytes and return what has come back since."""
-        self.transport.protocol.dataReceived(data)
-        answer = self.transport.value()
+        if isinstance(self.transport, GatedMemory):
+            self.transport.arrived(data)
+        else:
+            self.transport.protocol.dataReceived(data)
+        answer: bytes = self.transport.value()
         self.transport.clear()
         return answer
 

@@ -195,6 +195,7 @@ class TlsCase(Stages, ShellCase):
             policy=self.policy,
             factory=factory,
             converse=Conversation,
+            follow=Conversation,
             give=lambda *gift: self.given.append(gift),
             reactor=self.reactor,
         )

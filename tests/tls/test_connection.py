@@ -7,9 +7,9 @@ from typing import Any
 
 from twisted.internet.error import ConnectionDone
 
+from tests.core.http.heads import known_of
 from tests.shells import ended, received
 from txsticky.core.how import How
-from txsticky.core.http.steps import Known
 from txsticky.core.lifecycle.timing import NEXT_REQUEST
 from txsticky.tls.termination import LINGER
 
@@ -297,7 +297,7 @@ class Leaving(TlsCase):
     def test_known_requests(self) -> None:
         """A request that is known to be served here is told to be the last all the same."""
         data = b"GET /1/ HTTP/1.1\r\nHost: a\r\n\r\n"
-        self.policy.known[data] = Known(b"GET", False, How.TAG, len(data), b"GET /1/ HTTP/1.1")
+        self.policy.known[data] = known_of(data, How.TAG)
         client = self.client()
         self.drain()
         self.exchange(client, data)

@@ -9,9 +9,9 @@ from typing import Any
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import ISSLTransport
 
+from tests.core.http.heads import known_of
 from tests.shells import ended, received
 from txsticky.core.how import How
-from txsticky.core.http.steps import Known
 from txsticky.tls.termination import LINGER, TlsLayer
 
 from .cases import ELSEWHERE, OK, THERE, App, Client, Producer, TlsCase, ask
@@ -125,7 +125,7 @@ class Local(TlsCase):
         """A request that is known to be served here takes the short way, if it is served here."""
         data = b"GET /2/ HTTP/1.1\r\nHost: a\r\n\r\n"
         client = self.client()
-        self.policy.known[data] = Known(b"GET", False, How.TAG, len(data), b"GET /2/ HTTP/1.1")
+        self.policy.known[data] = known_of(data, How.TAG)
         self.assertEqual(self.exchange(client, data), data)
         self.assertTrue(self.transport.gate.served)
         self.answer(client)

@@ -81,6 +81,7 @@ class FakeServing:
 
     interface = "protocol"
     http = True
+    events = False
     inside = Inside()
     busy = False
 

@@ -66,12 +66,14 @@ class Serving(Protocol):
 
     :ivar interface: `web`, `wsgi`, `protocol` or `asgi`.
     :ivar http: whether the protocols speak HTTP/1.1, so that a gate may watch request boundaries.
+    :ivar events: whether the protocols take events (`core.http.events`) in the place of bytes.
     :ivar inside: what of a request's head the protocols do not understand.
     :ivar factory: makes the protocol for each connection.
     """
 
     interface: str
     http: bool
+    events: bool
     inside: Inside
     factory: IProtocolFactory
 

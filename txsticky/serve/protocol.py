@@ -24,7 +24,7 @@ from ..errors import AppLoadError
 from . import ServeSettings
 from .accesslog import AccessLog, access_log_for
 from .loading import describe
-from .web.site import adapt_site
+from .web.site import adapt_events, adapt_site, takes_events
 
 _GOING_AWAY = 1001
 _log = Logger()
@@ -38,12 +38,14 @@ class FactoryServing:
     :ivar interface: `web`, `wsgi` or `protocol`.
     :ivar factory: the protocol factory.
     :ivar http: whether its protocols speak HTTP/1.1.
+    :ivar events: whether its protocols take events (`serve.http1`) in the place of bytes.
     :ivar inside: what of a request's head its protocols do not understand.
     """
 
     interface: str
     factory: IProtocolFactory
     http: bool = attrs.field(kw_only=True)
+    events: bool = attrs.field(default=False, kw_only=True)
     inside: Inside = attrs.field(default=Inside(), kw_only=True)
     _access_log: AccessLog | None = attrs.field(default=None, kw_only=True)
     _started: bool = attrs.field(default=False, init=False)
@@ -101,14 +103,21 @@ def serving(app: object, settings: ServeSettings, reactor: Any) -> FactoryServin
         raise AppLoadError(
             target=describe(app), reason="with --interface=protocol it has to be a protocol factory"
         )
-    log = None
+    log, events = None, False
     inner = _innermost(app)
     if isinstance(inner, HTTPFactory):
         log = access_log_for(settings, reactor)
-        adapt_site(inner, settings, log)
+        # What is wrapped in policies has protocols that take bytes.
+        if takes_events(app):
+            events = True
+            adapt_events(app, settings, log)
+        else:
+            adapt_site(inner, settings, log)
     # A bare HTTPFactory may be a proxy, whose clients send targets in absolute form.
     inside = Inside(absolute=not isinstance(inner, Site))
-    return FactoryServing("protocol", app, http=speaks_http(app), inside=inside, access_log=log)
+    return FactoryServing(
+        "protocol", app, http=speaks_http(app), events=events, inside=inside, access_log=log
+    )
 
 
 def speaks_http(factory: object) -> bool:

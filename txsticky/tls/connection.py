@@ -50,6 +50,7 @@ class TlsServices:
     :ivar factory: makes the application's protocols.
     :ivar converse: makes what follows a new conversation; `first_is_ours` says whether its first
         request was decided about already.
+    :ivar follow: the same for requests that another worker serves.
     :ivar give: gives one end of a relay to a worker: the socket, the place, what travels with it.
     :ivar reactor: the reactor that serves.
     """
@@ -58,6 +59,7 @@ class TlsServices:
     policy: SettledPolicy
     factory: IProtocolFactory
     converse: Callable[..., Conversation]
+    follow: Callable[..., Conversation]
     give: Callable[[socket.socket, int, Handoff], None]
     reactor: Any
 
@@ -195,10 +197,12 @@ class SecureConnection(Protocol):
         self._inside.gate.arrived(held)
 
     def _make_inside(self, first_is_ours: bool) -> SecureTransport:
+        services = self._services
+        converse = services.converse if self.place == services.here else services.follow
         return SecureTransport(
             self,
             self.layer,
-            self._services.converse(first_is_ours=first_is_ours),
+            converse(first_is_ours=first_is_ours),
             client=self._handoff.origin.peer[0],
         )
 

@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from ..core.how import How
 from ..core.http.conversation import Conversation
+from ..core.http.steps import Begin, Content
 from ..transport.gate import Gate
 from ..transport.host import Cancelable
 from ..transport.policy import Policy
@@ -68,8 +69,35 @@ class SecureMixin:
         """Leave it on (`ITCPTransport`)."""
 
 
+class _Within:
+    """What a transport within TLS knows from its layer, and from what carries that."""
+
+    _layer: Any
+    _outer: Any
+
+    def getPeer(self) -> Any:
+        """Return the address of the client (`ITransport`)."""
+        return self._outer.getPeer()
+
+    def getHost(self) -> Any:
+        """Return the address that the client connected to (`ITransport`)."""
+        return self._outer.getHost()
+
+    def getHandle(self) -> Any:
+        """Return pyOpenSSL's connection (`ISystemHandle`)."""
+        return self._layer.getHandle()
+
+    def getTcpKeepAlive(self) -> bool:
+        """Tell whether TCP asks an idle client for a sign of life (`ITCPTransport`)."""
+        return bool(self._outer.getTcpKeepAlive())
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Have TCP ask an idle client for a sign of life, or not (`ITCPTransport`)."""
+        self._outer.setTcpKeepAlive(enabled)
+
+
 @implementer(ITransport, IPushProducer, IConsumer)
-class SecureTransport(SecureMixin):
+class SecureTransport(_Within, SecureMixin):
     """
     What the protocol inside takes for its transport, with a gate in it (`transport.host.Host`).
 
@@ -149,26 +177,6 @@ class SecureTransport(SecureMixin):
 
     stopProducing = loseConnection
 
-    def getPeer(self) -> Any:
-        """Return the address of the client (`ITransport`)."""
-        return self._outer.getPeer()
-
-    def getHost(self) -> Any:
-        """Return the address that the client connected to (`ITransport`)."""
-        return self._outer.getHost()
-
-    def getHandle(self) -> Any:
-        """Return pyOpenSSL's connection (`ISystemHandle`)."""
-        return self._layer.getHandle()
-
-    def getTcpKeepAlive(self) -> bool:
-        """Tell whether TCP asks an idle client for a sign of life (`ITCPTransport`)."""
-        return bool(self._outer.getTcpKeepAlive())
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        """Have TCP ask an idle client for a sign of life, or not (`ITCPTransport`)."""
-        self._outer.setTcpKeepAlive(enabled)
-
     def unfinished(self, cleanly: bool) -> bool:
         """
         Whether a response is under way that has not come to its end.
@@ -196,17 +204,27 @@ class SecureTransport(SecureMixin):
 
     def deliver(self, data: bytes) -> None:
         """Give bytes to the protocol, which is made when there are the first for it."""
+        if self._has_protocol():
+            self.protocol.dataReceived(data)
+
+    def tell(self, step: Begin | Content) -> None:
+        """Tell the protocol, which takes events and is made for the first, what has come."""
+        if self._has_protocol():
+            step.tell(self.protocol)
+
+    def _has_protocol(self) -> bool:
+        """Whether there is a protocol that takes what comes; it is made if there is none yet."""
         if not self.connected or self._connection.last:
-            return
+            return False
         if self.protocol is None:
             self.protocol = self._connection.make_protocol()
             if self.protocol is None:  # the factory refuses the client
                 self.abortConnection()
-                return
+                return False
             self.protocol.makeConnection(self)
         if self.connected:
             self._given = True
-            self.protocol.dataReceived(data)
+        return self.connected
 
     def live(self) -> bool:
         """Whether the connection is open and not being closed."""

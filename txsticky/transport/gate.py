@@ -11,7 +11,7 @@ decides; whose it is, the `Policy`; how bytes flow, the `Host`.
 from __future__ import annotations
 
 from ..core.http.conversation import Conversation
-from ..core.http.steps import MEMORABLE, Ask, Refuse
+from ..core.http.steps import MEMORABLE, Ask, Begin, Content, Deliver
 from ..core.routing.verdict import FRONT_DESK, Give, GiveBack, Keep
 from .ending import linger, refused
 from .half_close import HalfClose
@@ -56,13 +56,16 @@ class Gate(Output):
             known is not None
             and known.size == size
             and not (self.leaving or self.closing or self.inner_paused)
-            and exchange.begin(known)
+            and (step := exchange.begin(known, data)) is not None
         ):
             # The short cut; what follows it is the same as behind the long way.
             self.host.how = known.how
             self._pumping = True
             try:
-                self.host.deliver(data)
+                if step.__class__ is Begin:
+                    self.host.tell(step)
+                else:
+                    self.host.deliver(data)
             finally:
                 self._pumping = False
             if exchange.held or self._stopped or self.policy.draining:
@@ -124,10 +127,12 @@ class Gate(Output):
                                 return
                     lines = self.policy.extra_headers(step.head, self.client, self.secure, host.how)
                     exchange.keep(lines)
-                elif isinstance(step, Refuse):
-                    self._answer(refused(step))
-                else:
+                elif isinstance(step, Begin | Content):
+                    host.tell(step)
+                elif isinstance(step, Deliver):
                     host.deliver(step.data)
+                else:
+                    self._answer(refused(step))
         finally:
             self._pumping = False
         self._after_pump()

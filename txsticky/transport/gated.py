@@ -9,6 +9,7 @@ from twisted.internet import error
 from twisted.python.failure import Failure
 
 from ..core.how import How
+from ..core.http.steps import Begin, Content
 from .gate import Gate
 from .host import Cancelable
 from .movable import MovableMixin, MovableServer, MovableUNIXServer
@@ -80,6 +81,9 @@ class GatedMixin(MovableMixin):
 
     def deliver(self, data: bytes) -> None:
         self.protocol.dataReceived(data)
+
+    def tell(self, step: Begin | Content) -> None:
+        step.tell(self.protocol)
 
     def stop_reading(self) -> None:
         self.stopReading()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..core.how import How
+from ..core.http.steps import Begin, Content
 
 
 class Cancelable(Protocol):
@@ -23,6 +24,9 @@ class Host(Protocol):
 
     def deliver(self, data: bytes) -> None:
         """Give bytes to the protocol inside."""
+
+    def tell(self, step: Begin | Content) -> None:
+        """Tell the protocol inside, which takes events, what has come."""
 
     def live(self) -> bool:
         """Whether the connection is open and not being closed."""

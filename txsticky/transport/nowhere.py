@@ -54,7 +54,7 @@ class Nowhere:
     def _nothing(self, *ignored: Any) -> None:
         """Do nothing."""
 
-    deliver = send = stop_reading = start_reading = half_close = dismiss = _nothing
+    deliver = tell = send = stop_reading = start_reading = half_close = dismiss = _nothing
     flush = depart = hang_up = gone = guarded = when_confirmed = request_done = _nothing
     withholds = _nothing
 

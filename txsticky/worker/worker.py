@@ -22,6 +22,7 @@ from ..api import MESSAGE_LIMIT, Here, install
 from ..bus.client import BusClient
 from ..config import Config
 from ..core.http.conversation import Conversation
+from ..core.http.events import EventConversation
 from ..core.lifecycle.timing import quick
 from ..core.messages.frames import Frame
 from ..core.messages.from_primary import (
@@ -131,7 +132,8 @@ class Worker:
             settings=PolicySettings(balance=config.balance, debug_headers=config.debug_headers),
             system=self._system,
         )
-        converse = functools.partial(Conversation, config.head_limit, inside=inside)
+        kind = EventConversation if self._serving.events else Conversation
+        converse = functools.partial(kind, config.head_limit, inside=inside)
         secured = None
         if certificates is not None:
             secured = _terminator(
@@ -142,6 +144,7 @@ class Worker:
                 here=self.view.id,
                 policy=policy,
                 converse=converse,
+                follow=functools.partial(Conversation, config.head_limit, inside=inside),
                 give=self.outbox.give,
             ).factory_for
         return Connections(
@@ -327,8 +330,9 @@ def _stall_watch(
     system: System, config: Config, serving: Serving, live: set[Connection]
 ) -> StallWatch:
     """Make what ends connections whose clients pause for too long."""
-    # An application that is a protocol factory sees to its pauses itself.
-    seconds = config.stall_timeout if serving.interface != "protocol" else 0.0
+    # An application that is a protocol factory sees to its pauses itself, unless it takes events.
+    watched = serving.events or serving.interface != "protocol"
+    seconds = config.stall_timeout if watched else 0.0
     upgrades = serving.interface != "wsgi"
     return StallWatch(system, seconds, live, upgrades)
 

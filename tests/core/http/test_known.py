@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.core.how import How
+from tests.core.http.heads import known_of
 from txsticky.core.http.conversation import Conversation
-from txsticky.core.http.head import Head, parse_head
-from txsticky.core.http.steps import Ask, Known, known
+from txsticky.core.http.steps import Ask, Deliver
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 HEAD = b"HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET /b HTTP/1.1\r\nConnection: close\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-def memo(data: bytes = GET) -> Known:
-    """What is remembered of a request."""
-    head = parse_head(data, 65536)
-    assert isinstance(head, Head)
-    found = known(head, How.NEW)
-    assert found is not None
-    return found
 
 
 def told(conversation: Conversation) -> tuple[object, ...]:
@@ -54,7 +44,7 @@ class BeginTests(SynchronousTestCase):
         """The conversation tells the same at each step, whichever way it went."""
         for data, response in ((GET, OK), (HEAD, OK[:-2]), (LAST, OK)):
             short, long = self.begun(), self.begun()
-            self.assertTrue(short.begin(memo(data)))
+            self.assertEqual(short.begin(known_of(data), data), Deliver(data))
             long.feed(data)
             self.keep(long)
             self.assertEqual(told(short), told(long), data)
@@ -65,17 +55,17 @@ class BeginTests(SynchronousTestCase):
     def test_first(self) -> None:
         """The first request of a connection does not take it: it was routed before."""
         conversation = Conversation()
-        self.assertFalse(conversation.begin(memo()))
+        self.assertIsNone(conversation.begin(known_of(GET), GET))
         self.assertTrue(conversation.idle)
 
     def test_held(self) -> None:
         """Nothing takes it behind the beginning of another request."""
         conversation = self.begun()
         conversation.feed(b"GE")
-        self.assertFalse(conversation.begin(memo()))
+        self.assertIsNone(conversation.begin(known_of(GET), GET))
 
     def test_open(self) -> None:
         """Nothing takes it while a response is due."""
         conversation = self.begun()
-        self.assertTrue(conversation.begin(memo()))
-        self.assertFalse(conversation.begin(memo()))
+        self.assertEqual(conversation.begin(known_of(GET), GET), Deliver(GET))
+        self.assertIsNone(conversation.begin(known_of(GET), GET))

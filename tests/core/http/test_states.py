@@ -9,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.core.http.heads import known_of
 from tests.core.http.talk import GET, OK, POST, SWITCHING, UNTIL_CLOSE
-from txsticky.core.how import How
 from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.incoming import MOVES, PHASES, Input
 from txsticky.core.http.response import ResponsePhase
-from txsticky.core.http.steps import Known
 
 Call = Callable[[Conversation], object]
 
@@ -29,7 +28,7 @@ def writing(data: bytes) -> Call:
     return lambda conversation: conversation.wrote(data)
 
 
-KNOWN = Known(b"GET", False, How.NEW, len(GET), b"GET /a HTTP/1.1")
+KNOWN = known_of(GET)
 CALLS: dict[str, Call] = {
     "a request": feeding(GET),
     "most of one": feeding(POST[:-2]),
@@ -39,7 +38,7 @@ CALLS: dict[str, Call] = {
     "no request": feeding(b"\0\n"),
     "next": Conversation.next,
     "keep": Conversation.keep,
-    "known": lambda conversation: conversation.begin(KNOWN),
+    "known": lambda conversation: conversation.begin(KNOWN, GET),
     "remainder": Conversation.remainder,
     "a response": writing(OK),
     "most of one written": writing(OK[:-1]),

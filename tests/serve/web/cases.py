@@ -8,11 +8,11 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IListeningPort
 from twisted.trial.unittest import TestCase
 
 from txsticky.serve import ServeSettings, Serving, serving_for
 
+from ...gated import GatedPort
 from ...serving import Client, connect, request
 
 Start = Callable[..., Any]
@@ -29,9 +29,9 @@ class WSGICase(TestCase):
         serving.start()
         self.addCleanup(self.stop)
         self.serving: Serving | None = serving
-        port: IListeningPort = reactor.listenTCP(0, serving.factory, interface="127.0.0.1")
-        self.addCleanup(port.stopListening)
-        self.port = port.getHost().port
+        port = GatedPort(reactor, serving)
+        self.addCleanup(port.close)
+        self.port = port.port
 
     async def stop(self) -> None:
         """Stop the application, once."""

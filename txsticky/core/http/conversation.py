@@ -37,11 +37,16 @@ from .head import TOO_LARGE, Head, Malformed
 from .incoming import ANSWERING, ASKED, BOUNDARY, GONE, ODD, REQUEST, TUNNEL, Incoming
 from .inside import AS_IT_CAME, Inside
 from .response import PASSING, SILENT, Response
-from .steps import INTERIM_SINCE, Ask, Deliver, Known, Refuse, line_of
+from .steps import INTERIM_SINCE, Ask, Begin, Content, Deliver, Known, Refuse, line_of
 
 _BAD_BODY: Final = Malformed(
     400, "The request's chunked body or its trailers are not of the form of RFC 9112, section 7.1."
 )
+
+
+def fault_of(odd: Odd) -> Malformed:
+    """What a request is refused with whose body is none."""
+    return TOO_LARGE if isinstance(odd, TooLarge) else _BAD_BODY
 
 
 class Conversation(Incoming):
@@ -65,16 +70,8 @@ class Conversation(Incoming):
     """
 
     __slots__ = (
-        "_interim",
-        "_last",
-        "_refused",
-        "_response",
-        "finished_request",
-        "inside",
-        "last",
-        "over",
-        "request_line",
-        "request_open",
+        *("_interim", "_last", "_refused", "_response", "finished_request", "inside"),
+        *("last", "over", "request_line", "request_open"),
     )
 
     def __init__(
@@ -133,7 +130,7 @@ class Conversation(Incoming):
 
     # ---------------------------------------------------------------- from the client
 
-    def next(self) -> Deliver | Ask | Refuse | None:
+    def next(self) -> Deliver | Begin | Content | Ask | Refuse | None:
         """What to do now; None is to wait for more input, for output, or for `keep`."""
         if not self._held:
             return None
@@ -197,44 +194,51 @@ class Conversation(Incoming):
         # Perhaps, and the client that sends no more is to get its response.
         self.finished_request = True
 
-    def begin(self, known: Known) -> bool:
+    def begin(self, known: Known, data: bytes) -> Deliver | Begin | None:
         """
         Take a request that came alone and whole, and whose answer to `Ask` is known to be keep.
 
         The short cut for what a kept-alive client sends again and again: the same as `feed`,
         `next`, `keep` and `next`, if this is a boundary.
 
-        :returns: whether it was taken: then the caller delivers its bytes. If not, nothing was
-            done.
+        :param data: the request.
+        :returns: what to do now; None if it was not taken: then nothing was done.
         """
         if self._input is not BOUNDARY or self._held or self._first:
-            return False
+            return None
         self._response.expect(known.method, b"")
         self.request_line = known.line
         self._input = ANSWERING
         self.request_open = self.finished_request = True
         self.last = known.last
-        return True
+        return self._whole(known, data)
 
-    def _in_request(self) -> Deliver | Refuse:
+    def _whole(self, known: Known, data: bytes) -> Deliver | Begin:
+        """What to do with a request that came alone and whole."""
+        return Deliver(data)
+
+    def _in_request(self) -> Deliver | Begin | Content | Refuse:
         at, self._seen = self._seen, 0
         done = True
         if self._body is not None:
             try:
                 at, done = self._body.feed(self._held, at)
             except Odd as odd:
-                fault = TOO_LARGE if isinstance(odd, TooLarge) else _BAD_BODY
-                return self._refuse(fault, self.request_line.startswith(b"HEAD "))
+                return self._refuse(fault_of(odd), self.request_line.startswith(b"HEAD "))
         step = self._release(at)
         if done:
-            self.finished_request = True
-            self._input = ANSWERING
-            phase = self._response.phase
-            if phase is SILENT:
-                self._settle()
-            elif phase is PASSING:
-                self._drop()
+            self._received()
         return step
+
+    def _received(self) -> None:
+        """The open request is delivered in full."""
+        self.finished_request = True
+        self._input = ANSWERING
+        phase = self._response.phase
+        if phase is SILENT:
+            self._settle()
+        elif phase is PASSING:
+            self._drop()
 
     # --------------------------------------------------------- from the inner protocol
 

@@ -72,12 +72,13 @@ class ResponseFraming:
 
 
 class Decoder(Protocol):
-    """Follows a message body without decoding it."""
+    """Follows a message body, and decodes it if asked to."""
 
-    def feed(self, data: bytes, at: int) -> tuple[int, bool]:
+    def feed(self, data: bytes, at: int, content: list[bytes] | None = None) -> tuple[int, bool]:
         """
         Pass over the bytes of the body in ``data[at:]``.
 
+        :param content: gets the content that is in these bytes, in pieces.
         :returns: the index behind the last of them, and whether the body is complete.
         :raises Odd: this is not a body in the expected coding.
         """
@@ -87,7 +88,7 @@ class Decoder(Protocol):
 _CACHED_BLOCK: Final = 2048
 _CACHED_BLOCKS: Final = entries(1024, _CACHED_BLOCK)
 # 18 digits are beyond any message; the chunk size of as many bytes has 15.
-_MAX_LENGTH_DIGITS: Final = 18
+MAX_LENGTH_DIGITS: Final = 18
 _MAX_SIZE_DIGITS: Final = 15
 #: What a chunk's line and the trailers may take, in bytes, if a caller names no other limit.
 _LIMIT: Final = 65536
@@ -205,7 +206,7 @@ def _fields(block: bytes) -> tuple[BodyKind, int, bool]:
                 raise Odd("a Transfer-Encoding other than 'chunked'")
             kind = BodyKind.CHUNKED
         else:
-            if not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
+            if not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
                 raise Odd("a Content-Length that is not a plain number")
             length = int(value)
             kind = BodyKind.LENGTH if length else BodyKind.NONE
@@ -220,20 +221,22 @@ class _Length:
     def __init__(self, length: int) -> None:
         self._left = length
 
-    def feed(self, data: bytes, at: int) -> tuple[int, bool]:
+    def feed(self, data: bytes, at: int, content: list[bytes] | None = None) -> tuple[int, bool]:
         taken = min(self._left, len(data) - at)
         self._left -= taken
+        if content is not None:
+            content.append(data[at : at + taken])
         return at + taken, not self._left
 
 
-def _whole_chunk(data: bytes, at: int, limit: int) -> int:
-    """The index behind the chunk at ``data[at:]``; 0 if it is not there whole, or is the last."""
+def _whole_chunk(data: bytes, at: int, limit: int) -> tuple[int, int]:
+    """Where the data of the chunk at ``data[at:]`` is; 0, 0 if not there whole, or the last."""
     line = _CHUNK_LINE.match(data, at, at + limit)
     if line is None:
-        return 0
+        return 0, 0
     size = int(line[1], 16)
     behind = line.end() + size
-    return behind + 2 if size and data[behind : behind + 2] == b"\r\n" else 0
+    return (line.end(), behind) if size and data[behind : behind + 2] == b"\r\n" else (0, 0)
 
 
 class _Chunks:
@@ -247,18 +250,20 @@ class _Chunks:
         self._line = b""  # the beginning of a line that came in pieces
         self._trailers = -1  # bytes of trailer lines so far; -1: the last chunk has not come
 
-    def feed(self, data: bytes, at: int) -> tuple[int, bool]:
+    def feed(self, data: bytes, at: int, content: list[bytes] | None = None) -> tuple[int, bool]:
         end, limit = len(data), self._limit
         while at < end:
             if self._left:
-                at = self._chunk_data(data, at)
+                at = self._chunk_data(data, at, content)
                 continue
             if self._trailers < 0 and not self._line:
                 if data.startswith(_END, at):
                     return at + len(_END), True
-                behind = _whole_chunk(data, at, limit)
+                begin, behind = _whole_chunk(data, at, limit)
                 if behind:
-                    at = behind
+                    if content is not None:
+                        content.append(data[begin:behind])
+                    at = behind + 2
                     continue
             line_end = data.find(b"\n", at, at + limit) + 1
             line = self._line + data[at : line_end or end]
@@ -277,11 +282,13 @@ class _Chunks:
                 self._trailer_line(line)
         return at, False
 
-    def _chunk_data(self, data: bytes, at: int) -> int:
+    def _chunk_data(self, data: bytes, at: int, content: list[bytes] | None) -> int:
         """Pass over chunk data, then over the CR LF, of which `_left` counts two bytes."""
         end = len(data)
         taken = min(self._left - 2, end - at)
         if taken > 0:
+            if content is not None:
+                content.append(data[at : at + taken])
             self._left -= taken
             at += taken
         while at < end and self._left:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from attrs import define
 
@@ -24,6 +24,56 @@ class Deliver:
     """Give `data` to the inner protocol now."""
 
     data: bytes
+
+
+@define
+class Begin:
+    """
+    Tell the inner protocol that a request has begun, and what has come of it.
+
+    :param head: the request's, as the inner protocol is to see it.
+    :param length: of the content in bytes; None if it comes in chunks, 0 if there is none.
+    :param last: nothing follows the request.
+    :param content: what has come of the content, decoded.
+    :param whole: that is all of it.
+    """
+
+    head: Head
+    length: int | None
+    last: bool
+    content: bytes
+    whole: bool
+
+    def tell(self, protocol: TakesEvents) -> None:
+        """Tell the inner protocol."""
+        protocol.begun(self)
+
+
+@define
+class Content:
+    """
+    Tell the inner protocol what more has come of the request.
+
+    :param content: decoded; empty if only the end has come.
+    :param whole: that is the end of it.
+    """
+
+    content: bytes
+    whole: bool
+
+    def tell(self, protocol: TakesEvents) -> None:
+        """Tell the inner protocol."""
+        protocol.continued(self)
+
+
+class TakesEvents(Protocol):
+    """An inner protocol that is told of requests."""
+
+    def begun(self, step: Begin) -> None:
+        """Take a request, of which the head has come, and perhaps more."""
+
+    def continued(self, step: Content) -> None:
+        """Take what more has come of the request."""
 
 
 @define
@@ -65,6 +115,7 @@ class Known:
     :param last: nothing may follow it.
     :param how: how it is routed.
     :param size: of head and body, in bytes.
+    :param begin: tells of it, without its content.
     """
 
     method: bytes
@@ -72,6 +123,7 @@ class Known:
     how: How
     size: int
     line: bytes
+    begin: Begin
 
 
 def known(head: Head, how: How, inside: Inside = AS_IT_CAME) -> Known | None:
@@ -92,7 +144,9 @@ def known(head: Head, how: How, inside: Inside = AS_IT_CAME) -> Known | None:
         return None
     if inside.head(head) is not head.raw:
         return None
-    return Known(head.method, framing.last, how, head.size + framing.length, line_of(head))
+    size, last = head.size + framing.length, framing.last
+    begin = Begin(head, framing.length, last, b"", whole=True)
+    return Known(head.method, last, how, size, line_of(head), begin)
 
 
 def line_of(head: Head) -> bytes:

@@ -16,6 +16,7 @@ import attrs
 from twisted.logger import Logger
 
 from ...core.how import How
+from ...core.http.steps import Begin, Content
 from ...system.descriptors import OUT_OF_DESCRIPTORS, RESPITE, open_socket, severed
 from ...transport.host import Cancelable
 from ...transport.kept import Kept
@@ -176,6 +177,10 @@ class NativeHost(WritingHost):
         if self._entering is not None:
             self._entering(self.how)
         self.protocol.data_received(data)
+
+    def tell(self, step: Begin | Content) -> None:
+        """Never called: asyncio's protocols take bytes."""
+        raise NotImplementedError
 
     def stop_reading(self) -> None:
         """Leave the client's bytes in the kernel."""

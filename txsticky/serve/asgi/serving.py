@@ -51,6 +51,7 @@ class AsgiServing:
 
     interface = "asgi"
     http = True
+    events = False
     #: uvicorn with h11 takes a target in absolute form for a path.
     inside = Inside(websocket_only=True, absolute=False)
 

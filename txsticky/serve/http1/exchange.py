@@ -2,7 +2,7 @@
 What answers an HTTP/1.1 request, and what it may do: the interface of the channel.
 
 The gate has parsed the head and found the ends of the request. For each request the channel calls
-the application's `Answering` with an `Exchange`, and gets an `Answer`, which is told what comes.
+the application's `Answering` with an `Exchange`, and gets a `Respondent`, which is told what comes.
 Everything is called in the reactor's thread, and nothing is called again from inside a call.
 
 What comes is told in this order: ``body`` any number of times, and then ``complete`` once; and at
@@ -24,7 +24,7 @@ from ...core.how import How
 from ...core.http.head import Head
 
 
-class Answer(Protocol):
+class Respondent(Protocol):
     """What answers one request: it is told what comes from the client."""
 
     def body(self, data: bytes) -> None:
@@ -53,15 +53,11 @@ class Exchange(Protocol):
     """
     One request and its response.
 
-    After `finish`, `abort`, `detach` and `Answer.lost`, every method does nothing.
+    After `finish`, `abort`, `detach` and `Respondent.lost`, every method does nothing.
 
     :ivar head: the request's head, as the application is to see it: in origin form, its Host the
         authority of an absolute target, without folded lines and offers that are ignored.
     :ivar length: of the content in bytes; None if it comes in chunks, 0 if there is none.
-    :ivar peer: the address of the client (`IAddress`), as the peer of its connection.
-    :ivar host: the address that the client connected to (`IAddress`).
-    :ivar secure: whether the client came over TLS.
-    :ivar how: how the request was routed.
     :ivar transport: the connection (`ITransport`), for what the methods here do not offer.
     :ivar open: whether the exchange is under way still.
     :ivar expects: whether the client waits for a ``100 Continue`` before it sends the content
@@ -70,13 +66,25 @@ class Exchange(Protocol):
 
     head: Head
     length: int | None
-    peer: Any
-    host: Any
-    secure: bool
-    how: How
     transport: Any
     open: bool
     expects: bool
+
+    @property
+    def peer(self) -> Any:
+        """The address of the client (`IAddress`), as the peer of its connection."""
+
+    @property
+    def host(self) -> Any:
+        """The address that the client connected to (`IAddress`)."""
+
+    @property
+    def secure(self) -> bool:
+        """Whether the client came over TLS."""
+
+    @property
+    def how(self) -> How:
+        """How the request was routed."""
 
     # ------------------------------------------------------------------ the request
 
@@ -132,7 +140,8 @@ class Exchange(Protocol):
 
         Nothing may be written before `sent` is called.
 
-        :param file: a descriptor of a regular file, open until `sent` or `Answer.lost` is called.
+        :param file: a descriptor of a regular file, open until `sent` is called or the
+            `Respondent` is told that the connection is lost.
         :param offset: of the first byte, in bytes.
         :param count: how many bytes; a file that is shorter ends the connection.
         :param sent: called once all of it is in the kernel; never if the connection is lost.
@@ -149,7 +158,7 @@ class Exchange(Protocol):
         """Let the producer go."""
 
     def abort(self) -> None:
-        """Close the connection at once; its `Answer` is not told."""
+        """Close the connection at once; its `Respondent` is not told."""
 
     # ------------------------------------------------------------------ the upgrade
 
@@ -191,7 +200,7 @@ class SocketOwner(Protocol):
 class Answering(Protocol):
     """The application's side of the channel."""
 
-    def __call__(self, exchange: Exchange) -> Answer:
+    def __call__(self, exchange: Exchange) -> Respondent:
         """
         Begin to answer a request, whose head has come.
 

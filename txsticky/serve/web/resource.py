@@ -27,4 +27,5 @@ def serving(app: object, settings: ServeSettings, reactor: Any) -> FactoryServin
         )
     log = access_log_for(settings, reactor)
     site = StickySite(app, settings, log, reactor)
-    return FactoryServing("web", site, http=True, inside=Inside(absolute=False), access_log=log)
+    inside = Inside(absolute=False)
+    return FactoryServing("web", site, http=True, events=True, inside=inside, access_log=log)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 from twisted.web import http, server
 from twisted.web.resource import IResource
@@ -14,54 +14,10 @@ from twisted.web.resource import IResource
 from ...transport.movable import allow_heads
 from .. import ServeSettings
 from ..accesslog import AccessLog, log_line_of
+from ..http1.idle import Idle, idles
+from ..http1.web import RequestChannels
 from .forwarded import ForwardedRequest
 from .measured import MeasuredRequest
-
-#: Seconds for the first request of a connection to begin, unless connections may idle for longer.
-_FIRST_TIMEOUT = 60.0
-
-
-class LastRequest(http.Request):
-    """The only request of its connection (a keep-alive of 0 seconds)."""
-
-    def process(self) -> None:
-        if isinstance(self.channel, http.HTTPChannel):
-            self.channel.persistent = False
-            self.responseHeaders.setRawHeaders(b"Connection", [b"close"])
-        super().process()
-
-
-class TimedRequest(http.Request):
-    """
-    A request with separate timeouts for a pause within it and for the time until the next.
-
-    twisted.web has one timeout for both: at 5 seconds it would also cut an upload that pauses. And
-    15 seconds after the timeout it aborts the connection of a client that is still reading the last
-    response. The gate decides how long that may take; until then the connection is only closing.
-    """
-
-    txsticky: ServeSettings
-
-    def __init__(self, channel: http.HTTPChannel, *args: Any, **kwargs: Any) -> None:
-        super().__init__(channel, *args, **kwargs)
-        if isinstance(channel, http.HTTPChannel):
-            channel.abortTimeout = None  # type: ignore[assignment]
-
-    def gotLength(self, length: int | None) -> None:
-        super().gotLength(length)
-        if length != 0 and isinstance(self.channel, http.HTTPChannel):
-            # Twice, so that the gate, where it can follow the request, acts first.
-            self.channel.setTimeout(2 * self.txsticky.stall_timeout or None)
-
-    def finish(self) -> None:
-        channel = getattr(self, "channel", None)
-        super().finish()
-        if not isinstance(channel, http.HTTPChannel):
-            return
-        # No request in the channel: not a line of the next has come yet.
-        keep_alive = self.txsticky.keep_alive
-        if channel.persistent and not channel.requests and channel.timeOut != keep_alive:
-            channel.setTimeout(keep_alive)
 
 
 class StickySite(server.Site):
@@ -83,47 +39,75 @@ class StickySite(server.Site):
         request: type[http.Request] = server.Request,
         parse_forms: bool = True,
     ) -> None:
-        mixins: tuple[type[http.Request], ...] = (TimedRequest,)
-        if settings.keep_alive <= 0:
-            mixins = (LastRequest, TimedRequest)
         super().__init__(
             resource,
-            requestFactory=_mixer(settings, *mixins)(request),
-            timeout=max(settings.keep_alive, _FIRST_TIMEOUT),
+            requestFactory=_forwarded(request, settings),
+            timeout=settings.keep_alive,
             parsePOSTFormSubmission=parse_forms,
             reactor=reactor,
         )
         self._access_log = access_log
-        self._head_limit = settings.head_limit
+        self._first, self._idle = idles(reactor, settings.keep_alive)
+        self._channels = RequestChannels(
+            self, self._first, self._idle, keeps=settings.keep_alive > 0
+        )
 
     def buildProtocol(self, addr: Any) -> Any:
-        return allow_heads(super().buildProtocol(addr), self._head_limit)
+        return self._channels(addr)
+
+    def stopFactory(self) -> None:
+        super().stopFactory()
+        self._first.stop()
+        self._idle.stop()
 
     def log(self, request: http.Request) -> None:
         if self._access_log is not None:
             self._access_log.write(log_line_of(request))
 
 
-def _mixer(
-    settings: ServeSettings, *mixins: type[http.Request]
-) -> Callable[[type[http.Request]], type[http.Request]]:
-    """Return a function that mixes what the settings ask for into a class of requests."""
-    mixins = (MeasuredRequest, *mixins)
-    if settings.trusted:
-        mixins = (ForwardedRequest, *mixins)
-
-    def mix(base: type[http.Request]) -> type[http.Request]:
-        return type(base.__name__, (*mixins, base), {"txsticky": settings})
-
-    return mix
+def takes_events(factory: object) -> TypeGuard[server.Site]:
+    """Whether a factory is a Site that makes its protocols as twisted.web's does."""
+    if not isinstance(factory, server.Site):
+        return False
+    kind, own = type(factory), vars(factory)
+    return (
+        kind.buildProtocol is server.Site.buildProtocol
+        and kind.protocol is http.HTTPFactory.protocol
+        and isinstance(own.get("buildProtocol"), RequestChannels | None)
+        and "protocol" not in own
+    )
 
 
 def adapt_site(site: http.HTTPFactory, settings: ServeSettings, log: AccessLog | None) -> None:
-    """Apply the settings to an application's own Site, whose own log and timeouts stay."""
+    """
+    Apply the settings to an application's own Site, whose own log and timeouts stay.
+
+    Its protocols take bytes.
+    """
     build = site.buildProtocol
     site.buildProtocol = (  # type: ignore[method-assign]
         lambda addr: allow_heads(build(addr), settings.head_limit)
     )
+    _log_too(site, log)
+    if isinstance(site, server.Site):
+        site.requestFactory = _adapted(
+            site.requestFactory, lambda base: _mixed(MeasuredRequest, _forwarded(base, settings))
+        )
+
+
+def adapt_events(site: server.Site, settings: ServeSettings, log: AccessLog | None) -> None:
+    """Do what `adapt_site` does for a Site that `takes_events`, and have its protocols do so."""
+    _log_too(site, log)
+    if settings.trusted:
+        site.requestFactory = _adapted(site.requestFactory, lambda base: _forwarded(base, settings))
+    idle = Idle(site.reactor, site.timeOut)
+    site.buildProtocol = RequestChannels(  # type: ignore[method-assign]
+        site, idle, idle, keeps=True
+    )
+
+
+def _log_too(site: http.HTTPFactory, log: AccessLog | None) -> None:
+    """Have a Site write the access log beside its own."""
     if log is not None:
         own_log = site.log
 
@@ -132,8 +116,19 @@ def adapt_site(site: http.HTTPFactory, settings: ServeSettings, log: AccessLog |
             log.write(log_line_of(request))
 
         site.log = both  # type: ignore[method-assign]
-    if isinstance(site, server.Site):
-        site.requestFactory = _adapted(site.requestFactory, _mixer(settings))
+
+
+def _forwarded(base: type[http.Request], settings: ServeSettings) -> type[http.Request]:
+    """Have requests tell their clients as trusted proxies do, if there are any."""
+    if not settings.trusted:
+        return base
+    return _mixed(ForwardedRequest, base, txsticky=settings)
+
+
+def _mixed(
+    mixin: type[http.Request], base: type[http.Request], **names: object
+) -> type[http.Request]:
+    return type(base.__name__, (mixin, base), names)
 
 
 def _adapted(make: Any, mix: Callable[[type[http.Request]], type[http.Request]]) -> Any:

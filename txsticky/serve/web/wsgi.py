@@ -140,7 +140,7 @@ class WSGIServing(FactoryServing):
         # A form is the application's to read: twisted.web would take the whole of it into memory.
         site = StickySite(root, settings, log, reactor, request=WSGIRequest, parse_forms=False)
         inside = Inside(websocket_only=True, absolute=False)
-        super().__init__("wsgi", site, http=True, inside=inside, access_log=log)
+        super().__init__("wsgi", site, http=True, events=True, inside=inside, access_log=log)
 
     @property
     def busy(self) -> bool:
