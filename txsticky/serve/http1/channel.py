@@ -107,8 +107,11 @@ class HttpChannel:
         # It may be answered before it is here whole.
         if content and self._open:
             self.content(content)
-        if whole and self._open:
-            self.complete()
+        if whole:
+            if self._open:
+                self.complete()
+            else:
+                self.idle.add(self)
 
     def _told(self) -> None:
         self._telling = False
@@ -198,7 +201,8 @@ class HttpChannel:
         if not self.persistent or (conversation.request_open and conversation.finished_request):
             self.loseConnection()
             return
-        self.idle.add(self)
+        if not conversation.body_due:
+            self.idle.add(self)
         if self._full:
             transport.pauseProducing()
         elif transport.gate.inner_paused:
