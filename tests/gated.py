@@ -201,13 +201,22 @@ class _Soon:
 
 
 class _Kept:
-    """What a worker keeps of a connection, here nothing."""
+    """
+    What a worker keeps of a connection.
+
+    :ivar transport: what it speaks to.
+    :ivar over: how often it was told that the connection is over.
+    """
+
+    transport: Any = None
+    over = 0
 
     def delivered(self) -> None:
         """All that came with the connection is delivered."""
 
     def closed(self) -> None:
         """The connection is over."""
+        self.over += 1
 
 
 class GatedPort:

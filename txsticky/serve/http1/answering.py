@@ -115,6 +115,7 @@ class ExchangeChannel(HttpChannel):
         self._open = False
         self._answer = None
         self._head = b""
+        self.unregisterProducer()
 
     def _guarded(self, action: Callable[[], object]) -> None:
         try:
@@ -220,14 +221,14 @@ class OpenExchange:
             closes = closes or not self._recent
             if self._recent:
                 lines.append(b"Transfer-Encoding: chunked\r\n")
-        if closes and not switches:
+        if closes or switches:
             channel.persistent = False
         if not (channel.persistent or switches) and self._recent:
             lines.append(b"Connection: close\r\n")
         lines.append(b"\r\n")
         channel.begin_response(b"".join(lines), None if bodiless else length)
         if switches:
-            channel.flush()
+            channel.flush(now=True)
 
     @staticmethod
     def _lines(

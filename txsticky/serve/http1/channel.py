@@ -115,8 +115,7 @@ class HttpChannel:
 
     def _told(self) -> None:
         self._telling = False
-        if self._head:
-            self._send(b"")
+        self.flush()
 
     def begin(self, step: Begin) -> None:
         """Begin to answer a request."""
@@ -151,9 +150,13 @@ class HttpChannel:
         self._cut = False
         self._head += head
 
-    def flush(self) -> None:
-        """Write the head of the response, unless more is going to be written at once."""
-        if self._head and not self._telling:
+    def flush(self, now: bool = False) -> None:
+        """
+        Write the head of the response.
+
+        :param now: also while the request is being told of, when more is likely to be written.
+        """
+        if self._head and (now or not self._telling):
             self._send(b"")
 
     def write(self, data: bytes) -> None:
@@ -185,8 +188,7 @@ class HttpChannel:
     def _end_response(self) -> None:
         """End the response to the open request, and the connection if it is the last."""
         self._open = False
-        if self._head:
-            self._send(b"")
+        self.flush(now=True)
         if self._left:
             log.warn(
                 "The response to {line!r} is {left} bytes shorter than its Content-Length: the"
@@ -198,7 +200,8 @@ class HttpChannel:
         transport = self.transport
         conversation = transport.gate.exchange
         # What is open still is a response that has no end but that of the connection.
-        if not self.persistent or (conversation.request_open and conversation.finished_request):
+        endless = conversation.request_open and conversation.finished_request
+        if not self.persistent or endless or conversation.tunnel:
             self.loseConnection()
             return
         if not conversation.body_due:
@@ -210,8 +213,7 @@ class HttpChannel:
 
     def loseConnection(self) -> None:
         """Close the connection after what was written (`ITransport`)."""
-        if self._head:
-            self._send(b"")
+        self.flush(now=True)
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
