@@ -15,6 +15,9 @@ from .host import Cancelable
 from .movable import MovableMixin, MovableServer, MovableUNIXServer
 from .withheld import hold_producer
 
+#: Shared, as Twisted shares its own.
+_DONE = Failure(error.ConnectionDone())
+
 
 class GatedMixin(MovableMixin):
     """
@@ -127,7 +130,7 @@ class GatedMixin(MovableMixin):
         protocol = self.protocol
         sock, unread = self.detach()
         try:
-            protocol.connectionLost(Failure(error.ConnectionDone()))
+            protocol.connectionLost(_DONE)
         finally:
             self.connection.departed(sock, place, held + unread)
 

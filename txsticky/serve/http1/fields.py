@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from twisted.web.http_headers import Headers
 
@@ -25,9 +26,14 @@ _CACHED_BLOCKS = entries(1024, _CACHED_BLOCK)
 Fields = tuple[tuple[bytes, tuple[bytes, ...]], ...]
 
 
+#: Names of header lines, as they are given, in twisted.web's spelling.
+_NAMES: dict[Any, bytes] = {}
+_MOST_NAMES = 256
+
+
 class ParsedHeaders(Headers):
     """
-    Headers that are known to be well formed.
+    Headers that are known to be well formed, and take the usual ones quickly.
 
     :param fields: each name in twisted.web's spelling, once, with its values.
     """
@@ -35,8 +41,19 @@ class ParsedHeaders(Headers):
     __slots__ = ()
 
     def __init__(self, fields: Iterable[tuple[bytes, tuple[bytes, ...]]] = ()) -> None:
-        super().__init__()
         self._rawHeaders = {name: list(values) for name, values in fields}
+
+    def setRawHeaders(self, name: Any, values: Any) -> None:
+        spelt = _NAMES.get(name)
+        if spelt is not None and values.__class__ is list and len(values) == 1:
+            value = values[0]
+            if value.__class__ is bytes and b"\r" not in value and b"\n" not in value:
+                self._rawHeaders[spelt] = [value]
+                return
+        super().setRawHeaders(name, values)
+        if spelt is None and len(_NAMES) < _MOST_NAMES and len(name) < _MOST_NAMES:
+            alone = Headers({name: []})
+            _NAMES[name] = next(iter(alone.getAllRawHeaders()))[0]
 
     def copy(self) -> Headers:
         """Return a copy."""

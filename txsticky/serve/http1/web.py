@@ -85,6 +85,7 @@ class RequestChannel(HttpChannel):
         make = self.requestFactory
         self._request = request = make(self) if self._channels.alone else make(self, 0)
         request.requestHeaders = ParsedHeaders(fields_of(head))
+        request.responseHeaders = ParsedHeaders()
         if not self._channels.keeps:
             self.persistent = False
         request.parseCookies()
