@@ -235,6 +235,11 @@ class Config:
     threads: int = option(
         64, Number(1, 10_000, whole=True), help="WSGI requests that a worker runs at the same time"
     )
+    response_buffer: int = option(
+        1 << 20,
+        Number(0, 1 << 30, whole=True, unit="bytes"),
+        help="Bytes of a WSGI response that may wait for its client before its thread waits",
+    )
     backlog: int = option(
         2048,
         Number(1, 65535, whole=True),

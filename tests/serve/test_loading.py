@@ -333,7 +333,8 @@ class ReactorTests(TestCase):
         """No module of serve imports the reactor with itself."""
         code = (
             "import sys\n"
-            "import txsticky.serve.loading, txsticky.serve.web.resource, txsticky.serve.web.wsgi\n"
+            "import txsticky.serve.loading, txsticky.serve.web.resource\n"
+            "import txsticky.serve.wsgi.serving\n"
             "import txsticky.serve.protocol, txsticky.serve.asgi.serving\n"
             "print('twisted.internet.reactor' in sys.modules)\n"
         )

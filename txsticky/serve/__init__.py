@@ -23,7 +23,7 @@ from ..system.logs.shared import HandedLog
 #: Where each interface is served: the module's `serving` makes an application ready.
 _HOMES = {
     "web": "web.resource",
-    "wsgi": "web.wsgi",
+    "wsgi": "wsgi.serving",
     "asgi": "asgi.serving",
     "protocol": "protocol",
 }
@@ -43,6 +43,8 @@ class ServeSettings:
     :ivar stall_timeout: seconds that a client may pause within a request that the gate cannot
         follow; 0 is without end.
     :ivar threads: how many WSGI requests run at a time.
+    :ivar response_buffer: bytes of a WSGI response that may wait for its client before its thread
+        waits.
     :ivar root_path: the path under which a proxy mounts the application, and which the proxy strips
         from each request (ASGI and WSGI).
     :ivar head_limit: the largest head of a request, in bytes; the gate refuses larger ones, so that
@@ -56,6 +58,7 @@ class ServeSettings:
     trusted: Trusted = attrs.Factory(Trusted)
     stall_timeout: float = 300.0
     threads: int = 64
+    response_buffer: int = 1 << 20
     root_path: str = ""
     head_limit: int = 65536
 

@@ -135,6 +135,10 @@ class SecureTransport(_Within, SecureMixin):
         """Send the pieces."""
         self.write(b"".join(iovec))
 
+    def together(self, action: Callable[[], object]) -> None:
+        """Do something; what it writes leaves together, as TLS has it anyway."""
+        action()
+
     def loseConnection(self) -> None:
         """Close after what was written."""
         if self.connected and self.gate.may_close():

@@ -64,6 +64,23 @@ class GatedMixin(MovableMixin):
     def writeSequence(self, iovec: Any) -> None:
         self.write(b"".join(iovec))
 
+    def together(self, action: Callable[[], object]) -> None:
+        """
+        Do something; what it writes leaves in one send, at once.
+
+        For what is written outside of the reading: the reactor need not watch for the room to send
+        it, unless there is none.
+
+        :param action: raises nothing.
+        """
+        if self._corked:
+            action()
+            return
+        self._corked = True
+        action()
+        if self._corked:  # else it has taken the connection away
+            self.uncork()
+
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self._paces = streaming and not self.gate.served
         super().registerProducer(producer, streaming)

@@ -225,6 +225,7 @@ def load(config: Config, slot: int, handed_log: HandedLog | None = None, app: An
         root_path=config.root_path,
         stall_timeout=config.stall_timeout,
         threads=config.threads,
+        response_buffer=config.response_buffer,
         slot=slot,
         head_limit=config.head_limit,
     )

@@ -11,11 +11,11 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from txsticky.serve.web import pending
-from txsticky.serve.web.pending import BUFFER
-
 from ...serving import Client, request
-from .cases import Start, WSGICase, digest, environ_of, text, told
+from .served import Start, WSGICase, digest, environ_of, text, told
+
+#: What a response may have waiting, by default.
+BUFFER = 1 << 20
 
 
 class FlowTests(WSGICase):
@@ -24,7 +24,7 @@ class FlowTests(WSGICase):
     async def test_slow_client_holds_the_application_back(self) -> None:
         """A download is made as fast as the client reads it, not all at once in memory."""
         produced: list[int] = []
-        piece, count = b"x" * 65536, 500
+        piece, count = b"z" * 65536, 500
 
         def app(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
             start_response("200 OK", [("Content-Length", str(len(piece) * count))])
@@ -60,13 +60,13 @@ class FlowTests(WSGICase):
             start_response("200 OK", [])
             try:
                 while True:
-                    yield b"x" * 65536
+                    yield b"z" * 65536
             finally:
                 reactor.callFromThread(closed.callback, None)
 
         self.serve(app)
         client = await self.connect(request("GET", "/"))
-        await client.until(b"xxx")
+        await client.until(b"zzz")
         client.transport.abortConnection()
         await closed
 
@@ -106,7 +106,7 @@ class FlowTests(WSGICase):
         def app(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
             start_response("200 OK", [])
             for _ in range(count):
-                yield b"x" * size
+                yield b"z" * size
             ended.append(len(ended))
 
         return app, ended
@@ -135,7 +135,7 @@ class FlowTests(WSGICase):
 
         def app(environ: dict[str, Any], start_response: Start) -> list[bytes]:
             start_response("200 OK", [("Content-Length", str(40 * BUFFER))])
-            return [b"x" * (20 * BUFFER)] * 2
+            return [b"z" * (20 * BUFFER)] * 2
 
         self.serve(app, threads=1)
         first, second = await self.unread(), await self.unread()
@@ -160,7 +160,7 @@ class FlowTests(WSGICase):
         for client in clients:
             client.transport.resumeProducing()
         for client in clients:
-            self.assertEqual((await client.gone).count(b"x"), 65536 * 300)
+            self.assertEqual((await client.gone).count(b"z"), 65536 * 300)
         self.assertEqual(self.buffers().size, 0)
 
     def threads(self) -> Any:
@@ -169,20 +169,20 @@ class FlowTests(WSGICase):
 
     def buffers(self) -> Any:
         """What its responses hold together."""
-        return self.serving.factory.resource._buffers  # type: ignore[union-attr]
+        return self.serving.factory.answering.shared.buffers  # type: ignore[union-attr]
 
     async def test_together(self) -> None:
         """All buffers have a bound together: beyond it each response has little room."""
-        self.patch(pending, "TOGETHER", 2 * BUFFER)
         app, _ = self.pieces(65536, 100)
         self.serve(app, threads=100)
+        self.buffers().together = 2 * BUFFER
         clients = [await self.unread() for _ in range(10)]
         await self.until(lambda: self.threads()._aside == 10)
         self.assertLess(self.buffers().size, 2 * BUFFER + 10 * 3 * 65536)
         for client in clients:
             client.transport.resumeProducing()
         for client in clients:
-            self.assertEqual((await client.gone).count(b"x"), 65536 * 100)
+            self.assertEqual((await client.gone).count(b"z"), 65536 * 100)
 
     async def test_client_that_leaves_gives_its_buffer_back(self) -> None:
         """A client that leaves unread what it asked for frees thread and buffer."""
@@ -200,7 +200,7 @@ class FlowTests(WSGICase):
 
         def app(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
             start_response("200 OK", [])
-            yield b"x" * 500_000
+            yield b"z" * 500_000
             raise LookupError("nothing more")
 
         self.serve(app)
@@ -208,7 +208,7 @@ class FlowTests(WSGICase):
         await self.until(lambda: not self.threads().busy)
         client.transport.resumeProducing()
         answer = await client.gone
-        self.assertEqual(answer.count(b"x"), 500_000)
+        self.assertEqual(answer.count(b"z"), 500_000)
         self.assertFalse(answer.endswith(b"0\r\n\r\n"))
         self.assertEqual(len(self.flushLoggedErrors(LookupError)), 1)
 
@@ -293,7 +293,7 @@ class StartTests(WSGICase):
     async def test_never(self) -> None:
         """A piece before start_response was called is the application's error."""
         self.assertTrue(
-            (await self.answer_of(lambda environ, start: [b"x"])).startswith(b"HTTP/1.1 500 ")
+            (await self.answer_of(lambda environ, start: [b"z"])).startswith(b"HTTP/1.1 500 ")
         )
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+import unittest.mock
 from collections.abc import Callable
+from typing import Any
 
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.serve.web.threads import Threads
+from txsticky.serve.wsgi.threads import Threads
 
 PATIENCE = 60.0
 
@@ -77,7 +80,7 @@ class ThreadsTests(ThreadsCase):
         self.begun(first, second)
         self.assertEqual((threads.count, threads.busy), (2, True))
         self.end(first)
-        self.settled(lambda: threads._idle == 1)
+        self.settled(lambda: len(threads._idle) == 1)
         (third,) = self.tasks(threads, 1)
         self.begun(third)
         self.assertEqual(threads.count, 2)
@@ -157,6 +160,42 @@ class ThreadsTests(ThreadsCase):
         self.assertFalse(stopping.is_alive())
         self.assertEqual((threads.count, threads.busy), (0, False))
         threads.stop()
+
+    def test_one_after_the_other(self) -> None:
+        """Actions that do not block are run by the thread that is awake; others are not woken."""
+        threads = self.make(10)
+        tasks = self.tasks(threads, 4)
+        self.begun(*tasks)
+        self.end(*tasks)
+        self.settled(lambda: len(threads._idle) == 4)
+        (task,) = self.tasks(threads, 1)
+        self.begun(task)
+        ran: list[str] = []
+        threads._waking = True  # as if one were called that has not come yet
+        for _ in range(3):
+            threads.run(lambda: ran.append(threading.current_thread().name))
+        self.assertEqual(len(threads._idle), 3)
+        threads._waking = False
+        self.end(task)
+        self.settled(lambda: not threads.busy)
+        self.assertEqual(len(ran), 3)
+        self.assertEqual(len(set(ran)), 1)
+
+    def test_no_more_threads(self) -> None:
+        """Where the kernel grants no thread the action waits, and a sentence says so."""
+        threads = self.make(2)
+        said: list[Any] = []
+        globalLogPublisher.addObserver(said.append)
+        self.addCleanup(globalLogPublisher.removeObserver, said.append)
+        ran = threading.Event()
+        with unittest.mock.patch.object(
+            threading.Thread, "start", side_effect=RuntimeError("can't start new thread")
+        ):
+            threads.run(lambda: None)
+        self.assertEqual((threads.count, threads.busy), (0, True))
+        self.assertIn("TasksMax", formatEvent(said[-1]))
+        threads.run(ran.set)
+        self.assertTrue(ran.wait(PATIENCE))
 
 
 class AsideTests(ThreadsCase):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from typing import Any
 
 from twisted.logger import Logger
 
@@ -26,17 +24,18 @@ class Tries:
         self._lock = threading.Lock()
         self._told = False
 
-    def caught(self, environ: Mapping[str, Any], error: BaseException) -> bool:
-        """Whether `error` was raised at a WebSocket handshake, and is logged by this call."""
-        return self._take(environ, f"{type(error).__name__}: {error}")
+    def caught(self, error: BaseException) -> None:
+        """Log an error that the application has raised at a WebSocket handshake."""
+        self._tell(f"{type(error).__name__}: {error}")
 
-    def written(self, environ: Mapping[str, Any], text: str) -> bool:
+    def written(self, text: str) -> bool:
         """Whether `text` of `wsgi.errors` tells of such an error, and is logged by this call."""
-        return _TRACEBACK in text and self._take(environ, text.splitlines()[-1])
-
-    def _take(self, environ: Mapping[str, Any], what: str) -> bool:
-        if environ.get("HTTP_UPGRADE", "").lower() != "websocket":
+        if _TRACEBACK not in text:
             return False
+        self._tell(text.splitlines()[-1])
+        return True
+
+    def _tell(self, what: str) -> None:
         with self._lock:
             first, self._told = not self._told, True
         if first:
@@ -48,4 +47,3 @@ class Tries:
             )
         else:
             self._log.debug("A client tried to open a WebSocket: {what}", what=what)
-        return True
