@@ -88,6 +88,7 @@ class OptionsTests(SynchronousTestCase):
             "keep_alive": ("0", 0.0),
             "stall_timeout": ("0", 0.0),
             "threads": ("200", 200),
+            "response_buffer": ("65536", 65536),
             "backlog": ("64", 64),
             "status": ("8081", "8081"),
             "control": ("/run/x", "/run/x"),

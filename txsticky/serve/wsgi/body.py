@@ -77,7 +77,8 @@ class Body:
         if held < ENOUGH:
             return False
         if self._whole:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115: it is handed on
+            # It is handed on to the application.
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115
             self._file.write(self._data)
             self._data.clear()
             return False

@@ -63,6 +63,7 @@ class WsgiAnswering:
         self.whole = threads == 1
         self.access_log = access_log
         self._trusted = trusted
+        self._trusts = bool(trusted)
         self._shared = environ_of_server(root_path, threads > 1)
         self._seconds = seconds
         self._second = -1
@@ -91,7 +92,7 @@ class WsgiAnswering:
         """
         peer = exchange.peer
         host, port = getattr(peer, "host", ""), getattr(peer, "port", 0)
-        if host not in self._trusted:
+        if not self._trusts or host not in self._trusted:
             return host, port
         client = client_address(exchange.head, host, self._trusted)
         return client, port if client == host else 0
@@ -102,7 +103,7 @@ class WsgiAnswering:
         environ = {**self._shared, **environ_of_head(head)}
         address, port = self.client_of(exchange)
         secure = exchange.secure
-        if self._trusted:
+        if self._trusts:
             peer = getattr(exchange.peer, "host", "")
             secure = client_secure(head, peer, secure, self._trusted)
         host = exchange.host

@@ -151,10 +151,9 @@ class Run:
 
         So its length is known as well (PEP 3333, "Handling the Content-Length Header").
         """
-        size = 0
         for piece in pieces:
             self._check(piece)
-            size += len(piece)
+        size = sum(map(len, pieces))
         head = self.head
         if head is None:
             raise RuntimeError("the application did not call start_response")
@@ -203,8 +202,9 @@ class Run:
             self._begin()
             self._send(piece)
 
-    def _check(self, piece: object) -> None:
-        if not isinstance(piece, bytes):
+    @staticmethod
+    def _check(piece: object) -> None:
+        if piece.__class__ is not bytes and not isinstance(piece, bytes):
             raise TypeError(f"the application yielded {describe(piece)}, not bytes")
 
     def _begin(self) -> None:

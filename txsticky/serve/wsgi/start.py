@@ -74,25 +74,19 @@ def response_head(status: Any, headers: Any) -> ResponseHead:
         characters, a name is none, there are two lengths, or a header is for the server to send.
     :raises TypeError: the status or a header is not a `str`, or a header is not a pair.
     """
-    if not isinstance(status, str):
-        raise TypeError(f"the status has to be str, and is {describe(status)}")
-    size = len(status)
-    pairs: list[tuple[str, str]] = []
-    for header in headers:
-        if not (isinstance(header, tuple | list) and len(header) == 2):
-            raise TypeError(f"a header has to be a tuple of name and value, and is {header!r}")
-        name, value = header
-        for text in (name, value):
-            if not isinstance(text, str):
-                raise TypeError(f"headers have to be str, and there is {describe(text)}")
-            size += len(text)
-        pairs.append((name, value))
-    read = _read if size <= _LONGEST else _read.__wrapped__
-    return read(status, tuple(pairs))
+    lines = tuple(headers)
+    try:
+        if len("".join([status, *map("".join, lines)])) <= _LONGEST:
+            return _read(status, lines)
+    except TypeError:
+        pass  # which the long way finds, or it is a list where a tuple should be
+    return _read.__wrapped__(status, lines)
 
 
 @functools.lru_cache(entries(1024, 4 * _LONGEST))
 def _read(status: str, headers: tuple[tuple[str, str], ...]) -> ResponseHead:
+    if not isinstance(status, str):
+        raise TypeError(f"the status has to be str, and is {describe(status)}")
     found = _STATUS.fullmatch(status)
     if found is None:
         raise ValueError(
@@ -102,7 +96,8 @@ def _read(status: str, headers: tuple[tuple[str, str], ...]) -> ResponseHead:
     lines: list[tuple[bytes, bytes]] = []
     length: int | None = None
     has: set[str] = set()
-    for name, value in headers:
+    for header in headers:
+        name, value = _pair(header)
         lower = name.lower()
         if lower in _OF_THE_CONNECTION:
             if lower == "connection" and "close" in value.lower():
@@ -119,6 +114,16 @@ def _read(status: str, headers: tuple[tuple[str, str], ...]) -> ResponseHead:
         lines.append((name.encode("latin-1"), value.encode("latin-1").strip(b" \t")))
     text = reason.encode("latin-1") or responses.get(code, "Status").encode()
     return ResponseHead(code, text, tuple(lines), length, frozenset(has))
+
+
+def _pair(header: Any) -> tuple[str, str]:
+    if not (isinstance(header, tuple | list) and len(header) == 2):
+        raise TypeError(f"a header has to be a tuple of name and value, and is {header!r}")
+    name, value = header
+    for text in (name, value):
+        if not isinstance(text, str):
+            raise TypeError(f"headers have to be str, and there is {describe(text)}")
+    return name, value
 
 
 def _check(name: str, lower: str, value: str) -> None:
