@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import importlib.util
 import itertools
 import os
 import shutil
@@ -25,6 +26,8 @@ ROOT = HERE.parent
 #: Where the npm packages @socket.io/sticky, socket.io and ws are: outside of the tree.
 NODE_MODULES = os.environ.get("TXSTICKY_NODE_MODULES", "")
 WORKERS = 2
+#: Of the servers that run a WSGI application in threads: one for each of the clients.
+_THREADS = 16
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
@@ -149,7 +152,7 @@ def txsticky(
 
 def _all_answer(port: int, app: str, workers: int) -> None:
     """Wait until every worker has answered, where answers say who it was."""
-    if app not in ("site", "hello"):
+    if app not in ("site", "hello", "flasky"):
         time.sleep(2)
         return
     seen: set[bytes] = set()
@@ -213,6 +216,51 @@ def uvicorn(app: str = "hello") -> Running:
     # The first child is multiprocessing's resource tracker.
     workers = _wait_children(process.pid, WORKERS + 1)[-WORKERS:]
     return Running("uvicorn --workers 2", port, [], workers, "none")
+
+
+def granian(interface: str, app: str, workers: int = WORKERS) -> Running:
+    """``granian``: no stickiness; for WSGI it has as many threads as clients come."""
+    _installed("granian")
+    port = free_port()
+    options = ["--interface", interface, "--workers", str(workers), "--no-ws"]
+    if interface == "wsgi":
+        options += ["--blocking-threads", str(_THREADS)]
+    process = _run(
+        _python(
+            *("granian", "--host", "127.0.0.1", "--port", str(port), *options),
+            f"benchmarks.apps.{app}:app",
+        )
+    )
+    _serves(port, process)
+    _all_answer(port, app, workers)
+    return Running("granian", port, [process.pid], _wait_workers(process.pid, workers), "none")
+
+
+def gunicorn(app: str, workers: int = 1) -> Running:
+    """``gunicorn`` with threads: no stickiness."""
+    _installed("gunicorn")
+    port = free_port()
+    process = _run(
+        _python(
+            *("gunicorn", "-b", f"127.0.0.1:{port}", "-w", str(workers), "-k", "gthread"),
+            *("--threads", str(_THREADS), "--keep-alive", "60", f"benchmarks.apps.{app}:app"),
+        )
+    )
+    _serves(port, process)
+    _all_answer(port, app, workers)
+    return Running(
+        "gunicorn gthread", port, [process.pid], _wait_children(process.pid, workers), "none"
+    )
+
+
+def _installed(name: str) -> None:
+    if importlib.util.find_spec(name) is None:
+        raise Missing(f"{name} is not installed (pip install {name})")
+
+
+def _wait_workers(pid: int, count: int) -> list[int]:
+    """The last children of a process that has others as well, such as a resource tracker."""
+    return _wait_children(pid, count)[-count:]
 
 
 def naive(app: str = "site") -> Running:

@@ -358,12 +358,25 @@ WORKS = (
         (
             functools.partial(contenders.txsticky, "hello", "app"),
             contenders.uvicorn,
+            functools.partial(contenders.granian, "asgi", "hello"),
             functools.partial(contenders.nginx, "hello"),
             functools.partial(contenders.haproxy, "hello"),
         ),
         _plain_http,
         ("requests/s", True),
-        "within 5 % of uvicorn --workers 2, 1.3 x nginx before two",
+        "0.9 x granian's CPU, within 5 % of uvicorn --workers 2, 1.3 x nginx before two",
+    ),
+    Work(
+        "wsgi",
+        "Flask says hello, keep-alive, one process with 16 clients",
+        (
+            functools.partial(contenders.txsticky, "flasky", "app", 1),
+            functools.partial(contenders.gunicorn, "flasky"),
+            functools.partial(contenders.granian, "wsgi", "flasky", 1),
+        ),
+        _plain_http,
+        ("total CPU us", False),
+        "0.4 x the CPU of gunicorn, and no more than granian's",
     ),
     Work(
         "polling",

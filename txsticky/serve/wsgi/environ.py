@@ -84,10 +84,12 @@ def _of_head(raw: bytes, fields_at: int) -> Environ:
         "PATH_INFO": "/" + unquote_to_bytes(path[1:]).decode("latin-1"),
         "QUERY_STRING": query,
         "CONTENT_TYPE": environ.pop("HTTP_CONTENT_TYPE", ""),
-        "CONTENT_LENGTH": environ.pop("HTTP_CONTENT_LENGTH", ""),
         "SERVER_NAME": named[1] if named is not None else "",
         "SERVER_PROTOCOL": version,
     }
+    length = environ.pop("HTTP_CONTENT_LENGTH", None)
+    if length is not None:  # many take an empty one for a number
+        environ["CONTENT_LENGTH"] = length
     return environ
 
 

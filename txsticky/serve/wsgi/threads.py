@@ -7,7 +7,7 @@ not count as being in the application, and another thread takes its place meanwh
 
 Threads compete for the interpreter, and to change from one to the other costs more than a small
 request. So a thread that is called while others are at work joins them only if they do not get on:
-if none of them has taken an action for a millisecond, because theirs block. Then the next threads
+if none of them has taken an action for two milliseconds, because theirs block. Then the next threads
 join at once, each called by the one before. Thus actions that are short are run by one thread, one
 after the other, and actions that block have as many threads as there may be.
 """
@@ -26,9 +26,9 @@ log = Logger()
 #: Seconds after which an idle thread ends.
 IDLE = 30.0
 #: Seconds for which a thread that is called lets the others get on.
-PATIENCE = 0.001
+PATIENCE = 0.002
 #: Threads that join at once when others did not get on.
-EAGER = 32
+EAGER = 8
 #: Threads that may wait for their clients without counting as being in the application.
 MOST_ASIDE = 1000
 
