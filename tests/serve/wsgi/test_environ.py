@@ -44,7 +44,7 @@ class HeadTests(SynchronousTestCase):
         self.assertEqual((environ["HTTP_HOST"], environ["HTTP_EMPTY"]), ("h", ""))
 
     def test_content(self) -> None:
-        """Type and length of the content have names of their own; without one there is no length."""
+        """Type and length of the content have names of their own."""
         environ = self.of("POST", "/", "Content-Type: text/plain", "Content-Length: 3")
         self.assertEqual((environ["CONTENT_TYPE"], environ["CONTENT_LENGTH"]), ("text/plain", "3"))
         self.assertFalse([name for name in environ if name.startswith("HTTP_CONTENT")])

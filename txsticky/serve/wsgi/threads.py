@@ -7,9 +7,9 @@ not count as being in the application, and another thread takes its place meanwh
 
 Threads compete for the interpreter, and to change from one to the other costs more than a small
 request. So a thread that is called while others are at work joins them only if they do not get on:
-if none of them has taken an action for two milliseconds, because theirs block. Then the next threads
-join at once, each called by the one before. Thus actions that are short are run by one thread, one
-after the other, and actions that block have as many threads as there may be.
+if none of them has taken an action for two milliseconds, because theirs block. Then the next few
+threads join at once, each called by the one before. Thus actions that are short are run by one
+thread, one after the other, and actions that block have as many threads as there may be.
 """
 
 from __future__ import annotations
