@@ -110,6 +110,23 @@ class TransportTests(TransportCase):
         self.assertEqual((self.kept.closings, self.reactor.getReaders()), (0, []))
         self.assertFalse(transport.connected)
 
+    def test_together(self) -> None:
+        """What is written together from outside of a read leaves at once, with no writer."""
+        asked: list[Request] = []
+
+        def later(request: Request) -> int:
+            asked.append(request)
+            return NOT_DONE_YET
+
+        transport = self.serve(later, GET)
+        self.until(lambda: asked)
+        sends = mock.Mock(side_effect=transport.writeSomeData)
+        with mock.patch.object(transport, "writeSomeData", sends):
+            transport.together(lambda: [asked[0].write(b"one"), asked[0].finish()])
+        self.assertEqual(sends.call_count, 1)
+        self.assertEqual(self.reactor.getWriters(), [])
+        self.assertTrue((received(self.client) or b"").endswith(b"one\r\n0\r\n\r\n"))
+
     def test_delivered(self) -> None:
         """That all is delivered which the connection brought is told, once."""
         self.serve(lambda request: b"answer", GET)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 from twisted.internet import error
 from twisted.python.failure import Failure
 
@@ -17,6 +19,32 @@ from .withheld import hold_producer
 
 #: Shared, as Twisted shares its own.
 _DONE = Failure(error.ConnectionDone())
+#: Bytes of a file that are sent at once: other connections have their turn in between.
+_PIECE = 1 << 20
+
+
+@attrs.define(eq=False)
+class SentFile:
+    """
+    A part of a regular file that the kernel sends.
+
+    :param file: a descriptor.
+    :param offset: of the next byte.
+    :param left: how many bytes.
+    :param sent: called when all are in the kernel.
+    :param short: called when the file has come to its end before.
+    :ivar begin: of the first byte.
+    """
+
+    file: int
+    offset: int
+    left: int
+    sent: Callable[[], None]
+    short: Callable[[], None]
+    begin: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.begin = self.offset
 
 
 class GatedMixin(MovableMixin):
@@ -34,6 +62,8 @@ class GatedMixin(MovableMixin):
     #: Whether the producer, if there is one, only keeps the protocol to the client's pace: it was
     #: there before the first request, so it is not the body of a response.
     _paces: bool
+    #: What the kernel is to send when all is sent that was written.
+    _part: SentFile | None = None
 
     def arrived(self, data: bytes) -> None:
         self.gate.arrived(data)
@@ -80,6 +110,57 @@ class GatedMixin(MovableMixin):
         action()
         if self._corked:  # else it has taken the connection away
             self.uncork()
+
+    def send_file(self, part: SentFile) -> None:
+        """
+        Send a part of a file with sendfile(2), behind what was written.
+
+        It belongs to a content of known length, and nothing is withheld (`Output.withholds`).
+        Nothing may be written before it is sent.
+        """
+        self._part = part
+        self.startWriting()
+
+    def unsent(self) -> int:
+        part = self._part
+        return super().unsent() + (0 if part is None else part.left)
+
+    def doWrite(self) -> Any:
+        part = self._part
+        if part is None or not self.connected:
+            return super().doWrite()
+        if super().unsent():
+            why = super().doWrite()
+            if why is not None or super().unsent():
+                return why
+        return self._send_part(part)
+
+    def _send_part(self, part: SentFile) -> Any:
+        try:
+            size = os.sendfile(self.socket.fileno(), part.file, part.offset, min(part.left, _PIECE))
+        except (BlockingIOError, InterruptedError):
+            self.startWriting()
+            return None
+        except OSError:
+            return error.ConnectionLost()
+        self._passed += size
+        part.offset += size
+        part.left -= size
+        if part.left and size:
+            self.startWriting()
+            return None
+        self._part = None
+        self.stopWriting()
+        if part.left:
+            part.short()
+        else:
+            self.gate.sent(part.offset - part.begin)
+            part.sent()
+        return None
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._part = None
+        super().connectionLost(reason)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self._paces = streaming and not self.gate.served

@@ -7,6 +7,8 @@ that are not confirmed; and whatever ends the connection lets the written bytes 
 
 from __future__ import annotations
 
+import attrs
+
 from ..core.http.conversation import Conversation
 from .ending import last_word, tell_surplus
 from .half_close import HalfClose
@@ -14,6 +16,20 @@ from .host import Cancelable, Host
 from .nowhere import NOWHERE
 from .policy import Policy
 from .withheld import Withheld
+
+
+@attrs.frozen(eq=False)
+class Elsewhere:
+    """
+    Bytes of a content of known length that are not here: only how many matters to what follows.
+
+    :param size: how many.
+    """
+
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
 
 
 class Output:
@@ -82,6 +98,21 @@ class Output:
 
         :returns: what is to be sent now.
         """
+        data = self._follow(data)
+        if self.policy.bindings.unconfirmed or self._withheld is not None:
+            return self._withhold(data)
+        return data
+
+    @property
+    def withholds(self) -> bool:
+        """Whether output is withheld now, until bindings are confirmed."""
+        return bool(self.policy.bindings.unconfirmed) or self._withheld is not None
+
+    def sent(self, count: int) -> None:
+        """Follow content that the host has sent by itself: so many bytes of it."""
+        self._follow(Elsewhere(count))  # type: ignore[arg-type]
+
+    def _follow(self, data: bytes) -> bytes:
         exchange, policy = self.exchange, self.policy
         if self._half_close is not None:
             self._half_close.wrote()
@@ -100,8 +131,6 @@ class Output:
                 data = followed
                 if exchange.surplus and not had_surplus:
                     tell_surplus(exchange.request_line)
-        if policy.bindings.unconfirmed or self._withheld is not None:
-            return self._withhold(data)
         return data
 
     def _answer(self, data: bytes) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from collections.abc import Iterator
 from typing import Any
 from unittest.mock import Mock
@@ -470,6 +472,41 @@ class PaceTests(CallCase):
         self.wake()
         self.assertEqual(channel.ends, [])
         self.assertEqual(len(self.flushLoggedErrors(LookupError)), 1)
+
+
+class MemoryTests(CallCase):
+    """What is over is free at once: nothing waits for Python's collector."""
+
+    def test_no_cycles(self) -> None:
+        """Behind a response, an error and a client that left, nothing is left of the request."""
+
+        def fails(environ: Environ, start_response: Start) -> list[bytes]:
+            raise LookupError("nothing")
+
+        fine = app_of(b"x")
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for app, head, lost in (
+            (fine, head_of("POST"), False),
+            (fine, head_of("GET", "/", "Host: h", "Upgrade: websocket"), False),
+            (fails, head_of("POST"), False),
+            (fine, head_of("POST"), True),
+        ):
+            channel = Channel(head, 3 if head.method == b"POST" else 0)
+            call = self.begin(app, channel)
+            call.body(b"abc")
+            call.complete()
+            run = weakref.ref(self.threads.waiting[0])
+            here = weakref.ref(call)
+            if lost:
+                self.lose(call, channel)
+            del call
+            self.threads.go()
+            self.wake()
+            self.flushLoggedErrors(LookupError)
+            channel.producer = None
+            self.assertEqual((run(), here()), (None, None), head.raw)
 
 
 class LogTests(CallCase):

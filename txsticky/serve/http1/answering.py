@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from ...core.how import How
 from ...core.http.head import TCHAR
 from ...core.http.steps import Begin
+from ...transport.gated import SentFile
 from .channel import HttpChannel
 from .detached import detach
 from .exchange import Answering, Respondent, SocketOwner
@@ -286,8 +287,21 @@ class OpenExchange:
         if self._bodiless or not count:
             sent()
             return
-        self._channel.unregisterProducer()
-        self._channel.registerProducer(_FilePart(self, file, offset, count, sent), False)
+        channel, transport = self._channel, self.transport
+        channel.unregisterProducer()
+        if hasattr(transport, "send_file") and channel.counts(count):
+            channel.flush()
+            if not transport.gate.withholds:
+                channel.counted(count)
+                transport.send_file(SentFile(file, offset, count, sent, self._file_short))
+                return
+        channel.registerProducer(_FilePart(self, file, offset, count, sent), False)
+
+    def _file_short(self) -> None:
+        """End the connection, of which what answers is told: a file is shorter than it was."""
+        log.error("A file that is being sent is shorter than it was: the connection is closed.")
+        self.unregister_producer()
+        self.transport.abortConnection()
 
     def register_producer(self, producer: Any, streaming: bool) -> None:
         """Have the client's pace set that of `producer`."""
@@ -368,8 +382,7 @@ class _FilePart:
         """Write the next piece (`IPullProducer`)."""
         data = os.pread(self._file, min(self._left, _PIECE), self._offset)
         if not data:
-            log.error("A file that is being sent is shorter than it was.")
-            self._exchange.abort()
+            self._exchange._file_short()
             return
         self._offset += len(data)
         self._left -= len(data)

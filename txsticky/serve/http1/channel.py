@@ -159,6 +159,15 @@ class HttpChannel:
         if self._head and (now or not self._telling):
             self._send(b"")
 
+    def counts(self, count: int) -> bool:
+        """Whether the length of the response is known, and has so many bytes left."""
+        return self._left is not None and count <= self._left
+
+    def counted(self, count: int) -> None:
+        """Take note that so many bytes of the response leave by another way."""
+        assert self._left is not None
+        self._left -= count
+
     def write(self, data: bytes) -> None:
         """Write a part of the response, up to its length."""
         left = self._left
