@@ -100,7 +100,8 @@ class WsgiAnswering:
     def environ_of(self, exchange: Exchange) -> Environ:
         """Make the environment of a request, but for its input and its errors."""
         head = exchange.head
-        environ = {**self._shared, **environ_of_head(head)}
+        environ = environ_of_head(head)
+        environ.update(self._shared)
         address, port = self.client_of(exchange)
         secure = exchange.secure
         if self._trusts:
