@@ -114,9 +114,9 @@ class Deaths(SupervisionCase):
     def test_a_row_of_deaths(self) -> None:
         """A worker that dies whenever it is started is started ever more rarely."""
         with Cluster(f"{APPS}:short_lived", "--factory", workers=1, probe="") as cluster:
-            until(lambda: cluster.log().count("unexpectedly") >= 4, 30, "four deaths")
+            until(lambda: cluster.log().count("unexpectedly") >= 5, 30, "five deaths")
             time.sleep(2)
-            self.assertLess(cluster.log().count("unexpectedly"), 6)
+            self.assertLess(cluster.log().count("unexpectedly"), 7)
 
     def test_no_hope(self) -> None:
         """When no worker is left and none gets ready, the cluster says why, and ends."""
