@@ -16,6 +16,8 @@ _ADVICE: Final = {
     ("dash", "Dash"): "name its Flask application: {it}.server",
     ("gradio", "Blocks"): "mount it, and name what it is mounted on: "
     'app = gradio.mount_gradio_app(fastapi.FastAPI(), {name}, path="/")',
+    ("nicegui", "App"): "mount it on an application, and name that: "
+    "app = fastapi.FastAPI(); nicegui.ui.run_with(app)",
     ("panel", "ServableMixin"): "add it to a FastAPI application, and name that: "
     "panel.io.fastapi.add_application",
     ("panel", "BaseTemplate"): "add it to a FastAPI application, and name that: "
