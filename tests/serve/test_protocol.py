@@ -126,7 +126,7 @@ class FactoryTests(TestCase):
         error = self.assertRaises(
             AppLoadError, serving_for, Resource(), "protocol", ServeSettings(), Clock()
         )
-        self.assertIn("a Resource does not load: with --interface=protocol it has", str(error))
+        self.assertIn("a Resource does not load: it is a twisted.web Resource", str(error))
 
 
 class SpeaksHTTPTests(AutobahnCase):
