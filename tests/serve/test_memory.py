@@ -52,12 +52,14 @@ def alive() -> Counter[str]:
 
 @contextlib.contextmanager
 def without_collector() -> Iterator[None]:
-    """Collects what there is, and then nothing any more."""
+    """Collects what there is, and then nothing any more; only what is new is counted (`alive`)."""
     gc.collect()
     gc.disable()
+    gc.freeze()
     try:
         yield
     finally:
+        gc.unfreeze()
         gc.enable()
 
 
