@@ -195,6 +195,7 @@ class WorkerCase(ShellCase):
             mailbox=reading.detach(),
             front_desk=self.boxes[FRONT_DESK].sending.detach(),
             listeners=self.listeners(),
+            appoints=True,
         )
         self.addCleanup(self.end)
         self.prepare()

@@ -142,17 +142,13 @@ class StartTests(BootCase):
     def test_serves(self) -> None:
         """It loads the application, says READY, and serves what is in its mailbox."""
         self.boot()
-        self.assertEqual(
-            self.hear(Kind.READY), {"interface": "protocol", "http": False, "appointable": True}
-        )
+        self.assertEqual(self.hear(Kind.READY), {"interface": "protocol", "http": False})
         self.assertEqual(self.ask(b" hello"), b"4 hello")
 
     def test_of_an_old_primary(self) -> None:
         """A primary of version 0.1.0 starts it by another name, and says no protocol."""
         self.boot(module="txsticky.boot")
-        self.assertEqual(
-            self.hear(Kind.READY), {"interface": "protocol", "http": False, "appointable": True}
-        )
+        self.assertEqual(self.hear(Kind.READY), {"interface": "protocol", "http": False})
         self.assertEqual(self.ask(b" hello"), b"4 hello")
 
     def test_of_another_protocol(self) -> None:

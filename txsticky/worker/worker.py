@@ -209,7 +209,9 @@ class Worker:
         tag_all()
         config, serving = self._config, self._serving
         sources = list(loaded_sources()) if config.reload else []
-        self.channel.send(Ready(serving.interface, serving.http, sources, appointable=True))
+        # A primary of version 0.1.0 takes no field that it does not know.
+        appointable = self.leading.appoints
+        self.channel.send(Ready(serving.interface, serving.http, sources, appointable=appointable))
         self.inbox.start()
         _stall_watch(self._system, config, serving, self.connections.live).start()
         self.report.start()

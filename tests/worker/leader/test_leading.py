@@ -315,7 +315,10 @@ class LeadingWorkerTests(WorkerCase):
 
     def test_older_primary(self) -> None:
         """A primary that appoints none is named in the log, where a leader is asked for."""
+        self.worker.leading.appoints = False
         self.begin()
+        (ready,) = self.heard(Kind.READY)
+        self.assertNotIn("appointable", decode_json(ready), "it would be too much for it")
         here = api.current()
         assert here is not None
         with capturedLogs() as logs:

@@ -18,7 +18,8 @@ class Ready(Fields):
     :param interface: what the application turned out to be.
     :param http: whether it speaks HTTP.
     :param sources: with ``--reload``, the files that were loaded.
-    :param appointable: whether the worker understands `Lead`; one of version 0.1.0 does not.
+    :param appointable: whether the worker understands `Lead`; one of version 0.1.0 does not, and
+        it is not said to a primary that appoints none.
     """
 
     KIND: ClassVar = 2

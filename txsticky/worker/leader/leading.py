@@ -27,12 +27,13 @@ class Leading:
     :param system: the clock.
     :param channel: leads to the primary.
     :param appoints: whether the primary appoints a leader at all.
+    :ivar appoints: the same.
     """
 
     def __init__(self, system: System, channel: Channel, appoints: bool = True) -> None:
         self._system = system
         self._channel = channel
-        self._appoints = appoints
+        self.appoints = appoints
         self._duties: list[Duty] = []
         self._term = 0
         self._until = -math.inf
@@ -50,7 +51,7 @@ class Leading:
         self, start: Callable[[], object], stop: Callable[[], object] | None = None
     ) -> Callable[[], None]:
         """Begin something when this worker begins to lead, and end it then (`api.Here`)."""
-        if not self._appoints:
+        if not self.appoints:
             log.warn(
                 "The primary is of an older version and appoints no leader: what one worker is to"
                 " do is done by none. Send the primary USR2, or restart the program."
