@@ -13,11 +13,13 @@ from twisted.internet.defer import Deferred
 from twisted.python.runtime import seconds as runtimeSeconds
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.core.http.talk import adding
 from tests.integration.rawhttp import Connection
 from tests.shells import Stages
 from txsticky.core.how import How
 from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.head import Head
+from txsticky.core.http.response import Additions
 from txsticky.core.http.steps import Known
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
@@ -54,9 +56,11 @@ class FakeDesk:
         place = head.header(b"place")
         return KEEP[How.HIT] if place is None else Give(int(place), How.TAG)
 
-    def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
+    def additions(
+        self, head: Head, host: str, secure: bool, how: How, first: bool
+    ) -> Additions | None:
         """What goes with the response."""
-        return b"X-How: %b\r\n" % how.name.encode()
+        return adding(b"X-How: %b\r\n" % how.name.encode())
 
     def when_confirmed(self, action: Callable[[], None]) -> None:
         """Call when nothing is unconfirmed."""

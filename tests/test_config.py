@@ -27,7 +27,7 @@ class ValueTests(SynchronousTestCase):
         """A configuration of which nothing is said can be."""
         config = Config()
         self.assertEqual((config.listen, config.workers), (("tcp:8080",), 1))
-        self.assertEqual((config.sticky, config.interface, config.tls), ("sid", "auto", False))
+        self.assertEqual((config.sticky, config.interface, config.tls), ("auto", "auto", False))
 
     def test_frozen(self) -> None:
         """It never changes."""

@@ -31,7 +31,7 @@ _SHARABLE = ("tcp", "tcp4", "tcp6")
 #: The application that is served when none is named; a function makes it.
 DEMO = "txsticky.demo:resource"
 #: What identifies a client if ``--sticky`` is not given.
-DEFAULT_STICKY = "sid"
+DEFAULT_STICKY = "auto"
 OFF = Text(none="off")
 
 
@@ -140,9 +140,9 @@ class Config:
     sticky: str = option(
         DEFAULT_STICKY,
         Text(parse_chain),
-        help="What identifies a client: a chain of sid, query:NAME, cookie:NAME, insert:NAME,"
+        help="What identifies a client: a chain of sid, query:NAME, cookie:NAME, insert[:NAME],"
         " header:NAME, path:REGEX, ip, none, with commas between; with hash: before a source, its"
-        " value alone chooses the worker",
+        " value alone chooses the worker; auto is sid,header:Mcp-Session-Id,insert",
     )
     balance: str = option(
         "leastconn",
@@ -324,7 +324,7 @@ class Config:
         :param in_words: see `Router`.
         """
         return Router(
-            chain=parse_chain(self.sticky),
+            chain=parse_chain(self.sticky, self.listen),
             signer=Signer(secret),
             balancer=balancer(self.balance),
             trusted=Trusted.parse(self.forwarded_allow_ips),

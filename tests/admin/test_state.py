@@ -161,14 +161,14 @@ class StateTests(WatchedCase):
         """It is told in words whether the kernel chooses the workers, and beside the key."""
         told = self.look().to_json()
         self.assertEqual(told["kernel_routes"], "")
-        self.assertIn("sticky by sid, balanced", display.status(told, display.Style()))
+        self.assertIn("sticky by auto, balanced", display.status(told, display.Style()))
         self.primary.listeners.routes.told = IN_KERNEL
         told = self.look().to_json()
         self.assertEqual(told["kernel_routes"], "in the kernel")
         text = display.status(told, display.Style())
-        self.assertIn("sticky by sid (in the kernel), balanced", text)
+        self.assertIn("sticky by auto (in the kernel), balanced", text)
         del told["kernel_routes"]  # as a server of the version before tells it
-        self.assertIn("sticky by sid, balanced", display.status(told, display.Style()))
+        self.assertIn("sticky by auto, balanced", display.status(told, display.Style()))
 
     def test_json(self) -> None:
         """All of it goes through JSON."""

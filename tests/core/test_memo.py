@@ -144,7 +144,7 @@ class MemoryTests(SynchronousTestCase):
 
         def remember(number: int) -> None:
             for size in (100, MEMORABLE, MEMORABLE + 1):
-                fast_path.remember(head(number, size), How.NEW)
+                fast_path.remember(head(number, size), How.NEW, None)
 
         self.check(remember, MEMORY)
         self.assertLessEqual(len(fast_path.known), MEMORY)

@@ -11,10 +11,12 @@ import attrs
 from twisted.internet.protocol import Factory, Protocol
 
 from tests.certificates import pair
+from tests.core.http.talk import adding
 from tests.shells import ShellCase, Stages, received
 from txsticky.core.how import How
 from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.head import Head
+from txsticky.core.http.response import Additions
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.core.routing.verdict import FRONT_DESK, GIVE_BACK, KEEP, Give, Verdict
@@ -101,8 +103,10 @@ class Policy:
             return GIVE_BACK[How.TAG]
         return KEEP[How.TAG] if place == HERE else Give(place, How.TAG)
 
-    def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
-        return self.lines if secure else b""
+    def additions(
+        self, head: Head, host: str, secure: bool, how: How, first: bool
+    ) -> Additions | None:
+        return adding(self.lines if secure else b"")
 
     def when_confirmed(self, action: Any) -> None:
         self.waiting.append(action)

@@ -14,10 +14,12 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from tests.core.http.talk import adding
 from tests.shells import ReactorCase
 from txsticky.core.how import How
 from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.head import Head
+from txsticky.core.http.response import Additions
 from txsticky.core.http.steps import Known
 from txsticky.core.routing.verdict import KEEP, Give, Verdict
 from txsticky.transport.adopt import adopt, begin
@@ -159,10 +161,12 @@ class FakePolicy:
     :ivar asked: the targets of the requests that it was asked about.
     :ivar added: the header lines that go with responses.
     :ivar told: the client and whether it is secure, of each request that lines were asked for.
+    :ivar first: of each whether it was said to be the first of its connection.
     :ivar done: how many responses were complete.
     """
 
     def __init__(self) -> None:
+        self.first: list[bool] = []
         self.draining = False
         self.unconfirmed = 0
         self.known: dict[bytes, Known] = {}
@@ -186,10 +190,13 @@ class FakePolicy:
             return KEEP[How.NEW]
         return KEEP[How.TAG] if place == b"1" else Give(int(place), How.TAG)
 
-    def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
+    def additions(
+        self, head: Head, host: str, secure: bool, how: How, first: bool
+    ) -> Additions | None:
         """What goes with the response."""
         self.told.append((host, secure))
-        return self.added.replace(b"HOW", how.name.encode())
+        self.first.append(first)
+        return adding(self.added.replace(b"HOW", how.name.encode()))
 
     def when_confirmed(self, action: Callable[[], None]) -> None:
         """Call when nothing is unconfirmed."""

@@ -174,7 +174,9 @@ class WorkerCase(ShellCase):
         super().setUp()
         self.addCleanup(api.install, api.current())
         self.serving = FakeServing()
-        self.config = Config(graceful_timeout=30.0, **self.options)
+        # A session id is the only key by default: no cookie goes with what the tests look at.
+        options = {"sticky": "sid", **self.options}
+        self.config = Config(graceful_timeout=30.0, **options)
         self.boxes = {place: Box(self) for place in (FRONT_DESK, 1, 3)}
         sending, reading = mailbox_pair()
         self.sender = MailboxTransport(sending, self.reactor)

@@ -21,7 +21,7 @@ class FastPathTests(SynchronousTestCase):
     def test_remembered(self) -> None:
         """A request is known by its head, with the reason."""
         request = head("/", "Content-Length: 3", method="POST")
-        self.fast_path.remember(request, How.TAG)
+        self.fast_path.remember(request, How.TAG, None)
         memo = self.known[request.raw]
         self.assertEqual((memo.how, memo.size), (How.TAG, len(request.raw) + 3))
 
@@ -32,18 +32,18 @@ class FastPathTests(SynchronousTestCase):
             head("/", "Transfer-Encoding: chunked", method="POST"),
             head("http://a/"),
         ):
-            self.fast_path.remember(request, How.NEW)
+            self.fast_path.remember(request, How.NEW, None)
         self.assertEqual(self.known, {})
 
     def test_bound(self) -> None:
         """The memory is bounded."""
         for number in range(MEMORY + 1):
-            self.fast_path.remember(head(f"/{number}"), How.NEW)
+            self.fast_path.remember(head(f"/{number}"), How.NEW, None)
         self.assertEqual(len(self.known), 1)
 
     def test_clear(self) -> None:
         """What is cleared is the dictionary that gates look at."""
-        self.fast_path.remember(head(), How.NEW)
+        self.fast_path.remember(head(), How.NEW, None)
         self.fast_path.clear()
         self.assertEqual(self.known, {})
         self.assertIs(self.known, self.fast_path.known)

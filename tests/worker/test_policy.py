@@ -1,95 +1,14 @@
-"""The request policy: where a request is served, and what goes with its response."""
+"""The request policy: where a request is served."""
 
 from __future__ import annotations
 
 import collections
-from typing import Any
-from unittest import mock
 
-from twisted.trial.unittest import SynchronousTestCase
-
-from txsticky.config import Config
+from tests.worker.policies import CLIENT, PolicyCase, head
 from txsticky.core.how import How
-from txsticky.core.http.head import Head, parse_head
-from txsticky.core.http.inside import Inside
 from txsticky.core.http.steps import MEMORABLE
-from txsticky.core.routing.pool import Pool
-from txsticky.core.routing.table import Table
-from txsticky.core.routing.verdict import FRONT_DESK, Give, GiveBack, Keep, Verdict, place_of
-from txsticky.testing import FakeSystem
-from txsticky.worker.bindings import Bindings
-from txsticky.worker.fast_path import MEMORY, FastPath
-from txsticky.worker.policy import PolicySettings, RequestPolicy
-from txsticky.worker.view import ClusterView
-
-CLIENT = "192.0.2.7"
-
-
-def head(target: str = "/", *headers: str, method: str = "GET") -> Head:
-    """A request's head."""
-    lines = [f"{method} {target} HTTP/1.1", "Host: example", *headers, "", ""]
-    parsed = parse_head("\r\n".join(lines).encode(), 65536)
-    assert isinstance(parsed, Head)
-    return parsed
-
-
-class PolicyCase(SynchronousTestCase):
-    """The policy of worker 2, in a cluster of three whose workers are ready."""
-
-    options: dict[str, Any] = {}
-    others = (1, 3)
-
-    def setUp(self) -> None:
-        config = Config(**self.options)
-        self.pool = Pool()
-        for id in sorted((2, *self.others)):
-            self.pool.add(id, id)
-            self.pool.set_ready(id)
-        self.fast_path = FastPath(Inside(absolute=False))
-        self.system = FakeSystem()
-        self.view = ClusterView(
-            id=2,
-            slot=5,
-            router=config.router(b"s" * 16),
-            pool=self.pool,
-            table=Table(100, 3600),
-            changed=self.fast_path.clear,
-        )
-        self.bindings = Bindings(self.view, mock.Mock(), self.system.clock)
-        self.peers = {FRONT_DESK, 1, 3}
-        self.live: set[object] = {"this connection"}
-        self.read_now = mock.Mock()
-        self.done = mock.Mock()
-        self.policy = RequestPolicy(
-            self.view,
-            self.bindings,
-            self.fast_path,
-            peers=self.peers,
-            live=self.live,
-            read_now=self.read_now,
-            request_done=self.done,
-            settings=PolicySettings(balance=config.balance, debug_headers=config.debug_headers),
-            system=self.system,
-        )
-
-    def tag(self, worker: int) -> str:
-        """A value that names a worker."""
-        return self.view.router.signer.mint(worker, "sid")
-
-    def whose(self, target: str = "/", *headers: str, **options: Any) -> Verdict:
-        """Where a request is served."""
-        return self.policy.whose(head(target, *headers), CLIENT, **options)
-
-    def bind(self, key: bytes, worker: int) -> None:
-        """A worker has bound a key."""
-        self.view.table.bind(key, worker, self.system.clock())
-
-    def missed(self, *owners: int) -> str:
-        """A key that is not known and that leads to one of these workers."""
-        for number in range(100):
-            if place_of(self.whose(f"/?sid=unknown{number}"), 2) in owners:
-                return f"unknown{number}"
-        raise AssertionError(f"nothing leads to {owners}")
+from txsticky.core.routing.verdict import Give, GiveBack, Keep, place_of
+from txsticky.worker.fast_path import MEMORY
 
 
 class HeadlessTests(PolicyCase):
@@ -249,7 +168,7 @@ class DrainTests(PolicyCase):
         self.options = {"sticky": "insert:where"}
         super().setUp()
         self.view.drain()
-        self.assertEqual(self.policy.extra_headers(head(), CLIENT, False, How.NEW), b"")
+        self.assertEqual(self.answer(head()), b"")
 
 
 class HashTests(PolicyCase):
@@ -266,85 +185,7 @@ class HashTests(PolicyCase):
     def test_not_remembered(self) -> None:
         """It is not remembered: the same request of another client belongs elsewhere."""
         for host in map(str, range(20)):
-            self.policy.whose(head(), host)
-        self.assertEqual(self.policy.known, {})
-
-
-class CookieTests(PolicyCase):
-    """The cookie that is inserted."""
-
-    options = {"sticky": "insert:where", "forwarded_allow_ips": "192.0.2.9"}
-
-    def cookie(self, *headers: str, host: str = CLIENT, secure: bool = False) -> bytes:
-        """What goes with the response to a request."""
-        return self.policy.extra_headers(head("/", *headers), host, secure, How.NEW)
-
-    def test_inserted(self) -> None:
-        """A client without the cookie gets one that leads here."""
-        line = self.cookie().decode()
-        self.assertTrue(line.startswith("Set-Cookie: where="), line)
-        value = line.partition("=")[2].partition(";")[0]
-        self.assertEqual(self.view.router.signer.read(value), 2)
-        self.assertNotIn("Secure", line)
-
-    def test_each_another(self) -> None:
-        """No two clients get the same one."""
-        self.assertNotEqual(self.cookie(), self.cookie())
-
-    def test_secure(self) -> None:
-        """Over TLS it is one that never leaves TLS."""
-        self.assertIn(b"; Secure", self.cookie(secure=True))
-
-    def test_secure_outside(self) -> None:
-        """The cookie is Secure if a trusted proxy says that it ends TLS."""
-        told = "X-Forwarded-Proto: https"
-        self.assertNotIn(b"Secure", self.cookie(told))
-        self.assertIn(b"; Secure", self.cookie(told, host="192.0.2.9"))
-
-    def test_has_one(self) -> None:
-        """A client that has one of this worker gets none."""
-        self.assertEqual(self.cookie(f"Cookie: a=b; where={self.tag(2)}"), b"")
-
-    def test_has_another(self) -> None:
-        """A client with the cookie of another worker, which must be gone, gets a new one."""
-        self.assertIn(b"Set-Cookie: where=", self.cookie(f"Cookie: where={self.tag(9)}"))
-
-    def test_forged(self) -> None:
-        """A client that has made a cookie of its own gets a new one."""
-        forged = self.tag(2)[:-1] + ("A" if self.tag(2)[-1] != "A" else "B")
-        self.assertIn(b"Set-Cookie: where=", self.cookie(f"Cookie: where={forged}"))
-
-    def test_remembered_only_with_it(self) -> None:
-        """A request is remembered only if nothing is to be added to its response."""
-        self.whose("/")
-        self.assertEqual(self.policy.known, {})
-        self.whose("/", f"Cookie: where={self.tag(2)}")
-        self.assertEqual(len(self.policy.known), 1)
-
-
-class NoCookieTests(PolicyCase):
-    """Without an inserted cookie."""
-
-    def test_nothing(self) -> None:
-        """Nothing goes with the response."""
-        self.assertEqual(self.policy.extra_headers(head(), CLIENT, False, How.NEW), b"")
-
-
-class DebugTests(PolicyCase):
-    """Debugging headers."""
-
-    options = {"debug_headers": True, "sticky": "insert:where"}
-
-    def test_headers(self) -> None:
-        """They say the worker's slot and the reason, beside the cookie."""
-        lines = self.policy.extra_headers(head(), CLIENT, False, How.HIT).split(b"\r\n")
-        self.assertEqual(lines[:2], [b"X-Txsticky-Worker: 5", b"X-Txsticky-Route: HIT"])
-        self.assertTrue(lines[2].startswith(b"Set-Cookie: "))
-        self.assertEqual(lines[3:], [b""])
-
-    def test_not_remembered(self) -> None:
-        """With them nothing is remembered."""
-        self.whose(f"/?sid={self.tag(2)}", f"Cookie: where={self.tag(2)}")
+            self.policy.additions(head(), host, False, self.policy.whose(head(), host).how, False)
         self.assertEqual(self.policy.known, {})
 
 
@@ -353,53 +194,58 @@ class MemoryTests(PolicyCase):
 
     def test_what(self) -> None:
         """What stays for good reason is remembered, with the reason."""
-        self.whose("/plain")
-        self.whose(f"/?sid={self.tag(2)}")
+        self.serve("/plain")
+        self.serve(f"/?sid={self.tag(2)}")
         self.assertEqual([memo.how for memo in self.policy.known.values()], [How.NEW, How.TAG])
         self.assertIn(head("/plain").raw, self.policy.known)
 
     def test_body(self) -> None:
         """Of a request with a body it is remembered how long it is."""
         request = head("/", "Content-Length: 3", method="POST")
-        self.policy.whose(request, CLIENT)
+        self.serve("/", "Content-Length: 3", method="POST")
         (memo,) = self.policy.known.values()
         self.assertEqual(memo.size, len(request.raw) + 3)
 
     def test_what_not(self) -> None:
         """What may belong elsewhere a moment later, or has a body of unknown length, is not."""
         self.bind(b"mine", 2)
-        self.whose("/?sid=mine")
-        self.whose(f"/?sid={self.tag(3)}")
+        self.serve("/?sid=mine")
+        self.serve(f"/?sid={self.tag(3)}")
         self.missed(2)
-        self.whose("/?EIO=4")
-        self.whose("/?EIO=4", settled=True)
-        self.policy.whose(head("/", "Transfer-Encoding: chunked", method="POST"), CLIENT)
-        self.whose("/", "X: " + "x" * MEMORABLE)
+        self.serve("/?EIO=4")
+        self.serve("/?EIO=4", settled=True)
+        self.serve("/", "Transfer-Encoding: chunked", method="POST")
+        self.serve("/", "X: " + "x" * MEMORABLE)
         self.assertEqual(self.policy.known, {})
 
     def test_what_is_shown_otherwise(self) -> None:
         """A head that the server inside is not to see as it came is not remembered."""
-        self.whose("/", "Upgrade: h2c")
-        self.whose("http://a/")
-        self.whose("/", "A: \x01")
+        self.serve("/", "Upgrade: h2c")
+        self.serve("http://a/")
+        self.serve("/", "A: \x01")
+        self.assertEqual(self.policy.known, {})
+
+    def test_the_first(self) -> None:
+        """What came first over its connection is not remembered: another one seldom repeats it."""
+        self.policy.additions(head(), CLIENT, False, How.NEW, True)
         self.assertEqual(self.policy.known, {})
 
     def test_close(self) -> None:
         """It is remembered whether a request was the last."""
-        self.whose("/", "Connection: close")
+        self.serve("/", "Connection: close")
         (memo,) = self.policy.known.values()
         self.assertTrue(memo.last)
 
     def test_change(self) -> None:
         """When the cluster changes, all is decided anew."""
-        self.whose()
+        self.serve()
         self.view.bind(b"key", 3, 0.0)
         self.assertEqual(self.policy.known, {})
 
     def test_bound(self) -> None:
         """The memory is bounded."""
         for number in range(MEMORY + 1):
-            self.whose(f"/{number}")
+            self.serve(f"/{number}")
         self.assertEqual(len(self.policy.known), 1)
 
 

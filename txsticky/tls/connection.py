@@ -15,6 +15,7 @@ from ..core.how import How
 from ..core.http.conversation import Conversation
 from ..core.http.head import Head
 from ..core.http.refusal import refusal
+from ..core.http.response import Additions
 from ..core.http.steps import Known
 from ..core.lifecycle.timing import NEXT_REQUEST
 from ..core.messages.handoff import Handoff
@@ -138,21 +139,23 @@ class SecureConnection(Protocol):
             return KEEP[how]
         return Give(wanted, how) if wanted != FRONT_DESK else verdict
 
-    def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
+    def additions(
+        self, head: Head, host: str, secure: bool, how: How, first: bool
+    ) -> Additions | None:
         """
-        Return header lines for the response.
+        Tell what is to be done with the response.
 
-        They are the sticky cookie, unless another worker adds its own; and that the response is the
-        last, if it is.
+        What the worker's policy wants, unless another worker serves it, whose policy is asked
+        there; and it is said that the response is the last, if it is.
         """
         policy = self._services.policy
-        lines = b""
+        wanted = None
         if self.place == self._services.here:
-            lines = policy.extra_headers(head, host, secure, how)
+            wanted = policy.additions(head, host, secure, how, first)
         if policy.draining and head.header(b"upgrade") is None:
             self._announced = True
-            lines += _LAST
-        return lines
+            return lambda status, fields: (wanted(status, fields) if wanted else b"") + _LAST
+        return wanted
 
     def request_done(self) -> None:
         """Count a response that is complete; after the last one the connection closes."""

@@ -125,8 +125,11 @@ class Gate(Output):
                             case GiveBack():
                                 self.leave(FRONT_DESK)
                                 return
-                    lines = self.policy.extra_headers(step.head, self.client, self.secure, host.how)
-                    exchange.keep(lines)
+                    exchange.keep(
+                        self.policy.additions(
+                            step.head, self.client, self.secure, host.how, not self.served
+                        )
+                    )
                 elif isinstance(step, Begin | Content):
                     host.tell(step)
                 elif isinstance(step, Deliver):

@@ -62,9 +62,8 @@ class Nowhere:
         """Keep the request."""
         return KEEP[How.NEW]
 
-    def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
+    def additions(self, head: Head, host: str, secure: bool, how: How, first: bool) -> None:
         """Add no lines."""
-        return b""
 
 
 #: Has no state, so all gates share it.

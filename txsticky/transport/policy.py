@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ..core.how import How
 from ..core.http.head import Head
+from ..core.http.response import Additions
 from ..core.http.steps import Known
 from ..core.routing.verdict import Verdict
 
@@ -31,7 +32,7 @@ class Policy(Protocol):
 
     @property
     def known(self) -> dict[bytes, Known]:
-        """Requests, by their whole heads, that are known to be served here with nothing added."""
+        """Requests, by their whole heads, of which all is known that the policy would say."""
 
     @property
     def bindings(self) -> BindingsMade:
@@ -40,8 +41,22 @@ class Policy(Protocol):
     def whose(self, head: Head, host: str) -> Verdict:
         """Decide where a request is to be served, and say why."""
 
-    def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
-        """Header lines to add to the response, such as a sticky cookie."""
+    def additions(
+        self, head: Head, host: str, secure: bool, how: How, first: bool
+    ) -> Additions | None:
+        """
+        Tell what is to be done with the response to a request that is served here.
+
+        What is returned is called with the final response's status and header lines, once and
+        before any of the response leaves, and returns lines to add, such as a sticky cookie. The
+        call may bind keys: whether the response has to wait is asked behind it.
+
+        :param head: the request's.
+        :param host: the address of the client, as the peer of its connection.
+        :param secure: whether the client came over TLS.
+        :param how: why the request is served here.
+        :param first: whether it is the first one that is served here over its connection.
+        """
 
     def request_done(self) -> None:
         """A response is complete."""

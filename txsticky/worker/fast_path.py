@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..core.how import How
 from ..core.http.head import Head
 from ..core.http.inside import Inside
+from ..core.http.response import Additions
 from ..core.http.steps import MEMORABLE, Known, known
 from ..core.memo import entries
 
@@ -24,15 +25,16 @@ class FastPath:
         self.known: dict[bytes, Known] = {}
         self._inside = inside
 
-    def remember(self, head: Head, how: How) -> None:
+    def remember(self, head: Head, how: How, additions: Additions | None) -> None:
         """
-        Serve requests with this very head here, with nothing added, until the cluster changes.
+        Serve requests with this very head here until the cluster changes.
 
         :param head: the request's; one that is too long is not remembered.
         :param how: why such requests are served here.
+        :param additions: what is to be done with their responses.
         """
         if len(head.raw) <= MEMORABLE:
-            memo = known(head, how, self._inside)
+            memo = known(head, how, self._inside, additions)
             if memo is not None:
                 if len(self.known) >= MEMORY:
                     self.known.clear()

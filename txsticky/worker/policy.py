@@ -6,22 +6,32 @@ The policy asks the same pure router as the primary, with replicas of the primar
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Container, Sized
 
 import attrs
+from twisted.logger import Logger
 
 from ..core.how import How
 from ..core.http.head import Head
+from ..core.http.response import Additions
+from ..core.memo import entries
 from ..core.routing.balance import balancer
-from ..core.routing.cookies import cookie_line
-from ..core.routing.forwarded import client_secure
-from ..core.routing.keys import found, inserted, opens_session
+from ..core.routing.forwarded import client_address, client_secure
+from ..core.routing.insertion import InsertedCookie, may_be_shared
+from ..core.routing.keys import inserted, opens_session
+from ..core.routing.learning import NOTHING_ASKED, REPEATED, Asked, Learner
 from ..core.routing.router import Route
+from ..core.routing.strays import Strays
 from ..core.routing.verdict import GIVE_BACK, KEEP, Give, Verdict
+from ..errors import TxstickyError
+from ..printable import printable
 from ..system.system import System
 from .bindings import Bindings
 from .fast_path import FastPath
 from .view import ClusterView
+
+log = Logger()
 
 #: Looking up the name of a member costs more than all else that a line is made of.
 _ROUTES = {how: how.name.encode() for how in How}
@@ -78,13 +88,10 @@ class RequestPolicy:
         self._peers = peers
         self._live = live
         self._read_now = read_now
-        self._insert = inserted(view.router.chain)
         # Not the router's, which chooses for every request, also for those that stay in any case.
         self._balancer = balancer(settings.balance)
         self._system = system
-        self._slot_line = b""
-        if settings.debug_headers:
-            self._slot_line = b"X-Txsticky-Worker: %d\r\n" % view.slot
+        self._answers = Answers(view, bindings, settings.debug_headers, system)
 
     @property
     def draining(self) -> bool:
@@ -113,12 +120,9 @@ class RequestPolicy:
             route = self._decide(head, host)
             if route is None:
                 return KEEP[How.NEW]
-        how = route.how
-        if how is How.NEW:
+        if route.how is How.NEW:
             return self._unpinned(head, settled)
-        if how is How.TAG and route.worker == view.id:
-            self._remember(head, how)
-        return self._place(route.worker, how)
+        return self._place(route.worker, route.how)
 
     def _unpinned(self, head: Head | None, settled: bool) -> Verdict:
         """Decide about a request that no key pins to a worker."""
@@ -128,14 +132,7 @@ class RequestPolicy:
             return GIVE_BACK[How.NEW]
         if fresh and not settled and view.others:
             return self._place(self._balanced(), How.NEW)
-        if self._insert is None and not fresh:
-            self._remember(head, How.NEW)
         return KEEP[How.NEW]
-
-    def _remember(self, head: Head | None, how: How) -> None:
-        """Serve this very request here, with nothing added, until the cluster changes."""
-        if head is not None and self._reusable:
-            self._fast_path.remember(head, how)
 
     def _place(self, worker: int, how: How) -> Verdict:
         """Keep what is this worker's; give what is another's by the shortest way that is known."""
@@ -164,29 +161,131 @@ class RequestPolicy:
 
     # ------------------------------------------------------------------- responses
 
-    def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
-        """
-        Return header lines for the response: the sticky cookie, and which worker this is and why.
+    def additions(
+        self, head: Head, host: str, secure: bool, how: How, first: bool
+    ) -> Additions | None:
+        """Tell what is to be done with a response (`transport.policy.Policy.additions`)."""
+        answer = self._answers.to(head, host, secure, how, first)
+        # What came first over a connection is seldom repeated over another one.
+        if not first and self._reusable and self._lasts(head, how):
+            self._fast_path.remember(head, how, answer)
+        return answer
 
-        :param head: the request's.
-        :param host: the address of the client, as the peer of its connection.
-        :param secure: whether the client came over TLS.
-        :param how: why the request is served here.
-        """
-        lines = self._cookie(head, host, secure)
-        if self._slot_line:
-            lines = b"%bX-Txsticky-Route: %b\r\n%b" % (self._slot_line, _ROUTES[how], lines)
-        return lines
+    def _lasts(self, head: Head, how: How) -> bool:
+        """Tell whether all that was said of a request holds until the cluster changes."""
+        if how is How.TAG:
+            return True
+        if how is not How.NEW or self._view.draining:
+            return False
+        return not (
+            opens_session(self._view.router.chain, head) or self._answers.depend_on_peer(head)
+        )
 
-    def _cookie(self, head: Head, host: str, secure: bool) -> bytes:
-        """Make the sticky cookie, for a client whose keys name this worker nowhere yet."""
+
+class Answers:
+    """
+    What is to be done with the responses of one worker.
+
+    A client whose keys name this worker nowhere yet gets the sticky cookie; the keys that a
+    response carries are bound before it leaves.
+
+    :param view: what the worker knows of its cluster.
+    :param bindings: those that this worker makes.
+    :param debug: whether responses say which worker served them, and why.
+    :param system: the clocks and chance.
+    """
+
+    def __init__(self, view: ClusterView, bindings: Bindings, debug: bool, system: System) -> None:
+        self._view = view
+        self._bindings = bindings
+        self._system = system
+        chain = view.router.chain
+        self._learner = Learner(chain)
+        self._learn_only = functools.partial(self._learn, NOTHING_ASKED)
+        self._insert = source = inserted(chain)
+        self._cookie = None
+        if source is not None:
+            self._cookie = InsertedCookie(source.name, source.attributes, self._mint, system.clock)
+        self._strays: Strays | None = None if source is None else Strays()
+        self._plain = functools.lru_cache(entries(1024, REPEATED))(self._is_plain)
+        self._unbound = False
+        self._slot_line = b"X-Txsticky-Worker: %d\r\n" % view.slot if debug else b""
+
+    def _mint(self) -> str:
         view = self._view
-        if self._insert is None or view.draining:
-            return b""
-        signer = view.router.signer
-        for key in found(view.router.chain, head, ""):
-            if signer.read(key.value) == view.id:
-                return b""
-        value = signer.mint(view.id, self._system.random_bytes(4).hex())
+        return view.router.signer.mint(view.id, self._system.random_bytes(4).hex())
+
+    def depend_on_peer(self, head: Head) -> bool:
+        """Whether the answer to a request without a key is another for another proxy."""
+        trusted = self._view.router.trusted
+        return bool(trusted) and head.header(b"x-forwarded-proto") is not None
+
+    def to(self, head: Head, host: str, secure: bool, how: How, first: bool) -> Additions | None:
+        """Tell what is to be done with the response to a request; see `Policy.additions`."""
+        view, learns = self._view, self._learner.learns
+        asked = self._learner.asked(head) if learns else NOTHING_ASKED
+        cookie = None if how is How.TAG or how is How.HIT or view.draining else self._cookie
+        if cookie is None and not self._slot_line:
+            if asked is NOTHING_ASKED:
+                return self._learn_only if learns else None
+            return functools.partial(self._learn, asked)
+        told = self._slot_line and b"%bX-Txsticky-Route: %b\r\n" % (self._slot_line, _ROUTES[how])
+        if cookie is None or self._insert is None:
+            return lambda status, fields: self._learn(asked, status, fields) + told
+        if first and how is How.NEW and self._strays is not None:
+            self._count(self._strays, head, host)
         secure = client_secure(head, host, secure, view.router.trusted)
-        return cookie_line(self._insert.name, self._insert.attributes, value, secure)
+        variant = self._insert.suffix(head), secure
+        ending = asked.ending is not None
+        plain, line = self._plain, cookie.line
+
+        def answer(status: int, fields: bytes) -> bytes:
+            if ending or len(fields) > REPEATED or not plain(fields):
+                self._learn(asked, status, fields)
+                if may_be_shared(fields):
+                    return told
+            return told + line(variant) if told else line(variant)
+
+        return answer
+
+    def _is_plain(self, fields: bytes) -> bool:
+        """Whether there is nothing to learn from a response, and no shared cache may store it."""
+        return not (self._learner.teaches(NOTHING_ASKED, fields) or may_be_shared(fields))
+
+    def _count(self, strays: Strays, head: Head, host: str) -> None:
+        """Say once that clients come back with nothing that tells whose they are."""
+        client = client_address(head, host, self._view.router.trusted)
+        program = head.header(b"user-agent") or b""
+        if not strays.came(b"%b %b" % (client.encode(), program)) or not self._view.others:
+            return
+        self._strays = None
+        if self._view.slot == 1:  # each worker sees its share of them
+            log.info(
+                "Clients come back without the cookie {cookie} and with no other key, as {program}"
+                " at {client} does: their requests are spread over the workers. That is right,"
+                " unless the application keeps something of its clients in memory: name a key then"
+                " that they send, as in --sticky header:NAME, or take --sticky ip.",
+                cookie=self._insert and self._insert.name,
+                program=printable(program.decode("latin-1")) or "a program without a name",
+                client=client or "a UNIX socket",
+            )
+
+    def _learn(self, asked: Asked, status: int, fields: bytes) -> bytes:
+        """Bind the keys that a response gives its client, and free those that are over."""
+        if not self._learner.teaches(asked, fields):
+            return b""
+        lesson = self._learner.said(asked, status, fields, self._system.wall())
+        view, bindings, now = self._view, self._bindings, self._system.clock()
+        for key in lesson.ended:
+            if view.table.find(key, now) == view.id:  # not what another worker has bound
+                bindings.free(key)
+        for key in lesson.begun:
+            if view.router.signer.read(key) == view.id or view.table.find(key, now) == view.id:
+                continue
+            try:
+                bindings.bind(key)
+            except TxstickyError as error:
+                if not self._unbound:
+                    self._unbound = True
+                    log.warn("A session that a response begins is not bound: {why}", why=str(error))
+        return b""

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.core.http.conversation import Conversation
+from txsticky.core.http.response import Additions
 from txsticky.core.http.steps import Ask, Refuse
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -24,6 +25,11 @@ LAST = b"Connection: close\r\n"
 #: What the inner protocol gets of `ODD`, and what the client gets of `OK` then.
 SHOWN = ODD.replace(b"1.1\r\n", b"1.1\r\n" + LAST)
 OK_LAST = OK.replace(b"OK\r\n", b"OK\r\n" + LAST)
+
+
+def adding(lines: bytes) -> Additions | None:
+    """What adds these lines to whatever response; nothing, if there are none."""
+    return (lambda status, fields: lines) if lines else None
 
 
 class Talk:
@@ -59,7 +65,7 @@ class Talk:
         while (step := self.conversation.next()) is not None:
             if isinstance(step, Ask):
                 self.asked.append(step.head.target)
-                self.conversation.keep(self.inject)
+                self.conversation.keep(adding(self.inject))
             elif isinstance(step, Refuse):
                 assert not self.refused
                 self.refused = step.fault.status if step.fault else -1

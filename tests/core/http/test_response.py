@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.core.http.talk import adding
 from txsticky.core.http.response import BODY, HEAD, PASSING, SILENT, Response
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -25,7 +26,7 @@ def due(
 ) -> Response:
     """A follower for which a response is due."""
     response = Response(limit)
-    response.expect(method, lines, last)
+    response.expect(method, adding(lines), last)
     return response
 
 
@@ -131,7 +132,7 @@ class FollowTests(SynchronousTestCase):
         """The response to the next request has not started because the last one had."""
         response = due()
         response.follow(OK)
-        response.expect(b"GET", b"")
+        response.expect(b"GET", None)
         self.assertFalse(response.started)
 
     def test_output_that_is_not_due(self) -> None:
@@ -226,7 +227,7 @@ class LinesTests(SynchronousTestCase):
         """The next response on the connection does not get them again."""
         response = due(lines=COOKIE)
         response.follow(OK)
-        response.expect(b"GET", b"")
+        response.expect(b"GET", None)
         self.assertEqual(response.follow(OK), OK)
 
     def test_odd_response(self) -> None:
@@ -240,17 +241,57 @@ class LinesTests(SynchronousTestCase):
             self.assertEqual(due(lines=COOKIE).follow(data), data)
 
     def test_nothing_is_kept_back_beyond_the_limit(self) -> None:
-        """An endless line is sent on unchanged when it is longer than a head may be."""
+        """An endless head is sent on unchanged when it is longer than a head may be."""
         for before in (b"", CONTINUE):
             response = due(lines=COOKIE, limit=20)
-            self.assertEqual(response.follow(before + b"x" * 20), before)
-            self.assertEqual(response.follow(b"y"), b"x" * 20 + b"y")
+            self.assertEqual(response.follow(before + OK[:20]), before)
+            self.assertEqual(response.follow(OK[20:30]), OK[:30])
 
-    def test_withheld_for_the_status_line_only(self) -> None:
-        """An incomplete status line waits for its end, and nothing waits longer."""
+    def test_withheld_for_the_head_only(self) -> None:
+        """An incomplete head waits for its end, and nothing waits longer."""
         response = due(lines=COOKIE)
         self.assertEqual(response.follow(b"HTTP/1.1 200"), b"")
-        self.assertEqual(response.follow(b" OK\r\nX:"), b"HTTP/1.1 200 OK\r\n" + COOKIE + b"X:")
+        self.assertTrue(response.started)
+        self.assertEqual(response.follow(b" OK\r\nX: y\r\n"), b"")
+        sent = b"HTTP/1.1 200 OK\r\n" + COOKIE + b"X: y\r\n\r\nbo"
+        self.assertEqual(response.follow(b"\r\nbo"), sent)
+        self.assertEqual(response.follow(b"dy"), b"dy")
+
+    def test_what_decides(self) -> None:
+        """The status and the header lines of the final response say what is added."""
+        seen = []
+
+        def additions(status: int, fields: bytes) -> bytes:
+            seen.append((status, fields))
+            return COOKIE
+
+        for data in (CONTINUE + OK, SWITCHING, b"HTTP/1.0 404 \r\n\r\n"):
+            response = Response(65536)
+            response.expect(b"GET", additions)
+            response.follow(data)
+        self.assertEqual(
+            seen,
+            [
+                (200, b"\r\nContent-Length: 5\r\n"),
+                (101, b"\r\nUpgrade: websocket\r\n"),
+                (404, b"\r\n"),
+            ],
+        )
+
+    def test_nothing_to_add(self) -> None:
+        """What finds nothing to add leaves the response as it is."""
+        response = Response(65536)
+        response.expect(b"GET", lambda status, fields: b"")
+        self.assertEqual(response.follow(OK), OK)
+        self.assertIs(response.phase, SILENT)
+
+    def test_bare_line_feeds(self) -> None:
+        """A head whose lines end otherwise is not waited for, and passes as it is."""
+        response = due(lines=COOKIE)
+        self.assertEqual(
+            response.follow(b"HTTP/1.1 200 OK\nA: b\n\nx"), b"HTTP/1.1 200 OK\nA: b\n\nx"
+        )
+        self.assertIs(response.phase, PASSING)
 
     def test_last(self) -> None:
         """The last response of a connection says so, behind the other lines."""
@@ -288,10 +329,11 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual(response.follow(head), head)
 
     def test_interim_head_in_pieces(self) -> None:
-        """Only a status line is waited for, not a line within the head of an interim response."""
+        """The head of an interim response is no place for them, in however many pieces."""
         response = due(lines=COOKIE)
-        for piece in (b"HTTP/1.1 103 Early Hints\r\nLin", b"k: x", b"\r\n\r\n"):
-            self.assertEqual(response.follow(piece), piece)
+        pieces = (b"HTTP/1.1 103 Early Hints\r\nLin", b"k: x", b"\r\n\r\n")
+        self.assertEqual(b"".join(map(response.follow, pieces)), b"".join(pieces))
+        self.assertFalse(response.started)
         self.assertEqual(response.follow(OK), OK.replace(b"OK\r\n", b"OK\r\n" + COOKIE))
 
     @given(

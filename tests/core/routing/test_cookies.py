@@ -101,4 +101,4 @@ class ValueTests(SynchronousTestCase):
         sent = cookies.output(attrs=[], header="", sep="").strip().encode()
         match = cookie_pattern("W").search(b";x=y; " + sent)
         assert match is not None
-        self.assertEqual(unquote_cookie(match[1]), value.encode())
+        self.assertEqual(unquote_cookie(match["value"]), value.encode())

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.core.http.head import Head, parse_head
 from txsticky.core.routing.keys import (
+    AUTO,
     KeyKind,
     KeySource,
     found,
@@ -153,8 +154,37 @@ class CookieTests(SynchronousTestCase):
         self.assertEqual(keys("cookie:W", b"/?W=a1", b"W: a1", b"X-Cookie: W=a1"), [])
 
     def test_inserted(self) -> None:
-        """insert finds its cookie as cookie does."""
+        """insert finds its cookie as cookie does, and all of that name."""
         self.assertEqual(keys("insert:W;Path=/app", b"/", b"Cookie: W=a1"), [b"a1"])
+        lines = (b'Cookie: W=a1; V=b; W=""; W=c1', b"Cookie: W=d1")
+        self.assertEqual(keys("insert:W", b"/", *lines), [b"a1", b"c1", b"d1"])
+
+    def test_inserted_many(self) -> None:
+        """Of a jar full of them only some are looked at, and what lies before is no matter."""
+        jar = b"Cookie: " + b"; ".join(b"x%d=%d" % (n, n) for n in range(400))
+        self.assertEqual(keys("insert:W", b"/", jar + b"; W=a1"), [b"a1"])
+        many = b"; ".join(b"W=%d" % n for n in range(1000))
+        self.assertEqual(keys("insert:W", b"/", b"Cookie: " + many), [b"%d" % n for n in range(8)])
+
+    def test_inserted_without_a_name(self) -> None:
+        """Without a name it is the cookie of the port that the client has connected to."""
+        jar = b"Cookie: txsticky_8080=a; txsticky_8080_90=b; txsticky_80=c; txsticky_8080_9=d"
+        source = parse_chain("insert", ("8080", "8081"))
+        for host, value in (
+            (b"x", b"a"),
+            (b"x:8080", b"a"),
+            (b"[::1]:8081", b"a"),
+            (b"x:90", b"b"),
+            (b"x:9", b"d"),
+            (b"x:", b"a"),
+            (b"[::1]", b"a"),
+            (b"x:123456", b"a"),
+            (b"x:7", None),
+        ):
+            request = parse_head(b"GET / HTTP/1.1\r\nHost: %b\r\n%b\r\n\r\n" % (host, jar), 9999)
+            assert isinstance(request, Head)
+            got = [key.value for key in found(source, request, "")]
+            self.assertEqual(got, [value] if value else [], host)
 
 
 class HeaderTests(SynchronousTestCase):
@@ -204,7 +234,7 @@ class AddressTests(SynchronousTestCase):
 
     def test_unix(self) -> None:
         """A client of a UNIX socket has no address to pin it."""
-        self.assertEqual(found(parse_chain("ip"), head(), ""), ())
+        self.assertEqual(tuple(found(parse_chain("ip"), head(), "")), ())
 
     def test_without_head(self) -> None:
         """Without a head only addresses are keys."""
@@ -324,13 +354,30 @@ class ParseTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """A missing name, a superfluous one, or one that cannot be is refused."""
-        for word in ("query", "cookie", "insert", "header", "path"):
+        for word in ("query", "cookie", "header", "path"):
             self.refused(word, f"write {word}:NAME")
             self.refused(word + ":", f"write {word}:NAME")
+        self.refused("insert:", "insert alone")
+        self.refused("insert:;Path=/", "insert alone")
         for word in ("sid", "ip", "none"):
             self.refused(word + ":x", "takes no name")
-        for text in ("cookie:a b", "header:a:b", "insert:a=b", "insert:;Path=/", "header:ä"):
+        for text in ("cookie:a b", "header:a:b", "insert:a=b", "header:ä"):
             self.refused(text, "cannot be the name")
+
+    def test_auto(self) -> None:
+        """The word auto stands for a chain, and stands alone."""
+        self.assertEqual(parse_chain(" auto "), parse_chain(AUTO))
+        self.refused("auto,ip", AUTO)
+        self.refused("hash:auto", AUTO)
+
+    def test_unnamed_insert(self) -> None:
+        """A cookie without a name is named after the place, and takes attributes as any other."""
+        for text in ("insert", "sid,insert;Max-Age=60", "insert;Max-Age=60,ip"):
+            source = inserted(parse_chain(text, ("127.0.0.1:9000",)))
+            assert source is not None
+            self.assertEqual(source.name, "txsticky_9000")
+            self.assertEqual("Max-Age=60" in source.attributes, ";" in text)
+        self.refused("insert;Colour=red", "Colour")
 
     def test_bad_regex(self) -> None:
         """A regular expression that is not valid is refused with the reason."""

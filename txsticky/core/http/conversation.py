@@ -36,7 +36,7 @@ from .framing import Odd, TooLarge, content, request
 from .head import TOO_LARGE, Head, Malformed
 from .incoming import ANSWERING, ASKED, BOUNDARY, GONE, ODD, REQUEST, TUNNEL, Incoming
 from .inside import AS_IT_CAME, Inside
-from .response import PASSING, SILENT, Response
+from .response import PASSING, SILENT, Additions, Response
 from .steps import INTERIM_SINCE, Ask, Begin, Content, Deliver, Known, Refuse, line_of
 
 _BAD_BODY: Final = Malformed(
@@ -143,15 +143,15 @@ class Conversation(Incoming):
             return self._release(len(self._held))
         return None
 
-    def keep(self, inject: bytes = b"") -> None:
+    def keep(self, additions: Additions | None = None) -> None:
         """
         Serve the request here that was asked about.
 
         If the inner protocol has written without being asked since, the connection is a tunnel
         already and stays one, or is over.
 
-        :param inject: header lines, each with its CR LF, to add behind the status line of the final
-            response, which may be a 101; empty for none.
+        :param additions: says which header lines to add behind the status line of the final
+            response, which may be a 101.
         :raises RuntimeError: nothing was asked.
         """
         if self._input is TUNNEL:
@@ -168,17 +168,17 @@ class Conversation(Incoming):
         try:
             framing = request(head)
         except Odd:
-            self._keep_odd(head, inject)
+            self._keep_odd(head, additions)
             return
-        self._response.expect(head.method, inject)
+        self._response.expect(head.method, additions)
         self._show(head, self.inside.head(head))
         self._take(framing)
         self._interim = head.version == INTERIM_SINCE
         self.last = framing.last
 
-    def _keep_odd(self, head: Head, inject: bytes) -> None:
+    def _keep_odd(self, head: Head, additions: Additions | None) -> None:
         """Keep a request whose end is not certain: nothing behind it is served."""
-        self._response.expect(head.method, inject, last=True)
+        self._response.expect(head.method, additions, last=True)
         self._last = True
         self._interim = False
         if head.method == b"CONNECT":
@@ -206,7 +206,7 @@ class Conversation(Incoming):
         """
         if self._input is not BOUNDARY or self._held or self._first:
             return None
-        self._response.expect(known.method, b"")
+        self._response.expect(known.method, known.additions)
         self.request_line = known.line
         self._input = ANSWERING
         self.request_open = self.finished_request = True

@@ -15,6 +15,7 @@ from .head import Head, Malformed
 from .incoming import REQUEST
 from .inside import AS_IT_CAME, Inside
 from .reading import again, reading
+from .response import Additions
 from .steps import Ask, Begin, Content, Deliver, Known, Refuse
 
 _BAD_FRAMING: Final = Malformed(
@@ -64,8 +65,8 @@ class EventConversation(Conversation):
         Conversation._take(self, framing)
         self._length = None if framing.kind is BodyKind.CHUNKED else framing.length
 
-    def _keep_odd(self, head: Head, inject: bytes) -> None:
-        self._response.expect(head.method, inject, last=True)
+    def _keep_odd(self, head: Head, additions: Additions | None) -> None:
+        self._response.expect(head.method, additions, last=True)
         self._last = True
         self._interim = False
         try:

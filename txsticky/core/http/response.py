@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
+import functools
 import re
+from collections.abc import Callable
 from typing import Final
 
+from ..memo import entries
 from .framing import BodyKind, Decoder, Odd, body, response
 
 
@@ -27,8 +30,29 @@ _NONE: Final = BodyKind.NONE
 _LENGTH: Final = BodyKind.LENGTH
 _UNTIL_CLOSE: Final = BodyKind.UNTIL_CLOSE
 
+#: Looks at the head of a final response and says what is to be added to it. It is called with the
+#: status and with the header lines as they are sent: a CR LF before the first, one behind each. It
+#: returns header lines, each with its CR LF. None in its place adds nothing and looks at nothing.
+Additions = Callable[[int, bytes], bytes]
+
 _LAST: Final = b"Connection: close\r\n"
-_FINAL: Final = re.compile(rb"HTTP/1\.[01] (?:101|[2-5][0-9][0-9])[ \r]")
+_FINAL: Final = re.compile(rb"HTTP/1\.[01] (101|[2-5][0-9][0-9])[ \r]")
+_BEGINNING: Final = b"HTTP/1."
+#: The longest head that is remembered, in bytes.
+_CACHED_HEAD: Final = 1024
+
+
+@functools.lru_cache(entries(1024, 2 * _CACHED_HEAD))
+def _opened(head: bytes) -> tuple[int, int, bytes]:
+    """
+    Take a response head apart, which repeats within a second.
+
+    :returns: the status of a final response, else 0; where the header lines begin; these lines, as
+        `Additions` gets them.
+    """
+    line_end = head.find(b"\n") + 1
+    final = _FINAL.match(head, 0, line_end)
+    return int(final[1]) if final else 0, line_end, head[line_end - 2 : -2]
 
 
 class Response:
@@ -45,11 +69,11 @@ class Response:
     """
 
     __slots__ = (
+        "_additions",
         "_begun",
         "_decoder",
         "_head_limit",
         "_last",
-        "_lines",
         "_method",
         "_withheld",
         "closes",
@@ -62,9 +86,9 @@ class Response:
     def __init__(self, head_limit: int) -> None:
         self._head_limit = head_limit
         self._method = b""  # of the last request; there was none
-        self._lines = b""
+        self._additions: Additions | None = None
         self._last = False
-        # What came of a status line, or a head, to which lines are to be added.
+        # What came of a head to which lines may be added.
         self._withheld = b""
         self._begun = b""  # the beginning of a head that came in pieces
         self._decoder: Decoder | None = None
@@ -74,19 +98,19 @@ class Response:
         self.surplus = False
         self.upgraded = False
 
-    def expect(self, method: bytes, lines: bytes, last: bool = False) -> None:
+    def expect(self, method: bytes, additions: Additions | None, last: bool = False) -> None:
         """
         A request was delivered: its response is due.
 
         :param method: of the request.
-        :param lines: header lines to add behind the status line of the final response.
+        :param additions: says which lines to add behind the status line of the final response.
         :param last: the connection closes behind the response: ``Connection: close`` is added to
             it, unless it says so, or ends with the connection, or HTTP ends with it.
         """
         self.phase = HEAD
         self.started = False
         self._method = method
-        self._lines = lines
+        self._additions = additions
         self._last = last
 
     def follow(self, data: bytes) -> bytes:
@@ -98,13 +122,13 @@ class Response:
         try:
             while at < len(data):
                 if self.phase is HEAD:
-                    if (self._lines or self._last) and not self._begun:
-                        told = data.find(b"\r\n\r\n" if self._last else b"\n", at) >= 0
-                        if not told and len(data) - at <= self._head_limit:
+                    if (self._additions is not None or self._last) and not self._begun:
+                        end = data.find(b"\r\n\r\n", at)
+                        if end < 0 and self._may_end(data, at):
                             self._withheld = data[at:]
-                            self.started = self.started or self._last
+                            self.started = True
                             return data[:at]
-                        data = self._with_lines(data, at)
+                        data = self._with_lines(data, at, end)
                     at = self._in_head(data, at)
                 elif self._decoder is not None:
                     at, done = self._decoder.feed(data, at)
@@ -119,21 +143,39 @@ class Response:
                 else:
                     break
         except Odd:
-            self._lines = b""
+            self._additions = None
             self.phase = PASSING
         return data
 
-    def _with_lines(self, data: bytes, at: int) -> bytes:
-        """Add the lines if a final response begins at ``data[at:]``."""
-        line_end = data.find(b"\n", at) + 1
-        if not _FINAL.match(data, at, line_end):
+    def _may_end(self, data: bytes, at: int) -> bool:
+        """Whether the rest of the head that begins at ``data[at:]`` may come."""
+        return (
+            len(data) - at <= self._head_limit
+            and _BEGINNING.startswith(data[at : at + len(_BEGINNING)])
+            and data.find(b"\n\n", at) < 0  # where lines end so, no CR LF can be waited for
+        )
+
+    def _with_lines(self, data: bytes, at: int, end: int) -> bytes:
+        """Add the lines if a final response begins at ``data[at:]``; its header ends at `end`."""
+        if end < 0:
+            raise Odd("a response head whose end cannot be told")
+        head = data[at : end + 4]
+        open_ = _opened if end - at <= _CACHED_HEAD else _opened.__wrapped__
+        status, line_end, fields = open_(head)
+        if not status:
             return data
-        lines, self._lines = self._lines, b""
+        lines = b""
+        additions, self._additions = self._additions, None
+        if additions is not None:
+            lines = additions(status, fields)
         if self._last:
             self._last = False
-            framing = response(data[at : data.find(b"\r\n\r\n", at) + 4], self._method)
+            framing = response(head, self._method)
             if not (framing.closes or self._ends_http(framing.status)):
                 lines += _LAST
+        if not lines:
+            return data
+        line_end += at
         return b"".join((data[:line_end], lines, data[line_end:]))
 
     def _ends_http(self, status: int) -> bool:

@@ -12,6 +12,7 @@ from .inside import AS_IT_CAME, Inside
 if TYPE_CHECKING:
     from ..how import How
     from .head import Head, Malformed
+    from .response import Additions
 
 #: The longest request that is worth recognizing by the letters of its head, in bytes.
 MEMORABLE: Final = 2048
@@ -116,6 +117,7 @@ class Known:
     :param how: how it is routed.
     :param size: of head and body, in bytes.
     :param begin: tells of it, without its content.
+    :param additions: what is to be added to its response.
     """
 
     method: bytes
@@ -124,12 +126,16 @@ class Known:
     size: int
     line: bytes
     begin: Begin
+    additions: Additions | None = None
 
 
-def known(head: Head, how: How, inside: Inside = AS_IT_CAME) -> Known | None:
+def known(
+    head: Head, how: How, inside: Inside = AS_IT_CAME, additions: Additions | None = None
+) -> Known | None:
     """
     What to remember of a request of plain HTTP/1.1 that the server inside is to see as it came.
 
+    :param additions: what is to be added to its response.
     :returns: None if its length is not told, or its head is changed.
     """
     try:
@@ -146,7 +152,7 @@ def known(head: Head, how: How, inside: Inside = AS_IT_CAME) -> Known | None:
         return None
     size, last = head.size + framing.length, framing.last
     begin = Begin(head, framing.length, last, b"", whole=True)
-    return Known(head.method, last, how, size, line_of(head), begin)
+    return Known(head.method, last, how, size, line_of(head), begin, additions)
 
 
 def line_of(head: Head) -> bytes:

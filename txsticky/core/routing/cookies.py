@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 #: A name of a cookie or header (RFC 9110, section 5.6.2).
@@ -15,13 +15,32 @@ TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ESCAPED: Final = re.compile(rb"\\(?:([0-3][0-7]{2})|(.))", re.DOTALL)
 
 
-def cookie_pattern(name: str) -> re.Pattern[bytes]:
+def cookie_pattern(name: str, suffix: bytes = b"") -> re.Pattern[bytes]:
     """
     What finds a cookie's value in ``;`` + a Cookie header (RFC 6265, section 5.4).
 
     The first that is not empty counts; names are case-sensitive.
+
+    :param suffix: a regular expression for what may follow the name; the group `suffix` has it.
     """
-    return re.compile(rb";[ \t]*%b[ \t]*=[ \t]*([^; \t][^;]*)" % re.escape(name).encode())
+    return re.compile(
+        rb";[ \t]*%b(?P<suffix>%b)[ \t]*=[ \t]*(?P<value>[^; \t][^;]*)"
+        % (re.escape(name).encode(), suffix)
+    )
+
+
+def cookies(pattern: re.Pattern[bytes], header: bytes, suffix: bytes = b"") -> Iterator[bytes]:
+    """
+    Find the values of all cookies of a name in a Cookie header.
+
+    Browsers send several that were set for several paths or domains (RFC 6265, section 5.4).
+
+    :param pattern: made by `cookie_pattern`.
+    :param suffix: what has to follow the name.
+    """
+    for found in pattern.finditer(b";" + header):
+        if found["suffix"] == suffix:
+            yield unquote_cookie(found["value"])
 
 
 def unquote_cookie(value: bytes) -> bytes:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
@@ -20,9 +21,10 @@ from .cookies import (
     TOKEN,
     check_prefix,
     cookie_pattern,
+    cookies,
     parse_attributes,
-    unquote_cookie,
 )
+from .insertion import SUFFIX, PlaceName
 
 if TYPE_CHECKING:
     from ..http.head import Head
@@ -43,6 +45,11 @@ class KeyKind(enum.Enum):
 
 Extract = Callable[["Head"], bytes | None]
 
+#: What ``--sticky auto`` stands for: Socket.IO, MCP over HTTP, and all that keep cookies.
+AUTO: Final = "sid,header:Mcp-Session-Id,insert"
+#: How many cookies of the inserted one's name are looked at: more come only from a broken jar.
+_MOST: Final = 8
+
 
 @attrs.frozen
 class KeySource:
@@ -53,18 +60,30 @@ class KeySource:
     :param name: of the parameter, cookie or header; of a path, the regular expression.
     :param hashed: whether the key alone decides, by rendezvous.
     :param attributes: of an inserted cookie, in the order and spelling in which they are sent.
+    :param place: names an inserted cookie to which the operator has given no name.
     """
 
     kind: KeyKind
     name: str = ""
     hashed: bool = False
     attributes: tuple[str, ...] = ()
+    place: PlaceName | None = None
     #: Finds the value in a head; None or empty if there is none. Derived from kind and name.
     extract: Extract = attrs.field(init=False, eq=False, repr=False)
+    #: What finds the values of an inserted cookie, of which there may be several.
+    pattern: re.Pattern[bytes] = attrs.field(init=False, eq=False, repr=False)
 
     @extract.default
     def _make_extract(self) -> Extract:
         return _EXTRACTORS[self.kind](self.name)
+
+    @pattern.default
+    def _make_pattern(self) -> re.Pattern[bytes]:
+        return cookie_pattern(self.name, b"" if self.place is None else SUFFIX)
+
+    def suffix(self, head: Head) -> bytes:
+        """Tell what the client's port adds to the name of an inserted cookie."""
+        return b"" if self.place is None else self.place.suffix(head.header(b"host"))
 
 
 @attrs.frozen
@@ -86,24 +105,35 @@ Chain = tuple[KeySource, ...]
 # ------------------------------------------------------------------------ in a request
 
 
-def found(chain: Chain, head: Head | None, client: str) -> tuple[FoundKey, ...]:
+def found(chain: Chain, head: Head | None, client: str) -> Iterator[FoundKey]:
     """
-    The keys of a request, in the order of the chain.
+    Find the keys of a request, in the order of the chain.
 
     :param head: None if it cannot be read (TLS): only addresses are looked at then.
     :param client: the client's address; empty for a UNIX socket, which gives no key.
     """
-    keys = []
     for source in chain:
         if source.kind is KeyKind.IP:
             value: bytes | None = client.encode()
         elif head is None:
             continue
+        elif source.kind is KeyKind.INSERT:
+            for each in islice(filter(None, _inserted(source, head)), _MOST):
+                yield FoundKey(each, source)
+            continue
         else:
             value = source.extract(head)
         if value:
-            keys.append(FoundKey(value, source))
-    return tuple(keys)
+            yield FoundKey(value, source)
+
+
+def _inserted(source: KeySource, head: Head) -> Iterator[bytes]:
+    """Find each cookie of an inserted one's name: a client may keep an older one beside it."""
+    suffix: bytes | None = None
+    for header in head.headers(b"cookie"):
+        if suffix is None:
+            suffix = source.suffix(head)
+        yield from cookies(source.pattern, header, suffix)
 
 
 def opens_session(chain: Chain, head: Head) -> bool:
@@ -166,13 +196,12 @@ def _from_query(name: str) -> Extract:
 
 
 def _from_cookie(name: str) -> Extract:
-    search = cookie_pattern(name).search
+    pattern = cookie_pattern(name)
 
     def extract(head: Head) -> bytes | None:
         for header in head.headers(b"cookie"):
-            match = search(b";" + header)
-            if match is not None:
-                return unquote_cookie(match[1])
+            for value in cookies(pattern, header):
+                return value
         return None
 
     return extract
@@ -204,7 +233,7 @@ _EXTRACTORS: Final[dict[KeyKind, Callable[[str], Extract]]] = {
     KeyKind.SID: lambda name: _SID,
     KeyKind.QUERY: _from_query,
     KeyKind.COOKIE: _from_cookie,
-    KeyKind.INSERT: _from_cookie,
+    KeyKind.INSERT: _from_nothing,  # there may be several: `_inserted`
     KeyKind.HEADER: _from_header,
     KeyKind.PATH: _from_path,
     KeyKind.IP: _from_nothing,
@@ -218,27 +247,32 @@ _EIO: Final[Extract] = _from_query("EIO")
 
 #: A comma separates where a word follows that could name a source, so that a regular expression
 #: may hold a comma as in ``{1,3}``; any other comma of a name is written ``\,``.
-_SEPARATOR: Final = re.compile(r"(?<!\\),(?=\s*[A-Za-z][\w-]*\s*(?:[:,]|$))")
+_SEPARATOR: Final = re.compile(r"(?<!\\),(?=\s*(?:[A-Za-z][\w-]*\s*(?:[:,]|$)|insert\s*;))")
 _BARE: Final = (KeyKind.SID, KeyKind.IP, KeyKind.NONE)
-_WORDS: Final = ", ".join(
+_WORDS: Final = "auto, " + ", ".join(
     kind.value if kind in _BARE else f"{kind.value}:{'REGEX' if kind is KeyKind.PATH else 'NAME'}"
     for kind in KeyKind
 )
+_AUTO: Final = "auto"
+_UNHASHED: Final = "{!r} cannot be hashed; leave 'hash:' away."
 
 
-def parse_chain(text: str) -> Chain:
+def parse_chain(text: str, listen: Sequence[str] = ("8080",)) -> Chain:
     r"""
     Read what ``--sticky`` takes.
 
     :param text: sources with commas between them: ``sid``, ``query:NAME``, ``cookie:NAME``,
-        ``insert:NAME`` (with cookie attributes: ``insert:NAME;Max-Age=60``), ``header:NAME``,
-        ``path:REGEX`` (its first group, or the whole match), ``ip``, ``none``. ``hash:`` before
-        one makes its key decide by rendezvous; ``ip`` always does.
+        ``insert`` or ``insert:NAME`` (with cookie attributes: ``insert:NAME;Max-Age=60``),
+        ``header:NAME``, ``path:REGEX`` (its first group, or the whole match), ``ip``, ``none``.
+        ``hash:`` before one makes its key decide by rendezvous; ``ip`` always does. ``auto``
+        stands alone, for `AUTO`.
+    :param listen: where the cluster listens, as ``--listen`` takes it: it names the cookie that
+        ``insert`` gives no name.
     :raises ValueError: with a sentence that says which source is wrong and what to write.
     """
-    chain = tuple(
-        _parse_source(element.strip().replace(r"\,", ",")) for element in _SEPARATOR.split(text)
-    )
+    place = PlaceName.of(listen)
+    elements = _SEPARATOR.split(AUTO if text.strip() == _AUTO else text)
+    chain = tuple(_parse_source(e.strip().replace(r"\,", ","), place) for e in elements)
     kinds = [source.kind for source in chain]
     if KeyKind.NONE in kinds and len(kinds) > 1:
         raise ValueError("'none' means that nothing is sticky; it stands alone or not at all.")
@@ -247,9 +281,13 @@ def parse_chain(text: str) -> Chain:
     return chain
 
 
-def _parse_source(text: str) -> KeySource:
+def _parse_source(text: str, place: PlaceName) -> KeySource:
     hashed = text.startswith("hash:")
     word, colon, name = text.removeprefix("hash:").partition(":")
+    if word.partition(";")[0] == KeyKind.INSERT.value:
+        return _parse_insert(text, hashed, place)
+    if word == _AUTO:
+        raise ValueError(f"'auto' stands alone; write {AUTO!r} to add to it.")
     try:
         kind = KeyKind(word)
     except ValueError:
@@ -260,17 +298,32 @@ def _parse_source(text: str) -> KeySource:
         raise ValueError(f"{word!r} takes no name; write it alone.")
     if kind not in _BARE and not name:
         raise ValueError(f"{word!r} needs a name; write {word}:NAME.")
-    if hashed and kind in (KeyKind.INSERT, KeyKind.NONE):
-        raise ValueError(f"{word!r} cannot be hashed; leave 'hash:' away.")
-    attributes: tuple[str, ...] = ()
-    if kind is KeyKind.INSERT:
-        name, semicolon, rest = name.partition(";")
-        attributes = parse_attributes(rest) if semicolon else ATTRIBUTE_DEFAULTS
-        check_prefix(name, attributes)
-    if kind in (KeyKind.COOKIE, KeyKind.INSERT, KeyKind.HEADER) and not TOKEN.fullmatch(name):
-        what = "header" if kind is KeyKind.HEADER else "cookie"
-        raise ValueError(f"{name!r} cannot be the name of a {what}.")
+    if hashed and kind is KeyKind.NONE:
+        raise ValueError(_UNHASHED.format(word))
+    if kind in (KeyKind.COOKIE, KeyKind.HEADER):
+        _check_name(name, kind.value)
     try:
-        return KeySource(kind, name, hashed or kind is KeyKind.IP, attributes)
+        return KeySource(kind, name, hashed or kind is KeyKind.IP)
     except re.error as error:
         raise ValueError(f"The regular expression {name!r} is not valid: {error}.") from None
+
+
+def _parse_insert(text: str, hashed: bool, place: PlaceName) -> KeySource:
+    """Read ``insert``, with a name and attributes or without."""
+    if hashed:
+        raise ValueError(_UNHASHED.format("insert"))
+    said, semicolon, rest = text.partition(";")
+    _, colon, name = said.partition(":")
+    attributes = parse_attributes(rest) if semicolon else ATTRIBUTE_DEFAULTS
+    if not colon:
+        return KeySource(KeyKind.INSERT, place.name, False, attributes, place)
+    if not name:
+        raise ValueError("'insert:' needs a name; write insert:NAME, or insert alone.")
+    _check_name(name, "cookie")
+    check_prefix(name, attributes)
+    return KeySource(KeyKind.INSERT, name, False, attributes)
+
+
+def _check_name(name: str, what: str) -> None:
+    if not TOKEN.fullmatch(name):
+        raise ValueError(f"{name!r} cannot be the name of a {what}.")

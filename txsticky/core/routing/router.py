@@ -100,11 +100,12 @@ class Router:
         :param chance: for the balancer.
         """
         client = client_address(head, peer_host, self.trusted) if self.by_address else ""
-        keys = found(self.chain, head, client)
-        for key in keys:
+        keys = []
+        for key in found(self.chain, head, client):
             worker = self.signer.read(key.value)
             if worker is not None and pool.reachable(worker):
                 return Route(worker, How.TAG)
+            keys.append(key)
         for key in keys:
             worker = table.find(key.value, now)
             if worker is not None and pool.reachable(worker):

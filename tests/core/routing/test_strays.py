@@ -1,0 +1,28 @@
+"""Clients that come back without a key."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txsticky.core.routing.strays import OFTEN, Strays
+
+
+class StraysTests(SynchronousTestCase):
+    """Counting them."""
+
+    def test_often(self) -> None:
+        """One that has come often is told once; another is counted for itself."""
+        strays = Strays()
+        for _ in range(OFTEN - 1):
+            self.assertFalse(strays.came(b"a"))
+        self.assertFalse(strays.came(b"b"))
+        self.assertTrue(strays.came(b"a"))
+        self.assertFalse(strays.came(b"a"))
+
+    def test_bound(self) -> None:
+        """Neither their number nor the length of what they say of themselves fills the memory."""
+        strays = Strays()
+        for number in range(5000):
+            strays.came(b"%d" % number + b"x" * 1000)
+        self.assertLessEqual(len(strays._times), 256)
+        self.assertLessEqual(max(map(len, strays._times)), 256)
