@@ -268,6 +268,10 @@ _GATE = (
              options=("--interface", "protocol")),
     _starter("Twisted alone", contenders.direct),
 )  # fmt: skip
+_COOKIE = tuple(
+    _starter(name, contenders.txsticky, workers=1, options=("--sticky", keys))
+    for name, keys in (("with the cookie", "auto"), ("without it", "sid"))
+)
 _BROADCAST = (
     functools.partial(contenders.txsticky, "broadcast", "app"),
     functools.partial(contenders.with_redis, "broadcast"),
@@ -351,6 +355,14 @@ WORKS = (
         _plain_http,
         ("total CPU us", False),
         "within 10 % of the same protocol without it",
+    ),
+    Work(
+        "cookie",
+        "Keep-alive, clients that keep no cookie: what inserting one costs",
+        _COOKIE,
+        _plain_http,
+        ("workers CPU us", False),
+        "at most 2 % of a twisted.web hello",
     ),
     Work(
         "asgi",

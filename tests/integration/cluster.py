@@ -219,7 +219,11 @@ class Bare(Server):
 
 
 class Cluster(Server):
-    """A cluster of workers that serve one of :mod:`apps`."""
+    """A cluster of workers that serve one of :mod:`apps`.
+
+    Where no option says otherwise a session id is the only key: most tests look at what the
+    application alone answers, and want no cookie added.
+    """
 
     def __init__(
         self,
@@ -247,6 +251,8 @@ class Cluster(Server):
             "--graceful-timeout",
             "3",
         ]
+        if "--sticky" not in options:
+            arguments += ["--sticky", "sid"]
         super().__init__([*arguments, *options, target], port, environment)
         self.size, self.probe = workers, probe
         self._tags: dict[int, str] = {}

@@ -1,0 +1,1 @@
+``--sticky auto`` is the default: ``sid,header:Mcp-Session-Id,insert``. ``insert`` needs no name any more: the cookie is named after the port, is not added to what a shared cache may store, and is the same for all clients of a worker within a minute. Responses to clients without a key carry a ``Set-Cookie`` now; ``--sticky sid`` is what the default was.

@@ -1,0 +1,1 @@
+``header:NAME`` and ``cookie:NAME`` are learned from responses: what a worker says there is bound to it before the response leaves. MCP servers and applications with a session cookie of their own need no ``bind()``.
