@@ -267,6 +267,33 @@ class MissTests(SynchronousTestCase):
         self.assertEqual(routes, {Route(world.by_key(b"j1"), How.MISS)})
 
 
+class StaleCookieTests(SynchronousTestCase):
+    """An inserted cookie whose worker has gone, which all clients of a minute have."""
+
+    COOKIE = b"Cookie: W=" + tagged(9)
+
+    def test_spread(self) -> None:
+        """Its clients are spread, by their addresses and programs."""
+        world = World("insert:W")
+        by_address = {
+            world.route(b"/", self.COOKIE, peer=f"192.0.2.{number}").worker for number in range(40)
+        }
+        by_program = {
+            world.route(b"/", self.COOKIE, b"User-Agent: %d" % number).worker
+            for number in range(40)
+        }
+        self.assertEqual((by_address, by_program), ({1, 2, 3, 4}, {1, 2, 3, 4}))
+
+    def test_agrees(self) -> None:
+        """The requests of one client agree, through trusted proxies as well."""
+        world = World("insert:W", trusted="192.0.2.0/24")
+        routes = {
+            world.route(b"/%d" % n, self.COOKIE, b"X-Forwarded-For: 198.51.100.1", peer=peer)
+            for n, peer in enumerate(("192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.3"))
+        }
+        self.assertEqual([route.how for route in routes], [How.MISS])
+
+
 class NewTests(SynchronousTestCase):
     """NEW."""
 

@@ -117,7 +117,9 @@ class Router:
             if key.source.hashed:
                 return Route(self._hashed(key, candidates).id, How.HASH)
         if keys:
-            return Route(rendezvous(keys[0].value, candidates).id, How.MISS)
+            return Route(
+                rendezvous(self._told_apart(keys[0], head, peer_host), candidates).id, How.MISS
+            )
         return Route(self.balancer.choose(candidates, chance).id, How.NEW)
 
     def _hashed(self, key: FoundKey, members: Sequence[Member]) -> Member:
@@ -127,3 +129,16 @@ class Router:
             if word is not None:
                 return rendezvous_of_address(word, members)
         return rendezvous(key.value, members)
+
+    def _told_apart(self, key: FoundKey, head: Head | None, peer_host: str) -> bytes:
+        """
+        Tell what an unknown key is hashed by.
+
+        An inserted cookie is the same for all clients of one minute: when its worker has gone, they
+        are not all to go to one other.
+        """
+        if key.source.kind is not KeyKind.INSERT or head is None:
+            return key.value
+        client = client_address(head, peer_host, self.trusted)
+        program = head.header(b"user-agent") or b""
+        return b"%b %b %b" % (key.value, client.encode(), program)
