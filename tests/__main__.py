@@ -5,6 +5,7 @@
     python -m tests                               everything
     python -m tests --unit                        only what needs no cluster: a minute or two
     python -m tests tests/core tests.transport.test_gate    these folders and modules
+    python -m tests --applications [NAME...]     applications of others, and docs/tested.csv
 
 Much of what the tests do is to wait for processes. So they run in several trials side by side, two
 more than there are cores: modules that start processes have a trial each, the others share one, a
@@ -45,9 +46,11 @@ BESIDE = 2  # trials at once, more than there are cores
 BAD = ("failures", "errors", "unexpectedSuccesses")
 
 #: Folders of tests that are not unit tests: they start whole clusters.
-CLUSTERS = ("integration",)
+CLUSTERS = ("integration", "applications")
 #: How a module begins that starts processes, and has a trial of its own.
-_PROCESSES = re.compile(r"^(?:import|from) (?:subprocess|venv|tests\.integration)\b", re.MULTILINE)
+_PROCESSES = re.compile(
+    r"^(?:import|from) (?:subprocess|venv|tests\.integration|tests\.applications)\b", re.MULTILINE
+)
 
 
 def modules(only_unit: bool = False) -> list[str]:
@@ -118,11 +121,11 @@ def _of(test: str, name: str) -> bool:
     return test == name or test.startswith(f"{name}.")
 
 
-def run(names: list[str], folder: str) -> Run:
+def run(names: list[str], folder: str, python: str = sys.executable) -> Run:
     """Run trial on some modules, in a process of its own."""
     place = Path(tempfile.mkdtemp(dir=folder))
     records, work = place / "records", place / "trial"
-    command = [sys.executable, "-m", "tests.recorder", records, work, *names]
+    command = [python, "-m", "tests.recorder", records, work, *names]
     environment = dict(os.environ)
     # Without bytecode each of some thousand processes would compile the package for itself.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -257,12 +260,33 @@ def run_all(names: Iterable[str]) -> tuple[Counter[str], list[str]]:
     return total, late
 
 
+def run_applications(names: list[str]) -> int:
+    """Run applications of others; returns the exit code."""
+    from tests.applications import runner
+
+    def trial(tests: list[str], folder: str, python: str) -> tuple[bool, str]:
+        done = run(tests, folder, python)
+        return not done.failed(), done.said
+
+    worked, failed, skipped = runner.run(names, trial)
+    total = Counter(failures=failed, skips=skipped, successes=worked)
+    print(f"{'FAILED' if failed else 'PASSED'} ({summed(total)})")
+    return int(bool(failed))
+
+
 def main(arguments: list[str]) -> int:
     """Run what the command line asks for, sum up, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests", description="Run the tests.")
     parser.add_argument("--unit", action="store_true", help="only tests that need no cluster")
+    parser.add_argument(
+        "--applications",
+        action="store_true",
+        help="applications of others, by the NAMEs they begin with",
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="a test module, or a folder")
     options = parser.parse_args(arguments)
+    if options.applications:
+        return run_applications(options.names)
     begun = time.monotonic()
     total, late = run_all(choose(options.names, options.unit))
     print(f"\n{time.monotonic() - begun:.0f} s")

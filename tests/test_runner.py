@@ -54,7 +54,8 @@ class ModulesTests(SynchronousTestCase):
         known = [name for name in modules() if name in SECONDS]
         self.assertEqual(modules()[: len(known)], known)
         self.assertEqual(known, sorted(known, key=lambda name: (-SECONDS[name], name)))
-        places = ["integration" in name for name in modules()[len(known) :]]
+        rest = modules()[len(known) :]
+        places = [bool({"integration", "applications"} & {*name.split(".")}) for name in rest]
         self.assertEqual(places, sorted(places, reverse=True))
         self.assertIn(True, places)
         self.assertIn(False, places)
@@ -66,7 +67,7 @@ class ModulesTests(SynchronousTestCase):
     def test_unit(self) -> None:
         """Unit tests are all those outside the folders of clusters."""
         left_out = set(modules()) - set(modules(only_unit=True))
-        self.assertEqual(sorted(left_out), self.names("integration"))
+        self.assertEqual(sorted(left_out), self.names("integration", "applications"))
 
     def test_nested(self) -> None:
         """A folder in a folder is looked through, and may itself be one of clusters."""
