@@ -140,6 +140,17 @@ class Head:
             value, at = self._value(name, at)
         return tuple(values)
 
+    def has_prefix(self, prefix: bytes) -> bool:
+        """
+        Whether some header's name begins so.
+
+        :param prefix: in lower case.
+        """
+        lowered = self._lowered
+        if not lowered:
+            lowered = self._lowered = self.raw.lower()
+        return lowered.find(b"\r\n" + prefix, self.fields_at - 2) >= 0
+
     def _value(self, name: bytes, at: int) -> tuple[bytes | None, int]:
         """The first value from the line end `at` on, and the line end behind it."""
         lowered = self._lowered

@@ -1,7 +1,7 @@
 """
 What the server inside is to see of a request's head, where that is not the head as it came.
 
-Three things are changed, each because RFC 9110 or 9112 says so and not every server does it:
+Three things are changed because RFC 9110 or 9112 says so and not every server does it:
 
 * an offer to upgrade that the server inside cannot take is ignored (RFC 9110, section 7.8): its
   fields are taken off, because parsers believe that HTTP ends with such a head;
@@ -9,6 +9,8 @@ Three things are changed, each because RFC 9110 or 9112 says so and not every se
   section 3.2.2);
 * a request whose end is not certain is the last of its connection (RFC 9112, section 6.3), and the
   server inside is told so.
+
+And fields whose names begin with ``Txsticky-`` are taken off: only this server may say them.
 """
 
 from __future__ import annotations
@@ -21,13 +23,15 @@ from attrs import frozen
 from .head import Head
 
 #: By how many bytes more than the gate the server inside has to allow in a head, for what is added.
-ADDED: Final = 1024
+ADDED: Final = 6144
 #: Protocols that no server inside begins in this way (RFC 9113, section 3.1, has dropped them).
 _OBSOLETE: Final = frozenset({b"h2c", b"h2", b"http/2.0", b"tls/1.0"})
 _WEBSOCKET: Final = b"websocket"
 _FIELD: Final = re.compile(rb"([^:\r]+):[ \t]*((?:[^\r]|\r\n[ \t])*)\r\n")
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE)
 _LAST: Final = b"Connection: close\r\n"
+#: As it is told apart; `_` and `-` are the same to CGI, and so to WSGI (RFC 3875, section 4.1.18).
+_OURS: Final = b"txsticky"
 
 
 @frozen
@@ -51,9 +55,13 @@ class Inside:
         :param last: the server inside is to close the connection behind its response.
         """
         upgrade = head.header(b"upgrade")
-        if upgrade is None and not last and (self.absolute or head.target[:1] == b"/"):
+        forged = head.has_prefix(_OURS)
+        plain = self.absolute or head.target[:1] == b"/"
+        if upgrade is None and not last and plain and not forged:
             return head.raw
         line, fields = head.raw[: head.fields_at], head.raw[head.fields_at : -2]
+        if forged:
+            fields = _FIELD.sub(_but_ours, fields)
         if upgrade is not None:
             fields = self._without_offer(head, fields)
         absolute = None if self.absolute else _ABSOLUTE.fullmatch(head.target)
@@ -87,6 +95,11 @@ class Inside:
         if self.websocket_only:
             return protocol == _WEBSOCKET and method == b"GET"
         return protocol.partition(b"-")[0] not in _OBSOLETE
+
+
+def _but_ours(line: re.Match[bytes]) -> bytes:
+    name = line[1].lower().replace(b"_", b"-")
+    return b"" if name == _OURS or name.startswith(_OURS + b"-") else line[0]
 
 
 def _without(fields: bytes, *names: bytes) -> bytes:

@@ -136,7 +136,7 @@ def known(
     What to remember of a request of plain HTTP/1.1 that the server inside is to see as it came.
 
     :param additions: what is to be added to its response.
-    :returns: None if its length is not told, or its head is changed.
+    :returns: None if its length is not told, its head is changed, or it may be the last of HTTP.
     """
     try:
         framing = request(head)
@@ -148,7 +148,7 @@ def known(
         or head.version != INTERIM_SINCE
     ):
         return None
-    if inside.head(head) is not head.raw:
+    if inside.head(head) is not head.raw or head.header(b"upgrade") is not None:
         return None
     size, last = head.size + framing.length, framing.last
     begin = Begin(head, framing.length, last, b"", whole=True)

@@ -1,0 +1,1 @@
+"""WebSockets that may move, as values."""
