@@ -40,6 +40,8 @@ PATIENCE = 60.0
 class FakeDesk:
     """A worker's desk: a request belongs to the place that its header Place names, else here."""
 
+    movements = None
+
     def __init__(self) -> None:
         self.draining = False
         self.unconfirmed = 0

@@ -16,6 +16,7 @@ from txsticky.core.how import How
 from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.events import EventConversation
 from txsticky.core.http.head import Head
+from txsticky.core.http.response import Additions
 from txsticky.core.http.steps import Begin, Content
 from txsticky.core.routing.verdict import KEEP, Verdict
 from txsticky.serve import Serving
@@ -39,9 +40,11 @@ class KeepingPolicy(Nowhere):
         """Keep the request."""
         return KEEP[How.NEW]
 
-    def extra_headers(self, head: Head, host: str, secure: bool, how: How) -> bytes:
+    def additions(
+        self, head: Head, host: str, secure: bool, how: How, first: bool
+    ) -> Additions | None:
         """The header lines that go with the response."""
-        return self.added
+        return (lambda status, fields: self.added) if self.added else None
 
 
 class Transport(StringTransport):

@@ -32,7 +32,10 @@ class HereCase(SynchronousTestCase):
         self.bindings = mock.Mock()
         self.bus = mock.Mock()
         self.leading = mock.Mock()
-        self.here = Here(view, self.bindings, self.bus, self.leading)
+        self.websockets = mock.Mock()
+        self.websockets.behind.return_value = None
+        self.reload = mock.Mock()
+        self.here = Here(view, self.bindings, self.bus, self.leading, self.websockets, self.reload)
 
 
 class CurrentTests(HereCase):
@@ -130,8 +133,28 @@ class BusTests(HereCase):
         self.here.publish("news", b"hello")
         self.assertEqual(self.bus.publish.call_args, mock.call("news", b"hello"))
 
+    def test_subscribe_behind(self) -> None:
+        """For a WebSocket that has moved it begins behind what the former worker was given."""
+        self.websockets.behind.return_value = (3, 14)
+        self.here.subscribe("news", print, websocket=b"15")
+        self.assertEqual(self.websockets.behind.call_args, mock.call(15))
+        self.assertEqual(self.bus.subscribe.call_args, mock.call("news", print, None, (3, 14)))
+
+    def test_leave(self) -> None:
+        """A state is left for the WebSocket that the header names."""
+        self.here.leave("15", "at 92")
+        self.assertEqual(self.websockets.leave.call_args, mock.call(15, b"at 92"))
+
+    def test_reload(self) -> None:
+        """A reload can be asked for where the primary knows what that is."""
+        self.assertTrue(self.here.reload())
+        self.assertEqual(self.reload.call_count, 1)
+        self.assertFalse(
+            Here(mock.Mock(), self.bindings, self.bus, self.leading, self.websockets).reload()
+        )
+
     def test_subscribe(self) -> None:
         """A subscription is the bus's, and so is the function that ends it."""
         end = self.here.subscribe("news", print, len)
-        self.assertEqual(self.bus.subscribe.call_args, mock.call("news", print, len))
+        self.assertEqual(self.bus.subscribe.call_args, mock.call("news", print, len, None))
         self.assertIs(end, self.bus.subscribe.return_value)

@@ -125,6 +125,16 @@ class Binder(Protocol):
         """Forget a key."""
 
 
+class Departures(Protocol):
+    """The WebSockets of the worker that may move."""
+
+    def leave(self, id: int, state: bytes) -> None:
+        """Have a state go with a WebSocket."""
+
+    def behind(self, id: int) -> tuple[int, int] | None:
+        """What the former worker of a WebSocket had been given of the bus."""
+
+
 class Leader(Protocol):
     """Whether this worker leads, and what it does for that long (`worker.leading.Leading`)."""
 
@@ -148,13 +158,26 @@ class Here:
     :param bindings: binds keys.
     :param bus: leads to the bus.
     :param leading: knows who leads.
+    :param websockets: the WebSockets that may move.
+    :param reload: asks for a rolling reload; None if the primary, of an earlier version, has to be
+        asked in another way.
     """
 
-    def __init__(self, view: Membership, bindings: Binder, bus: BusClient, leading: Leader) -> None:
+    def __init__(
+        self,
+        view: Membership,
+        bindings: Binder,
+        bus: BusClient,
+        leading: Leader,
+        websockets: Departures,
+        reload: Callable[[], None] | None = None,
+    ) -> None:
         self._view = view
         self._bindings = bindings
         self._bus = bus
         self._leading = leading
+        self._websockets = websockets
+        self._reload = reload
 
     @property
     def id(self) -> int:
@@ -176,6 +199,33 @@ class Here:
             {"id": m.id, "slot": m.slot, "state": m.state.value, "live": m.live}
             for m in self._view.pool.members
         ]
+
+    def reload(self) -> bool:
+        """
+        Ask for a rolling reload, as HUP does: each worker is replaced by one with the code of now.
+
+        :returns: whether it could be asked for. Not if the primary is of an earlier version.
+        """
+        if self._reload is None:
+            return False
+        self._reload()
+        return True
+
+    # -------------------------------------------------------------- WebSockets
+
+    def leave(self, websocket: str | bytes | int, state: str | bytes) -> None:
+        """
+        Leave a state for the application that goes on with a WebSocket in another worker.
+
+        It comes in the header ``Txsticky-State`` of the handshake there. The last state that was
+        left before the WebSocket moves is the one that counts; of a WebSocket that is over, or
+        that never moves, nothing is kept.
+
+        :param websocket: the value of the header ``Txsticky-Websocket`` of the handshake.
+        :param state: visible ASCII characters and blanks.
+        :raises ValueError: the state is longer than 4096 bytes, or has other characters.
+        """
+        self._websockets.leave(int(websocket), _bytes(state))
 
     # ------------------------------------------------------------------ leader
 
@@ -258,20 +308,29 @@ class Here:
         self._bus.publish(topic, message)
 
     def subscribe(
-        self, topic: str, callback: Subscriber, lost: Lost | None = None
+        self,
+        topic: str,
+        callback: Subscriber,
+        lost: Lost | None = None,
+        *,
+        websocket: str | bytes | int | None = None,
     ) -> Callable[[], None]:
         """
         Call `callback(message)` for each message published to `topic` from now on.
 
         :param lost: called with a number when so many messages did not reach this worker, because
             it did not take them fast enough. They would have come before the next one that does.
+        :param websocket: for which WebSocket that is: the value of the header
+            ``Txsticky-Websocket`` of its handshake. If it has moved here, the messages of the topic
+            that its former worker had not been given come first, if that worker had subscribed.
         :returns: a function that ends the subscription.
         :raises ValueError: the topic is longer than 65,535 bytes.
         :raises TooManyTopics: this worker listens to 100,000 topics already, or their names would
             be longer than 16,000,000 bytes together.
         :raises ChannelFull: the primary does not read what this worker tells it.
         """
-        return self._bus.subscribe(topic, callback, lost)
+        behind = None if websocket is None else self._websockets.behind(int(websocket))
+        return self._bus.subscribe(topic, callback, lost, behind)
 
 
 def _bytes(key: str | bytes) -> bytes:

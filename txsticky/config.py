@@ -232,6 +232,12 @@ class Config:
         Number(1, 86400, zero="never", unit="s"),
         help="Seconds that a client may pause within a request or a response, or 0 for no limit",
     )
+    websockets: str = option(
+        "close",
+        Choice(("close", "move")),
+        help="What becomes of WebSockets whose worker leaves: close, with code 1001, unless the"
+        " application lets them move; or move, to another worker between two messages",
+    )
     threads: int = option(
         64, Number(1, 10_000, whole=True), help="WSGI requests that a worker runs at the same time"
     )

@@ -188,11 +188,11 @@ class DisplayTests(WatchedCase):
 
     def test_workers(self) -> None:
         """The workers are a table that programs can read, too: words between spaces."""
-        self.report(1, live=1234, requests=40, adopted=9, given=2, lag=0.25)
+        self.report(1, live=1234, requests=40, adopted=9, given=2, moved=3, lag=0.25)
         heads, first, second = self.shown("workers").splitlines()
         self.assertEqual(heads.split()[:4], ["worker", "state", "gen", "pid"])
         told = " ".join(first.split())
-        self.assertEqual(told, "1 ready 1 1001 0 s 1,234 0.0 40 9 2 250.0 ms - - -")
+        self.assertEqual(told, "1 ready 1 1001 0 s 1,234 0.0 40 9 2 250.0 ms - - - 3")
         self.assertEqual(second.split()[:2], ["2", "ready"])
 
     def test_odd_states(self) -> None:

@@ -50,13 +50,14 @@ class MetricsTests(WatchedCase):
 
     def test_workers(self) -> None:
         """Workers are told by their numbers."""
-        self.report(1, live=3, requests=40, adopted=9, given=2, lag=0.25)
+        self.report(1, live=3, requests=40, adopted=9, given=2, moved=5, lag=0.25)
         told = read(self.look())
         self.assertEqual(told["txsticky_worker_ready{worker=2}"], 1)
         self.assertEqual(told["txsticky_worker_connections{worker=1}"], 3)
         self.assertEqual(told["txsticky_worker_requests_total{worker=1}"], 40)
         self.assertEqual(told["txsticky_worker_handoffs_total{worker=1}"], 9)
         self.assertEqual(told["txsticky_worker_given_total{worker=1}"], 2)
+        self.assertEqual(told["txsticky_worker_websockets_moved_total{worker=1}"], 5)
         self.assertEqual(told["txsticky_worker_event_loop_lag_seconds{worker=1}"], 0.25)
         self.assertEqual(told["txsticky_workers{state=ready}"], 2)
         self.assertEqual(told["txsticky_workers_wanted"], 2)

@@ -82,6 +82,7 @@ class FakeWorker:
             self.forget,
             self.give,
             lambda protocol: False,
+            lambda passport: None,  # type: ignore[arg-type, return-value]
         )
 
     def forget(self, connection: Any) -> None:
@@ -414,7 +415,7 @@ class ConnectionMemory(SynchronousTestCase):
         """Such a thing, of a connection with a gate."""
         handoff = Handoff(family=socket.AF_INET, origin=Origin(("192.0.2.7", 5000)), how=How.NEW)
         kept = connection.Connection(FakeWorker().around, handoff)
-        kept.transport = SimpleNamespace(gate=SimpleNamespace(served=True), how=How.TAG)
+        kept.transport = SimpleNamespace(gate=SimpleNamespace(mover=None, served=True), how=How.TAG)
         return kept
 
     def test_closed(self) -> None:

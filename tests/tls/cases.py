@@ -92,6 +92,8 @@ class Policy:
     settled: set[bool] = attrs.field(factory=set)
     waiting: list[Any] = attrs.field(factory=list)
 
+    movements = None
+
     @property
     def bindings(self) -> Policy:
         return self

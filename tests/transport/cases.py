@@ -168,6 +168,7 @@ class FakePolicy:
     def __init__(self) -> None:
         self.first: list[bool] = []
         self.draining = False
+        self.movements: Any = None
         self.unconfirmed = 0
         self.known: dict[bytes, Known] = {}
         self.asked: list[bytes] = []
@@ -230,12 +231,14 @@ class FakeHost:
     :ivar halved: whether the client was told that nothing follows.
     :ivar reset: whether the kernel knows that the client has gone.
     :ivar withheld: how many bytes wait in the gate, each time that this was told.
+    :ivar dealt_with: how many messages the application has dealt with.
     :ivar react: called with each piece that the protocol gets.
     """
 
     gate: Gate
 
     def __init__(self, clock: Clock) -> None:
+        self.dealt_with = 1_000_000
         self.clock = clock
         self.how = How.MISS
         self.delivered: list[bytes] = []
@@ -305,6 +308,10 @@ class FakeHost:
     def passed(self) -> int:
         """Bytes that the kernel has taken."""
         return self.taken
+
+    def settled(self, messages: int) -> bool:
+        """Whether the application has dealt with so many messages."""
+        return messages <= self.dealt_with
 
     def severed(self) -> bool:
         """Whether the kernel knows that the client has gone."""

@@ -67,6 +67,7 @@ class PolicyCase(SynchronousTestCase):
             peers=self.peers,
             live=self.live,
             read_now=self.read_now,
+            movements=mock.Mock(),
             request_done=self.done,
             settings=PolicySettings(balance=config.balance, debug_headers=config.debug_headers),
             system=self.system,

@@ -32,6 +32,7 @@ class FakeGate:
     def __init__(self, idle: bool = True, served: bool = True) -> None:
         self.exchange = SimpleNamespace(idle=idle, tunnel=False)
         self.leaving = self.closing = False
+        self.mover: Any = None
         self.served = served
         self.calls: list[str] = []
         self.failing = False
@@ -101,7 +102,9 @@ class ConnectionTests(SynchronousTestCase):
     def connection(self, host: FakeHost | None = None) -> Connection:
         """One that is handed here, and has a host if one is given."""
         worker: Any = self.worker
-        around = Surroundings(worker.view, worker.forget, worker.give, lambda protocol: False)
+        around = Surroundings(
+            worker.view, worker.forget, worker.give, lambda protocol: False, mock.Mock()
+        )
         connection = Connection(
             around, Handoff(family=socket.AF_INET, origin=Origin(("a", 1)), prefix=b"x")
         )
@@ -219,6 +222,28 @@ class ConnectionTests(SynchronousTestCase):
         host = FakeHost(served=False)
         make_room([self.serving(host)])
         self.assertEqual(host.gate.calls, ["finish"])
+
+    def test_websocket_that_may_move(self) -> None:
+        """One that may move goes by itself, but not while the whole cluster stops."""
+        for final in (False, True):
+            host = FakeHost(idle=False)
+            host.gate.exchange.tunnel = True
+            host.gate.mover = mock.Mock()
+            host.gate.drain = lambda: True  # type: ignore[method-assign]
+            connection = self.serving(host)
+            self.worker.view.final = final
+            self.assertEqual(connection.let_go(final), not final)
+            host.gate.mover.insist.return_value = True
+            self.assertEqual(connection.insist(), not final)
+
+    def test_last_moment(self) -> None:
+        """When it is to be closed it moves if it can, and is closed if not."""
+        for leaves in (True, False):
+            host = FakeHost()
+            host.gate.mover = mock.Mock()
+            host.gate.mover.leave_now.return_value = leaves
+            self.serving(host).close()
+            self.assertEqual(host.calls, [] if leaves else ["close"])
 
     def test_room_and_a_failure(self) -> None:
         """One that fails keeps no other from being closed."""

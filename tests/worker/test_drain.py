@@ -17,8 +17,9 @@ from txsticky.worker.drain import LOOK, Drain
 class FakeConnection:
     """A connection: idle, or one that lasts."""
 
-    def __init__(self, lasts: bool = False) -> None:
+    def __init__(self, lasts: bool = False, moves: bool = False) -> None:
         self.lasts = lasts
+        self.moves = moves
         self.let: list[bool] = []
         self.closed = 0
 
@@ -26,6 +27,10 @@ class FakeConnection:
         """Go if idle."""
         self.let.append(final)
         return not self.lasts
+
+    def insist(self) -> bool:
+        """Move if it may."""
+        return self.moves
 
     def close(self) -> None:
         """Close."""
@@ -142,6 +147,16 @@ class QuietTests(DrainCase):
         connection.lasts = True
         self.system.reactor.advance(pinned_end(10.0))
         self.assertEqual((self.count("withdraw"), connection.closed), (1, 1))
+
+    def test_last_part_of_those_that_move(self) -> None:
+        """WebSockets that may move have a part of the rest, and are closed then."""
+        (connection,) = self.connect()
+        self.drain.begin(10.0, final=False)
+        connection.moves = True
+        self.system.reactor.advance(pinned_end(10.0))
+        self.assertEqual(connection.closed, 0)
+        self.system.reactor.advance((requests_end(10.0) - pinned_end(10.0)) / 2)
+        self.assertEqual(connection.closed, 1)
 
     def test_time_is_over(self) -> None:
         """When the time for requests is over it leaves, whatever is still open."""

@@ -32,7 +32,8 @@ class StartTests(WorkerCase):
         self.begin()
         (body,) = self.heard(Kind.READY)
         self.assertEqual(
-            decode_json(body), {"interface": "protocol", "http": True, "appointable": True}
+            decode_json(body),
+            {"interface": "protocol", "http": True, "moves": True, "appointable": True},
         )
 
     def test_slow(self) -> None:

@@ -18,7 +18,7 @@ LEVELS: Final = {"warn": "busy", "error": "bad", "critical": "bad"}
 #: Headings of the table of workers; those that do not tell a text are set to the right.
 HEADINGS: Final = (
     "worker", "state", "gen", "pid", "up", "conns", "req/s", "requests", "hand-offs", "given",
-    "lag", "memory", "pss", "cpu",
+    "lag", "memory", "pss", "cpu", "moved",
 )  # fmt: skip
 EVENTS_SHOWN: Final = 10
 NOTHING: Final = "-"
@@ -154,6 +154,7 @@ def _worker(worker: dict[str, Any]) -> list[Cell]:
         Cell(size(worker["memory"])),
         Cell(size(worker.get("proportion"))),  # a server of another version may not tell it
         Cell(percent(worker["load"])),
+        Cell(f"{worker.get('moved', 0):,}"),
     ]
 
 

@@ -75,6 +75,7 @@ class Totals:
     handoffs: int = 0
     accepted: int = 0
     given: int = 0
+    moved: int = 0
     cpu: float = 0.0
 
     def add(self, pace: Pace) -> None:
@@ -84,6 +85,7 @@ class Totals:
         self.handoffs += load.adopted
         self.accepted += pace.handle.listening.accepted
         self.given += load.given
+        self.moved += load.moved
         self.cpu += pace.usage.cpu if pace.usage else 0.0
 
 

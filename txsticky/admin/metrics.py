@@ -183,6 +183,7 @@ def _workers(state: ClusterState) -> Iterator[Metric]:
     yield total("handoffs_total", "Connections taken in hand.", "handoffs")
     yield total("accepted_total", "Connections that it accepted itself.", "accepted")
     yield total("given_total", "Connections given to another worker, or back.", "given")
+    yield total("websockets_moved_total", "WebSockets that have moved to it.", "moved")
     yield total("cpu_seconds_total", "Processor time, of user and system.", "cpu")
 
 

@@ -68,6 +68,7 @@ class WorkerState:
     :param handoffs: connections taken in hand so far.
     :param accepted: connections that it accepted itself so far.
     :param given: connections given away so far: to the worker whose request came, or back.
+    :param moved: WebSockets that have moved to it so far.
     :param lag: how late its event loop ran, in seconds.
     :param memory: its resident set in bytes; None if it cannot be known.
     :param proportion: its proportional set, likewise: of memory that several processes share, each
@@ -90,6 +91,7 @@ class WorkerState:
     handoffs: int
     accepted: int
     given: int
+    moved: int
     lag: float
     memory: int | None
     proportion: int | None
@@ -127,6 +129,7 @@ class SlotTotals:
     handoffs: int
     accepted: int
     given: int
+    moved: int
     cpu: float
 
 
@@ -336,6 +339,7 @@ def _worker(handle: WorkerHandle, primary: Primary, history: History, clock: flo
         handoffs=load.adopted,
         accepted=handle.listening.accepted,
         given=load.given,
+        moved=load.moved,
         lag=load.lag,
         memory=pace.usage.memory if pace.usage else None,
         proportion=history.proportion(handle.process.pid),

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import attrs
 from twisted.logger import Logger
 
 from ..core.messages.frames import TOPIC_LIMIT, Frame
-from ..core.messages.from_worker import Publish, Subscribe, Unsubscribe
+from ..core.messages.from_primary import CaughtUp, Message, Missed
+from ..core.messages.from_primary import Lost as LostMessages
+from ..core.messages.from_worker import Follow, Publish, Subscribe, Unsubscribe
 from ..errors import BusOverrun, ChannelFull, MessageTooLarge, TooManyTopics
 
 log = Logger()
@@ -19,6 +22,20 @@ TOPICS_SIZE = 16_000_000
 
 Subscriber = Callable[[bytes], object]
 Lost = Callable[[int], object]
+
+
+@attrs.define(eq=False)
+class _Subscription:
+    """
+    What an application does with the messages of a topic.
+
+    :ivar pending: whether messages that another worker had not been given come first.
+    """
+
+    topic: str
+    callback: Subscriber
+    lost: Lost | None
+    pending: bool
 
 
 class ToPrimary(Protocol):
@@ -46,13 +63,18 @@ class BusClient:
 
     :param channel: leads to the primary, where the hub is.
     :param limit: the longest message with its topic, in bytes.
+    :ivar given: how many messages the hub has sent here since `drain`, or lost on the way.
     """
 
     def __init__(self, channel: ToPrimary, limit: int) -> None:
         self._channel = channel
         self._limit = limit
-        self._subscriptions: dict[str, dict[object, tuple[Subscriber, Lost | None]]] = {}
+        self._subscriptions: dict[str, dict[_Subscription, None]] = {}
+        self._pending: dict[int, _Subscription] = {}
+        self._tickets = 0
+        self._leaves = False
         self._names = 0  # bytes of the topics
+        self.given = 0
 
     def publish(self, topic: str, message: bytes) -> None:
         """
@@ -70,33 +92,60 @@ class BusClient:
         channel.send(Publish(name, message))
 
     def subscribe(
-        self, topic: str, callback: Subscriber, lost: Lost | None = None
+        self,
+        topic: str,
+        callback: Subscriber,
+        lost: Lost | None = None,
+        behind: tuple[int, int] | None = None,
     ) -> Callable[[], None]:
         """
         Call `callback(message)` for each message published to `topic` from now on.
 
         :param lost: called with the number of messages that did not reach this worker.
+        :param behind: a worker's id, and how many messages it was given since its drain began: what
+            it was not given comes first.
         :returns: a function that ends the subscription.
         :raises TooManyTopics: there are `TOPICS` already, or their names would be longer than
             `TOPICS_SIZE` together.
         :raises ChannelFull: the primary does not read what this worker tells it.
         """
         name = _name_of(topic)
+        mine = _Subscription(topic, callback, lost, pending=behind is not None)
         if topic not in self._subscriptions:
-            self._listen(topic, name)
+            self._listen(topic, name, mine.pending)
         subscriptions = self._subscriptions[topic]
-        mine = object()
-        subscriptions[mine] = (callback, lost)
+        subscriptions[mine] = None
+        if behind is not None:
+            self._tickets += 1
+            self._pending[self._tickets] = mine
+            self._channel.send(Follow(topic, self._tickets, *behind))
 
         def unsubscribe() -> None:
-            if subscriptions.pop(mine, None) and not subscriptions:
-                del self._subscriptions[topic]
-                self._names -= len(name)
-                self._channel.send(Unsubscribe(name))
+            if mine in subscriptions:
+                del subscriptions[mine]
+                if not (subscriptions or self._leaves):
+                    del self._subscriptions[topic]
+                    self._names -= len(name)
+                    self._channel.send(Unsubscribe(name))
 
         return unsubscribe
 
-    def _listen(self, topic: str, name: bytes) -> None:
+    def drain(self) -> None:
+        """
+        Count what is given from now on, and stay subscribed to all topics: this worker leaves.
+
+        The hub remembers what of them it sends, for those who go on.
+        """
+        if not self._leaves:  # it may be told to hurry later
+            self._leaves = True
+            self.given = 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether messages that another worker had not been given are still to come."""
+        return bool(self._pending)
+
+    def _listen(self, topic: str, name: bytes, follows: bool) -> None:
         channel = self._channel
         if len(self._subscriptions) >= TOPICS or self._names + len(name) > TOPICS_SIZE:
             raise TooManyTopics(count=TOPICS, size=TOPICS_SIZE)
@@ -104,21 +153,55 @@ class BusClient:
             raise ChannelFull(waiting=channel.waiting)
         self._subscriptions[topic] = {}
         self._names += len(name)
-        channel.send(Subscribe(name))
+        if not follows:
+            channel.send(Subscribe(name))
+
+    def heard(self, frame: Message | Missed | CaughtUp | LostMessages) -> None:
+        """Take in what the hub says."""
+        match frame:
+            case Message(topic, message):
+                self.message(topic, message)
+            case Missed(ticket, message):
+                self.missed(ticket, message)
+            case CaughtUp(ticket, lost):
+                self.caught_up(ticket, lost)
+            case LostMessages(name, count):
+                self.lost(name, count)
 
     def message(self, name: bytes, message: bytes) -> None:
         """Give a message of the topic `name` to its subscribers."""
+        self.given += 1
         topic = name.decode()
         subscriptions = self._subscriptions.get(topic, {})
-        for mine in list(subscriptions):
-            if mine in subscriptions:  # else the callback of another subscription has ended it
-                _call(topic, subscriptions[mine][0], message)
+        for each in list(subscriptions):
+            # If it is there no more, the callback of another subscription has ended it.
+            if each in subscriptions and not each.pending:
+                _call(topic, each.callback, message)
 
     def lost(self, topic: str, count: int) -> None:
         """Tell the subscribers of a topic how many messages have not reached this worker."""
-        for _, lost in list(self._subscriptions.get(topic, {}).values()):
-            if lost is not None:
-                _call(topic, lost, count)
+        self.given += count
+        for each in list(self._subscriptions.get(topic, {})):
+            if each.lost is not None and not each.pending:
+                _call(topic, each.lost, count)
+
+    def missed(self, ticket: int, message: bytes) -> None:
+        """Give a message to the subscription that another worker had not been given."""
+        each = self._pending.get(ticket)
+        if each is not None and each in self._subscriptions.get(each.topic, {}):
+            _call(each.topic, each.callback, message)
+
+    def caught_up(self, ticket: int, lost: int) -> None:
+        """
+        Give a subscription what is published from now on.
+
+        :param lost: how many messages before are not remembered.
+        """
+        each = self._pending.pop(ticket, None)
+        if each is not None:
+            each.pending = False
+            if lost and each.lost is not None:
+                _call(each.topic, each.lost, lost)
 
 
 def _call(topic: str, callback: Callable[[Any], object], argument: object) -> None:

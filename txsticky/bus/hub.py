@@ -9,10 +9,15 @@ workers receives the messages of one publisher in the order in which they were p
 What a worker does not read waits in the primary, up to a bound. Beyond the bound the worker loses
 messages, and is told how many of which topic before it gets the next message. So a slow worker
 takes no memory that grows without end, and delays no other worker.
+
+What a worker is sent from the beginning of its drain on is remembered for a while. The application
+that goes on with one of its WebSockets in another worker subscribes behind what that one was given,
+and gets the rest from here before what comes next (`follow`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import attrs
@@ -20,9 +25,11 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from ..core.messages.frames import Frame, encode
-from ..core.messages.from_primary import Lost, Message
+from ..core.messages.from_primary import CaughtUp, Lost, Message, Missed
+from ..core.messages.from_worker import Follow, Subscribe
 from ..core.redis_url import parse_bus
 from ..errors import ConfigError
+from .backlog import HANDOVER, Backlog
 
 log = Logger()
 
@@ -71,12 +78,16 @@ class _Member:
     """
     A worker that has subscribed to a topic.
 
+    :ivar backlog: what it was sent since its drain began; None for one that does not leave.
+    :ivar gone: whether it has left, and its topics are only remembered.
     :ivar missed: how many messages of each topic the worker has lost and not been told of.
     :ivar complained: whether the log has said so.
     """
 
     name: str
     outlet: WorkerOutlet
+    backlog: Backlog | None = None
+    gone: bool = False
     topics: set[bytes] = attrs.Factory(set)
     missed: dict[bytes, int] = attrs.Factory(dict)
     complained: bool = False
@@ -86,13 +97,18 @@ class Bus:
     """
     Passes messages on to the workers that listen to their topics.
 
+    :param later: calls a function in so many seconds; without it nothing is remembered of a worker
+        that has left.
     :ivar backplane: the way to other machines, if there is one; set before the first subscription.
     :ivar published: messages that workers of this machine have published.
     :ivar delivered: copies of messages that were sent to workers.
     :ivar lost: copies that were dropped, because their worker did not read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, later: Callable[[float, Callable[[], None]], Any] | None = None) -> None:
+        self._later = later
+        self._backlogs: dict[int, Backlog] = {}
+        self._calls: dict[int, Any] = {}
         self.backplane: Backplane | None = None
         self.published = 0
         self.delivered = 0
@@ -107,6 +123,9 @@ class Bus:
 
     def stop(self) -> Deferred[Any]:
         """Disconnect from other machines; the Deferred fires when that is done."""
+        for call in self._calls.values():
+            call.cancel()
+        self._calls.clear()
         return succeed(None) if self.backplane is None else self.backplane.stop()
 
     def subscribe(self, id: int, name: str, outlet: WorkerOutlet, topic: bytes) -> None:
@@ -119,12 +138,19 @@ class Bus:
         """
         member = self._members.get(id)
         if member is None:
-            member = self._members[id] = _Member(name, outlet)
+            member = self._members[id] = _Member(name, outlet, self._backlogs.get(id))
         member.topics.add(topic)
         listeners = self._topics.setdefault(topic, {})
         if not listeners and self.backplane is not None:
             self.backplane.subscribe(topic)
         listeners[id] = member
+
+    def join(self, id: int, name: str, outlet: WorkerOutlet, frame: Subscribe | Follow) -> None:
+        """Subscribe a worker as it asks for it; the arguments are those of `follow`."""
+        if isinstance(frame, Follow):
+            self.follow(id, name, outlet, frame)
+        else:
+            self.subscribe(id, name, outlet, frame.topic)
 
     def unsubscribe(self, id: int, topic: bytes) -> None:
         """Unsubscribe a worker from a topic."""
@@ -142,15 +168,60 @@ class Bus:
             if self.backplane is not None:
                 self.backplane.unsubscribe(topic)
 
+    def remember(self, id: int) -> None:
+        """Remember what a worker is sent from now on: its drain begins."""
+        if id not in self._backlogs:
+            member = self._members.get(id)
+            lost = sum(member.missed.values()) if member is not None else 0
+            self._backlogs[id] = backlog = Backlog(lost)
+            if member is not None:
+                member.backlog = backlog
+
     def forget(self, id: int) -> None:
-        """Unsubscribe a worker that is gone, or leaving, from all topics."""
+        """Send nothing more to a worker that is gone, or leaving; its topics are kept a while."""
+        if id in self._calls:
+            return
+        if id not in self._backlogs or self._later is None:
+            self._drop(id)
+            return
+        if id in self._members:
+            self._members[id].gone = True
+        self._calls[id] = self._later(HANDOVER, lambda: self._drop(id))
+
+    def _drop(self, id: int) -> None:
+        """Unsubscribe a worker from all topics."""
+        self._calls.pop(id, None)
+        self._backlogs.pop(id, None)
         member = self._members.get(id)
         for topic in list(member.topics) if member is not None else ():
             self.unsubscribe(id, topic)
 
+    def follow(self, id: int, name: str, outlet: WorkerOutlet, frame: Follow) -> None:
+        """
+        Subscribe a worker to a topic, behind what another one had been given of it.
+
+        :param id: the worker's id.
+        :param name: what the log calls the worker.
+        :param outlet: the worker's channel.
+        :param frame: what the worker asks for.
+        """
+        topic = frame.topic.encode()
+        self.subscribe(id, name, outlet, topic)
+        backlog = self._backlogs.get(frame.source)
+        # Of a worker that is gone for long, or that another program knew, nothing can be told.
+        messages, lost = ([], 1) if backlog is None else backlog.since(frame.given, topic)
+        if outlet.behind:
+            messages, lost = [], lost + len(messages)
+        for message in messages:
+            outlet.send(Missed(frame.ticket, message))
+        self.delivered += len(messages)
+        self.lost += lost
+        outlet.send(CaughtUp(frame.ticket, lost))
+
     def subscriptions(self) -> list[tuple[int, bytes]]:
         """List all subscriptions: (worker's id, topic)."""
-        return [(id, topic) for id, member in self._members.items() for topic in member.topics]
+        here = [(id, member) for id, member in self._members.items() if not member.gone]
+        return [(id, topic) for id, member in here for topic in member.topics]
 
     def publish(self, topic: bytes, message: bytes) -> int:
         """
@@ -175,6 +246,10 @@ class Bus:
         before = self.delivered
         frame = encode(Message(topic, message))
         for member in listeners.values():
+            if member.backlog is not None:
+                member.backlog.add(topic, message)
+            if member.gone:
+                continue
             if member.outlet.behind:
                 self._miss(member, topic)
             else:
@@ -202,7 +277,7 @@ class Bus:
     def settle(self, id: int) -> None:
         """Tell a worker what it has lost, if it keeps up again. To be called when it has sent."""
         member = self._members.get(id)
-        if member is not None and member.missed and not member.outlet.behind:
+        if member is not None and not member.gone and member.missed and not member.outlet.behind:
             self._tell(member)
 
 
@@ -214,7 +289,7 @@ def bus_of(url: str, reactor: Any, mark: bytes) -> Bus:
     :param mark: 8 random bytes, for this primary.
     :raises ConfigError: a library that it needs is missing.
     """
-    bus = Bus()
+    bus = Bus(None if reactor is None else reactor.callLater)
     address = parse_bus(url)
     if address is not None:
         try:

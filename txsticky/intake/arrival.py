@@ -9,6 +9,7 @@ import attrs
 
 from ..core.http.head import Head
 from ..core.messages.origin import Origin
+from ..core.replay import Replay
 
 #: Bytes that are read at once from a connection whose first request is awaited.
 READ_SIZE: Final = 65536
@@ -25,6 +26,7 @@ class Arrival:
     :param head: the head in these bytes, once it is complete; None for what is not HTTP.
     :param hops: how often the connection has moved.
     :param idle: whether it was given back between two requests.
+    :param replay: of a WebSocket that moves; it has no first request.
     :param proxied: whether the PROXY protocol header, where one is due, has been read.
     """
 
@@ -35,3 +37,4 @@ class Arrival:
     hops: int = 0
     idle: bool = False
     proxied: bool = False
+    replay: Replay | None = None

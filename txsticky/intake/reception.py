@@ -20,6 +20,7 @@ from ..core.http.head import NEED_DATA, Head, Malformed, NeedData, parse_head
 from ..core.http.proxy_protocol import ProxyHeader
 from ..core.http.proxy_protocol import parse as parse_proxy
 from ..core.http.refusal import LINGER, refusal
+from ..core.http.websocket.frames import SERVICE_RESTART, close_frame
 from ..system.deadlines import Deadlines
 from ..system.system import System, http_date
 from .arrival import READ_SIZE, Arrival
@@ -89,6 +90,11 @@ class Reception:
         :returns: `NEED_DATA`; or a `Malformed` to refuse with; or None: the arrival can be placed.
         """
         expectations = self.expectations
+        if arrival.replay is not None:
+            handshake = arrival.replay.head
+            head = parse_head(handshake, len(handshake))
+            arrival.head = head if isinstance(head, Head) else None
+            return None
         if expectations.proxies is not None and not arrival.proxied:
             if not arrival.hops and expectations.proxies(arrival.origin.peer[0]):
                 header = parse_proxy(arrival.data)
@@ -196,7 +202,10 @@ class Reception:
         """
         self.refusals[status] += 1
         head_only = arrival.head is not None and arrival.head.method == b"HEAD"
-        response = refusal(status, reason, http_date(), retry_after, head_only)
+        if arrival.replay is not None:
+            response = close_frame(SERVICE_RESTART)
+        else:
+            response = refusal(status, reason, http_date(), retry_after, head_only)
         Lingerer(self.system, arrival.sock, self._lingering, response).doWrite()
 
     def close(self) -> None:

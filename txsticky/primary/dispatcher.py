@@ -85,8 +85,9 @@ class Dispatcher:
             self._park(arrival)
             return
         host = arrival.origin.peer[0]
+        pool = self._pool if arrival.replay is None else self._pool.takers()
         decision = self._router.decide(
-            arrival.head, host, self._pool, self._table, system.clock(), system.rng
+            arrival.head, host, pool, self._table, system.clock(), system.rng
         )
         if isinstance(decision, Refusal):
             if self._expects():
@@ -110,6 +111,7 @@ class Dispatcher:
                 how=how,
                 hops=min(arrival.hops, MOST_HOPS),
                 reserved=True,
+                replay=arrival.replay,
             )
         )
         self._pool.reserve(worker)

@@ -70,4 +70,5 @@ def arrival_of(sock: socket.socket, handoff: Handoff) -> Arrival:
         hops=handoff.hops + 1 if stage is Stage.ROUTED else 0,
         idle=stage is Stage.IDLE,
         proxied=stage is not Stage.FRESH,
+        replay=handoff.replay,
     )

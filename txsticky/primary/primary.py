@@ -23,10 +23,12 @@ from ..core.messages.from_worker import (
     Bind,
     Deaf,
     Failed,
+    Follow,
     Free,
     Load,
     Publish,
     Ready,
+    Reload,
     Replace,
     Resign,
     Subscribe,
@@ -187,7 +189,7 @@ class Primary:
             config.backlog,
             handles,
             heard=self.heard,
-            withdrawn=self.bus.forget,
+            bus=self.bus,
             leaving=lambda id: self.supervisor.leaving(id),
             exited=self._exited,
         )
@@ -265,8 +267,8 @@ class Primary:
                 self.replication.free(handle.id, key)
             case Publish(topic, message):
                 self.bus.publish(topic, message)
-            case Subscribe(topic):
-                self.bus.subscribe(handle.id, handle.name, handle.channel, topic)
+            case Subscribe() | Follow():
+                self.bus.join(handle.id, handle.name, handle.channel, frame)
             case Unsubscribe(topic):
                 self.bus.unsubscribe(handle.id, topic)
             case Ready():
@@ -275,6 +277,8 @@ class Primary:
                 self.supervisor.load_failed(handle.id, reason)
             case Replace():
                 self.supervisor.retire_request(handle.id)
+            case Reload():
+                self.supervisor.reload()
             case WantLog():
                 self.workers.renew_log(handle)
             case Resign(term):
@@ -291,7 +295,7 @@ class Primary:
     def _ready(self, handle: WorkerHandle, frame: Ready) -> None:
         self.events.sources(frame.sources)
         self.spoken.tell(frame.interface, frame.http)
-        self.workers.ready(handle)
+        self.workers.ready(handle, frame.moves)
         self.supervisor.ready(handle.id)
         self.leader.ready(handle.id, frame.appointable)
         if self.beginning.under_way:

@@ -136,7 +136,7 @@ class WaitingRoom:
 
     def _stays(self, arrival: Arrival) -> bool:
         """Whether a client that sends no more may still want its response."""
-        if self._whole and not arrival.origin.secure:
+        if arrival.replay is not None or (self._whole and not arrival.origin.secure):
             return False
         head = arrival.head
         if head is not None and head.version == b"1.1":

@@ -79,7 +79,10 @@ class SecureConnection(Protocol):
     :ivar over: whether the connection is being closed.
     :ivar draining: whether the gate is to leave for good as soon as nothing is under way.
     :ivar bindings: those that the worker makes.
+    :ivar movements: None: TLS cannot leave the process that holds its keys, nor a WebSocket in it.
     """
+
+    movements = None
 
     def __init__(self, services: TlsServices, handoff: Handoff) -> None:
         self.how = handoff.how

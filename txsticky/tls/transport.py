@@ -58,6 +58,10 @@ class SecureMixin:
         """
         return self if interface is ISSLTransport else None
 
+    def settled(self, messages: int) -> bool:
+        """True: no WebSocket moves from here (`transport.host.Host`)."""
+        return True
+
     def getPeerCertificate(self) -> None:
         """Clients are not asked for certificates (`ISSLTransport`)."""
 

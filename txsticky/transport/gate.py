@@ -11,13 +11,15 @@ decides; whose it is, the `Policy`; how bytes flow, the `Host`.
 from __future__ import annotations
 
 from ..core.http.conversation import Conversation
-from ..core.http.steps import MEMORABLE, Ask, Begin, Content, Deliver
+from ..core.http.head import Head
+from ..core.http.steps import MEMORABLE, Ask, Begin, Content, Refuse
 from ..core.routing.verdict import FRONT_DESK, Give, GiveBack, Keep
 from .ending import linger, refused
 from .half_close import HalfClose
 from .host import Host
 from .output import Output
 from .policy import Policy
+from .websockets.upgrading import upgrading
 
 
 class Gate(Output):
@@ -25,18 +27,16 @@ class Gate(Output):
     Watches one connection. What goes out, and the end, are in `Output`.
 
     :ivar inner_paused: the protocol inside wants no input.
-    :ivar leaving: the connection goes to another process once its output has left.
     :ivar come: how many bytes have come, but for requests that came alone and whole.
     """
 
-    __slots__ = ("come", "inner_paused", "leaving")
+    __slots__ = ("come", "inner_paused")
 
     def __init__(
         self, host: Host, policy: Policy, exchange: Conversation, client: str, secure: bool
     ) -> None:
         Output.__init__(self, host, policy, exchange, client, secure)
         self.inner_paused = False
-        self.leaving = False
         self.come = 0
 
     # ------------------------------------------------------------------ input
@@ -45,7 +45,10 @@ class Gate(Output):
         """Take bytes from the client."""
         exchange = self.exchange
         if exchange.tunnel and not exchange.held:
-            self.host.deliver(data)
+            if self.mover is None:
+                self.host.deliver(data)
+            else:
+                self.mover.arrived(data)
             return
         known = None
         size = len(data)
@@ -125,20 +128,27 @@ class Gate(Output):
                             case GiveBack():
                                 self.leave(FRONT_DESK)
                                 return
-                    exchange.keep(
-                        self.policy.additions(
-                            step.head, self.client, self.secure, host.how, not self.served
-                        )
-                    )
+                    self._keep(step.head)
                 elif isinstance(step, Begin | Content):
                     host.tell(step)
-                elif isinstance(step, Deliver):
+                elif isinstance(step, Refuse):
+                    self._answer(refused(step))
+                elif self.mover is None:
                     host.deliver(step.data)
                 else:
-                    self._answer(refused(step))
+                    self.mover.arrived(step.data)
         finally:
             self._pumping = False
         self._after_pump()
+
+    def _keep(self, head: Head) -> None:
+        """Serve the request here; what follows the handshake of a WebSocket may move."""
+        if not self.secure:
+            self.upgrading = upgrading(self, self.policy.movements, head)
+        additions = self.policy.additions(
+            head, self.client, self.secure, self.host.how, not self.served
+        )
+        self.exchange.keep(additions, b"" if self.upgrading is None else self.upgrading.lines)
 
     def _after_pump(self) -> None:
         exchange, host = self.exchange, self.host
@@ -173,6 +183,16 @@ class Gate(Output):
         self.inner_paused = False
         self._read_on()
 
+    def hold(self) -> None:
+        """Leave the client's bytes in the kernel, whatever the protocol inside wants."""
+        self._stopped = True
+        self.host.stop_reading()
+
+    def go_on(self) -> None:
+        """Read the client's bytes again, if the protocol inside wants them."""
+        self._stopped = False
+        self._read_on()
+
     def _read_on(self) -> None:
         if not (self.inner_paused or self._stopped or self.leaving):
             self.host.start_reading()
@@ -185,10 +205,14 @@ class Gate(Output):
         """
         Give the connection away if it is idle: the worker is leaving.
 
-        :returns: whether it was idle.
+        A WebSocket that may move leaves between two messages.
+
+        :returns: whether it was idle, or may move.
         """
         if self.leaving or self.closing or not self.host.live():
             return False
+        if self.mover is not None:
+            return self.mover.leave()
         if self.exchange.idle:
             self.leave(FRONT_DESK)
             return True

@@ -208,6 +208,9 @@ class GatedMixin(MovableMixin):
         call: Cancelable = self.reactor.callLater(seconds, self.guarded, action)
         return call
 
+    def settled(self, messages: int) -> bool:
+        return True  # a protocol is told of each message before `deliver` returns
+
     def hang_up(self) -> None:
         # Twisted does not close for as long as a producer is registered that it has paused, and
         # twisted.web's channel is one to its end.

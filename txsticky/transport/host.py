@@ -55,6 +55,13 @@ class Host(Protocol):
     def severed(self) -> bool:
         """Whether the kernel knows that the client is gone."""
 
+    def settled(self, messages: int) -> bool:
+        """
+        Whether the application has dealt with what its client has sent, as far as can be told.
+
+        :param messages: how many messages of the client's WebSocket that are.
+        """
+
     def flush(self, callback: Callable[[], None]) -> None:
         """Call back once all output is in the kernel."""
 

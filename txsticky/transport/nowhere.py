@@ -23,6 +23,7 @@ class Nowhere:
     how = How.NEW
     draining = False
     unconfirmed = 0
+    movements = None
     known: dict[bytes, Known] = {}
 
     @property
@@ -35,6 +36,10 @@ class Nowhere:
         return False
 
     def severed(self) -> bool:
+        """True: the connection is over."""
+        return True
+
+    def settled(self, messages: int) -> bool:
         """True: the connection is over."""
         return True
 

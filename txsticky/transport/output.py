@@ -10,11 +10,14 @@ from __future__ import annotations
 import attrs
 
 from ..core.http.conversation import Conversation
+from ..core.http.websocket.frames import SERVICE_RESTART, close_frame
 from .ending import last_word, tell_surplus
 from .half_close import HalfClose
 from .host import Cancelable, Host
 from .nowhere import NOWHERE
 from .policy import Policy
+from .websockets.mover import Mover
+from .websockets.upgrading import Upgrading
 from .withheld import Withheld
 
 
@@ -42,6 +45,9 @@ class Output:
     :param client: the client's address, as the transport's peer.
     :param secure: whether the client came over TLS.
     :ivar closing: the connection is closed once its output has left.
+    :ivar leaving: the connection goes to another process once its output has left.
+    :ivar upgrading: the handshake of a WebSocket whose response is not complete.
+    :ivar mover: follows a WebSocket that may move.
     """
 
     __slots__ = (
@@ -54,8 +60,11 @@ class Output:
         "closing",
         "exchange",
         "host",
+        "leaving",
+        "mover",
         "policy",
         "secure",
+        "upgrading",
     )
 
     def __init__(
@@ -67,6 +76,9 @@ class Output:
         self.client = client
         self.secure = secure
         self.closing = False
+        self.leaving = False
+        self.upgrading: Upgrading | None = None
+        self.mover: Mover | None = None
         #: The gate itself has stopped the reading.
         self._stopped = False
         self._pumping = False
@@ -119,9 +131,10 @@ class Output:
         if not exchange.tunnel:
             was_open = exchange.request_open
             had_surplus = not was_open and exchange.surplus  # with surplus, none is opened
-            followed = exchange.wrote(data)
+            upgrading = self.upgrading
+            followed = exchange.wrote(data) if upgrading is None else upgrading.wrote(self, data)
             if not exchange.request_open:
-                if was_open:
+                if was_open and exchange.replay is None:
                     policy.request_done()
                 # Behind what a client calls its last request the protocol inside closes by itself.
                 over = exchange.over and not exchange.last
@@ -131,6 +144,8 @@ class Output:
                 data = followed
                 if exchange.surplus and not had_surplus:
                     tell_surplus(exchange.request_line)
+        elif self.mover is not None:
+            self.mover.wrote(data)
         return data
 
     def _answer(self, data: bytes) -> None:
@@ -139,6 +154,14 @@ class Output:
             self._withheld.add(data)
         elif data:
             self.host.send(data)
+
+    def hold(self) -> None:
+        """Leave the client's bytes in the kernel, whatever the protocol inside wants."""
+        raise NotImplementedError
+
+    def go_on(self) -> None:
+        """Read the client's bytes again, if the protocol inside wants them."""
+        raise NotImplementedError
 
     def _withhold(self, data: bytes) -> bytes:
         """Keep the response until every binding made before it is known everywhere."""
@@ -164,6 +187,9 @@ class Output:
             closed once that is sent, and nothing is read until then.
         """
         self.closing = True
+        if self.upgrading is not None and self.upgrading.moved and self.host.live():
+            self._answer(close_frame(SERVICE_RESTART))
+            self.upgrading = None
         if self._withheld is None:
             return True
         self._stopped = True
@@ -208,6 +234,8 @@ class Output:
             if call is not None:
                 call.cancel()
         self._call = self._half_close = None
+        if self.mover is not None:
+            self.mover.cancel()
         if self._withheld is not None:
             self._withheld.drop()
             self._withheld = None

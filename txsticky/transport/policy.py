@@ -10,6 +10,7 @@ from ..core.http.head import Head
 from ..core.http.response import Additions
 from ..core.http.steps import Known
 from ..core.routing.verdict import Verdict
+from .websockets.movements import WebSockets
 
 
 class BindingsMade(Protocol):
@@ -37,6 +38,10 @@ class Policy(Protocol):
     @property
     def bindings(self) -> BindingsMade:
         """The bindings that the worker makes."""
+
+    @property
+    def movements(self) -> WebSockets | None:
+        """What is known of WebSockets that move; None where none does."""
 
     def whose(self, head: Head, host: str) -> Verdict:
         """Decide where a request is to be served, and say why."""

@@ -11,8 +11,10 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
 from ..core.http.conversation import Conversation
+from ..core.http.websocket.passport import Passport
 from ..core.lifecycle.life import Life, LifeAnswer, LifeCommand, LifeState
 from ..core.messages.handoff import Handoff
+from ..core.replay import Replay
 from ..serve import Serving
 from ..system.system import System
 from ..tls.relay import RelayedServer
@@ -35,6 +37,7 @@ class Surroundings:
     :ivar view: says whether the worker drains, and whether the whole cluster stops.
     :ivar forget: called with each connection once it is no longer here.
     :ivar give: gives a connection away: its socket, the place, what travels with it.
+    :ivar replay: makes what goes with a WebSocket that leaves, of its passport.
     :ivar close_politely: asks the client at the other end of a protocol to go away
         (`Serving.close_politely`).
     """
@@ -43,6 +46,7 @@ class Surroundings:
     forget: Callable[[Connection], None]
     give: Callable[[socket.socket, int, Handoff], None]
     close_politely: Callable[[object], bool]
+    replay: Callable[[Passport], Replay]
 
 
 class Connection:
@@ -137,7 +141,9 @@ class Connection:
             return
         self._around.forget(self)
         transport, self.transport = self.transport, None
-        handoff = self.handoff.moved(held, transport.gate.served, transport.how)
+        gate = transport.gate
+        replay = None if gate.mover is None else self._around.replay(gate.mover.passport)
+        handoff = self.handoff.moved(held, gate.served, transport.how, replay)
         self._around.give(sock, place, handoff)
 
     # ---------------------------------------------------------------- what is wanted of it
@@ -179,10 +185,22 @@ class Connection:
         gate = self.gate
         if gate is None:
             return False
-        if final and gate.exchange.idle:
+        if not final:
+            return gate.drain() or not gate.exchange.tunnel
+        if gate.exchange.idle:
             gate.finish()
-            return True
-        return gate.drain() or not gate.exchange.tunnel
+        return not gate.exchange.tunnel
+
+    def insist(self) -> bool:
+        """
+        Go elsewhere at the next end of a message, for the time of the worker is nearly over.
+
+        :returns: whether the connection may, which only a WebSocket that moves may.
+        """
+        gate = self.gate
+        if gate is None or gate.mover is None or self._around.view.final:
+            return False
+        return bool(self._try(gate.mover.insist))
 
     def close(self) -> None:
         """Close as politely as the protocol can."""
@@ -191,7 +209,9 @@ class Connection:
             self._try(self._close)
 
     def _close(self) -> None:
-        transport = self.transport
+        transport, gate = self.transport, self.gate
+        if gate is not None and gate.mover is not None and gate.mover.leave_now():
+            return
         protocol = transport.protocol  # behind TLS there is none before the first request
         if protocol is None or not self._around.close_politely(protocol):
             transport.loseConnection()
@@ -274,7 +294,13 @@ class Connections:
         self._changed = changed
         self._reactor = reactor = system.reactor
         self._turn = WriteBatch(lambda end: reactor.callLater(0, end), system.clock)
-        self._around = Surroundings(view, self._forget, give, serving.close_politely)
+        self._around = Surroundings(
+            view,
+            self._forget,
+            give,
+            serving.close_politely,
+            lambda passport: policy.movements.replay(passport),
+        )
 
     def adopt(self, sock: socket.socket, handoff: Handoff) -> None:
         """
@@ -283,6 +309,7 @@ class Connections:
         :param sock: the connection; owned from here on.
         :param handoff: what came with it.
         """
+        handoff = handoff.shown()
         connection = Connection(self._around, handoff)
         self.adopted += 1
         self.live.add(connection)
@@ -305,7 +332,7 @@ class Connections:
         if self._secured is not None and not origin.secure:
             factory, gated = self._secured(connection), False
         elif self._native is not None:
-            self._native(sock, connection, self.policy, self._converse())
+            self._native(sock, connection, self.policy, self._converse(replay=handoff.replay))
             return True
         make = _transport_for(handoff, gated)
         transport = adopt(self._reactor, sock, origin.peer, factory, make, self.adopted)
@@ -316,8 +343,9 @@ class Connections:
         transport.connection = connection
         transport.how = handoff.how
         if gated:
+            conversation = self._converse(replay=handoff.replay)
             transport.gate = Gate(
-                transport, self.policy, self._converse(), origin.peer[0], origin.secure
+                transport, self.policy, conversation, origin.peer[0], origin.secure
             )
         connection.begun()
         begin(transport, handoff.prefix)

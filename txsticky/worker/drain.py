@@ -8,7 +8,7 @@ the rest of its time it is withdrawn: nothing comes any more, and what is under 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 import attrs
 
@@ -75,16 +75,30 @@ class Drain:
             end_sessions(0 if final else spread)
             for index, connection in enumerate(lasting):
                 call_later(spread * index / len(lasting), connection.close)
-            call_later(spread, self._last_part)
+            call_later(spread, self._last_part, (requests_end(seconds) - spread) / 2)
             call_later(LOOK, self._look_on)
         self.look()
 
-    def _last_part(self) -> None:
-        """Have nothing more come here, and end what has become long-lived since."""
+    def _last_part(self, rest: float) -> None:
+        """
+        Have nothing more come here, and end what has become long-lived since.
+
+        :param rest: seconds that WebSockets have to move, before they are closed as well.
+        """
         self._withdraw()
+        late = []
         for connection in list(self._live):
-            if not connection.let_go(self._view.final):
+            if connection.insist():
+                late.append(connection)
+            elif not connection.let_go(self._view.final):
                 connection.close()
+        if late:
+            self._system.reactor.callLater(rest, self._close, late)
+
+    def _close(self, late: Iterable[Connection]) -> None:
+        """Close those of which the time is over."""
+        for connection in late:
+            connection.close()
 
     def withdrawn(self) -> None:
         """Take in that the primary routes nothing here any more; nor does this worker."""

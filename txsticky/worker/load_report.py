@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..config import Config
-from ..core.messages.from_worker import Load, Replace, Used
+from ..core.messages.from_worker import Load, Reload, Replace, Used
 from ..ipc.channel import Channel
 from ..system.system import System
 
@@ -84,6 +84,10 @@ class LoadReport:
         self.requests += 1
         if self.requests == self._retire_after:
             self.retire()
+
+    def reload(self) -> None:
+        """Ask for a rolling reload."""
+        self._channel.send(Reload())
 
     def retire(self) -> None:
         """Ask to be replaced: the worker drains when its successor is ready."""

@@ -27,6 +27,7 @@ from ..core.routing.verdict import GIVE_BACK, KEEP, Give, Verdict
 from ..errors import TxstickyError
 from ..printable import printable
 from ..system.system import System
+from ..transport.websockets.movements import WebSockets
 from .bindings import Bindings
 from .fast_path import FastPath
 from .view import ClusterView
@@ -60,6 +61,7 @@ class RequestPolicy:
     :param peers: the workers whose mailboxes are here.
     :param live: the connections of this worker.
     :param read_now: takes in what the primary has told by now.
+    :param movements: what is known of WebSockets that move.
     :param request_done: called when a response is complete.
     :param settings: what the operator wants.
     :param system: the clock and chance.
@@ -74,12 +76,14 @@ class RequestPolicy:
         peers: Container[int],
         live: Sized,
         read_now: Callable[[], None],
+        movements: WebSockets,
         request_done: Callable[[], None],
         settings: PolicySettings,
         system: System,
     ) -> None:
         self.known = fast_path.known
         self.bindings = bindings
+        self.movements = movements
         self.request_done = request_done
         self._view = view
         self._fast_path = fast_path

@@ -28,6 +28,7 @@ class ClusterView:
     :ivar pool: the workers, as the primary last told.
     :ivar table: the bindings, as the primary last told.
     :ivar changed: called when decisions are to be made anew.
+    :ivar asks: whether the primary can be asked for what version 0.1.0 does not know.
     :ivar draining: whether the worker is leaving: idle connections go elsewhere.
     :ivar final: whether the whole cluster stops, so that no connection can go elsewhere.
     """
@@ -38,6 +39,7 @@ class ClusterView:
     pool: Pool
     table: Table
     changed: Callable[[], None]
+    asks: bool = False
     draining: bool = False
     final: bool = False
 
@@ -51,6 +53,7 @@ class ClusterView:
             pool=Pool.from_view(boot.pool),
             table=Table(boot.table_limit, boot.table_ttl),
             changed=changed,
+            asks=boot.takes_used,
         )
 
     @property

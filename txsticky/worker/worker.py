@@ -31,11 +31,13 @@ from ..core.messages.from_primary import (
     BeginDrain,
     Boot,
     Bound,
+    CaughtUp,
     Confirmed,
     Freed,
     Lead,
     Lost,
     Message,
+    Missed,
     Rotate,
     View,
     Withdrawn,
@@ -56,6 +58,7 @@ from ..socketio.sessions import tag_all
 from ..system.logs.shared import HandedLog
 from ..system.source_watch import loaded_sources
 from ..system.system import System
+from ..transport.websockets.movements import WebSockets
 from .bindings import Bindings
 from .connections import Connection, Connections
 from .drain import Drain
@@ -110,12 +113,12 @@ class Worker:
         self.leading = Leading(system, self.channel, boot.appoints)
         self.bindings = Bindings(self.view, self.channel, system.clock)
         self.outbox = Outbox(boot.front_desk, self.view, system.reactor)
+        self.bus = BusClient(self.channel, MESSAGE_LIMIT)
         self.connections = self._make_connections(live, fast_path, certificates)
         self.listening = self._make_listening(boot.listeners)
         self.inbox = self._make_inbox(boot.mailbox)
         self.end = End(system, self.leading.before(serving.stop))
         self.drain = self._make_drain()
-        self.bus = BusClient(self.channel, MESSAGE_LIMIT)
 
     def _make_connections(
         self, live: set[Connection], fast_path: FastPath, certificates: Any
@@ -128,6 +131,7 @@ class Worker:
             peers=self.outbox.boxes.keys(),
             live=live,
             read_now=self.channel.read_now,
+            movements=WebSockets(self.view, config.websockets == "move", self.bus, self._system),
             request_done=self.report.request_done,
             settings=PolicySettings(balance=config.balance, debug_headers=config.debug_headers),
             system=self._system,
@@ -201,7 +205,7 @@ class Worker:
     def start(self) -> None:
         """Start the application; then say `Ready` and read the mailbox."""
         self.channel.startReading()
-        install(Here(self.view, self.bindings, self.bus, self.leading))
+        _install(self)
         tag_all()
         maybeDeferred(self._serving.start).addCallbacks(self._ready, self._failed)
 
@@ -209,9 +213,7 @@ class Worker:
         tag_all()
         config, serving = self._config, self._serving
         sources = list(loaded_sources()) if config.reload else []
-        # A primary of version 0.1.0 takes no field that it does not know.
-        appointable = self.leading.appoints
-        self.channel.send(Ready(serving.interface, serving.http, sources, appointable=appointable))
+        self.channel.send(_ready(serving, sources, self.leading.appoints))
         self.inbox.start()
         _stall_watch(self._system, config, serving, self.connections.live).start()
         self.report.start()
@@ -240,6 +242,7 @@ class Worker:
             case Confirmed():
                 self.bindings.confirmed()
             case BeginDrain(seconds, final):
+                self.bus.drain()
                 self.drain.begin(seconds, final)
             case Lead(term, until):
                 self.leading.appointed(term, until)
@@ -250,10 +253,8 @@ class Worker:
                 self.drain.withdrawn()
             case Rotate():
                 self._serving.reopen_logs()
-            case Message(topic, message):
-                self.bus.message(topic, message)
-            case Lost(topic, count):
-                self.bus.lost(topic, count)
+            case Message() | Missed() | CaughtUp() | Lost():
+                self.bus.heard(frame)
 
     def _orphaned(self) -> None:
         """Finish what is here, and leave: the primary has died, and its pipe with it."""
@@ -292,6 +293,7 @@ class Worker:
             requests=self.report.requests,
             adopted=self.connections.adopted,
             given=self.outbox.given,
+            moved=self.connections.policy.movements.moved,
             short=self.inbox.short or self.listening.short,
             listening=self.listening.load(),
         )
@@ -353,3 +355,19 @@ def _terminator(
         head_timeout,
         system,
     )
+
+
+def _install(worker: Worker) -> None:
+    """Let the application ask where it is."""
+    reload = worker.report.reload if worker.view.asks else None
+    movements = worker.connections.policy.movements
+    install(Here(worker.view, worker.bindings, worker.bus, worker.leading, movements, reload))
+
+
+def _ready(serving: Serving, sources: list[str], all_: bool) -> Ready:
+    """
+    Say that the application is started.
+
+    :param all_: whether the primary takes all fields; one of version 0.1.0 takes the first alone.
+    """
+    return Ready(serving.interface, serving.http, sources, moves=all_, appointable=all_)

@@ -117,7 +117,7 @@ class CodecTests(SynchronousTestCase):
     def test_another_version_adds_fields(self) -> None:
         """Fields that this version does not know are dropped; those it adds have defaults."""
         body = b'{"interface":"web","http":true,"colour":"red"}'
-        self.assertEqual(from_worker.Ready.of(body), from_worker.Ready("web", True, [], 1))
+        self.assertEqual(from_worker.Ready.of(body), from_worker.Ready("web", True, [], False, 1))
         self.assertEqual(
             from_worker.Load.of(b'{"live":1,"entrance":null}'), from_worker.Load(live=1)
         )

@@ -17,9 +17,11 @@ from txsticky.core.messages.handoff import (
     pack_handoff,
     pack_log,
     pack_peer,
+    pack_replay,
     unpack,
 )
 from txsticky.core.messages.origin import NOWHERE, Origin, Stage
+from txsticky.core.replay import Replay
 from txsticky.errors import WireError
 
 HANDOFF = Handoff(
@@ -204,5 +206,44 @@ class DefaultsTests(SynchronousTestCase):
         """It has not moved, nothing of it was read or reserved, and it is new to the cluster."""
         self.assertEqual(
             attrs.astuple(Handoff(family=2, origin=HERE), recurse=False),
-            (2, HERE, b"", How.NEW, 0, False, False),
+            (2, HERE, b"", How.NEW, 0, False, False, None),
         )
+
+
+class ReplayTests(SynchronousTestCase):
+    """What goes with a WebSocket that moves."""
+
+    REPLAY = Replay(
+        head=b"GET / HTTP/1.1\r\n\r\n",
+        protocol=b"chat",
+        extensions=b"permessage-deflate",
+        moves=3,
+        state=b"at 5",
+        source=12,
+        given=34,
+    )
+
+    def test_round_trip(self) -> None:
+        """It comes before the hand-off, and both come back as they were."""
+        handoff = Handoff(family=2, origin=HERE, prefix=b"\x81\x80", replay=self.REPLAY)
+        self.assertEqual(unpack(pack_handoff(handoff)), handoff)
+
+    def test_stage(self) -> None:
+        """It does not wait for a request, although it may bring nothing but the handshake."""
+        moved = Handoff(family=2, origin=HERE, replay=self.REPLAY)
+        self.assertIs(moved.stage, Stage.ROUTED)
+
+    def test_shown(self) -> None:
+        """The protocol is shown the handshake, and then what was read."""
+        handoff = Handoff(family=2, origin=HERE, prefix=b"\x81", replay=self.REPLAY)
+        self.assertEqual(handoff.shown().prefix, self.REPLAY.head + b"\x81")
+        self.assertEqual(handoff.shown().begun(), Handoff(family=2, origin=HERE))
+        plain = Handoff(family=2, origin=HERE, prefix=b"GET")
+        self.assertIs(plain.shown(), plain)
+
+    def test_damaged(self) -> None:
+        """One that is cut off, or too large to tell, is an error and no connection."""
+        message = pack_handoff(Handoff(family=2, origin=HERE, replay=self.REPLAY))
+        for size in (1, 20, 40, len(message) - 1):
+            self.assertRaises(WireError, unpack, message[:size])
+        self.assertRaises(WireError, pack_replay, Replay(head=b"", state=b"x" * 65536))

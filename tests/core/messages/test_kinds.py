@@ -31,6 +31,8 @@ class KindTests(SynchronousTestCase):
                 20: "Deaf",
                 31: "Resign",
                 40: "Used",
+                50: "Follow",
+                51: "Reload",
             },
         )
 
@@ -49,6 +51,8 @@ class KindTests(SynchronousTestCase):
                 12: "Rotate",
                 16: "Message",
                 18: "Lost",
+                50: "Missed",
+                51: "CaughtUp",
                 19: "Accept",
                 30: "Lead",
             },
@@ -60,7 +64,7 @@ class DefaultsTests(SynchronousTestCase):
 
     def test_load(self) -> None:
         """A worker that tells nothing does nothing."""
-        self.assertEqual(attrs.astuple(Load()), (0, 0, 0.0, 0, 0, 0, False, None))
+        self.assertEqual(attrs.astuple(Load()), (0, 0, 0.0, 0, 0, 0, 0, False, None))
         self.assertEqual(attrs.astuple(ListeningLoad()), (0, 0, [], []))
 
     def test_ready(self) -> None:

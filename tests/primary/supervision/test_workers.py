@@ -39,7 +39,7 @@ class WorkersCase(SynchronousTestCase):
             10,
             {},
             heard=mock.Mock(),
-            withdrawn=self.withdrawn.append,
+            bus=mock.Mock(forget=self.withdrawn.append),
             leaving=mock.Mock(),
             exited=mock.Mock(),
         )

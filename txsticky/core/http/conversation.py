@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..replay import Replay
 from .framing import Odd, TooLarge, content, request
 from .head import TOO_LARGE, Head, Malformed
 from .incoming import ANSWERING, ASKED, BOUNDARY, GONE, ODD, REQUEST, TUNNEL, Incoming
@@ -60,6 +61,7 @@ class Conversation(Incoming):
     :param hold_limit: how many bytes may be held back before `over_hold` asks for a pause.
     :param first_is_ours: whether the first request has been routed here.
     :param inside: what the inner protocol is to see of a head.
+    :param replay: of a WebSocket that has moved here, whose handshake is the first request.
     :ivar request_line: of the last request that was kept.
     :ivar over: whether nothing more is served and nothing is to be sent: the connection is to be
         closed.
@@ -80,8 +82,9 @@ class Conversation(Incoming):
         hold_limit: int = 65536,
         first_is_ours: bool = True,
         inside: Inside = AS_IT_CAME,
+        replay: Replay | None = None,
     ) -> None:
-        Incoming.__init__(self, head_limit, hold_limit, first_is_ours)
+        Incoming.__init__(self, head_limit, hold_limit, first_is_ours, replay)
         self._response = Response(head_limit)
         self._interim = True  # as for what is `Known`
         self._last = False  # the open request is odd
@@ -92,11 +95,6 @@ class Conversation(Incoming):
         self.request_open = False
         self.finished_request = False
         self.last = False
-
-    @property
-    def tunnel(self) -> bool:
-        """Whether the connection never moves again, and its bytes need not pass here."""
-        return self._input is TUNNEL
 
     @property
     def upgraded(self) -> bool:
@@ -143,7 +141,7 @@ class Conversation(Incoming):
             return self._release(len(self._held))
         return None
 
-    def keep(self, additions: Additions | None = None) -> None:
+    def keep(self, additions: Additions | None = None, added: bytes = b"") -> None:
         """
         Serve the request here that was asked about.
 
@@ -152,6 +150,8 @@ class Conversation(Incoming):
 
         :param additions: says which header lines to add behind the status line of the final
             response, which may be a 101.
+        :param added: header lines, each with its CR LF, for the inner protocol to see in the
+            request.
         :raises RuntimeError: nothing was asked.
         """
         if self._input is TUNNEL:
@@ -171,7 +171,8 @@ class Conversation(Incoming):
             self._keep_odd(head, additions)
             return
         self._response.expect(head.method, additions)
-        self._show(head, self.inside.head(head))
+        shown = self.inside.head(head)
+        self._show(head, shown[:-2] + added + shown[-2:] if added else shown)
         self._take(framing)
         self._interim = head.version == INTERIM_SINCE
         self.last = framing.last
@@ -224,7 +225,7 @@ class Conversation(Incoming):
             try:
                 at, done = self._body.feed(self._held, at)
             except Odd as odd:
-                return self._refuse(fault_of(odd), self.request_line.startswith(b"HEAD "))
+                return self.refuse(fault_of(odd), self.request_line.startswith(b"HEAD "))
         step = self._release(at)
         if done:
             self._received()
@@ -283,7 +284,8 @@ class Conversation(Incoming):
         self.request_open = self.finished_request = False
         self._input = BOUNDARY
 
-    def _refuse(self, fault: Malformed, head_only: bool) -> Refuse:
+    def refuse(self, fault: Malformed, head_only: bool) -> Refuse:
+        """Serve nothing more; what the inner protocol still writes goes nowhere."""
         begun = self._response.started and self.request_open
         self._end()
         self._refused = True

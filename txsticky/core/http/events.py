@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..replay import Replay
 from .conversation import Conversation, fault_of
 from .framing import BodyKind, Odd, RequestFraming, content
 from .head import Head, Malformed
@@ -41,8 +42,9 @@ class EventConversation(Conversation):
         hold_limit: int = 65536,
         first_is_ours: bool = True,
         inside: Inside = AS_IT_CAME,
+        replay: Replay | None = None,
     ) -> None:
-        Conversation.__init__(self, head_limit, hold_limit, first_is_ours, inside)
+        Conversation.__init__(self, head_limit, hold_limit, first_is_ours, inside, replay)
         #: The open request's head, of which nothing has been told, or what it is refused with.
         self._pending: Head | Malformed | None = None
         self._length: int | None = 0
@@ -92,14 +94,14 @@ class EventConversation(Conversation):
     def _in_request(self) -> Begin | Content | Refuse:
         head, self._pending = self._pending, None
         if isinstance(head, Malformed):
-            return self._refuse(head, self.request_line.startswith(b"HEAD "))
+            return self.refuse(head, self.request_line.startswith(b"HEAD "))
         held, at, whole = self._held, 0, self._body is None
         pieces: list[bytes] = []
         if self._body is not None and held:
             try:
                 at, whole = self._body.feed(held, 0, pieces)
             except Odd as odd:
-                return self._refuse(fault_of(odd), self.request_line.startswith(b"HEAD "))
+                return self.refuse(fault_of(odd), self.request_line.startswith(b"HEAD "))
         self._held = held[at:]
         come = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         step = Content(come, whole) if head is None else self._begun(head, come, whole)

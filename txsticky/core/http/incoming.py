@@ -6,6 +6,7 @@ import enum
 import re
 from typing import Final
 
+from ..replay import Replay
 from .framing import BodyKind, Decoder, RequestFraming, body
 from .head import NEED_DATA, Head, Malformed, parse_head
 from .response import BODY, HEAD, PASSING, SILENT, ResponsePhase
@@ -71,6 +72,8 @@ class Incoming:
     :param head_limit: the largest request head that is looked at, in bytes.
     :param hold_limit: how many bytes may be held back before `over_hold` asks for a pause.
     :param first_is_ours: whether the first request has been routed here.
+    :param replay: of a WebSocket that has moved here, whose handshake is the first request.
+    :ivar replay: the same.
     """
 
     __slots__ = (
@@ -82,13 +85,17 @@ class Incoming:
         "_hold_limit",
         "_input",
         "_seen",
+        "replay",
     )
 
-    def __init__(self, head_limit: int, hold_limit: int, first_is_ours: bool) -> None:
+    def __init__(
+        self, head_limit: int, hold_limit: int, first_is_ours: bool, replay: Replay | None = None
+    ) -> None:
         self._head_limit = head_limit
         # A head has to fit, or the client would be paused for ever in the middle of it.
         self._hold_limit = hold_limit if hold_limit > head_limit else head_limit
         self._first = first_is_ours
+        self.replay = replay
         self._input: Input = BOUNDARY
         self._held = b""
         # How many held bytes are known: at a boundary those parsed in vain, in a request its head.
@@ -100,6 +107,11 @@ class Incoming:
     def body_due(self) -> bool:
         """Whether the client owes the rest of a request whose head has come."""
         return self._input is REQUEST
+
+    @property
+    def tunnel(self) -> bool:
+        """Whether HTTP has ended: nothing is followed here, and bytes need not pass."""
+        return self._input is TUNNEL
 
     @property
     def idle(self) -> bool:
@@ -115,6 +127,11 @@ class Incoming:
     def over_hold(self) -> bool:
         """Whether more is held than allowed: nothing is to be read until some is released."""
         return len(self._held) > self._hold_limit
+
+    @property
+    def head_limit(self) -> int:
+        """The largest request head that is looked at, in bytes."""
+        return self._head_limit
 
     def feed(self, data: bytes) -> None:
         """
@@ -141,6 +158,17 @@ class Incoming:
         self._input = GONE
         return held
 
+    def let_go(self) -> bytes:
+        """
+        Return the held bytes of a tunnel, with which the connection moves.
+
+        :raises RuntimeError: the connection is no tunnel.
+        """
+        if self._input is not TUNNEL:
+            raise RuntimeError("A conversation was left that has not ended.")
+        held, self._held = self._held, b""
+        return held
+
     def _release(self, size: int) -> Deliver:
         held = self._held
         if size == len(held):
@@ -162,7 +190,7 @@ class Incoming:
             self._seen = len(held)
             return None
         if isinstance(head, Malformed):
-            return self._refuse(head, head_only=False)
+            return self.refuse(head, head_only=False)
         self._asked = head
         self._input = ASKED
         first, self._first = self._first, False
@@ -181,7 +209,7 @@ class Incoming:
             self._body = body(framing.kind, framing.length, self._head_limit)
         self._input = REQUEST
 
-    def _refuse(self, fault: Malformed, head_only: bool) -> Refuse:
+    def refuse(self, fault: Malformed, head_only: bool) -> Refuse:
         """Serve nothing more, for what came cannot be served."""
         raise NotImplementedError
 

@@ -24,7 +24,7 @@ class Boot(Fields):
     :param secret: what signs the tags, in hexadecimal.
     :param pool: the pool, as `Pool.view` has it.
     :param access_log: the descriptor of the access log, or -1.
-    :param takes_used: whether the primary understands `Used`.
+    :param takes_used: whether the primary understands `Used`, and with it `Follow` and `Reload`.
     :param in_words: how addresses are hashed (`Router`); version 0.1.0 does not say it.
     :param files: the texts of files that the worker may not read, by their names.
     :param appoints: whether the primary says `Lead`; one of version 0.1.0 does not.
@@ -166,6 +166,42 @@ class Lost(Fields):
 
 
 @attrs.frozen
+class Missed:
+    """
+    A message that another worker had not been given (`Follow`).
+
+    :param ticket: the worker's number for the subscription.
+    """
+
+    KIND: ClassVar = 50
+    ticket: int
+    message: bytes
+
+    def body(self) -> bytes:
+        """Encode number and message (`Frame.body`)."""
+        return self.ticket.to_bytes(8, "big") + self.message
+
+    @classmethod
+    def of(cls, body: bytes) -> Self:
+        """Decode number and message (`Frame.of`)."""
+        return cls(int.from_bytes(body[:8], "big"), body[8:])
+
+
+@attrs.frozen
+class CaughtUp(Fields):
+    """
+    From here on the subscription gets what is published (`Follow`).
+
+    :param ticket: the worker's number for the subscription.
+    :param lost: how many messages before those that came were not remembered, at most.
+    """
+
+    KIND: ClassVar = 51
+    ticket: int
+    lost: int = 0
+
+
+@attrs.frozen
 class Accept(Bare):
     """The worker accepts on its own sockets."""
 
@@ -198,6 +234,8 @@ FROM_PRIMARY: Final = language(
     Rotate,
     Message,
     Lost,
+    Missed,
+    CaughtUp,
     Accept,
     Lead,
 )

@@ -18,6 +18,7 @@ class Ready(Fields):
     :param interface: what the application turned out to be.
     :param http: whether it speaks HTTP.
     :param sources: with ``--reload``, the files that were loaded.
+    :param moves: whether the worker takes WebSockets that move.
     :param appointable: whether the worker understands `Lead`; one of version 0.1.0 does not, and
         it is not said to a primary that appoints none.
     """
@@ -26,6 +27,7 @@ class Ready(Fields):
     interface: str
     http: bool
     sources: list[str] = attrs.field(factory=list)
+    moves: bool = False
     protocol: int = 1
     appointable: bool = False
 
@@ -66,6 +68,7 @@ class Load:
     :param requests: requests served.
     :param adopted: connections that it got.
     :param given: connections that it gave away.
+    :param moved: WebSockets that have moved to it.
     :param short: whether it takes nothing for want of descriptors.
     :param listening: what it did on its own sockets, if it has any.
     """
@@ -77,6 +80,7 @@ class Load:
     requests: int = 0
     adopted: int = 0
     given: int = 0
+    moved: int = 0
     short: bool = False
     listening: ListeningLoad | None = None
 
@@ -88,8 +92,9 @@ class Load:
         """
         fields = attrs.asdict(self)
         listening = fields.pop("listening")
-        if not self.short:
-            del fields["short"]
+        for name in ("short", "moved"):
+            if not fields[name]:
+                del fields[name]
         if listening is not None:
             fields["entrance"] = {**listening, "short": self.short}
         return dump(fields)
@@ -169,6 +174,25 @@ class Subscribe(Topic):
 
 
 @attrs.frozen
+class Follow(Fields):
+    """
+    The worker listens to a topic, behind what another worker was given of it.
+
+    It waits for `CaughtUp`.
+
+    :param ticket: the worker's number for the subscription.
+    :param source: the id of the other worker.
+    :param given: how many messages of all topics that one was given since its drain began.
+    """
+
+    KIND: ClassVar = 50
+    topic: str
+    ticket: int
+    source: int
+    given: int
+
+
+@attrs.frozen
 class Unsubscribe(Topic):
     """The worker listens to a topic no longer."""
 
@@ -180,6 +204,13 @@ class Replace(Bare):
     """The worker has served its share and wants a successor."""
 
     KIND: ClassVar = 17
+
+
+@attrs.frozen
+class Reload(Bare):
+    """The application asks for a rolling reload."""
+
+    KIND: ClassVar = 51
 
 
 @attrs.frozen
@@ -219,8 +250,10 @@ FROM_WORKER: Final = language(
     WantLog,
     Publish,
     Subscribe,
+    Follow,
     Unsubscribe,
     Replace,
+    Reload,
     Deaf,
     Used,
     Resign,

@@ -2,8 +2,9 @@
 Mailbox messages: each is one datagram that travels with a descriptor.
 
 A `Handoff` comes with a connection, a `Peer` with the sending end of another worker's mailbox, a
-`Log` with the access log.  All integers are in network order.  The header has two fields that
-version 0.1.0 fills, and that are zero now: both versions read each other's messages.
+`Log` with the access log.  The `Handoff` of a WebSocket that moves follows its `Replay`.  All
+integers are in network order.  The header of a hand-off has two fields that version 0.1.0 fills,
+and that are zero now: both versions read each other's messages.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import attrs
 
 from ...errors import WireError
 from ..how import How
+from ..replay import Replay
 from .origin import Origin, Stage
 
 _HANDOFF: Final = 1
 _PEER: Final = 2
 _LOG: Final = 3
+_MOVED: Final = 50
 _SECURE: Final = 1
 _RESERVED: Final = 2
 _FRESH: Final = 4
@@ -27,6 +30,8 @@ _FRESH: Final = 4
 # prefix
 _HEADER: Final = struct.Struct("!BBBBB2xHHBBBI")
 _PEER_MESSAGE: Final = struct.Struct("!BQ")
+# type, moves, lengths of head, subprotocol, extensions, state; source, given
+_REPLAY: Final = struct.Struct("!BIIHHHQQ")
 #: A message to the front desk need not say why; earlier versions write 0 then.
 _HOWS: Final = {int(how): how for how in How}
 #: The most hops that a message can tell.
@@ -43,6 +48,8 @@ class Handoff:
     :param hops: how often the connection has moved since a request was served on it, 0 to 255.
     :param reserved: the pool counted this hand-off as sent, so the worker has to count it as taken.
     :param fresh: nothing in the prefix was dealt with (`Stage.FRESH`).
+    :param replay: of a WebSocket that moves: by it the worker is shown the handshake, before the
+        prefix.
     """
 
     family: int
@@ -52,13 +59,21 @@ class Handoff:
     hops: int = 0
     reserved: bool = False
     fresh: bool = False
+    replay: Replay | None = None
 
     @property
     def stage(self) -> Stage:
         """How far the connection has been dealt with."""
         if self.fresh:
             return Stage.FRESH
-        return Stage.ROUTED if self.prefix else Stage.IDLE
+        # A WebSocket is never between two requests, whatever it brings.
+        return Stage.ROUTED if self.prefix or self.replay is not None else Stage.IDLE
+
+    def shown(self) -> Handoff:
+        """Return the same with all in the prefix that its protocol is to be shown."""
+        if self.replay is None:
+            return self
+        return attrs.evolve(self, prefix=self.replay.head + self.prefix)
 
     def begun(self) -> Handoff:
         """Return the same without the prefix, which the connection's transport has by now."""
@@ -66,13 +81,14 @@ class Handoff:
             family=self.family, origin=self.origin, how=self.how, hops=self.hops, fresh=self.fresh
         )
 
-    def moved(self, prefix: bytes, served: bool, how: How) -> Handoff:
+    def moved(self, prefix: bytes, served: bool, how: How, replay: Replay | None = None) -> Handoff:
         """
         Return the hand-off of the same connection to its next place.
 
         :param prefix: the bytes read by then that no process has dealt with.
         :param served: whether a request was served on the way, so that the hops count anew.
         :param how: why the connection moves.
+        :param replay: of a WebSocket.
         """
         return Handoff(
             family=self.family,
@@ -80,6 +96,7 @@ class Handoff:
             prefix=prefix,
             how=how,
             hops=1 if served else min(self.hops + 1, MOST_HOPS),
+            replay=replay,
         )
 
 
@@ -122,7 +139,22 @@ def pack_handoff(handoff: Handoff) -> bytes:
         # fmt: on
     except (struct.error, UnicodeEncodeError) as error:
         raise WireError(why=f"a field of a hand-off does not fit ({error})") from None
-    return b"".join((header, *names, prefix))
+    replay = b"" if handoff.replay is None else pack_replay(handoff.replay)
+    return b"".join((replay, header, *names, prefix))
+
+
+def pack_replay(replay: Replay) -> bytes:
+    """
+    Encode what goes with a WebSocket.
+
+    :raises WireError: a number or a text does not fit its field.
+    """
+    texts = replay.head, replay.protocol, replay.extensions, replay.state
+    try:
+        header = _REPLAY.pack(_MOVED, replay.moves, *map(len, texts), replay.source, replay.given)
+    except struct.error as error:
+        raise WireError(why=f"a field of a replay does not fit ({error})") from None
+    return b"".join((header, *texts))
 
 
 def pack_peer(worker_id: int) -> bytes:
@@ -144,11 +176,43 @@ def unpack(message: bytes) -> Handoff | Peer | Log:
     kind = message[0] if message else 0
     if kind == _HANDOFF:
         return _unpack_handoff(message)
+    if kind == _MOVED:
+        replay, rest = unpack_replay(message)
+        return attrs.evolve(_unpack_handoff(rest), replay=replay)
     if kind == _PEER and len(message) == _PEER_MESSAGE.size:
         return Peer(_PEER_MESSAGE.unpack(message)[1])
     if kind == _LOG and len(message) == 1:
         return Log()
     raise WireError(why=f"a mailbox message of {len(message)} bytes begins with {message[:8]!r}")
+
+
+def unpack_replay(message: bytes) -> tuple[Replay, bytes]:
+    """
+    Decode what goes with a WebSocket, and return what follows it.
+
+    :raises WireError: it is damaged.
+    """
+    try:
+        _, moves, *sizes, source, given = _REPLAY.unpack_from(message)
+    except struct.error as error:
+        raise WireError(why=f"a replay of {len(message)} bytes is damaged ({error})") from None
+    at, texts = _REPLAY.size, []
+    for size in sizes:
+        texts.append(message[at : at + size])
+        at += size
+    if at > len(message):
+        raise WireError(why=f"a replay has {len(message)} bytes where its header says {at}")
+    head, protocol, extensions, state = texts
+    replay = Replay(
+        head=head,
+        protocol=protocol,
+        extensions=extensions,
+        moves=moves,
+        state=state,
+        source=source,
+        given=given,
+    )
+    return replay, message[at:]
 
 
 def _unpack_handoff(message: bytes) -> Handoff:

@@ -36,6 +36,7 @@ class Member:
     :param live: connections it held at its last report.
     :param lag: how late its event loop ran at its last report, in seconds.
     :param suspect: it missed its heartbeat; it gets nothing new as long as others are ready.
+    :param moves: it takes WebSockets that move.
     :param waited_for: since when it has taken nothing, though hand-offs wait for it; None if none
         wait.
     """
@@ -48,6 +49,7 @@ class Member:
     live: int = 0
     lag: float = 0.0
     suspect: bool = False
+    moves: bool = False
     waited_for: float | None = None
 
     @property
@@ -109,6 +111,13 @@ class Pool:
         """Whether a connection pinned to this worker can still go there: ready or draining."""
         return id in self._reachable
 
+    def takers(self) -> Pool:
+        """The pool of those that may get a WebSocket that moves; the members are the same ones."""
+        part = Pool()
+        part._members = {member.id: member for member in self._candidates if member.moves}
+        part._changed()
+        return part
+
     # ------------------------------------------------------------- changes of state
 
     def add(self, id: int, slot: int) -> Member:
@@ -128,6 +137,13 @@ class Pool:
     def set_ready(self, id: int) -> None:
         """Let a worker get new connections."""
         self._set_state(id, MemberState.READY)
+
+    def let_move(self, id: int) -> None:
+        """Let a worker get WebSockets that move: it knows what to do with them."""
+        member = self._members.get(id)
+        if member is not None and not member.moves:
+            member.moves = True
+            self._changed()
 
     def set_draining(self, id: int) -> None:
         """Let a worker get only what is pinned to it."""
@@ -213,6 +229,8 @@ class Pool:
                 [member.id, member.slot, member.state.value, member.suspect, member.live]
                 for member in self.members
             ],
+            # A field of its own: an earlier version takes a member for five values.
+            "moves": [member.id for member in self.members if member.moves],
         }
 
     @classmethod
@@ -221,6 +239,8 @@ class Pool:
         pool = cls()
         for id, slot, state, suspect, live in view["members"]:
             pool._members[id] = Member(id, slot, MemberState(state), live=live, suspect=suspect)
+        for id in view.get("moves", ()):
+            pool._members[id].moves = True
         pool._changed()
         pool.version = view["version"]
         return pool

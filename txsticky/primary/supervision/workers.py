@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 
+from ...bus.hub import Bus
 from ...core.lifecycle.timing import SILENT
 from ...core.messages.frames import Frame
 from ...core.messages.from_primary import BeginDrain, Rotate
@@ -37,7 +38,7 @@ class Workers:
     :param queue_limit: hand-offs that may wait here for each worker whose mailbox is full.
     :param handles: the workers' handles by their ids, empty; only this object changes it.
     :param heard: called with a handle and each frame from its worker.
-    :param withdrawn: called with the id of a worker to which nothing is routed any more.
+    :param bus: told which workers leave, and to which nothing is routed any more.
     :param leaving: called with the id of a worker that serves no more, though nothing told it to.
     :param exited: called with a handle and how its process ended; nothing else has the handle then.
     :ivar spawner: as it was given.
@@ -57,7 +58,7 @@ class Workers:
         handles: dict[int, WorkerHandle],
         *,
         heard: Callable[[WorkerHandle, Frame], None],
-        withdrawn: Callable[[int], object],
+        bus: Bus,
         leaving: Callable[[int], object],
         exited: Callable[[WorkerHandle, int], object],
     ) -> None:
@@ -68,7 +69,7 @@ class Workers:
         self._beginning = beginning
         self._listeners = listeners
         self._queue_limit = queue_limit
-        self._withdrawn = withdrawn
+        self._bus = bus
         self._leaving = leaving
         self._exited = exited
         self._last_calls: dict[int, IDelayedCall] = {}
@@ -103,6 +104,7 @@ class Workers:
         if handle is not None:
             self._pool.set_draining(id)
             self._replication.tell_pool()
+            self._bus.remember(id)
             handle.channel.send(BeginDrain(seconds, final))
             self.attend()
 
@@ -118,11 +120,17 @@ class Workers:
 
     # --------------------------------------------------- from one stage to the next
 
-    def ready(self, handle: WorkerHandle) -> None:
-        """Have a worker get connections from now on."""
+    def ready(self, handle: WorkerHandle, moves: bool = False) -> None:
+        """
+        Have a worker get connections from now on.
+
+        :param moves: whether it takes WebSockets that move.
+        """
         handle.ready = True
         self._replication.join(handle)
         self._pool.set_ready(handle.id)
+        if moves:
+            self._pool.let_move(handle.id)
         self._replication.tell_pool()
         self.attend()
 
@@ -151,7 +159,7 @@ class Workers:
         self.suspicions.forget(handle.id)
         self._replication.leave(handle.id)
         self._replication.tell_pool()
-        self._withdrawn(handle.id)
+        self._bus.forget(handle.id)
         self.attend()
 
     def rotate_logs(self) -> None:
@@ -202,7 +210,11 @@ class Workers:
 
     def snapshot(self, descriptors: Descriptors) -> list[dict[str, Any]]:
         """The workers as JSON values, for `restore`."""
-        return [handle.snapshot(descriptors) for handle in self.handles.values()]
+        movers = {member.id for member in self._pool.members if member.moves}
+        return [
+            {**handle.snapshot(descriptors), "moves": handle.id in movers}
+            for handle in self.handles.values()
+        ]
 
     def restore(self, states: Iterable[Mapping[str, Any]]) -> list[WorkerHandle]:
         """
@@ -213,6 +225,8 @@ class Workers:
         for state in states:
             handle = self._make(state["id"], state["slot"], state["generation"])
             self.handles[handle.id] = handle
+            if state.get("moves"):  # a program of another version may not tell it
+                self._pool.let_move(handle.id)
             handle.resume(state)
             if handle.ready:
                 self._replication.rejoin(handle)

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ...core.messages.handoff import pack_replay, unpack_replay
 from ...core.messages.origin import Origin
 from ...intake.arrival import Arrival
 from ...system.descriptors import own
@@ -53,6 +54,7 @@ def pack_arrival(arrival: Arrival, descriptors: Descriptors) -> dict[str, Any]:
         "hops": arrival.hops,
         "idle": arrival.idle,
         "proxied": arrival.proxied,
+        **({} if arrival.replay is None else {"replay": pack(pack_replay(arrival.replay))}),
     }
 
 
@@ -65,4 +67,5 @@ def unpack_arrival(fields: Mapping[str, Any]) -> Arrival:
         hops=fields["hops"],
         idle=fields["idle"],
         proxied=fields["proxied"],
+        replay=unpack_replay(unpack(fields["replay"]))[0] if "replay" in fields else None,
     )

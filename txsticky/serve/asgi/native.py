@@ -21,6 +21,7 @@ from ...system.descriptors import OUT_OF_DESCRIPTORS, RESPITE, open_socket, seve
 from ...transport.host import Cancelable
 from ...transport.kept import Kept
 from ...transport.write_batch import WriteBatch
+from .receiving import settled
 from .transport import GatedTransport
 from .writing import WritingHost
 
@@ -181,6 +182,10 @@ class NativeHost(WritingHost):
     def tell(self, step: Begin | Content) -> None:
         """Never called: asyncio's protocols take bytes."""
         raise NotImplementedError
+
+    def settled(self, messages: int) -> bool:
+        """Whether the application has taken all messages, and waits for the next."""
+        return settled(self.protocol, messages)
 
     def stop_reading(self) -> None:
         """Leave the client's bytes in the kernel."""

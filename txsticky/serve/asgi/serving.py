@@ -35,6 +35,7 @@ from . import middleware
 from .engine import close_websocket, engine_settings, install_asyncio_reactor
 from .facade import FacadeFactory, FacadeHost
 from .native import NativeHost
+from .receiving import Receiving
 
 log = Logger()
 
@@ -121,7 +122,7 @@ class AsgiServing:
             app = middleware.Logged(app, self._access_log, self._config.root_path)
         if settings.trusted:
             app = middleware.Forwarded(app, settings.trusted)
-        return app
+        return Receiving(app)
 
     async def _tick(self) -> None:
         """Keep the Date header of responses up to date."""

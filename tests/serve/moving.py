@@ -1,0 +1,55 @@
+"""A client that talks over a WebSocket all the time, while a test moves it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from typing import Any
+
+from websockets.sync.client import connect
+
+from tests.integration.moving_apps import WHO
+
+#: Of messages, in bytes: each form of a frame's length, and some that take many reads.
+SIZES = (1, 125, 126, 5_000, 70_000, 3, 300_000, 40)
+
+
+class Talker:
+    """
+    The client; `talk` is to run in a thread.
+
+    :ivar said: how many messages have come back.
+    :ivar over: set to have it come to an end.
+    :ivar last: what the server says at the end of its place.
+    :ivar code: how the WebSocket was closed.
+    """
+
+    def __init__(self, compression: str | None) -> None:
+        self.compression = compression
+        self.said = 0
+        self.over = threading.Event()
+        self.last: Any = None
+        self.code: int | None = None
+
+    def talk(self, sock: socket.socket) -> None:
+        """Send messages in one piece or in several, with pings between, and await them."""
+        options: Any = {"compression": self.compression, "max_size": 1 << 20}
+        with connect("ws://cluster.test/ws", sock=sock, ping_interval=None, **options) as websocket:
+            while not self.over.is_set():
+                sent = [self._message(self.said + number) for number in range(3)]
+                for number, data in enumerate(sent):
+                    half = len(data) // 2
+                    websocket.send([data[:half], data[half:]] if number else data)
+                pong = websocket.ping()
+                for data in sent:
+                    back = websocket.recv(timeout=15)
+                    assert back == data, (self.said, len(back), len(data))
+                    self.said += 1
+                assert pong.wait(15)
+            websocket.send(WHO)
+            self.last = json.loads(websocket.recv(timeout=15))
+        self.code = websocket.close_code
+
+    def _message(self, number: int) -> bytes:
+        return b"%d " % number + b"x" * SIZES[number % len(SIZES)]

@@ -1,0 +1,103 @@
+"""WebSockets of autobahn's and of Twisted's own move, while their client talks."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from twisted.web.server import Site
+
+from tests.integration.moving_apps import autobahn, twisted
+from tests.serve.moving import Talker
+from tests.shells import ReactorCase
+from tests.transport.websockets.test_moves import FakeMovements
+from txsticky.core.http.conversation import Conversation
+from txsticky.core.messages.handoff import Handoff
+from txsticky.core.messages.origin import Origin
+from txsticky.system.system import monotonic
+from txsticky.worker.connections import Connections
+
+MOVES = 12
+
+
+class Policy:
+    """A worker's policy: all is served here."""
+
+    known: ClassVar[dict[Any, Any]] = {}
+    unconfirmed = 0
+    draining = False
+
+    def __init__(self) -> None:
+        self.movements = FakeMovements()
+        self.movements.always = True
+        self.movements.replay = lambda passport: passport.leave(1, 0)  # type: ignore[attr-defined]
+
+    @property
+    def bindings(self) -> Any:
+        """Nothing is unconfirmed."""
+        return self
+
+    def extra_headers(self, *ignored: Any) -> bytes:
+        """Nothing is added."""
+        return b""
+
+    def request_done(self) -> None:
+        """Nothing is counted."""
+
+
+class MovesTests(ReactorCase):
+    """A worker's connections, which are given to the same worker again."""
+
+    def connections(self, factory: Any) -> Connections:
+        """Those that serve a factory."""
+        serving: Any = SimpleNamespace(http=True, factory=factory, close_politely=lambda p: False)
+        system: Any = SimpleNamespace(reactor=self.reactor, clock=monotonic)
+        view: Any = SimpleNamespace(draining=False, final=False)
+        policy: Any = Policy()
+        made = Connections(
+            set(),
+            policy,
+            serving,
+            Conversation,
+            None,
+            view=view,
+            give=lambda sock, place, handoff: made.adopt(sock, handoff),
+            changed=lambda: None,
+            system=system,
+        )
+        return made
+
+    def talk(self, factory: Any, compression: str | None) -> None:
+        """Move while the client talks."""
+        factory.doStart()
+        self.addCleanup(factory.doStop)
+        connections = self.connections(factory)
+        ours, theirs = self.connected()
+        talker = Talker(compression)
+        thread = threading.Thread(target=talker.talk, args=(theirs,))
+        connections.adopt(ours, Handoff(family=socket.AF_INET, origin=Origin(("192.0.2.7", 5000))))
+        thread.start()
+        for _ in range(MOVES):
+            said = talker.said
+            self.until(lambda: talker.said > said or not thread.is_alive())  # noqa: B023
+            (connection,) = connections.live
+            connection.let_go(False)
+            self.until(lambda: connection not in connections.live)  # noqa: B023
+        talker.over.set()
+        self.until(lambda: not thread.is_alive())
+        self.until(lambda: not connections.live)
+        self.assertEqual(connections.policy.movements.came, MOVES)  # type: ignore[attr-defined]
+        self.assertEqual((talker.last["txsticky-moved"], talker.code), (str(MOVES), 1000))
+
+    def test_autobahn(self) -> None:
+        """autobahn, with compression and without it."""
+        for compression in ("deflate", None):
+            self.talk(autobahn(), compression)
+
+    def test_twisted(self) -> None:
+        """Twisted's own, behind twisted.web."""
+        factory = Site(twisted(), reactor=self.reactor)
+        factory.log = lambda request: None  # type: ignore[method-assign, assignment]
+        self.talk(factory, None)

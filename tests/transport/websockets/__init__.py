@@ -1,0 +1,1 @@
+"""What a gate does about WebSockets that may move."""

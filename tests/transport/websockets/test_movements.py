@@ -1,0 +1,112 @@
+"""What a worker knows of the WebSockets that may move."""
+
+from __future__ import annotations
+
+import gc
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.core.http.websocket.test_handshake import request
+from txsticky.config import Config
+from txsticky.core.replay import Replay
+from txsticky.core.routing.pool import MemberState, Pool
+from txsticky.core.routing.table import Table
+from txsticky.testing import FakeReactor, FakeSystem
+from txsticky.transport.websockets.movements import PACE, WebSockets
+
+
+class WebSocketsTests(SynchronousTestCase):
+    """Worker 1 of three leaves."""
+
+    def setUp(self) -> None:
+        pool = Pool()
+        for id in (1, 2, 3):
+            pool.add(id, id)
+            pool.set_ready(id)
+            pool.let_move(id)
+        pool.set_draining(1)
+        self.bus = SimpleNamespace(given=7, pending=False)
+        self.view: Any = SimpleNamespace(
+            id=1,
+            final=False,
+            router=Config(sticky="cookie:who").router(b"s" * 16),
+            pool=Pool.from_view(pool.view()),
+            table=Table(10, 60),
+        )
+        self.system = FakeSystem(reactor=FakeReactor())
+        self.websockets = WebSockets(self.view, False, self.bus, self.system)
+
+    def heir(self, *lines: bytes) -> int:
+        """Who goes on with a WebSocket whose handshake has these lines."""
+        head = request(*lines).raw
+        return self.websockets.heir(self.websockets.passport(head, "192.0.2.7", None))
+
+    def test_spread(self) -> None:
+        """Without a key they are spread over the others."""
+        self.assertEqual(sorted(self.heir() for _ in range(4)), [2, 2, 3, 3])
+
+    def test_keys(self) -> None:
+        """A key leads where its requests go, but for this worker and others that leave."""
+        signer = self.view.router.signer
+        for worker in (2, 3):
+            self.assertEqual(self.heir(b"Cookie: who=" + signer.mint(worker, "a").encode()), worker)
+        mine = b"Cookie: who=" + signer.mint(1, "a").encode()
+        self.assertEqual(len({self.heir(mine) for _ in range(4)}), 1)
+        self.assertNotEqual(self.heir(mine), 1)
+
+    def test_earlier_version(self) -> None:
+        """A worker that does not know what to do with one gets none."""
+        for member in self.view.pool.members:
+            member.moves = member.id == 3
+        self.assertEqual({self.heir() for _ in range(4)}, {3})
+        for member in self.view.pool.members:
+            member.moves = False
+        self.assertEqual((self.heir(), self.websockets.possible), (0, False))
+
+    def test_stop(self) -> None:
+        """While the whole cluster stops none moves, nor while the bus is behind here."""
+        self.assertTrue(self.websockets.possible)
+        self.bus.pending = True
+        self.assertFalse(self.websockets.possible)
+        self.bus.pending, self.view.final = False, True
+        self.assertEqual((self.websockets.possible, self.heir()), (False, 0))
+
+    def test_pace(self) -> None:
+        """They leave one after the other."""
+        turns = [self.websockets.turn() for _ in range(3)]
+        for number, turn in enumerate(turns, 1):
+            self.assertAlmostEqual(turn, number * PACE)
+
+    def test_state(self) -> None:
+        """A state is kept for as long as the WebSocket is there, and is one that can go."""
+        passport = self.websockets.passport(b"head", "", None)
+        self.websockets.leave(passport.id, b"at 5")
+        replay = self.websockets.replay(passport)
+        self.assertEqual((replay.state, replay.source, replay.given), (b"at 5", 1, 7))
+        self.assertRaises(ValueError, self.websockets.leave, passport.id, b"\n")
+        id = passport.id
+        del passport
+        gc.collect()
+        self.assertIsNone(self.websockets.find(id))
+        self.websockets.leave(id, b"too late")
+
+    def test_behind(self) -> None:
+        """What the former worker was given is known of a WebSocket that has moved here."""
+        moved = self.websockets.passport(b"", "", Replay(head=b"", source=9, given=4))
+        stayed = self.websockets.passport(b"", "", None)
+        self.assertEqual(self.websockets.behind(moved.id), (9, 4))
+        self.assertIsNone(self.websockets.behind(stayed.id))
+        self.assertIsNone(self.websockets.behind(100))
+
+    def test_pool(self) -> None:
+        """The pool tells its copies who takes WebSockets, in a way that earlier versions pass."""
+        view = self.view.pool.view()
+        self.assertEqual(view["moves"], [1, 2, 3])
+        self.assertEqual({len(member) for member in view["members"]}, {5})
+        del view["moves"]
+        self.assertEqual(len(Pool.from_view(view).takers()), 0)
+        self.assertEqual(
+            {member.state for member in self.view.pool.takers().members}, {MemberState.READY}
+        )

@@ -1,0 +1,1 @@
+"""WebSockets that may move: what a gate does about them."""
