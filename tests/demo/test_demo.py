@@ -17,12 +17,13 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from tests.integration import rawws
 from tests.serving import Transport
 from txsticky import demo
-from txsticky.demo import here, live, upload
+from txsticky.demo import Reloader, here, live, upload
 
 
 class Cluster:
@@ -35,6 +36,15 @@ class Cluster:
         self.workers: list[dict[str, Any]] = [{"id": 7, "slot": 3, "state": "ready", "live": 1}]
         self.bus = here.Alone()
         self.publish, self.subscribe = self.bus.publish, self.bus.subscribe
+        self.left: list[tuple[str, str]] = []
+        self.reloads = 0
+
+    def leave(self, websocket: str, state: str) -> None:
+        self.left.append((websocket, state))
+
+    def reload(self) -> bool:
+        self.reloads += 1
+        return True
 
     def pool(self) -> list[dict[str, Any]]:
         return self.workers
@@ -267,11 +277,11 @@ class ChatMessageTests(SynchronousTestCase):
 class Tab:
     """A browser tab's WebSocket, as bytes."""
 
-    def __init__(self, visitors: live.Visitors) -> None:
+    def __init__(self, visitors: live.Visitors, *headers: tuple[str, str]) -> None:
         self.transport = Transport()  # as a real one, it lets go of a producer that it has not
         self.protocol = visitors.buildProtocol(None)
         self.protocol.makeConnection(self.transport)
-        self.protocol.dataReceived(rawws.handshake())
+        self.protocol.dataReceived(rawws.handshake("/ws", *headers))
         self.read = len(self.transport.value().split(b"\r\n\r\n", 1)[0]) + 4
 
     def say(self, payload: bytes) -> None:
@@ -314,7 +324,8 @@ class VisitorsTests(SynchronousTestCase):
     def test_greeting(self) -> None:
         """A tab is told which worker holds its WebSocket, and the pool."""
         hello, pool = self.join().messages()
-        self.assertEqual(hello, {"type": "hello", "id": 7, "slot": 3, "pid": os.getpid()})
+        place = {"id": 7, "slot": 3, "pid": os.getpid()}
+        self.assertEqual(hello, {"type": "hello", "moved": 0, **place})
         self.assertEqual(pool, {"type": "pool", "workers": self.cluster.pool()})
 
     def test_second_tab(self) -> None:
@@ -383,6 +394,29 @@ class VisitorsTests(SynchronousTestCase):
             [[m["type"] for m in tab.messages()] for tab in tabs], [[], ["pool", "chat"]]
         )
 
+    def test_moved(self) -> None:
+        """A tab whose WebSocket has moved goes on counting, and its counter moves on."""
+        tab = Tab(
+            self.visitors,
+            ("Txsticky-Websocket", "15"),
+            ("Txsticky-Moved", "2"),
+            ("Txsticky-State", "40"),
+        )
+        self.addCleanup(tab.close)
+        self.assertIn(b"Txsticky-Websocket: move\r\n", tab.transport.value())
+        self.assertEqual(tab.messages()[0]["moved"], 2)
+        tab.say(live.COUNT)
+        self.assertEqual(tab.messages(), [{"type": "count", "value": 41}])
+        self.assertEqual(self.cluster.left, [("15", "40"), ("15", "41")])
+
+    def test_counts_alone(self) -> None:
+        """Without a cluster there is nothing to leave a counter to."""
+        tab = self.join()
+        tab.messages()
+        tab.say(live.COUNT)
+        self.assertEqual(tab.messages(), [{"type": "count", "value": 1}])
+        self.assertEqual(self.cluster.left, [])
+
     def test_nobody_left(self) -> None:
         """When the last tab has gone, nothing is subscribed and no clock ticks."""
         tabs = [Tab(self.visitors), Tab(self.visitors)]
@@ -400,6 +434,26 @@ class VisitorsTests(SynchronousTestCase):
         protocol.dataReceived(b"GET /ws HTTP/1.1\r\nHost: demo\r\nUpgrade: nonsense\r\n\r\n")
         protocol.connectionLost(Failure(ConnectionDone()))
         self.assertEqual(self.visitors.visitors, set())
+
+
+class ReloadTests(SynchronousTestCase):
+    """The button that reloads the cluster."""
+
+    def ask(self, place: Any, *headers: str) -> int:
+        """The status of the answer."""
+        root = Resource()
+        root.putChild(b"reload", Reloader(lambda: place))
+        return Client(Site(root)).ask("POST /reload", b"", *headers)[0]
+
+    def test_reload(self) -> None:
+        """The demo's page reloads the cluster; another site's page cannot."""
+        cluster = Cluster()
+        self.assertEqual(self.ask(cluster), 403)
+        self.assertEqual((self.ask(cluster, "X-Demo: reload"), cluster.reloads), (202, 1))
+
+    def test_alone(self) -> None:
+        """Without a cluster there is none to reload."""
+        self.assertEqual(self.ask(here.Alone(), "X-Demo: reload"), 501)
 
 
 class AloneTests(SynchronousTestCase):

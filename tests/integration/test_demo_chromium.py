@@ -271,6 +271,20 @@ class DemoTests(ServerTestCase):
         """A rolling reload takes the page to a new worker, where it can chat again."""
         self.comes_back(signal.SIGHUP, to=self.demo.pid, ended=self.demo.ready())
 
+    def test_moves(self) -> None:
+        """A button reloads the cluster: the WebSocket moves, unbroken, and its counter with it."""
+        before, gone = self.browser.text("#socket"), self.demo.ready()
+        self.browser.script("window.was = socket")
+        self.browser.click("#more")
+        self.browser.until("$('count').textContent === '1'")
+        self.browser.click("#reload")
+        self.browser.until("$('socket').textContent !== arguments[0]", before)
+        self.assertNotEqual(self.browser.text("#moved"), "never")
+        self.browser.click("#more")
+        self.browser.until("$('count').textContent === '2'")
+        self.demo.wait_ready(gone=gone)
+        self.assertTrue(self.browser.script("return socket === window.was"))
+
     def test_console_is_silent(self) -> None:
         """The browser finds no fault with the page: no error, and nothing asked from elsewhere."""
         self.browser.console()

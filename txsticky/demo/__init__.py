@@ -14,10 +14,10 @@ from importlib.resources import files
 from weakref import WeakKeyDictionary
 
 from autobahn.twisted.resource import WebSocketResource
-from twisted.web.http import HTTPChannel, Request
+from twisted.web.http import ACCEPTED, FORBIDDEN, NOT_IMPLEMENTED, HTTPChannel, Request
 from twisted.web.resource import IResource, Resource
 
-from .here import place, whoami
+from .here import Place, place, whoami
 from .live import Visitors
 from .upload import Upload
 
@@ -53,6 +53,32 @@ class Answer(Resource):
         return self.make()
 
 
+class Reloader(Resource):
+    """
+    Reloads the cluster at a POST from the demo's own page.
+
+    Another site's page cannot send the header that it wants.
+
+    :param place: returns the worker that this process is.
+    """
+
+    isLeaf = True
+
+    def __init__(self, place: Callable[[], Place]) -> None:
+        Resource.__init__(self)
+        self.place = place
+
+    def render_POST(self, request: Request) -> bytes:
+        if request.getHeader(b"X-Demo") != b"reload":
+            request.setResponseCode(FORBIDDEN)
+            return b"The header X-Demo: reload is missing.\n"
+        if not self.place().reload():
+            request.setResponseCode(NOT_IMPLEMENTED)
+            return b"There is no cluster that could be reloaded.\n"
+        request.setResponseCode(ACCEPTED)
+        return b"The reload begins.\n"
+
+
 class Demo(Resource):
     """
     The root of the tree.
@@ -85,7 +111,7 @@ def status() -> bytes:
 
 
 def resource() -> Resource:
-    """Make the tree: the page at the root, and `whoami`, `upload`, `status.json`, `ws` below."""
+    """Make the tree: the page at the root; `whoami`, `upload`, `status.json`, `ws`, `reload`."""
     from twisted.internet import reactor
 
     page = files(__name__).joinpath("page.html").read_bytes()
@@ -94,5 +120,6 @@ def resource() -> Resource:
     root.putChild(b"whoami", Answer(b"text/plain; charset=utf-8", whoami_line))
     root.putChild(b"status.json", Answer(b"application/json", status))
     root.putChild(b"upload", Upload(place))
+    root.putChild(b"reload", Reloader(place))
     root.putChild(b"ws", WebSocketResource(Visitors(place, reactor)))
     return root

@@ -24,7 +24,13 @@ class Place(Protocol):
 
     def publish(self, topic: str, message: bytes) -> None: ...
 
-    def subscribe(self, topic: str, callback: Subscriber) -> Callable[[], None]: ...
+    def subscribe(
+        self, topic: str, callback: Subscriber, *, websocket: str | None = None
+    ) -> Callable[[], None]: ...
+
+    def leave(self, websocket: str, state: str) -> None: ...
+
+    def reload(self) -> bool: ...
 
 
 @attrs.define
@@ -46,11 +52,20 @@ class Alone:
             if subscribed == topic:
                 callback(message)
 
-    def subscribe(self, topic: str, callback: Subscriber) -> Callable[[], None]:
+    def subscribe(
+        self, topic: str, callback: Subscriber, *, websocket: str | None = None
+    ) -> Callable[[], None]:
         """Call `callback` with each message on `topic`, until the returned function is called."""
         entry = (topic, callback)
         self._callbacks.append(entry)
         return lambda: self._callbacks.remove(entry)
+
+    def leave(self, websocket: str, state: str) -> None:
+        """Do nothing: no WebSocket moves."""
+
+    def reload(self) -> bool:
+        """Return False: there is nothing to reload."""
+        return False
 
 
 ALONE = Alone()

@@ -2,8 +2,11 @@
 The demo's WebSocket: the chat over all workers and the live picture of the cluster.
 
 Every message is one JSON object in a text frame. To the browser: `hello` (which worker holds this
-WebSocket), `pool` (the workers, whenever they changed) and `chat`. From the browser: `name` and
-`text` of a chat message.
+WebSocket, and how often it has moved), `pool` (the workers, whenever they changed), `chat` and
+`count`. From the browser: `name` and `text` of a chat message, or the word `count`, which adds one
+to the WebSocket's own counter.
+
+The WebSocket moves when its worker leaves. The counter goes along, and so does the subscription.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from zope.interface import implementer
 from .here import Place, whoami
 
 TOPIC = "txsticky.demo.chat"
+COUNT = b"count"
 POOL_PERIOD = 0.5  # seconds between two looks at the pool
 LONGEST_NAME = 24  # characters, as the page's fields say
 LONGEST_TEXT = 500
@@ -58,13 +62,26 @@ class Visitor(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no
 
     factory: Visitors
     behind = False
+    count = 0
+    moved = 0
+    #: By which this worker knows the WebSocket, if it may move.
+    id: str | None = None
+
+    def onConnect(self, request: Any) -> tuple[None, dict[str, str]]:
+        """Say that the WebSocket may move; take up one that has."""
+        headers = request.headers
+        self.id = headers.get("txsticky-websocket")
+        self.moved = int(headers.get("txsticky-moved", 0))
+        self.count = int(headers.get("txsticky-state", 0))
+        return None, {"Txsticky-Websocket": "move"}
 
     def onOpen(self) -> None:
         self.unregisterProducer()  # twisted.web's HTTPChannel, which is done with this connection
         self.registerProducer(self, True)
         place = self.factory.place()
-        self.tell(message("hello", **whoami(place)))
-        self.leave = place.subscribe(TOPIC, self.tell)
+        self.tell(message("hello", moved=self.moved, **whoami(place)))
+        self.keep()
+        self.leave = place.subscribe(TOPIC, self.tell, websocket=self.id)
         self.factory.joined(self)
 
     def tell(self, payload: bytes) -> None:
@@ -86,12 +103,22 @@ class Visitor(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         place = self.factory.place()
+        if payload == COUNT:
+            self.count += 1
+            self.keep()
+            self.tell(message("count", value=self.count))
+            return
         try:
             chat = chat_message(payload, place.slot)
         except (ValueError, RecursionError) as problem:
             self.sendClose(BAD_MESSAGE, str(problem))
         else:
             place.publish(TOPIC, chat)
+
+    def keep(self) -> None:
+        """Leave the counter for the worker that this WebSocket moves to."""
+        if self.id is not None:
+            self.factory.place().leave(self.id, str(self.count))
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         if self in self.factory.visitors:  # not so if the handshake had failed
