@@ -1,0 +1,1 @@
+WebSockets move to another worker when theirs is replaced, between two messages and without their client noticing: those whose application says ``Txsticky-Websocket: move`` when it accepts them, or all with ``--websockets move``. ``txsticky.current()`` has ``leave()`` for a small state that goes along, ``subscribe(..., websocket=...)`` for topics without a gap, and ``reload()``.
