@@ -199,6 +199,8 @@ class PlaceTests(ListeningCase):
 class OtherTests(ListeningCase):
     """What is not HTTP."""
 
+    options = {"sticky": "auto"}
+
     def prepare(self) -> None:
         self.serving.http = False
 
