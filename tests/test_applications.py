@@ -88,7 +88,7 @@ class EnvironmentTests(SynchronousTestCase):
         """A heavy one gets its packages and txsticky, once."""
         venv, pip = self.commands()
         self.assertEqual(venv[1:3], ["-m", "venv"])
-        self.assertEqual(pip[-3:], [f"{runner.ROOT}[asgi]", *Heavy.packages])
+        self.assertEqual(pip[-4:], [f"{runner.ROOT}[asgi]", *runner.TESTS, *Heavy.packages])
         self.assertTrue(self.python.startswith(str(self.folder)), self.python)
         self.assertEqual(self.commands(), [])
 

@@ -24,6 +24,8 @@ from tests.applications.harness import RECORD, ApplicationTestCase, distribution
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "docs" / "tested.csv"
 HEADER = ["Application", "Version", "What was done", "``--sticky``"]
+#: What the tests themselves need there.
+TESTS = ["hypothesis"]
 #: Seconds that an installation may take.
 INSTALL = 1200
 
@@ -66,7 +68,7 @@ def environment(case: type[ApplicationTestCase]) -> str:
     """
     if not case.heavy:
         return sys.executable
-    packages = [f"{ROOT}[asgi]", *case.packages]
+    packages = [f"{ROOT}[asgi]", *TESTS, *case.packages]
     told = hashlib.sha256(repr((sys.version, packages)).encode()).hexdigest()[:12]
     folder = cache() / f"{distribution(case.packages[0])}-{told}"
     python = folder / "bin" / "python"
