@@ -8,10 +8,12 @@ import os
 import selectors
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import time
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
@@ -231,6 +233,40 @@ def upload(port: int, size: int) -> float:
     if body.split()[1:] != [b"%d" % size, b"%d" % crc]:
         raise WrongAnswer(f"of {size} bytes with CRC {crc} came {body!r}")
     return seconds
+
+
+def by_address(server: Running, seconds: float, ask: Callable[[socket.socket], bytes]) -> int:
+    """
+    Connect from 64 addresses in turn, for so long.
+
+    :param ask: does with a connection what is measured, and returns the server's first words.
+    :returns: how many connections there were.
+    :raises WrongAnswer: a server that sticks had another worker answer an address than before.
+    """
+    found: dict[str, bytes] = {}
+    count, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        host = f"127.1.0.{count % 64 + 1}"
+        with socket.create_connection(("127.0.0.1", server.port), 20, (host, 0)) as client:
+            worker = ask(client).split()[0]
+        if found.setdefault(host, worker) != worker and server.key != "none":
+            raise WrongAnswer(f"{host} was at {found[host]!r}, and then at {worker!r}")
+        count += 1
+    return count
+
+
+def greeting(client: socket.socket) -> bytes:
+    """Hear what a server says that speaks first."""
+    return _some(client)
+
+
+def over_tls(client: socket.socket) -> bytes:
+    """Shake hands and ask once; returns the body."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with context.wrap_socket(client) as secured:
+        secured.sendall(Ticket("/hello").request(close=True))
+        return read_answer(secured)[1]
 
 
 def slow_readers(port: int, count: int) -> list[socket.socket]:

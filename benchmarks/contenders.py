@@ -19,6 +19,8 @@ from pathlib import Path
 
 from attrs import define
 
+from tests.certificates import pair
+
 from .measure import children, cpu
 
 HERE = Path(__file__).resolve().parent
@@ -146,8 +148,14 @@ def txsticky(
     )
     _serves(port, process)
     found = _wait_children(process.pid, workers, "txsticky: worker")
-    _all_answer(port, app, workers)
+    _all_answer(port, "" if "--tls-cert" in options else app, workers)
     return Running("txsticky", port, [process.pid], found, "sid")
+
+
+def secure(options: tuple[str, ...] = ()) -> Running:
+    """The same with TLS, which the workers end."""
+    papers = pair(Path(_folder("tls")), "localhost")
+    return txsticky(options=("--tls-cert", papers.certificate, "--tls-key", papers.key, *options))
 
 
 def _all_answer(port: int, app: str, workers: int) -> None:
@@ -373,8 +381,13 @@ def haproxy(app: str = "site", environment: dict[str, str] | None = None) -> Run
     return Running("HAProxy", port, [front.pid], workers, "cookie")
 
 
-def nginx(app: str = "site") -> Running:
-    """nginx by a hash (of the address for Socket.IO), in front of two single servers."""
+def nginx(app: str = "site", by_address: bool = False) -> Running:
+    """
+    nginx by a hash (of the address for Socket.IO), in front of two single servers.
+
+    :param by_address: hash the address. It is not ``ip_hash``, which leaves out the last number of
+        an IPv4 address, in which alone the clients here differ.
+    """
     program = _program("nginx")
     first, second, port = free_port(), free_port(), free_port()
     behind = [_alone(app, first), _alone(app, second)]
@@ -388,7 +401,9 @@ def nginx(app: str = "site") -> Running:
             folder=folder,
             user=os.environ.get("USER", "root"),
             # All clients here have addresses of their own only in the polling work.
-            stickiness="hash $remote_addr consistent" if app == "chat" else "hash $arg_sid",
+            stickiness=(
+                "hash $remote_addr consistent" if by_address or app == "chat" else "hash $arg_sid"
+            ),
             buffering="on",
         )
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import socket
 import time
 from collections.abc import Callable
 
@@ -115,6 +116,23 @@ def _short_http(server: Running) -> Callable[[], Figures]:
 
 def _by_address(server: Running) -> Callable[[], Figures]:
     return _plain_http(server, "close", 64)
+
+
+def _from_addresses(
+    ask: Callable[[socket.socket], bytes],
+) -> Callable[[Running], Callable[[], Figures]]:
+    """Connections from 64 addresses, one after the other."""
+
+    def prepare(server: Running) -> Callable[[], Figures]:
+        def measure(seconds: float = 1.0) -> Figures:
+            before = server.cpu()
+            count = clients.by_address(server, seconds, ask)
+            return {"connections/s": count / seconds, **per_request(server, count, before)}
+
+        measure(0.3)
+        return measure
+
+    return prepare
 
 
 def _upload(size: int) -> Callable[[Running], Callable[[], Figures]]:
@@ -245,14 +263,24 @@ def _polling(server: Running, seconds: float = 1.0) -> Callable[[], Figures]:
 _ENTRANCES = _starter(
     "txsticky, --accept workers", contenders.txsticky, options=("--accept", "workers")
 )
-_BY_ADDRESS = tuple(
-    _starter(f"txsticky, {name}", contenders.txsticky, options=("--sticky", "ip", *options))
-    for name, options in (
-        ("routed by the kernel", ("--accept", "workers")),
-        ("routed by the workers", ("--accept", "workers", "--forwarded-allow-ips", "192.0.2.1")),
-        ("routed by the primary", ()),
+_ROUTED_BY = {
+    "the kernel": ("--sticky", "ip", "--accept", "workers"),
+    "the workers": ("--sticky", "ip", "--accept", "workers", "--forwarded-allow-ips", "192.0.2.1"),
+    "the primary": ("--sticky", "ip"),
+}
+
+
+def _routed(
+    start: Starter, *arguments: object, without: str = "", **named: object
+) -> tuple[Starter, ...]:
+    """A contender by the client's address, in each way of `_ROUTED_BY` but one."""
+    return tuple(
+        _starter(f"txsticky, routed by {name}", start, *arguments, **named, options=options)
+        for name, options in _ROUTED_BY.items()
+        if name != without
     )
-)
+
+
 _FRONTS = (contenders.haproxy, contenders.nginx, contenders.socketio_sticky)
 _SITE = (contenders.txsticky, *_FRONTS)
 _WEBSOCKET = (
@@ -327,10 +355,45 @@ WORKS = (
     Work(
         "by-address",
         "Short connections from 64 addresses, each to its worker",
-        (*_BY_ADDRESS, contenders.reuseport),
+        (
+            *_routed(contenders.txsticky),
+            _starter("nginx, by address", contenders.nginx, by_address=True),
+            contenders.reuseport,
+        ),
         _by_address,
         ("total CPU us", False),
         "no CPU in front with the kernel's routes, and hardly more in all than plain Twisted",
+    ),
+    Work(
+        "by-address-8",
+        "The same with eight workers",
+        _routed(contenders.txsticky, workers=8),
+        _by_address,
+        ("total CPU us", False),
+        "no CPU in front with the kernel's routes",
+        fresh=True,
+    ),
+    Work(
+        "greetings",
+        "A protocol in which the server speaks first, from 64 addresses",
+        (
+            # The workers alone would wait for the header by which a proxy names the address.
+            *_routed(contenders.txsticky, "greeting", without="the workers"),
+            functools.partial(contenders.reuseport, "greeting"),
+        ),
+        _from_addresses(clients.greeting),
+        ("total CPU us", False),
+        "no CPU in front with the kernel's routes, and hardly more in all than plain Twisted",
+        fresh=True,
+    ),
+    Work(
+        "tls-by-address",
+        "TLS, a handshake and a request from each of 64 addresses",
+        _routed(contenders.secure),
+        _from_addresses(clients.over_tls),
+        ("total CPU us", False),
+        "no CPU in front with the kernel's routes",
+        fresh=True,
     ),
     Work(
         "keep-alive",
