@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,7 @@ from .channel import HttpChannel
 from .detached import detach
 from .exchange import Answering, Respondent, SocketOwner
 from .fields import lines_of
+from .file_reading import FileReading
 from .idle import idles
 
 log = Logger()
@@ -30,8 +30,6 @@ _NAME = re.compile(rb"[%s]+" % re.escape(TCHAR))
 _CONTROLS = re.compile(rb"[\r\n\0]")
 #: Header lines that are the channel's to write.
 _OURS = frozenset({b"connection", b"transfer-encoding", b"keep-alive"})
-#: Bytes of a file that are read at a time where it is not sent by the kernel.
-_PIECE = 1 << 17
 
 
 class ExchangeFactory(Factory):
@@ -104,6 +102,14 @@ class ExchangeChannel(HttpChannel):
         self._exchange.open = False
         if answer is not None:
             answer.lost(reason)
+
+    def leave(self) -> bool:
+        """
+        Have what answers the request end soon, if it lasts: the worker is leaving.
+
+        :returns: whether it will.
+        """
+        return self._answer is not None and self._answer.leave()
 
     def done(self) -> None:
         """End the response: all of it is written."""
@@ -293,11 +299,11 @@ class OpenExchange:
             channel.flush()
             if not transport.gate.withholds:
                 channel.counted(count)
-                transport.send_file(SentFile(file, offset, count, sent, self._file_short))
+                transport.send_file(SentFile(file, offset, count, sent, self.file_is_short))
                 return
-        channel.registerProducer(_FilePart(self, file, offset, count, sent), False)
+        channel.registerProducer(FileReading(self, file, offset, count, sent), False)
 
-    def _file_short(self) -> None:
+    def file_is_short(self) -> None:
         """End the connection, of which what answers is told: a file is shorter than it was."""
         log.error("A file that is being sent is shorter than it was: the connection is closed.")
         self.unregister_producer()
@@ -338,59 +344,23 @@ class OpenExchange:
         """Whether the bare socket can be taken."""
         return hasattr(self.transport, "detach")
 
+    @property
+    def more(self) -> bool:
+        """Whether bytes behind the request are here, or some in front of its response."""
+        transport = self.transport
+        return bool(transport.gate.exchange.held or transport.unread or transport.unsent())
+
     def detach(self, owner: SocketOwner, taken: Callable[[socket.socket, bytes], None]) -> None:
         """
-        Take the bare socket, once the head of a response with the status 101 has left.
+        Take the bare socket: before a response, or when the head of one with status 101 has left.
 
-        :raises RuntimeError: the socket cannot be taken (`can_detach`), or there was no 101.
+        :raises RuntimeError: the socket cannot be taken (`can_detach`), there was another response,
+            or, without a 101, more than the request has come (`more`).
         """
-        if not (self._switched and self.can_detach):
+        if not self.can_detach or (self.more if not self._responded else not self._switched):
             raise RuntimeError("The socket can only be taken behind a 101, and not over TLS.")
         if not self.open:
             return
         self.open = False
         self._channel.dropped()
         detach(self.transport, owner, taken)
-
-
-class _FilePart:
-    """
-    Reads a file at the client's pace (`IPullProducer`).
-
-    :param exchange: gets what is read.
-    :param file: a descriptor.
-    :param offset: of the first byte.
-    :param count: how many bytes.
-    :param sent: called when all are written.
-    """
-
-    def __init__(
-        self,
-        exchange: OpenExchange,
-        file: int,
-        offset: int,
-        count: int,
-        sent: Callable[[], None],
-    ) -> None:
-        self._exchange = exchange
-        self._file = file
-        self._offset = offset
-        self._left = count
-        self._sent = sent
-
-    def resumeProducing(self) -> None:
-        """Write the next piece (`IPullProducer`)."""
-        data = os.pread(self._file, min(self._left, _PIECE), self._offset)
-        if not data:
-            self._exchange._file_short()
-            return
-        self._offset += len(data)
-        self._left -= len(data)
-        if not self._left:
-            self._exchange.unregister_producer()
-        self._exchange.write(data)
-        if not self._left:
-            self._sent()
-
-    def stopProducing(self) -> None:
-        """Do nothing: the exchange's answer is told (`IPullProducer`)."""

@@ -62,7 +62,7 @@ def detach(
     transport.pauseProducing()
 
     def take() -> None:
-        step = transport.gate.exchange.next()
+        step = transport.gate.exchange.next()  # behind a 101: all that came behind the request
         held = step.data if isinstance(step, Deliver) else b""
         connection = transport.connection
         transport.gate.closed()

@@ -48,6 +48,13 @@ class Respondent(Protocol):
         :param reason: why the connection ended.
         """
 
+    def leave(self) -> bool:
+        """
+        End soon, as a WebSocket can: the worker is leaving.
+
+        :returns: whether it will; if not, nothing was done.
+        """
+
 
 class Exchange(Protocol):
     """
@@ -166,9 +173,16 @@ class Exchange(Protocol):
     def can_detach(self) -> bool:
         """Whether the bare socket can be taken: not over TLS."""
 
+    @property
+    def more(self) -> bool:
+        """Whether bytes behind the request are here, or some in front of its response."""
+
     def detach(self, owner: SocketOwner, taken: Callable[[socket.socket, bytes], None]) -> None:
         """
         Take the bare socket, behind a response with the status 101, once its head has left.
+
+        It can also be taken in the place of a response, if nothing else is under way (`more`):
+        then it is before this returns.
 
         The exchange is over then; the connection counts as open still, until `SocketOwner.over`
         has been fulfilled.
@@ -176,7 +190,7 @@ class Exchange(Protocol):
         :param owner: what has the socket from then on: the worker asks it to end.
         :param taken: called with the socket, which does not block, and with the bytes behind the
             request that were read already.
-        :raises RuntimeError: the socket cannot be taken (`can_detach`), or there was no 101.
+        :raises RuntimeError: the socket cannot be taken.
         """
 
 

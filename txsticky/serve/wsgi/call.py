@@ -20,6 +20,7 @@ from .body import Body
 from .environ import Environ, ErrorStream, environ_of_head, environ_of_server
 from .pending import FilePart
 from .run import Run, Shared
+from .sockets import NAMES, Offer
 from .start import ResponseHead
 
 log = Logger()
@@ -134,6 +135,7 @@ class Call:
         self._exchange = exchange
         self._called = False  # a thread runs the application, or has run it
         self._run: Run | None = None
+        self._offer: Offer | None = None
         self._body: Body | None = None
         self._started = False  # the head of the response is with the channel
         self._file: FilePart | None = None  # what is being sent
@@ -154,6 +156,9 @@ class Call:
 
     def body(self, data: bytes) -> None:
         """Take a piece of the request's content (`Respondent`)."""
+        if self._offer is not None and self._offer.relay is not None:
+            self._offer.relay.came(data)
+            return
         body = self._body
         if body is not None and body.add(data):
             self._start()
@@ -169,7 +174,16 @@ class Call:
         """Drop what waits for the client, which has gone; end the application (`Respondent`)."""
         if self._run is not None:
             self._run.pending.drop()
+        if self._offer is not None:
+            self._offer.lost()
         self._over()
+
+    def leave(self) -> bool:
+        """Close a WebSocket (`Respondent`)."""
+        if self._offer is None or not self._offer.taken:
+            return False
+        self._offer.close()
+        return True
 
     def _start(self) -> None:
         self._called = True
@@ -185,8 +199,13 @@ class Call:
         offers = environ.get("HTTP_UPGRADE", "").lower() == "websocket"
         environ["wsgi.errors"] = ErrorStream(shared.tries.written if offers else None)
         head = exchange.head
-        self._run = run = Run(shared, environ, head, offers, self.drain)
-        shared.threads.run(run)
+        sockets = shared.sockets
+        if offers and sockets is not None:
+            self._offer = Offer(sockets, exchange)
+            environ.update(dict.fromkeys(NAMES, self._offer.socket))
+        self._run = run = Run(shared, environ, head, offers, self.drain, self._offer)
+        if self._offer is None or sockets is None or not sockets.run(run):
+            shared.threads.run(run)
 
     # ---------------------------------------------------------------- the response
 

@@ -30,6 +30,7 @@ from .calls import Calls
 from .environ import Environ
 from .files import part_of, regular_file
 from .pending import SLICE, Buffers, FilePart, Pending
+from .sockets import Offer, Sockets
 from .start import ResponseHead, response_head
 from .threads import Threads
 from .tries import Tries
@@ -50,6 +51,7 @@ class Shared:
     :ivar calls: calls functions in the reactor's thread.
     :ivar buffers: counts the bytes that wait for all clients.
     :ivar tries: logs errors at WebSocket handshakes.
+    :ivar sockets: those that the application has taken; None if it is offered none.
     """
 
     app: Application
@@ -57,6 +59,7 @@ class Shared:
     calls: Calls
     buffers: Buffers
     tries: Tries
+    sockets: Sockets | None = None
 
 
 class Run:
@@ -68,6 +71,7 @@ class Run:
     :param head: the request's head.
     :param offers: whether the client offers to open a WebSocket.
     :param drain: called in the reactor's thread when there is something to send, or the end.
+    :param offer: the socket, for the application to take; then it has no response here.
     :ivar pending: what is to be sent.
     :ivar head: the head of the response; not changed any more once there is a piece in `pending`.
     """
@@ -79,7 +83,9 @@ class Run:
         head: Head,
         offers: bool,
         drain: Callable[[], object],
+        offer: Offer | None = None,
     ) -> None:
+        self._offer = offer
         self.pending = Pending(shared.buffers)
         self.head: ResponseHead | None = None
         self._shared = shared
@@ -103,23 +109,35 @@ class Run:
         except BaseException as error:
             failed = True
             # Logged here, because nothing is sent any more if the client has gone.
-            if self._offers and not self._begun:
+            if self._offers and not (self._begun or self._has_taken()):
                 self._shared.tries.caught(error)
-            else:
+            # By StopIteration libraries tell gunicorn that there is no response.
+            elif not (self._has_taken() and isinstance(error, StopIteration | ConnectionError)):
                 self._shared.calls.add(partial(log.failure, "The application failed.", Failure()))
         finally:
             self._errors.flush()
-        if self.pending.end(failed):
+        if self._has_taken():
+            assert self._offer is not None
+            self._shared.calls.add(self._offer.end)
+        elif self.pending.end(failed):
             self._shared.calls.add(self._drain)
+
+    def _has_taken(self) -> bool:
+        """Whether the application has taken the socket: a response of its own is dropped."""
+        return self._offer is not None and self._offer.taken
 
     def _iterate(self) -> None:
         result = self._shared.app(self._environ, self._start_response)
         try:
             kind = type(result)
+            if self._has_taken():
+                return
             if kind is list or kind is tuple:
                 self._put_all(result)  # type: ignore[arg-type]
             elif kind is not FileWrapper or not self._put_file(result):  # type: ignore[arg-type]
                 for piece in result:
+                    if self._has_taken():
+                        return
                     self._put(piece)
                     if self.pending.gone or self._surplus or (self._bare and self._begun):
                         return
@@ -197,6 +215,8 @@ class Run:
 
     def _put(self, piece: bytes) -> None:
         """Send a piece, and wait if there is no room (also what `start_response` returns)."""
+        if self._has_taken():
+            return
         self._check(piece)
         if piece:
             self._begin()

@@ -31,6 +31,7 @@ from .call import WsgiAnswering
 from .calls import Calls
 from .pending import Buffers
 from .run import Application, Shared
+from .sockets import Sockets
 from .threads import Threads
 from .tries import Tries
 
@@ -43,13 +44,11 @@ class WSGIServing(FactoryServing):
         self._reactor = reactor
         self._left: Deferred[None] | None = None
         log = access_log_for(settings, reactor)
-        shared = Shared(
-            app,
-            threads,
-            Calls(reactor.callFromThread),
-            Buffers(settings.response_buffer),
-            Tries(),
-        )
+        calls = Calls(reactor.callFromThread)
+        # An application that may be entered by one thread at a time cannot have them.
+        self._sockets = Sockets(calls, reactor) if settings.threads > 1 else None
+        buffers = Buffers(settings.response_buffer)
+        shared = Shared(app, threads, calls, buffers, Tries(), self._sockets)
         answering = WsgiAnswering(
             shared, settings.threads, settings.root_path, settings.trusted, log, reactor.seconds
         )
@@ -60,7 +59,12 @@ class WSGIServing(FactoryServing):
     @property
     def busy(self) -> bool:
         """Whether a thread is in the application, even if its client has left."""
-        return self._threads.busy
+        return self._threads.busy or (self._sockets is not None and self._sockets.busy)
+
+    def close_politely(self, protocol: object) -> bool:
+        """Close a WebSocket with code 1001 (`serve.Serving`)."""
+        leave = getattr(protocol, "leave", None)
+        return leave is not None and leave()
 
     def stop(self, seconds: float) -> Deferred[None]:
         """
@@ -70,6 +74,8 @@ class WSGIServing(FactoryServing):
         """
         super().stop(seconds)
         if self._left is None:
+            if self._sockets is not None:
+                self._sockets.stop(last_call(seconds) / 2)
             self._left = Deferred()
             late = self._reactor.callLater(last_call(seconds), self._left.callback, None)
             # Not in the reactor's thread, for which the application's threads may be waiting.
@@ -78,6 +84,8 @@ class WSGIServing(FactoryServing):
 
     def _join(self, late: Any) -> None:
         self._threads.stop()
+        if self._sockets is not None:
+            self._sockets.join()
         self._reactor.callFromThread(self._joined, late)
 
     def _joined(self, late: Any) -> None:
