@@ -550,7 +550,9 @@ class DifferentialTests(SynchronousTestCase):
             theirs = their_end(h11.Connection(h11.SERVER), data + TAIL)
         except (Odd, h11.RemoteProtocolError):
             return
-        self.assertEqual(ours, theirs)
+        self.assertEqual(ours[0], theirs[0])
+        if ours[0] is not None:  # h11 tells the last request at its end
+            self.assertEqual(ours[1], theirs[1])
 
     @given(broken(RESPONSES), st.sampled_from([b"GET", b"HEAD"]))
     @settings(deadline=None, max_examples=150)
