@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
@@ -123,7 +124,7 @@ class Worker:
     def _make_connections(
         self, live: set[Connection], fast_path: FastPath, certificates: Any
     ) -> Connections:
-        config, inside = self._config, self._serving.inside
+        config = self._config
         policy = RequestPolicy(
             self.view,
             self.bindings,
@@ -136,8 +137,7 @@ class Worker:
             settings=PolicySettings(balance=config.balance, debug_headers=config.debug_headers),
             system=self._system,
         )
-        kind = EventConversation if self._serving.events else Conversation
-        converse = functools.partial(kind, config.head_limit, inside=inside)
+        converse, follow = _conversations(config, self._serving)
         secured = None
         if certificates is not None:
             secured = _terminator(
@@ -148,7 +148,7 @@ class Worker:
                 here=self.view.id,
                 policy=policy,
                 converse=converse,
-                follow=functools.partial(Conversation, config.head_limit, inside=inside),
+                follow=follow,
                 give=self.outbox.give,
             ).factory_for
         return Connections(
@@ -328,6 +328,17 @@ class Worker:
         self.listening.close()
         self.channel.send(Withdraw())  # from here on there may be no sign of life
         self.end.begin(status)
+
+
+def _conversations(
+    config: Config, serving: Serving
+) -> tuple[Callable[..., Conversation], Callable[..., Conversation]]:
+    """What makes the conversations of the application's protocols, and of relays."""
+    follow = functools.partial(Conversation, config.head_limit, inside=serving.inside)
+    if not serving.events:
+        return follow, follow
+    converse = functools.partial(EventConversation, config.head_limit, inside=serving.inside)
+    return converse, follow
 
 
 def _stall_watch(
