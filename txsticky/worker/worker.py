@@ -212,8 +212,7 @@ class Worker:
     def _ready(self, _: object) -> None:
         tag_all()
         config, serving = self._config, self._serving
-        sources = list(loaded_sources()) if config.reload else []
-        self.channel.send(_ready(serving, sources, self.leading.appoints))
+        self.channel.send(_ready(config, serving, self.leading.appoints))
         self.inbox.start()
         _stall_watch(self._system, config, serving, self.connections.live).start()
         self.report.start()
@@ -375,10 +374,11 @@ def _install(worker: Worker) -> None:
     install(Here(worker.view, worker.bindings, worker.bus, worker.leading, movements, reload))
 
 
-def _ready(serving: Serving, sources: list[str], all_: bool) -> Ready:
+def _ready(config: Config, serving: Serving, all_: bool) -> Ready:
     """
-    Say that the application is started.
+    Say that the application is started, and with ``--reload`` which files were loaded.
 
     :param all_: whether the primary takes all fields; one of version 0.1.0 takes the first alone.
     """
+    sources = list(loaded_sources()) if config.reload else []
     return Ready(serving.interface, serving.http, sources, moves=all_, appointable=all_)
