@@ -217,43 +217,6 @@ class StreamlitTests(PageCase):
         self.upload(browser, "input[type=file]", told)
 
 
-class ChainlitTests(PageCase):
-    """Chainlit."""
-
-    application = "Chainlit"
-    packages = ("chainlit",)
-    served = "chainlit_chat:app"
-    page = "/chat/"
-    count = (
-        "[...document.body.innerText.matchAll(/count=(\\d+) pid=(\\d+)/g)]"
-        ".map(m => m[1] + ' ' + m[2]).pop()"
-    )
-    done = "three browsers chat, each counted in its session; a reload"
-
-    def test_chat(self) -> None:
-        """Chats in the memory of a process."""
-        self.lives()
-
-    def opened(self) -> Browser:
-        browser = Browser()
-        self.addCleanup(browser.close)
-        browser.__enter__()
-        self.again(browser)
-        return browser
-
-    def again(self, browser: Browser) -> None:
-        browser.open(self.cluster.url + self.page)
-        browser.until("document.querySelector('#chat-input') !== null", what="the page is loaded")
-
-    def clicks(self, browser: Browser) -> str:
-        pids = []
-        for number in range(1, 4):
-            browser.type("#chat-input", "hello\n")
-            browser.until(f"({self.count} ?? '').startsWith('{number} ')", what=f"count {number}")
-            pids.append(self.told(browser).split()[1])
-        return str(one(pids))
-
-
 class FastMCPTests(ApplicationTestCase):
     """FastMCP."""
 
@@ -277,12 +240,12 @@ class FastMCPTests(ApplicationTestCase):
         return pids
 
     async def session(self) -> str:
-        """One session, by FastMCP's own client."""
+        """One session, by FastMCP's own client, which has none where it may choose the protocol."""
         from fastmcp import Client
 
         told: list[list[str]] = []
         client: Any
-        async with Client(f"{self.cluster.url}/mcp") as client:
+        async with Client(f"{self.cluster.url}/mcp", mode="legacy") as client:
             for _ in range(5):
                 answer = await client.call_tool("count", {})
                 told.append(answer.content[0].text.split())
