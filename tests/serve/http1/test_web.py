@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web import resource, static
+from twisted.web.http_headers import Headers
 from twisted.web.server import NOT_DONE_YET, GzipEncoderFactory, Request, Site
 
 from tests.gated import Transport
@@ -76,6 +77,27 @@ class RequestTests(ChannelCase):
                 (b"PUT", b"/x", b"HTTP/1.1", b"abcd"),
             ],
         )
+
+    def test_own_headers(self) -> None:
+        """Headers that a subclass of Request sets as it is made stay, whatever their class."""
+
+        class Own(Headers):
+            pass
+
+        class Setting(Request):
+            def __init__(self, *arguments: Any) -> None:
+                super().__init__(*arguments)
+                self.responseHeaders.setRawHeaders(b"X-Frame-Options", [b"DENY"])
+                self.requestHeaders = Own()
+
+        def answer(request: Request) -> bytes:
+            self.assertIsInstance(request.requestHeaders, Own)
+            return request.getHeader(b"host")
+
+        site = Site(Page(answer), requestFactory=Setting, reactor=self.clock)
+        answered = self.connect(site).ask()
+        self.assertEqual(header(answered, "X-Frame-Options"), "DENY")
+        self.assertTrue(answered.endswith(b"example"))
 
     def test_queued(self) -> None:
         """A requestFactory that is a function is called as HTTPChannel calls it."""

@@ -60,6 +60,11 @@ class ParsedHeaders(Headers):
         return ParsedHeaders((name, tuple(values)) for name, values in self._rawHeaders.items())
 
 
+def untouched(headers: Any) -> bool:
+    """Whether headers are twisted.web's own, and empty: a subclass of Request may set some."""
+    return headers.__class__ is Headers and not headers._rawHeaders
+
+
 def fields_of(head: Head) -> Fields:
     """
     Read the header lines of a request.

@@ -23,7 +23,7 @@ from ...core.http.refusal import refusal
 from ...core.http.steps import Begin
 from ...system.system import http_date
 from .channel import HttpChannel
-from .fields import ParsedHeaders, fields_of
+from .fields import ParsedHeaders, fields_of, untouched
 from .idle import Idle
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -84,8 +84,15 @@ class RequestChannel(HttpChannel):
         head = step.head
         make = self.requestFactory
         self._request = request = make(self) if self._channels.alone else make(self, 0)
-        request.requestHeaders = ParsedHeaders(fields_of(head))
-        request.responseHeaders = ParsedHeaders()
+        fields = fields_of(head)
+        if untouched(request.requestHeaders):
+            request.requestHeaders = ParsedHeaders(fields)
+        else:
+            for name, values in fields:
+                for value in values:
+                    request.requestHeaders.addRawHeader(name, value)
+        if untouched(request.responseHeaders):
+            request.responseHeaders = ParsedHeaders()
         if not self._channels.keeps:
             self.persistent = False
         request.parseCookies()
