@@ -54,7 +54,7 @@ def _seconds(query: bytes) -> float:
 
 
 def _begins(path: str) -> None:
-    print(path, "begins", flush=True)
+    print(f"{path} begins\n", end="", flush=True)  # in one piece: threads print at the same time
 
 
 # ------------------------------------------------------------------------------------ twisted.web

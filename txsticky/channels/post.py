@@ -4,8 +4,8 @@ The post office of one layer: its channels and groups, and what it tells the oth
 A channel with a ``!`` belongs to the layer whose name stands before it: messages go to the topic
 that this layer alone listens to. What is sent to any other channel waits where it was sent. Layers
 that hold some listen to the topic ``have``, and those that wait for some to ``want``, each of that
-channel; whoever comes later says so on the other topic, and is heard, for the bus has one order. A
-group is a topic to which each layer listens that has a channel in the group.
+channel; the layer that comes later says so on the other topic, and is heard, for the bus has one
+order. A group is a topic to which each layer listens that has a channel in the group.
 
 All methods are called in one thread, that of the bus.
 """
