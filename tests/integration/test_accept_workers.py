@@ -520,7 +520,7 @@ class Endpoints(SynchronousTestCase):
 
     def test_lines(self) -> None:
         """A server that speaks first greets at once, from both workers."""
-        with Cluster("lines", *WORKERS, probe="") as cluster:
+        with Cluster("lines", *WORKERS, "--sticky", "auto", probe="") as cluster:
 
             def greeting() -> bytes:
                 with cluster.connect() as connection:

@@ -185,7 +185,10 @@ class Others(SynchronousTestCase):
 
     def test_not_http(self) -> None:
         """A protocol that is not HTTP is served over TLS, and speaks first."""
-        with SecureCluster(":greeter", probe="") as cluster, cluster.connect() as connection:
+        with (
+            SecureCluster(":greeter", "--sticky", "auto", probe="") as cluster,
+            cluster.connect() as connection,
+        ):
             greeting = connection.socket.recv(100)
             self.assertTrue(greeting.startswith(b"hello from "), greeting)
             connection.send(b"echo")
