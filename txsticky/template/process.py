@@ -130,12 +130,11 @@ def _serve(requests: socket.socket) -> tuple[Fork, list[int]]:
 def _receive(requests: socket.socket) -> tuple[bytes, list[int], int]:
     """Wait for a message; without one, the primary has gone."""
     try:
-        message, descriptors, flags, _ = socket.recv_fds(
-            requests, FORK_LIMIT, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-        )
+        message, descriptors, flags, _ = socket.recv_fds(requests, FORK_LIMIT, MOST_DESCRIPTORS)
     except ConnectionError:
         return b"", [], 0
-    return message, descriptors, flags
+    # Not by MSG_CMSG_CLOEXEC: recv_fds does not pass flags on before Python 3.12.
+    return message, [own(descriptor) for descriptor in descriptors], flags
 
 
 def _leave_signals() -> dict[int, Any]:
