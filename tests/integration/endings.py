@@ -26,6 +26,8 @@ APPS = "tests.integration.ending_apps"
 SOON = 20.0
 GRACEFUL = 300
 
+#: What stands before and behind the data of a chunk, for data without line ends.
+_CHUNK = re.compile(rb"(?:^|\r\n)[0-9a-f]+\r\n")
 _DATE = re.compile(rb"(?<=\r\ndate: )[^\r]*", re.IGNORECASE)
 
 
@@ -194,6 +196,20 @@ class Ending:
 
     data: bytes
     how: str
+
+    def normal(self, page: bool = True) -> Ending:
+        """
+        Return the same with its header lines in order, without the server's name and chunks' sizes.
+
+        :param page: whether the content matters, and what the header says of it.
+        """
+        head, _, content = self.data.partition(b"\r\n\r\n")
+        status, *lines = head.split(b"\r\n")
+        left_out = (b"Server:",) if page else (b"Server:", b"Content-", b"Transfer-")
+        if b"Transfer-Encoding: chunked" in lines:
+            content = _CHUNK.sub(b"", content)
+        lines = sorted(line for line in lines if not line.startswith(left_out))
+        return Ending(b"\r\n".join([status, *lines, b"", content if page else b""]), self.how)
 
 
 def ending(connection: Connection) -> Ending:

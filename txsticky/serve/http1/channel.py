@@ -53,6 +53,8 @@ class HttpChannel:
     #: Whether the request is being told of: what is written meanwhile leaves together.
     _telling = False
     _full = False  # the transport takes no more for now
+    #: The next request, begun before the application has said that it answered the open one.
+    _next: Begin | None = None
     _producer: Any = None
 
     def __init__(self, first: Idle, idle: Idle) -> None:
@@ -73,6 +75,7 @@ class HttpChannel:
         self.first.discard(self)
         self.idle.discard(self)
         self._head = b""
+        self._next = None
         if self._open:
             self._open = False
             self.lost(reason)
@@ -84,7 +87,16 @@ class HttpChannel:
     # ----------------------------------------------------------------------- requests
 
     def begun(self, step: Begin) -> None:
-        """Take a request, of which the head has come, and perhaps more."""
+        """
+        Take a request, of which the head has come, and perhaps more.
+
+        It waits if the application has written the whole response to the open one, which the gate
+        tells by its length, and has yet to finish it.
+        """
+        if self._open:
+            self._next = step
+            self.transport.pauseProducing()
+            return
         self.first.discard(self)
         self.idle.discard(self)
         self._open = self._telling = True
@@ -209,16 +221,21 @@ class HttpChannel:
         transport = self.transport
         conversation = transport.gate.exchange
         # What is open still is a response that has no end but that of the connection.
+        following, self._next = self._next, None
         endless = conversation.request_open and conversation.finished_request
+        if following is not None:
+            endless = False
         if not self.persistent or endless or conversation.tunnel:
             self.loseConnection()
             return
-        if not conversation.body_due:
+        if following is None and not conversation.body_due:
             self.idle.add(self)
         if self._full:
             transport.pauseProducing()
         elif transport.gate.inner_paused:
             transport.resumeProducing()
+        if following is not None:
+            self.begun(following)
 
     def loseConnection(self) -> None:
         """Close the connection after what was written (`ITransport`)."""

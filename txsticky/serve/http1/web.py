@@ -97,7 +97,8 @@ class RequestChannel(HttpChannel):
             self.persistent = False
         request.parseCookies()
         recent = head.version == b"1.1"
-        if not self.persistent and recent:
+        # The gate adds it to a response to CONNECT, unless that is a 2xx: then HTTP ends.
+        if not self.persistent and recent and head.method != b"CONNECT":
             request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
         request.gotLength(step.length)
         if recent:
