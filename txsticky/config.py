@@ -32,6 +32,8 @@ _SHARABLE = ("tcp", "tcp4", "tcp6")
 DEMO = "txsticky.demo:resource"
 #: What identifies a client if ``--sticky`` is not given.
 DEFAULT_STICKY = "auto"
+#: What identifies a session of the demo: with a cookie, all of one browser would be one client's.
+DEMO_STICKY = "sid"
 OFF = Text(none="off")
 
 
@@ -329,8 +331,9 @@ class Config:
         :param secret: signs the tags.
         :param in_words: see `Router`.
         """
+        of_demo = self.app == DEMO and self.sticky_by_default
         return Router(
-            chain=parse_chain(self.sticky, self.listen),
+            chain=parse_chain(DEMO_STICKY if of_demo else self.sticky, self.listen),
             signer=Signer(secret),
             balancer=balancer(self.balance),
             trusted=Trusted.parse(self.forwarded_allow_ips),

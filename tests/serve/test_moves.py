@@ -39,9 +39,8 @@ class Policy:
         """Nothing is unconfirmed."""
         return self
 
-    def extra_headers(self, *ignored: Any) -> bytes:
+    def additions(self, *ignored: Any) -> None:
         """Nothing is added."""
-        return b""
 
     def request_done(self) -> None:
         """Nothing is counted."""
