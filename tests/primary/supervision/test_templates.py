@@ -228,6 +228,15 @@ class ForkTests(TemplatesCase):
         self.assertIsNone(self.templates.fork(1, [], print, print))
         self.assertEqual(played.process.signals, [signal.SIGKILL])
 
+    def test_stopped_before_it_was_ready(self) -> None:
+        """One that was stopped before it was ready is ended when a worker is wanted."""
+        self.templates.settled(1)
+        process = self.system.processes[0]
+        self.reactor.advance(1000.0)  # it is awaited no more
+        self.stopped.add(process.pid)
+        self.assertIsNone(self.templates.fork(1, [], print, print))
+        self.assertEqual(process.signals, [signal.SIGKILL])
+
     def test_dead(self) -> None:
         """So is one that has ended, though that was not told yet."""
         played = self.ready()

@@ -323,6 +323,26 @@ class EndTests(ChannelCase):
         self.assertEqual((first.closed, second.closed), (True, False))
         self.assertEqual(first.protocol.timeOut, ServeSettings().keep_alive)
 
+    def test_written_and_not_finished(self) -> None:
+        """A request waits until the one before is finished, though that one's response is whole."""
+        requests: list[Request] = []
+
+        def answer(request: Request) -> int:
+            requests.append(request)
+            request.setHeader(b"Content-Length", b"2")
+            request.write(b"ok")
+            return NOT_DONE_YET
+
+        connection = self.page(answer)
+        connection.send(GET)
+        connection.send(GET + GET)
+        self.clock.advance(0)
+        for count in (1, 2, 3):
+            self.assertEqual(len(requests), count)
+            requests[-1].finish()
+            self.clock.advance(0)
+        self.assertEqual((len(requests), connection.closed), (3, False))
+
     def test_another_request(self) -> None:
         """A request that is not the open one cannot be done."""
         connection = self.page(lambda request: NOT_DONE_YET)

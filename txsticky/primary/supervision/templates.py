@@ -97,7 +97,9 @@ class Templates:
         """
         oldest = generation if generation > self._abandoned else 0
         for template in reversed(self.all):
-            if template.ready and template.generation >= oldest:
+            if not template.ready:
+                template.look()  # it may have been stopped before it got ready
+            elif template.generation >= oldest:
                 try:
                     process = template.fork(descriptors, said, exited)
                 except OSError as error:
