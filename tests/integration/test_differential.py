@@ -209,7 +209,11 @@ class SameAnswers(ClusterTestCase):
         self.assert_same([Script(tuple(pieces), 0.003, quiet=QUIET) for pieces in cuts])
 
     def test_first_lines(self) -> None:
-        """First lines of every sort, without a head behind them and with one."""
+        """
+        First lines of every sort, without a head behind them and with one.
+
+        A CONNECT that is granted ends HTTP, which the bare server does not know (`test_smuggling`).
+        """
         lines = [
             b"GET / HTTP/1.1",
             b"GET / HTTP/1.0",
@@ -225,7 +229,6 @@ class SameAnswers(ClusterTestCase):
             b"GET http://a?sid=1 HTTP/1.1",
             b"GET ftp://a/?sid=1 HTTP/1.1",
             b"OPTIONS http://a HTTP/1.0",
-            b"CONNECT a:1 HTTP/1.1",
             b"GET / HTTP/1.1\r\nno colon",
             b"GET / HTTP/1.1\r\nHost : a",
             b"GET / HTTP/1.1\r\n: a",
