@@ -442,6 +442,7 @@ class ManagerTests(TestCase):
         second = two.manager.connect("eio2", "/")
         one.manager.connect("eio1", "/")
         await deferToThread(one.emit, "hello", b"\xff", to=second)
+        await self.eventually(lambda: len(self.sent["eio2"]) == 2)
         await deferToThread(two.emit, "all")
         await self.eventually(lambda: len(self.sent["eio2"]) == 3 and self.sent["eio1"])
         self.assertEqual(self.sent["eio1"], ['2["all"]'])
