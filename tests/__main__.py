@@ -22,6 +22,7 @@ as trial's does. ``trial tests`` runs the same tests one after the other.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -45,6 +46,7 @@ BATCH = 12  # modules that share one
 BESIDE = 2  # trials at once, more than there are cores
 BAD = ("failures", "errors", "unexpectedSuccesses")
 
+_NUMBERS = itertools.count()
 #: Folders of tests that are not unit tests: they start whole clusters.
 CLUSTERS = ("integration", "applications")
 #: How a module begins that starts processes, and has a trial of its own.
@@ -123,8 +125,10 @@ def _of(test: str, name: str) -> bool:
 
 def run(names: list[str], folder: str, python: str = sys.executable) -> Run:
     """Run trial on some modules, in a process of its own."""
-    place = Path(tempfile.mkdtemp(dir=folder))
-    records, work = place / "records", place / "trial"
+    # Short names: tests have UNIX sockets in trial's folder, whose paths may have 107 bytes.
+    place = Path(folder, str(next(_NUMBERS)))
+    place.mkdir()
+    records, work = place / "records", place / "t"
     command = [python, "-m", "tests.recorder", records, work, *names]
     environment = dict(os.environ)
     # Without bytecode each of some thousand processes would compile the package for itself.
