@@ -204,7 +204,7 @@ class LearnTests(PolicyCase):
 class DefaultTests(PolicyCase):
     """The chain that stands if the operator says nothing."""
 
-    options = {"listen": ("9001",)}
+    options = {"listen": ("9001",), "app": "some:app"}
 
     def test_cookie(self) -> None:
         """A client without a key gets a cookie with the port in its name."""

@@ -87,13 +87,8 @@ class HttpChannel:
     # ----------------------------------------------------------------------- requests
 
     def begun(self, step: Begin) -> None:
-        """
-        Take a request, of which the head has come, and perhaps more.
-
-        It waits if the application has written the whole response to the open one, which the gate
-        tells by its length, and has yet to finish it.
-        """
-        if self._open:
+        """Take a request, of which the head has come, and perhaps more."""
+        if self._open:  # its response is whole, and the application has yet to finish it
             self._next = step
             self.transport.pauseProducing()
             return
@@ -211,20 +206,14 @@ class HttpChannel:
         self._open = False
         self.flush(now=True)
         if self._left:
-            log.warn(
-                "The response to {line!r} is {left} bytes shorter than its Content-Length: the"
-                " connection is closed.",
-                line=self.request_line().decode("latin-1"),
-                left=self._left,
-            )
+            _tell_short(self.request_line(), self._left)
             self.persistent = False
         transport = self.transport
         conversation = transport.gate.exchange
-        # What is open still is a response that has no end but that of the connection.
         following, self._next = self._next, None
-        endless = conversation.request_open and conversation.finished_request
-        if following is not None:
-            endless = False
+        # What is open still is a response that has no end but that of the connection.
+        open_still = conversation.request_open and conversation.finished_request
+        endless = open_still and following is None
         if not self.persistent or endless or conversation.tunnel:
             self.loseConnection()
             return
@@ -289,3 +278,12 @@ class HttpChannel:
         """Take note that the connection is lost (`IPushProducer`)."""
         if self._producer is not None:
             self._producer.stopProducing()
+
+
+def _tell_short(line: bytes, left: int) -> None:
+    log.warn(
+        "The response to {line!r} is {left} bytes shorter than its Content-Length: the"
+        " connection is closed.",
+        line=line.decode("latin-1"),
+        left=left,
+    )
