@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.config import Config, default_workers, endpoint_string
 from txsticky.core.routing.balance import BALANCERS
+from txsticky.core.routing.keys import inserted
 from txsticky.core.routing.router import Router
 from txsticky.errors import ConfigError
 
@@ -111,6 +112,12 @@ class ValueTests(SynchronousTestCase):
         self.assertTrue(Config(tls_cert=["a", "b"], tls_key=["c", "d"]).tls)  # type: ignore[arg-type]
         self.assertIn("--tls-key", self.refused(tls_cert=["a", "b"], tls_key=["c"]))
         self.assertIn("--tls-key", self.refused(tls_key=["c"]))
+
+    def test_router_of_the_demo(self) -> None:
+        """The demo has its ids as keys, and nothing inserted, unless the operator names keys."""
+        for options, inserts in (({}, False), ({"app": "a:b"}, True), ({"sticky": "insert"}, True)):
+            chain = Config(**options).router(b"s" * 16).chain
+            self.assertEqual(inserted(chain) is not None, inserts, options)
 
     def test_router(self) -> None:
         """It makes the router that it describes."""

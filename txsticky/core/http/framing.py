@@ -201,16 +201,27 @@ def _fields(block: bytes) -> tuple[BodyKind, int, bool]:
             close = close or b"close" in [option.strip(b" \t") for option in value.split(b",")]
         elif kind is not BodyKind.UNTIL_CLOSE:
             raise Odd("more than one Content-Length or Transfer-Encoding")
-        elif name == b"transfer-encoding":
-            if value != b"chunked":
-                raise Odd("a Transfer-Encoding other than 'chunked'")
-            kind = BodyKind.CHUNKED
         else:
-            if not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
-                raise Odd("a Content-Length that is not a plain number")
-            length = int(value)
-            kind = BodyKind.LENGTH if length else BodyKind.NONE
+            kind, length = told_by(name, value)
     return kind, length, close
+
+
+def told_by(name: bytes, value: bytes) -> tuple[BodyKind, int]:
+    """
+    Tell what one header line says of the content: how its end is told, and its length.
+
+    :param name: ``transfer-encoding`` or ``content-length``.
+    :param value: in lower case, without blanks around it.
+    :raises Odd: it is not plain (RFC 9112, section 6).
+    """
+    if name == b"transfer-encoding":
+        if value != b"chunked":
+            raise Odd("a Transfer-Encoding other than 'chunked'")
+        return BodyKind.CHUNKED, 0
+    if not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
+        raise Odd("a Content-Length that is not a plain number")
+    length = int(value)
+    return (BodyKind.LENGTH if length else BodyKind.NONE), length
 
 
 class _Length:

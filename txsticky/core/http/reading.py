@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from .framing import MAX_LENGTH_DIGITS, BodyKind, Odd, RequestFraming
+from .framing import BodyKind, Odd, RequestFraming, told_by
 from .head import Head, parse_head
 
 #: RFC 9112, section 5.2: what is folded is replaced by blanks, or refused.
@@ -36,15 +36,7 @@ def reading(head: Head) -> tuple[Head, RequestFraming]:
         if told:
             raise Odd("more than one Content-Length or Transfer-Encoding")
         told = True
-        if name == b"transfer-encoding":
-            if value != b"chunked":
-                raise Odd("a Transfer-Encoding other than 'chunked'")
-            kind = BodyKind.CHUNKED
-        else:
-            if not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
-                raise Odd("a Content-Length that is not a plain number")
-            length = int(value)
-            kind = BodyKind.LENGTH if length else BodyKind.NONE
+        kind, length = told_by(name, value)
     return head, RequestFraming(kind, length, last=True)
 
 
