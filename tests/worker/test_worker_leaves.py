@@ -45,6 +45,7 @@ class DrainTests(WorkerCase):
         self.begin()
         client = self.hand(b"")
         self.assertEqual((self.serving.protocols, self.worker.connections.live), ([], set()))
+        self.assertEqual(self.load()["live"], 1)
         self.drain()
         (handoff,) = self.boxes[3].read()
         self.assertEqual((handoff.prefix, handoff.hops), (b"", 1))

@@ -82,6 +82,11 @@ class Reception:
         """How many connections wait for the rest of their first request."""
         return len(self.fresh) + len(self._idle)
 
+    @property
+    def idle(self) -> int:
+        """How many of them are between two requests."""
+        return len(self._idle)
+
     def judge(self, arrival: Arrival, seen: int = 0) -> Verdict:
         """
         Look at the bytes that have come.

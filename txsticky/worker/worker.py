@@ -286,7 +286,7 @@ class Worker:
 
     def _load(self, lag: float) -> Load:
         return Load(
-            live=len(self.connections.live),
+            live=len(self.connections.live) + self.listening.reception.idle,
             taken=self.inbox.taken,
             lag=round(lag, 4),
             requests=self.report.requests,
