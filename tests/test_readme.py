@@ -36,7 +36,7 @@ from txsticky.core.routing.keys import found, parse_chain
 from txsticky.serve.asgi.engine import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([ROOT / "README.rst", *(ROOT / "docs").glob("*.rst")])
+PAGES = sorted([ROOT / "README.rst", *(ROOT / "docs").rglob("*.rst")])
 EXTRAS = re.compile(r"txsticky\[([a-z,]+)\]")
 PROGRAM = re.compile(r"(?:\S*/)?(?:twist txsticky|python3? -m txsticky|txsticky)(?= |$)")
 
@@ -116,8 +116,8 @@ class CommandTests(TestCase):
 
     def test_signals(self) -> None:
         """The table of signals names those that the command takes and no other."""
-        page = (ROOT / "docs" / "operating.rst").read_text()
-        table = page[page.index("\nSignals\n") : page.index("\nThe processes have")]
+        page = (ROOT / "docs" / "operate" / "signals.rst").read_text()
+        table = page[: page.index("\nThe processes have")]
         rows = re.findall(r"^([A-Z0-9, ]+?)  ", table, re.MULTILINE)
         source = inspect.getsource(Command)
         self.assertEqual(
@@ -127,7 +127,7 @@ class CommandTests(TestCase):
 
     def test_verbs(self) -> None:
         """The table of `txsticky ctl` says of each verb what the program says of it."""
-        page = (ROOT / "docs" / "operating.rst").read_text()
+        page = (ROOT / "docs" / "operate" / "ctl.rst").read_text()
         rows = re.findall(r"^``([a-z]+)( N)?`` +(.*)$", page, re.MULTILINE)
         told = [(verb, bool(number), text) for verb, number, text in rows]
         self.assertEqual(told, [(verb.name, verb.worker, verb.help) for verb in VERBS])
