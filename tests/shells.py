@@ -18,10 +18,10 @@ from twisted.internet import (
 from twisted.internet.epollreactor import EPollReactor
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.fakes import FakeProcess, FakeReactor
 from tests.raw_frames import FrameReader, Kind, decode_json, encode, encode_json
 from txsticky.core.messages.handoff import Handoff, Log, Peer, pack_handoff, unpack
 from txsticky.ipc.mailbox import MailboxTransport
-from txsticky.testing import FakeProcess, FakeReactor
 
 #: Seconds in which what does not come never will, however busy the machine is.
 PATIENCE = 60.0

@@ -13,12 +13,12 @@ from twisted.application.service import Application, IService, IServiceCollectio
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
+from tests.fakes import FakeSystem
 from tests.raw_frames import Kind, decode_json
 from tests.shells import PlayedWorker, ReactorCase, ended, open_descriptors, received
 from txsticky.cluster import Cluster
 from txsticky.config import Config
 from txsticky.errors import ConfigError, ListenError, TlsError
-from txsticky.testing import FakeSystem
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 

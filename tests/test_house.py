@@ -51,7 +51,7 @@ IMPURE = {
 #: What only system/ imports: clocks and chance are arguments everywhere else.
 CHANCE = {"random", "secrets", "time"}
 #: Modules that may import them all the same, and why.
-CHANCE_ELSEWHERE: dict[str, str] = {"testing": "its chance repeats itself"}
+CHANCE_ELSEWHERE: dict[str, str] = {}
 
 #: The thermometer: how large a thing may be, and what is larger, with the reason.
 MODULE_LINES, CLASS_LINES, FUNCTION_LINES = 400, 250, 45

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 
+from tests.fakes import FakeReactor, FakeSystem
 from tests.raw_frames import Kind
 from tests.shells import PlayedWorker, ShellCase
 from txsticky.admin import history, state
@@ -18,7 +19,6 @@ from txsticky.config import Config
 from txsticky.primary.events import Events
 from txsticky.primary.primary import Primary, Seed
 from txsticky.primary.supervision.provision import Provision
-from txsticky.testing import FakeReactor, FakeSystem
 
 #: Seconds since the epoch at which everything begins.
 EPOCH = 1_700_000_000.0

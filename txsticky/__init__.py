@@ -23,7 +23,7 @@ A map of the house; a package imports only from those above it (docs/house.txt h
 * `worker`: the process that serves.
 * `primary`: the process that accepts and routes, keeps the workers running, and upgrades itself.
 * `admin`: the status page, the metrics, the control socket and ``txsticky ctl``.
-* `cluster`: all parts put together; `cli`: the command line; `testing`: fakes for tests.
+* `cluster`: all parts put together; `cli`: the command line.
 """
 
 from __future__ import annotations

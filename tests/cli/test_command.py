@@ -16,13 +16,13 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from tests.fakes import FakeReactor
 from txsticky.cli import command as plugin
 from txsticky.cli.command import Command, makeService
 from txsticky.cli.options import Options
 from txsticky.config import Config
 from txsticky.core.lifecycle.timing import SAME_SIGNAL
 from txsticky.errors import AppLoadError, ListenError
-from txsticky.testing import FakeReactor
 
 
 class CommandCase(SynchronousTestCase):

@@ -9,12 +9,12 @@ from typing import Any
 
 import attrs
 
+from tests.fakes import FakeSystem
 from tests.shells import ShellCase, ended, received
 from txsticky.core.messages.origin import Address, Origin
 from txsticky.intake.acceptor import Acceptor
 from txsticky.intake.arrival import Arrival
 from txsticky.intake.reception import Reception
-from txsticky.testing import FakeSystem
 
 GET = b"GET /chat?sid=1 HTTP/1.1\r\nHost: example\r\n\r\n"
 PROXY = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 80\r\n"

@@ -6,12 +6,12 @@ import socket
 import struct
 from unittest import mock
 
+from tests.fakes import FakeSystem
 from tests.shells import ended, is_open, received
 from txsticky.core.messages.origin import Origin
 from txsticky.intake.arrival import Arrival
 from txsticky.intake.reception import Reception
 from txsticky.system.deadlines import Deadlines
-from txsticky.testing import FakeSystem
 
 from .cases import GET, Limits, PeekCase
 

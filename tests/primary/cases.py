@@ -8,6 +8,7 @@ from unittest import mock
 
 from twisted.logger import Logger
 
+from tests.fakes import FakeSystem
 from tests.shells import (
     PlayedWorker,
     ShellCase,
@@ -22,7 +23,6 @@ from txsticky.primary import primary
 from txsticky.primary.events import Events
 from txsticky.primary.primary import Primary, Seed
 from txsticky.primary.supervision.provision import Provision
-from txsticky.testing import FakeSystem
 
 PEER = ("192.0.2.7", 50000)
 

@@ -10,6 +10,7 @@ from unittest import mock
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.fakes import FakeSystem
 from tests.shells import ShellCase
 from txsticky.config import Config
 from txsticky.core.messages.handoff import Handoff, unpack
@@ -20,7 +21,6 @@ from txsticky.errors import MailboxFull
 from txsticky.intake.arrival import Arrival
 from txsticky.primary.beginning import OTHERS, Beginning
 from txsticky.primary.dispatcher import Dispatcher
-from txsticky.testing import FakeSystem
 
 PEER = ("192.0.2.7", 50000)
 

@@ -6,6 +6,7 @@ from unittest import mock
 
 from twisted.internet.address import IPv6Address, UNIXAddress
 
+from tests.fakes import FakeSystem
 from tests.shells import ReactorCase
 from txsticky.config import Config
 from txsticky.errors import ListenError
@@ -15,7 +16,6 @@ from txsticky.primary.endpoints import Endpoints, place_of
 from txsticky.primary.kernel_routes import KernelRoutes
 from txsticky.primary.listeners import Listeners
 from txsticky.primary.upgrade.start import Takeover
-from txsticky.testing import FakeSystem
 
 
 class EndpointsTests(ReactorCase):

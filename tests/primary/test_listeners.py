@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from unittest import mock
 
+from tests.fakes import FakeSystem
 from tests.shells import ShellCase
 from txsticky.config import Config
 from txsticky.intake.arrival import Arrival
@@ -13,7 +14,6 @@ from txsticky.primary import listeners
 from txsticky.primary.kernel_routes import KernelRoutes
 from txsticky.primary.listeners import FIRST, NOBODYS, Listeners
 from txsticky.primary.upgrade.packing import Descriptors
-from txsticky.testing import FakeSystem
 
 DEFER = (socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.fakes import FakeSystem
 from tests.raw_frames import FrameReader, Kind, decode_json, encode_json
 from txsticky.core.messages.frames import Frame
 from txsticky.core.messages.frames import FrameReader as TypedReader
@@ -17,7 +18,6 @@ from txsticky.core.messages.from_primary import FROM_PRIMARY, Bound, Freed, View
 from txsticky.core.routing.pool import Pool
 from txsticky.core.routing.table import TOLD_EVERY, Table
 from txsticky.primary.replication import VIEW_INTERVAL, VIEWS_AT_ONCE, Replica, Replication
-from txsticky.testing import FakeSystem
 
 HIGH, FULL = 200, 500
 

@@ -11,12 +11,12 @@ from unittest import mock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fakes import FakeSystem
 from tests.shells import ShellCase, ended, received
 from txsticky.core.http.head import Head, parse_head
 from txsticky.core.messages.origin import Origin
 from txsticky.intake.arrival import Arrival
 from txsticky.primary.waiting_room import ASK, WaitingRoom
-from txsticky.testing import FakeSystem
 
 WAIT = 30.0
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

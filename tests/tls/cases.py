@@ -12,6 +12,7 @@ from twisted.internet.protocol import Factory, Protocol
 
 from tests.certificates import pair
 from tests.core.http.talk import adding
+from tests.fakes import FakeSystem
 from tests.shells import ShellCase, Stages, received
 from txsticky.core.how import How
 from txsticky.core.http.conversation import Conversation
@@ -20,7 +21,6 @@ from txsticky.core.http.response import Additions
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.core.routing.verdict import FRONT_DESK, GIVE_BACK, KEEP, Give, Verdict
-from txsticky.testing import FakeSystem
 from txsticky.tls.certificates import load_certificates
 from txsticky.tls.connection import TlsServices
 from txsticky.tls.termination import TlsTerminator

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
+from tests.fakes import FakeSystem
 from tests.raw_frames import FrameReader, Kind, decode_json, encode, encode_json
 from tests.shells import ShellCase, ended, received
 from txsticky import api
@@ -25,7 +26,6 @@ from txsticky.core.routing.table import Table
 from txsticky.core.routing.verdict import FRONT_DESK
 from txsticky.ipc.channel import channel_pair
 from txsticky.ipc.mailbox import MailboxTransport, mailbox_pair
-from txsticky.testing import FakeSystem
 from txsticky.worker.load_report import REPORT_SOON
 from txsticky.worker.view import ClusterView
 from txsticky.worker.worker import Worker

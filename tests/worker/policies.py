@@ -7,6 +7,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.fakes import FakeSystem
 from txsticky.config import Config
 from txsticky.core.how import How
 from txsticky.core.http.head import Head, parse_head
@@ -14,7 +15,6 @@ from txsticky.core.http.inside import Inside
 from txsticky.core.routing.pool import Pool
 from txsticky.core.routing.table import Table
 from txsticky.core.routing.verdict import FRONT_DESK, Keep, Verdict, place_of
-from txsticky.testing import FakeSystem
 from txsticky.worker.bindings import Bindings
 from txsticky.worker.fast_path import FastPath
 from txsticky.worker.policy import PolicySettings, RequestPolicy

@@ -10,6 +10,7 @@ from unittest import mock
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.fakes import FakeSystem
 from tests.shells import ShellCase, ended, received
 from tests.worker.cases import view
 from txsticky.core.how import How
@@ -17,7 +18,6 @@ from txsticky.core.http.conversation import Conversation
 from txsticky.core.lifecycle.life import LifeState
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
-from txsticky.testing import FakeSystem
 from txsticky.tls.connection import SecureConnection
 from txsticky.tls.relay import RelayedServer
 from txsticky.transport.gated import GatedServer, GatedUNIXServer

@@ -8,9 +8,9 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.fakes import FakeSystem
 from tests.worker.cases import view
 from txsticky.core.lifecycle.timing import QUIET, pinned_end, requests_end
-from txsticky.testing import FakeSystem
 from txsticky.worker.drain import LOOK, Drain
 
 

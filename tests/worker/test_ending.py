@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.testing import FakeSystem
+from tests.fakes import FakeSystem
 from txsticky.worker.ending import End, discard_output
 
 

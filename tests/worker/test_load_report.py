@@ -7,9 +7,9 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.fakes import FakeSystem
 from txsticky.config import Config
 from txsticky.core.messages.from_worker import Load, Replace, Used
-from txsticky.testing import FakeSystem
 from txsticky.worker.load_report import (
     HEARTBEAT,
     REPORT_SOON,

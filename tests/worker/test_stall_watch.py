@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.fakes import FakeSystem
 from tests.transport.cases import FakeHost, FakePolicy, GateCase
 from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.stall import Pauses
-from txsticky.testing import FakeSystem
 from txsticky.transport.gate import Gate
 from txsticky.worker.stall_watch import LOOK_MOST, StallWatch, awaited
 

@@ -10,6 +10,7 @@ from unittest import mock
 
 from twisted.logger import Logger
 
+from tests.fakes import FakeProcess, FakeSystem
 from tests.shells import ShellCase
 from txsticky.config import Config
 from txsticky.core.messages.forks import (
@@ -28,7 +29,6 @@ from txsticky.primary.supervision.provision import Provision
 from txsticky.primary.supervision.templates import LOOK_EVERY, RETRY, Templates, wants_template
 from txsticky.primary.upgrade.packing import Descriptors
 from txsticky.system.process import REAP_EVERY
-from txsticky.testing import FakeProcess, FakeSystem
 
 
 class PlayedTemplate:

@@ -8,10 +8,10 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.fakes import FakeSystem
 from txsticky.core.routing.pool import Pool
 from txsticky.primary.supervision.suspicion import MUTE, Suspicions
 from txsticky.primary.supervision.workers import Workers
-from txsticky.testing import FakeSystem
 
 
 class WorkersCase(SynchronousTestCase):

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 from unittest import mock
 
+from tests.fakes import FakeProcess, FakeSystem
 from tests.shells import ReactorCase, ShellCase
 from txsticky.config import Config
 from txsticky.errors import ListenError, UpgradeError
@@ -17,7 +18,6 @@ from txsticky.primary.upgrade import trial
 from txsticky.primary.upgrade.packing import FORM
 from txsticky.primary.upgrade.trial import HELD, PASSED, TRIAL, TRIAL_TIME, Trial
 from txsticky.system.trust import Identity
-from txsticky.testing import FakeProcess, FakeSystem
 
 
 class TrialTests(ShellCase):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 from unittest import mock
 
+from tests.fakes import FakeProcess
 from tests.shells import open_descriptors
 from tests.test_cluster import ClusterCase
 from txsticky.primary.upgrade.trial import PASSED
-from txsticky.testing import FakeProcess
 
 
 class ClusterTests(ClusterCase):

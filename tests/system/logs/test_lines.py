@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from twisted.web.http import HTTPChannel
 
+from tests.fakes import FakeSystem
 from txsticky.config import LOG_LEVELS
 from txsticky.primary.supervision.worker_handle import WorkerHandle
 from txsticky.printable import printable
@@ -25,7 +26,6 @@ from txsticky.system.logs.lines import (
     text_observer,
     worker_line,
 )
-from txsticky.testing import FakeSystem
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 

@@ -9,11 +9,11 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.http.websocket.test_handshake import request
+from tests.fakes import FakeReactor, FakeSystem
 from txsticky.config import Config
 from txsticky.core.replay import Replay
 from txsticky.core.routing.pool import MemberState, Pool
 from txsticky.core.routing.table import Table
-from txsticky.testing import FakeReactor, FakeSystem
 from txsticky.transport.websockets.movements import PACE, WebSockets
 
 

@@ -11,11 +11,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.fakes import FakeReactor, FakeSystem
 from tests.raw_frames import Kind, decode_json
 from tests.worker.cases import WorkerCase
 from txsticky import api
 from txsticky.core.routing.verdict import FRONT_DESK
-from txsticky.testing import FakeReactor, FakeSystem
 from txsticky.worker import worker
 from txsticky.worker.leader.leading import Leading
 

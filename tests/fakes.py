@@ -1,5 +1,5 @@
 """
-Fakes for tests, of this package and of applications.
+Fakes for tests.
 
 There is a reactor that moves only when it is told to, and an operating system whose processes are
 played by the test.
@@ -20,8 +20,8 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from .system.system import System
-from .system.trust import Identity
+from txsticky.system.system import System
+from txsticky.system.trust import Identity
 
 log = Logger()
 
