@@ -110,6 +110,13 @@ class StickyTests(HereCase):
         self.assertIsNone(self.here.owner("sid-1"))
         self.assertIsNone(self.here.owner(self.here.mint("x")[:-1] + "!"))
 
+    def test_machine(self) -> None:
+        """A value that another machine tagged leads nowhere here, and tells that machine."""
+        value = Signer(b"s" * 16, "b").mint(7, "x")
+        self.assertEqual((self.here.owner(value), self.here.machine_of(value)), (None, "b"))
+        self.assertEqual(self.here.machine_of(self.here.mint("x")), "")
+        self.assertIsNone(self.here.machine_of("b.x.7.0123456789"))
+
     def test_bind(self) -> None:
         """Keys may be text or bytes."""
         done = self.here.bind("grün")

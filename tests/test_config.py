@@ -119,6 +119,16 @@ class ValueTests(SynchronousTestCase):
             chain = Config(**options).router(b"s" * 16).chain
             self.assertEqual(inserted(chain) is not None, inserts, options)
 
+    def test_machine(self) -> None:
+        """The name of the machine stands in front of tags; the cookie is that of all machines."""
+        router = Config(machine="a", sticky="insert", listen=["9001"]).router(b"s" * 16)
+        self.assertTrue(router.signer.mint(1, "x").startswith("a.x.1."))
+        cookie = inserted(router.chain)
+        assert cookie is not None
+        self.assertEqual(cookie.name, "txsticky")
+        self.assertIn("--machine", self.refused(machine="a.b"))
+        self.assertIn("--machine", self.refused(machine=""))
+
     def test_router(self) -> None:
         """It makes the router that it describes."""
         router = Config(sticky="cookie:a,ip", balance="random").router(b"s" * 16)

@@ -58,6 +58,7 @@ MODULE_LINES, CLASS_LINES, FUNCTION_LINES = 400, 250, 45
 ATTRIBUTES, PACKAGE_MODULES, TOP_ENTRIES, TEST_LINES = 15, 14, 25, 600
 LARGE_MODULES: dict[str, str] = {}
 LARGE_CLASSES: dict[str, str] = {
+    "config.Config": "the table of options: each is declared in it once",
     "core.lifecycle.fleet.Fleet": "one machine: a method for each event, as its table lists them",
 }
 LARGE_FUNCTIONS: dict[str, str] = {

@@ -273,9 +273,18 @@ class Here:
         """
         Return the id of the worker that a tagged value names.
 
-        :returns: None if the value is forged, or from another cluster life.
+        :returns: None if the value is forged, another machine's, or from another cluster life.
         """
         return self._view.router.signer.read(value)
+
+    def machine_of(self, value: str | bytes) -> str | None:
+        """
+        Return the name of the machine (``--machine``) whose worker tagged a value.
+
+        :returns: None if the value is forged, or from where the secret (``--secret-file``) is
+            another; empty if it was tagged where the machine has no name.
+        """
+        return self._view.router.signer.machine_of(value)
 
     def bind(self, key: str | bytes) -> Deferred[None]:
         """

@@ -18,7 +18,7 @@ from .core.routing.balance import BALANCERS, balancer
 from .core.routing.forwarded import Trusted
 from .core.routing.keys import parse_chain
 from .core.routing.router import Router
-from .core.routing.tag import Signer
+from .core.routing.tag import Signer, check_machine
 from .errors import ConfigError
 
 INTERFACES = ("auto", "web", "wsgi", "asgi", "protocol")
@@ -145,6 +145,18 @@ class Config:
         help="What identifies a client: a chain of sid, query:NAME, cookie:NAME, insert[:NAME],"
         " header:NAME, path:REGEX, ip, none, with commas between; with hash: before a source, its"
         " value alone chooses the worker; auto is sid,header:Mcp-Session-Id,insert",
+    )
+    machine: str | None = option(
+        None,
+        Text(check_machine),
+        help="Name of this machine, in front of its tags, so that a balancer routes by it",
+    )
+    secret_file: str | None = option(
+        None,
+        Text(),
+        help="File with the secret that signs tags: they outlive a restart, and machines that share"
+        " it know each other's",
+        shown="drawn at each start",
     )
     balance: str = option(
         "leastconn",
@@ -333,8 +345,10 @@ class Config:
         """
         of_demo = self.app == DEMO and self.sticky_by_default
         return Router(
-            chain=parse_chain(DEMO_STICKY if of_demo else self.sticky, self.listen),
-            signer=Signer(secret),
+            chain=parse_chain(
+                DEMO_STICKY if of_demo else self.sticky, None if self.machine else self.listen
+            ),
+            signer=Signer(secret, self.machine or ""),
             balancer=balancer(self.balance),
             trusted=Trusted.parse(self.forwarded_allow_ips),
             in_words=in_words,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import stat
 import subprocess
 import sys
 
 from ..config import Config
+from ..core.routing.tag import SECRET_MOST, secret_of
 from ..errors import ConfigError
 from ..system.logs.config_file import read_log_config
 from ..system.privileges import executed_as, identity_of
@@ -17,9 +21,11 @@ def check(config: Config) -> None:
     See whether workers could run as a configuration says.
 
     :raises TlsError: a certificate or its key cannot be used.
-    :raises ConfigError: the workers cannot run as that user, or Python's logging cannot be
-        configured as the file says.
+    :raises ConfigError: the workers cannot run as that user, Python's logging cannot be configured
+        as the file says, or a file has no secret.
     """
+    if config.secret_file is not None:
+        read_secret(config.secret_file)
     if config.log_config is not None:
         read_log_config(config.log_config)
     if config.tls:
@@ -49,3 +55,41 @@ def check_identity(config: Config, identity: Identity) -> None:
         hint = f"as that user {sys.executable} does not run a worker ({problem})"
         option, value = ("--user", config.user) if config.user else ("--group", config.group)
         raise ConfigError(option=option, value=value, hint=hint)
+
+
+def read_secret(path: str) -> bytes:
+    """
+    Read the secret that signs the tags.
+
+    The file is not made where it is missing: each machine would make another one, unseen.
+
+    :raises ConfigError: the file cannot be read, is open to other users, or has no secret.
+    """
+    try:
+        # A pipe that nothing writes to would be waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            hint = _exposed(os.fstat(descriptor).st_mode, path)
+            content = b"" if hint else os.read(descriptor, 2 * SECRET_MOST)
+        finally:
+            os.close(descriptor)
+        if not hint:
+            return secret_of(content)
+    except FileNotFoundError:
+        hint = (
+            "there is no such file; make it once, and copy it to the other machines:"
+            f" (umask 077; head -c 32 /dev/urandom | base64 > {shlex.quote(path)})"
+        )
+    except (OSError, ValueError) as error:
+        hint = getattr(error, "strerror", None) or str(error)
+    raise ConfigError(option="--secret-file", value=path, hint=hint)
+
+
+def _exposed(mode: int, path: str) -> str:
+    """Tell what is wrong with the mode of a file that holds a secret; empty if nothing is."""
+    if not stat.S_ISREG(mode):
+        return "it is no file"
+    if mode & (stat.S_IRWXO | stat.S_IWGRP):
+        permissions = f"{stat.S_IMODE(mode):03o}"
+        return f"other users may use it (mode {permissions}); chmod 600 {shlex.quote(path)}"
+    return ""

@@ -48,6 +48,7 @@ from .dispatcher import Dispatcher
 from .events import Events
 from .kernel_routes import KernelRoutes, obstacle
 from .listeners import Listeners
+from .preflight import read_secret
 from .replication import Replication
 from .returns import Returns
 from .spoken import Spoken
@@ -86,9 +87,14 @@ class Seed:
 
     @classmethod
     def new(cls, system: System, config: Config) -> Seed:
-        """Make the seed of a fresh start."""
+        """
+        Make the seed of a fresh start.
+
+        :raises ConfigError: the file of the secret cannot be used.
+        """
+        file = config.secret_file
         return cls(
-            secret=system.random_bytes(16),
+            secret=system.random_bytes(16) if file is None else read_secret(file),
             fleet=Fleet(config.workers, config.graceful_timeout, config.start_timeout),
             front_desk=mailbox_pair(),
         )

@@ -379,6 +379,16 @@ class ParseTests(SynchronousTestCase):
             self.assertEqual("Max-Age=60" in source.attributes, ";" in text)
         self.refused("insert;Colour=red", "Colour")
 
+    def test_shared_insert(self) -> None:
+        """On several machines the cookie has one name, whatever ports they and clients name."""
+        source = inserted(parse_chain("sid,insert;Max-Age=60", None))
+        assert source is not None
+        self.assertEqual(source.name, "txsticky")
+        self.assertIn("Max-Age=60", source.attributes)
+        host = head(b"/", b"Host: here:8443", b"Cookie: txsticky=a.x.1.y")
+        self.assertEqual(source.suffix(host), b"")
+        self.assertEqual([key.value for key in found((source,), host, "")], [b"a.x.1.y"])
+
     def test_bad_regex(self) -> None:
         """A regular expression that is not valid is refused with the reason."""
         self.refused("path:/(", "'/('", "unterminated subpattern")

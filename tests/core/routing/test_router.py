@@ -92,6 +92,18 @@ class TagTests(SynchronousTestCase):
                 Route(worker, How.TAG),
             )
 
+    def test_another_machine(self) -> None:
+        """Another machine's tag is an unknown key, whatever its worker; an own one wins."""
+        world = World("sid,insert:W")
+        world.router.signer = Signer(b"0123456789abcdef", "a")
+        foreign, own = (
+            Signer(b"0123456789abcdef", name).mint(2, "x").encode() for name in ("b", "a")
+        )
+        for target, line in ((b"/?sid=" + foreign, b"X: y"), (b"/", b"Cookie: W=" + foreign)):
+            self.assertEqual(world.route(target, line).how, How.MISS)
+        route = world.route(b"/?sid=" + foreign, b"Cookie: W=" + own)
+        self.assertEqual(route, Route(2, How.TAG))
+
     def test_any_key(self) -> None:
         """A tag in a later key wins over an untagged earlier one."""
         route = World("sid,ip,cookie:W").route(b"/?sid=abc", b"Cookie: W=" + tagged(3))

@@ -47,6 +47,8 @@ Extract = Callable[["Head"], bytes | None]
 
 #: What ``--sticky auto`` stands for: Socket.IO, MCP over HTTP, and all that keep cookies.
 AUTO: Final = "sid,header:Mcp-Session-Id,insert"
+#: The name of the cookie that the machines of one service insert; a balancer looks for it.
+SHARED: Final = "txsticky"
 #: How many cookies of the inserted one's name are looked at: more come only from a broken jar.
 _MOST: Final = 8
 
@@ -60,7 +62,7 @@ class KeySource:
     :param name: of the parameter, cookie or header; of a path, the regular expression.
     :param hashed: whether the key alone decides, by rendezvous.
     :param attributes: of an inserted cookie, in the order and spelling in which they are sent.
-    :param place: names an inserted cookie to which the operator has given no name.
+    :param place: names an inserted cookie to which the operator has given no name, on one machine.
     """
 
     kind: KeyKind
@@ -257,7 +259,7 @@ _AUTO: Final = "auto"
 _UNHASHED: Final = "{!r} cannot be hashed; leave 'hash:' away."
 
 
-def parse_chain(text: str, listen: Sequence[str] = ("8080",)) -> Chain:
+def parse_chain(text: str, listen: Sequence[str] | None = ("8080",)) -> Chain:
     r"""
     Read what ``--sticky`` takes.
 
@@ -267,10 +269,11 @@ def parse_chain(text: str, listen: Sequence[str] = ("8080",)) -> Chain:
         ``hash:`` before one makes its key decide by rendezvous; ``ip`` always does. ``auto``
         stands alone, for `AUTO`.
     :param listen: where the cluster listens, as ``--listen`` takes it: it names the cookie that
-        ``insert`` gives no name.
+        ``insert`` gives no name. None if the cluster is one of several machines, which share the
+        cookie `SHARED`.
     :raises ValueError: with a sentence that says which source is wrong and what to write.
     """
-    place = PlaceName.of(listen)
+    place = None if listen is None else PlaceName.of(listen)
     elements = _SEPARATOR.split(AUTO if text.strip() == _AUTO else text)
     chain = tuple(_parse_source(e.strip().replace(r"\,", ","), place) for e in elements)
     kinds = [source.kind for source in chain]
@@ -281,7 +284,7 @@ def parse_chain(text: str, listen: Sequence[str] = ("8080",)) -> Chain:
     return chain
 
 
-def _parse_source(text: str, place: PlaceName) -> KeySource:
+def _parse_source(text: str, place: PlaceName | None) -> KeySource:
     hashed = text.startswith("hash:")
     word, colon, name = text.removeprefix("hash:").partition(":")
     if word.partition(";")[0] == KeyKind.INSERT.value:
@@ -308,7 +311,7 @@ def _parse_source(text: str, place: PlaceName) -> KeySource:
         raise ValueError(f"The regular expression {name!r} is not valid: {error}.") from None
 
 
-def _parse_insert(text: str, hashed: bool, place: PlaceName) -> KeySource:
+def _parse_insert(text: str, hashed: bool, place: PlaceName | None) -> KeySource:
     """Read ``insert``, with a name and attributes or without."""
     if hashed:
         raise ValueError(_UNHASHED.format("insert"))
@@ -316,7 +319,8 @@ def _parse_insert(text: str, hashed: bool, place: PlaceName) -> KeySource:
     _, colon, name = said.partition(":")
     attributes = parse_attributes(rest) if semicolon else ATTRIBUTE_DEFAULTS
     if not colon:
-        return KeySource(KeyKind.INSERT, place.name, False, attributes, place)
+        unnamed = SHARED if place is None else place.name
+        return KeySource(KeyKind.INSERT, unnamed, False, attributes, place)
     if not name:
         raise ValueError("'insert:' needs a name; write insert:NAME, or insert alone.")
     _check_name(name, "cookie")

@@ -1,0 +1,1 @@
+``--machine NAME`` stands in front of tags (Socket.IO's session ids, the inserted cookie), so that a balancer routes by prefix; ``--secret-file FILE`` lets them outlive a restart, and ``here.machine_of(value)`` tells which of the machines that share it has minted one.
