@@ -5,6 +5,7 @@ different.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -25,10 +26,10 @@ class CorkTests(ConnectionCase):
         # A turn that takes long ends early; here none does, however slow the machine is.
         self.turn = WriteBatch(lambda end: self.reactor.callLater(0, end), lambda: 100.0)
 
-    def adopt(self, *arguments: Any, prefix: bytes = b"") -> Any:
+    def adopt(self, protocol: Any, *ends: Any, prefix: bytes = b"") -> Any:
         """Adopt a connection whose transport sends at the end of a turn."""
         with mock.patch.object(MovableServer, "turn", self.turn):  # the first bytes are read there
-            transport = super().adopt(*arguments, prefix=prefix)
+            transport = super().adopt(protocol, prefix, *ends)
         transport.turn = self.turn
         return transport
 
@@ -69,7 +70,7 @@ class CorkTests(ConnectionCase):
         failing = self.adopt(echo, prefix=b"hello")
         protocol = self.protocol
         self.adopt(echo, prefix=b"hello")
-        with mock.patch.object(failing, "doWrite", side_effect=ZeroDivisionError):
+        with mock.patch.object(failing, "sent_at_once", side_effect=ZeroDivisionError):
             self.end_turn()
         self.assertEqual(protocol.lost, [ZeroDivisionError])
         self.assertEqual(received(self.client), b"hello")
@@ -126,6 +127,21 @@ class CorkTests(ConnectionCase):
         self.assertEqual(self.protocol.lost, [])
         self.assertEqual(self.drained(), LARGE)
         self.assertEqual(len(self.protocol.lost), 1)
+
+    def test_rest(self) -> None:
+        """So it is for what a small buffer takes a part of, on a connection that is kept."""
+        server, client = self.connected()
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        answer = inner(on_data=lambda self, data: self.transport.write(bytes(100_000)))
+        self.adopt(answer, server, client, prefix=b"x")
+        self.end_turn()
+        self.assertIn(self.transport, self.reactor.getWriters())
+        got = 0
+        while got < 100_000:
+            got += len(received(client) or b"")
+            self.run_a_bit()
+        self.assertEqual((self.transport.unsent(), self.transport.passed()), (0, 100_000))
 
     def test_failure(self) -> None:
         """A protocol that fails loses its connection, and what it wrote is not sent."""

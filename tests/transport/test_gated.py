@@ -120,8 +120,8 @@ class TransportTests(TransportCase):
 
         transport = self.serve(later, GET)
         self.until(lambda: asked)
-        sends = mock.Mock(side_effect=transport.writeSomeData)
-        with mock.patch.object(transport, "writeSomeData", sends):
+        sends = mock.Mock(side_effect=transport.sent_at_once)
+        with mock.patch.object(transport, "sent_at_once", sends):
             transport.together(lambda: [asked[0].write(b"one"), asked[0].finish()])
         self.assertEqual(sends.call_count, 1)
         self.assertEqual(self.reactor.getWriters(), [])

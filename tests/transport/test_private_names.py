@@ -16,7 +16,8 @@ from twisted.web.http import HTTPChannel, HTTPFactory
 
 from tests.shells import is_open, received
 from tests.transport.cases import ConnectionCase, Inner
-from txsticky.transport.movable import allow_heads, spare
+from txsticky.serve.web.site import allow_heads
+from txsticky.transport.movable import spare
 
 
 class TwistedTests(ConnectionCase):
@@ -36,11 +37,12 @@ class TwistedTests(ConnectionCase):
         return transport, client
 
     def test_output_buffers(self) -> None:
-        """FileDescriptor.dataBuffer, offset and _tempDataLen tell what is not in the kernel."""
+        """FileDescriptor.dataBuffer, offset, _tempDataBuffer, _tempDataLen: what is not sent."""
         transport, client = self.bare()
         waiting = lambda: len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # noqa: E731
         self.assertEqual(waiting(), 0)
         transport.write(b"abc")
+        self.assertEqual((transport._tempDataBuffer, transport.dataBuffer), ([b"abc"], b""))
         transport.writeSequence([b"de", b"f"])
         self.assertEqual(waiting(), 6)
         transport.doWrite()

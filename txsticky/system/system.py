@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import functools
 import os
 import random
 import signal
@@ -138,4 +139,9 @@ class System:
 
 def http_date() -> str:
     """The present time for a Date header (RFC 9110, section 5.6.7)."""
-    return email.utils.formatdate(usegmt=True)
+    return _dated(int(time.time()))
+
+
+@functools.lru_cache(1)
+def _dated(second: int) -> str:
+    return email.utils.formatdate(second, usegmt=True)

@@ -125,6 +125,9 @@ class GatedMixin(MovableMixin):
         part = self._part
         return super().unsent() + (0 if part is None else part.left)
 
+    def sent_at_once(self) -> bool:
+        return self._part is None and super().sent_at_once()
+
     def doWrite(self) -> Any:
         part = self._part
         if part is None or not self.connected:

@@ -6,8 +6,8 @@ bytes that another process has read.  The private names of Twisted that this nee
 module and nowhere else; ``tests/transport/test_private_names.py`` fails loudly on a Twisted in
 which one of them has changed:
 
-* ``FileDescriptor.dataBuffer``, ``offset``, ``_tempDataLen`` — output that is not yet in the
-  kernel;
+* ``FileDescriptor.dataBuffer``, ``offset``, ``_tempDataBuffer``, ``_tempDataLen`` — output that is
+  not yet in the kernel;
 * ``FileDescriptor._writeDisconnecting`` — a half-close is pending;
 * ``Connection._aborting`` — `abortConnection` was called and is about to act;
 * ``Connection._dataReceived`` — the door through which input reaches the protocol;
@@ -15,8 +15,7 @@ which one of them has changed:
   `connectionLost` does too, so that every later callback on the transport is a no-op by Twisted's
   own guards;
 * ``PosixReactorBase._disconnectSelectable`` — how the reactor treats a failed read;
-* ``Port._shouldShutdown`` — whether a port that stops listening is shut down first;
-* ``_GenericHTTPChannelProtocol._channel`` — the HTTPChannel that a factory of twisted.web has made.
+* ``Port._shouldShutdown`` — whether a port that stops listening is shut down first.
 
 The rules: unregister before letting go (epoll keeps firing for a descriptor that lives on
 elsewhere, and cannot be told to stop), and neither ``shutdown(2)`` nor ``SO_LINGER`` on a socket
@@ -35,7 +34,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..core.addresses import unmapped_host
-from ..core.http.inside import ADDED
 from ..system.descriptors import severed
 from .write_batch import WriteBatch
 
@@ -110,6 +108,27 @@ class FlushMixin(_Base):
         if sent.__class__ is int:  # else it is why the connection is lost
             self._passed += sent
         return sent
+
+    def sent_at_once(self) -> bool:
+        """
+        Send what was written, if that is all there is to do.
+
+        :returns: whether all of it is in the kernel. If not, `doWrite` has to be called.
+        """
+        pieces, producer = self._tempDataBuffer, self.producer
+        waits = self.dataBuffer or self.disconnecting or self._writeDisconnecting
+        paced = producer is not None and (self.producerPaused or not self.streamingProducer)
+        if waits or paced or self._when_flushed or not 0 < self._tempDataLen <= self.SEND_LIMIT:
+            return False
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        try:
+            sent = self.socket.send(data)
+        except OSError:
+            return False  # the usual way tells what it means
+        self._passed += sent
+        self._tempDataBuffer, self._tempDataLen = [], 0
+        self.dataBuffer = data[sent:]
+        return not self.dataBuffer
 
     def flush(self, callback: Callable[[], None]) -> None:
         """
@@ -286,12 +305,13 @@ class MovableMixin(FlushMixin):
             return
         if self._to_write and send:
             self._to_write = False
-            why = self.doWrite()
-            if why is not None:
-                self.reactor._disconnectSelectable(self, why, False)
-                return
-            if self.unsent():
-                super().startWriting()
+            if not self.sent_at_once():
+                why = self.doWrite()
+                if why is not None:
+                    self.reactor._disconnectSelectable(self, why, False)
+                    return
+                if self.unsent():
+                    super().startWriting()
         if self.connected:
             self._watch()
 
@@ -372,22 +392,6 @@ class MovableUNIXServer(MovableMixin, unix.Server):
         # unix.Server asks for a name only with getsockname(2), which is empty for one end of a
         # pair.
         return address.UNIXAddress(self.socket.getsockname() or None)
-
-
-def allow_heads(protocol: Any, size: int) -> Any:
-    """
-    Let a protocol of twisted.web take request heads of any form up to a size.
-
-    Its own limits are 16,384 bytes and 500 lines.
-
-    :param protocol: what an HTTPFactory has built: its HTTPChannel, or what that is wrapped in.
-    :param size: of a head, in bytes.
-    :returns: the protocol.
-    """
-    channel = getattr(protocol, "_channel", protocol)
-    if hasattr(channel, "totalHeadersSize"):
-        channel.MAX_LENGTH = channel.totalHeadersSize = channel.maxHeaders = size + ADDED
-    return protocol
 
 
 def spare(port: Any) -> None:

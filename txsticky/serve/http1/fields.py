@@ -60,6 +60,16 @@ class ParsedHeaders(Headers):
         return ParsedHeaders((name, tuple(values)) for name, values in self._rawHeaders.items())
 
 
+def head_of(version: bytes, code: bytes, reason: bytes, headers: Headers) -> bytes:
+    """The head of a response, from the status line to the empty line."""
+    lines = [b"%b %b %b" % (version, code, reason)]
+    for name, values in headers.getAllRawHeaders():
+        for value in values:
+            lines.append(b"%b: %b" % (name, value))
+    lines.append(b"\r\n")
+    return b"\r\n".join(lines)
+
+
 def untouched(headers: Any) -> bool:
     """Whether headers are twisted.web's own, and empty: a subclass of Request may set some."""
     return headers.__class__ is Headers and not headers._rawHeaders

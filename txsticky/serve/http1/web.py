@@ -15,15 +15,16 @@ from typing import Any
 import attrs
 from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
-from twisted.web import http
+from twisted.web.http import NO_BODY_CODES
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import INonQueuedRequestFactory
 
 from ...core.http.refusal import refusal
 from ...core.http.steps import Begin
 from ...system.system import http_date
+from . import quick
 from .channel import HttpChannel
-from .fields import ParsedHeaders, fields_of, untouched
+from .fields import ParsedHeaders, fields_of, head_of, untouched
 from .idle import Idle
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -95,7 +96,7 @@ class RequestChannel(HttpChannel):
             request.responseHeaders = ParsedHeaders()
         if not self._channels.keeps:
             self.persistent = False
-        request.parseCookies()
+        quick.parse_cookies(request)
         recent = head.version == b"1.1"
         # The gate adds it to a response to CONNECT, unless that is a 2xx: then HTTP ends.
         if not self.persistent and recent and head.method != b"CONNECT":
@@ -113,7 +114,7 @@ class RequestChannel(HttpChannel):
 
     def complete(self) -> None:
         """Have the request processed."""
-        self._request.requestReceived(*self._line)
+        quick.receive(self._request, self, *self._line)
 
     def lost(self, reason: Failure) -> None:
         """Tell the request that its client has left."""
@@ -142,18 +143,12 @@ class RequestChannel(HttpChannel):
             for name, value in pairs:
                 headers.addRawHeader(name, value)
         length = None
-        lines = [b"%b %b %b\r\n" % (version, code, reason)]
-        for name, values in headers.getAllRawHeaders():
-            for value in values:
-                lines.append(b"%b: %b\r\n" % (name, value))
-            if name == b"Content-Length" and len(values) == 1 and values[0].isdigit():
-                length = int(values[0])
-        lines.append(b"\r\n")
-        if length is not None:
+        values = headers.getRawHeaders(b"Content-Length", ())
+        if len(values) == 1 and values[0].isdigit():
             request = self._request
-            if request is None or request.method == b"HEAD" or int(code) in http.NO_BODY_CODES:
-                length = None
-        self.begin_response(b"".join(lines), length)
+            if request is not None and request.method != b"HEAD" and int(code) not in NO_BODY_CODES:
+                length = int(values[0])
+        self.begin_response(head_of(version, code, reason, headers), length)
         self.flush()
 
     def writeSequence(self, iovec: Any) -> None:

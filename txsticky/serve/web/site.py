@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
-from ...transport.movable import allow_heads
+from ...core.http.inside import ADDED
 from .. import ServeSettings
 from ..accesslog import AccessLog, log_line_of
 from ..http1.idle import Idle, idles
@@ -104,6 +104,23 @@ def adapt_events(site: server.Site, settings: ServeSettings, log: AccessLog | No
     site.buildProtocol = RequestChannels(  # type: ignore[method-assign]
         site, idle, idle, keeps=True
     )
+
+
+def allow_heads(protocol: Any, size: int) -> Any:
+    """
+    Let a protocol of twisted.web take request heads of any form up to a size.
+
+    Its own limits are 16,384 bytes and 500 lines. Its channel has private names: ``_channel`` of a
+    ``_GenericHTTPChannelProtocol``.
+
+    :param protocol: what an HTTPFactory has built: its HTTPChannel, or what that is wrapped in.
+    :param size: of a head, in bytes.
+    :returns: the protocol.
+    """
+    channel = getattr(protocol, "_channel", protocol)
+    if hasattr(channel, "totalHeadersSize"):
+        channel.MAX_LENGTH = channel.totalHeadersSize = channel.maxHeaders = size + ADDED
+    return protocol
 
 
 def _log_too(site: http.HTTPFactory, log: AccessLog | None) -> None:
