@@ -16,6 +16,8 @@ from zope.interface.verify import verifyObject
 from tests.fakes import FakeSystem
 from tests.raw_frames import Kind, decode_json
 from tests.shells import PlayedWorker, ReactorCase, ended, open_descriptors, received
+from txsticky.admin.history import History
+from txsticky.admin.state import LAME_DUCK, look
 from txsticky.cluster import Cluster
 from txsticky.config import Config
 from txsticky.errors import ConfigError, ListenError, TlsError
@@ -483,3 +485,86 @@ class StopTests(ClusterCase):
         worker.die(3)
         self.until(lambda: self.ended)
         self.assertEqual(self.ended, [(3, "no such module")])
+
+
+class LameDuckTests(ClusterCase):
+    """The time for which a cluster serves on that is told to stop."""
+
+    def phase(self) -> tuple[str, bool]:
+        """The phase that is shown, and whether a balancer is to send connections."""
+        state = look(self.cluster, self.history)
+        return state.phase, state.takes_traffic
+
+    def duck(self, seconds: float) -> Deferred[None]:
+        """Start a cluster, and tell it to stop."""
+        self.start(lame_duck=seconds)
+        self.history = History(self.cluster.system, self.cluster.primary)
+        self.assertEqual(self.phase(), ("running", True))
+        return self.cluster.stop(graceful=True)
+
+    def said(self) -> list[str]:
+        """What the journal tells of it."""
+        return [e.text for e in self.cluster.journal.entries if "lame duck" in e.text]
+
+    def test_serves_on(self) -> None:
+        """The port stays open and is served, the phase tells it, and no traffic is wanted."""
+        stopped = self.duck(600)
+        self.assertEqual(self.phase(), (LAME_DUCK, False))
+        client = self.connect()
+        self.assertEqual(self.taken().prefix, GET)
+        self.workers[0].hands[0][0].send(b"served")
+        self.until(lambda: received(client) == b"served")
+        self.assertNoResult(stopped)
+        self.assertIn("serves for 600 more seconds", self.said()[0])
+
+    def test_over(self) -> None:
+        """When the time is over the usual end begins, and both say so."""
+        stopped = self.duck(0.05)
+        self.told(self.workers[0], Kind.DRAIN)
+        self.assertEqual(self.cluster.addresses(), [])
+        self.assertEqual(self.phase(), ("draining", False))
+        self.assertEqual(self.said()[1:], ["The time of the lame duck is over: the cluster stops."])
+        self.workers[0].die()
+        self.successResultOf(stopped)
+
+    def test_cut_short(self) -> None:
+        """A second order ends the time, and is no order to hurry; a third one is."""
+        stopped = self.duck(600)
+        self.cluster.stop(graceful=True)
+        self.assertTrue(decode_json(self.told(self.workers[0], Kind.DRAIN))["final"])
+        self.assertIn("cut short", self.said()[1])
+        self.assertEqual(self.workers[0].process.signals, [])
+        self.cluster.stop(graceful=True)
+        self.assertEqual(self.workers[0].process.signals, [signal.SIGQUIT])
+        self.workers[0].die()
+        self.successResultOf(stopped)
+
+    def test_quick(self) -> None:
+        """An order that is not graceful ends it at once, or lets none begin."""
+        self.duck(600)
+        self.cluster.stop(graceful=False)
+        self.assertEqual(self.workers[0].process.signals, [signal.SIGQUIT])
+
+    def test_a_worker_dies(self) -> None:
+        """A worker that dies meanwhile is replaced; nothing else begins."""
+        self.duck(600)
+        self.cluster.reload()
+        self.cluster.scale(1)
+        self.cluster.upgrade()
+        self.assertEqual(len(self.system.processes), 1)
+        self.served_by_the_next(self.connect())
+
+    def test_nothing_serves(self) -> None:
+        """A cluster whose first start is not over ends at once."""
+        self.make(lame_duck=600).startService()
+        self.cluster.stop(graceful=True)
+        self.assertEqual(self.system.processes[0].signals, [signal.SIGKILL])
+
+    def test_service(self) -> None:
+        """As a service it stops when the time is over; then nothing of it is left."""
+        self.start(lame_duck=0.05)
+        stopped = self.cluster.stopService()
+        self.assertNoResult(stopped)
+        self.told(self.workers[0], Kind.DRAIN)
+        self.workers[0].die()
+        self.until(lambda: stopped.called)

@@ -32,6 +32,7 @@ class Watched:
     """
 
     accepted = 12
+    lame_duck = False
 
     def __init__(self, reactor: FakeReactor, config: Config) -> None:
         self.system = FakeSystem(reactor=reactor, wall=lambda: EPOCH + reactor.seconds())

@@ -26,10 +26,12 @@ from twisted.logger import Logger
 from .admin.journal import Journal
 from .admin.state import shown
 from .config import Config
+from .core.lifecycle.states import Phase
 from .core.routing.pool import MemberState
 from .errors import ListenError
 from .primary.endpoints import Endpoints
 from .primary.events import Events
+from .primary.lame_duck import LameDuck
 from .primary.preflight import check
 from .primary.primary import Primary
 from .primary.supervision.provision import Provision
@@ -80,6 +82,7 @@ class Cluster(Service):
         self._on_reloading = on_reloading
         self._endpoints: Endpoints
         self._upgrade: Upgrade
+        self._lame_duck: LameDuck
         self._sources: SourceWatch | None = None
         self._admin: Any = None
         self._stopping = False
@@ -136,6 +139,9 @@ class Cluster(Service):
             provision,
         )
         self._endpoints = Endpoints(config, system.reactor, self.primary.listeners)
+        self._lame_duck = LameDuck(
+            config.lame_duck, system.reactor, self.journal.log, lambda: self.stop(graceful=True)
+        )
         self._upgrade = Upgrade(
             system,
             provision.identity,
@@ -195,12 +201,18 @@ class Cluster(Service):
         return self.primary.supervisor
 
     def reload(self) -> None:
-        """Replace the workers one by one: start one, wait until it is ready, drain the old one."""
-        self.supervisor.reload()
+        """
+        Replace the workers one by one: start one, wait until it is ready, drain the old one.
+
+        Nothing happens if the cluster is told to stop; so it is with `scale`.
+        """
+        if not self._stopping:
+            self.supervisor.reload()
 
     def scale(self, delta: int) -> None:
         """Run so many workers more, or less."""
-        self.supervisor.scale(delta)
+        if not self._stopping:
+            self.supervisor.scale(delta)
 
     def rotate_logs(self) -> None:
         """Reopen the log files of the workers."""
@@ -220,7 +232,7 @@ class Cluster(Service):
         self._upgrade.begin()
 
     def _sources_changed(self, files: list[str]) -> None:
-        if self.running:
+        if self.running and not self._stopping:
             names = ", ".join(os.path.relpath(file) for file in files)
             self.journal.log.info("Reloading, because of changes in {names}.", names=names)
             self.supervisor.reload()
@@ -236,15 +248,27 @@ class Cluster(Service):
 
     # ------------------------------------------------------------------- stop
 
+    @property
+    def lame_duck(self) -> bool:
+        """Whether the cluster is told to stop, and serves on for a while."""
+        return self._lame_duck.under_way
+
     def stop(self, graceful: bool) -> Deferred[None]:
         """
         Stop accepting and end the workers.
 
-        :param graceful: let them finish what they hold, within the graceful timeout. A second call
-            hurries.
+        :param graceful: serve on for the time of a lame duck, and let workers finish what they
+            hold, within the graceful timeout. A second call cuts the first short; one more hurries.
+        :returns: fires when the last worker has gone.
         """
         self._stopping = True
         self._upgrade.cancel()
+        serves = (
+            self.supervisor.fleet.phase is Phase.RUNNING and not self.primary.beginning.under_way
+        )
+        if graceful and serves and self._lame_duck.begin():
+            return self.supervisor.gone()
+        self._lame_duck.cut_short()
         if graceful and self._endpoints:
             self.primary.listeners.accept_all()
         self.primary.stopping()

@@ -210,6 +210,11 @@ class Config:
         Number(0, 86400, unit="s"),
         help="Seconds that a worker has to finish its requests and to shut down",
     )
+    lame_duck: float = option(
+        0.0,
+        Number(0, 86400, unit="s"),
+        help="Seconds for which TERM lets the cluster serve on, while /readyz says no",
+    )
     worker_timeout: float = option(
         # Workers send a heartbeat twice a second; the range begins where a few are missed.
         30.0,

@@ -15,6 +15,7 @@ from tests.watched import WatchedCase
 from txsticky.admin import steering
 from txsticky.admin.steering import KEYS_SHOWN, Steering
 from txsticky.admin.verbs import VERBS
+from txsticky.config import Config
 
 
 class SteeringCase(WatchedCase):
@@ -166,6 +167,16 @@ class SteerTests(SteeringCase):
             self.assertEqual(self.refused(verb), "The cluster is being stopped.")
         self.assertEqual(self.refused("drain", worker=1), "The cluster is being stopped.")
         self.assertEqual(self.say("stop")["text"], "The cluster stops at once.")
+
+    def test_lame_duck(self) -> None:
+        """While a lame duck serves on, `stop` says for how long, and nothing else begins."""
+        self.cluster.config = Config(lame_duck=2.5)
+        self.cluster.lame_duck = True
+        self.patch(self.cluster, "stop", lambda graceful: None)
+        self.assertIn("serves for 2.5 more seconds", self.say("stop")["text"])
+        self.assertEqual(self.look().phase, "lame duck")
+        for verb in ("add", "reload"):
+            self.assertEqual(self.refused(verb), "The cluster is being stopped.")
 
     def test_journal(self) -> None:
         """What the operator did is told among the events."""

@@ -180,7 +180,7 @@ class PagesTests(SiteCase):
         self.start(1)
         status, _, why = self.ask("GET /readyz")
         self.assertEqual(
-            (status, why), (503, b"1 of 2 workers are ready; the cluster is running.\n")
+            (status, why), (503, b"1 of 2 workers are ready; the phase is running.\n")
         )
         self.start(2)
         self.assertEqual(self.ask("GET /readyz")[0], 200)

@@ -7,7 +7,7 @@ They are all that the status page, the metrics and the control socket tell.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -26,6 +26,9 @@ from .history import History
 from .journal import Journal, JournalEntry
 from .usage import descriptor_limit, open_descriptors, usage_of
 
+#: The phase of a cluster that is told to stop, and serves on for a while.
+LAME_DUCK: Final = "lame duck"
+
 
 class Managed(Protocol):
     """The cluster, as far as it is looked at and steered here."""
@@ -42,6 +45,10 @@ class Managed(Protocol):
     @property
     def accepted(self) -> int:
         """How many connections were accepted."""
+
+    @property
+    def lame_duck(self) -> bool:
+        """Whether the cluster is told to stop, and serves on for a while."""
 
     def addresses(self) -> Sequence[Any]:
         """What is listened on."""
@@ -187,7 +194,8 @@ class ClusterState:
     :param interface: what that is; `auto` until the first worker has said.
     :param kernel_routes: whether the kernel chooses the worker by the client's address, in words;
         empty if it is not to (`KernelRoutes.told`).
-    :param phase: a `core.lifecycle.states.Phase`: new, running, draining, quitting or ended.
+    :param phase: a `core.lifecycle.states.Phase`: new, running, draining, quitting or ended; or
+        `LAME_DUCK`.
     :param routing: whether connections are routed yet.
     :param wanted: how many workers there are to be.
     :param reloads: begun so far.
@@ -270,7 +278,7 @@ def look(cluster: Managed, history: History) -> ClusterState:
         balance=cluster.config.balance,
         kernel_routes=primary.listeners.routes.told,
         listen=tuple(map(shown, cluster.addresses())),
-        phase=fleet.phase.value,
+        phase=LAME_DUCK if cluster.lame_duck else fleet.phase.value,
         routing=not primary.beginning.under_way,
         generation=fleet.generation,
         reloading=fleet.reloading,

@@ -169,10 +169,14 @@ class Steering:
         self._tell("stop")
         again = self._cluster.supervisor.fleet.phase is not Phase.RUNNING
         self._cluster.stop(graceful=True)
+        if self._cluster.lame_duck:
+            seconds = self._cluster.config.lame_duck
+            return {"text": f"The cluster serves for {seconds:g} more seconds, and stops."}
         return {"text": "The cluster stops at once." if again else "The cluster stops."}
 
     def _while_running(self) -> None:
-        if self._cluster.supervisor.fleet.phase is not Phase.RUNNING:
+        running = self._cluster.supervisor.fleet.phase is Phase.RUNNING
+        if not running or self._cluster.lame_duck:
             raise Refused("The cluster is being stopped.")
 
     def _tell(self, verb: str, handle: WorkerHandle | None = None) -> None:

@@ -267,7 +267,7 @@ def make_site(viewers: Viewers, look: Callable[[], ClusterState], hosts: Hosts) 
 
     def ready() -> Answer:
         state = look()
-        why = f"{state.ready} of {state.wanted} workers are ready; the cluster is {state.phase}."
+        why = f"{state.ready} of {state.wanted} workers are ready; the phase is {state.phase}."
         return answer(state.takes_traffic, why)
 
     def alive() -> Answer:

@@ -115,12 +115,18 @@ class Supervisor:
         :param graceful: let them finish what they hold.
         :returns: fires when all have gone.
         """
+        gone = self.gone()
+        if not self._over:
+            self._run(self.fleet.stop(graceful, self._now()))
+        return gone
+
+    def gone(self) -> Deferred[None]:
+        """Wait until no worker is left and none will come."""
         if self._over:
             return succeed(None)
-        stopped: Deferred[None] = Deferred()
-        self._waiting.append(stopped)
-        self._run(self.fleet.stop(graceful, self._now()))
-        return stopped
+        gone: Deferred[None] = Deferred()
+        self._waiting.append(gone)
+        return gone
 
     # ---------------------------------------------------------------------- from the workers
 
