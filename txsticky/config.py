@@ -216,7 +216,7 @@ class Config:
         help="Seconds for which TERM lets the cluster serve on, while /readyz says no",
     )
     worker_timeout: float = option(
-        # Workers send a heartbeat twice a second; the range begins where a few are missed.
+        # Workers send a heartbeat at least once in a quarter of it (`worker.load_report`).
         30.0,
         Number(2, 86400, zero="never", unit="s"),
         help="Seconds without a heartbeat after which a worker is replaced, or 0 for never",

@@ -17,7 +17,13 @@ from txsticky.core.messages.frames import encode as encode_typed
 from txsticky.core.messages.from_primary import FROM_PRIMARY, Bound, Freed, View
 from txsticky.core.routing.pool import Pool
 from txsticky.core.routing.table import TOLD_EVERY, Table
-from txsticky.primary.replication import VIEW_INTERVAL, VIEWS_AT_ONCE, Replica, Replication
+from txsticky.primary.replication import (
+    ALL_KNOWN,
+    VIEW_INTERVAL,
+    VIEWS_AT_ONCE,
+    Replica,
+    Replication,
+)
 
 HIGH, FULL = 200, 500
 
@@ -160,6 +166,7 @@ class Worker:
 
     def __init__(self, id: int) -> None:
         self.id = id
+        self.slot = (id - 1) % 40 + 1
         self.channel = Pipe()
         self.introduced: list[int] = []
 
@@ -243,3 +250,15 @@ class ReplicationTests(SynchronousTestCase):
         self.assertEqual(self.workers[0].heard(), [])
         self.system.reactor.advance(0.1 * VIEW_INTERVAL)
         self.assertEqual(self.workers[0].heard(), [View(self.pool.view())])
+
+    def test_strangers(self) -> None:
+        """Where there are many, a worker is introduced to its predecessor, and to who asks."""
+        self.workers += [self.join(id) for id in range(4, 42)]
+        first, last, newest = self.workers[0], self.workers[15], self.workers[40]
+        self.assertEqual(len(last.introduced), ALL_KNOWN - 1)
+        self.assertEqual(self.workers[16].introduced, [])
+        self.assertEqual((first.introduced[-2:], newest.introduced), ([16, 41], []))
+        self.replication.introduce(41, 7)
+        self.replication.introduce(41, 99)
+        self.replication.introduce(99, 7)
+        self.assertEqual(newest.introduced, [7])

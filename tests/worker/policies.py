@@ -64,7 +64,7 @@ class PolicyCase(SynchronousTestCase):
             self.view,
             self.bindings,
             self.fast_path,
-            peers=self.peers,
+            reaches=self.peers.__contains__,
             live=self.live,
             read_now=self.read_now,
             movements=mock.Mock(),

@@ -9,12 +9,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes import FakeSystem
 from txsticky.config import Config
-from txsticky.core.messages.from_worker import Load, Replace, Used
+from txsticky.core.messages.from_worker import Beat, Load, Replace, Used
 from txsticky.worker.load_report import (
     HEARTBEAT,
+    IDLE_HEARTBEAT,
     REPORT_SOON,
     USED_AT_ONCE,
     LoadReport,
+    idle_heartbeat,
     retirement,
 )
 
@@ -26,8 +28,14 @@ class ReportTests(SynchronousTestCase):
         self.system = FakeSystem()
         self.channel = mock.Mock(behind=False)
         self.used: list[bytes] = []
+        self.live = 0
         self.report = LoadReport(
-            self.channel, self.system, lambda lag: Load(lag=lag), self.take_used, 3
+            self.channel,
+            self.system,
+            lambda lag: Load(lag=lag, live=self.live),
+            self.take_used,
+            idle=IDLE_HEARTBEAT,
+            retire_after=3,
         )
 
     def take_used(self) -> list[bytes]:
@@ -46,16 +54,42 @@ class ReportTests(SynchronousTestCase):
         self.assertEqual(self.sent(), [])
         self.system.reactor.advance(REPORT_SOON)
         self.assertEqual(self.sent(), [Load()])
+        self.live = 1
         self.report.changed()
         self.system.reactor.advance(REPORT_SOON)
         self.assertEqual(len(self.sent()), 2)
 
     def test_heartbeat(self) -> None:
-        """Without a change there is a report at each heartbeat."""
+        """While something changes there is a report at each heartbeat."""
         self.report.start()
-        for _ in range(100):
-            self.system.reactor.advance(HEARTBEAT / 10)
-        self.assertEqual(len(self.sent()), 10)
+        for number in range(10):
+            self.live = number + 1
+            self.system.reactor.advance(HEARTBEAT)
+        self.assertEqual([type(frame) for frame in self.sent()], [Load] * 11)
+
+    def test_idle(self) -> None:
+        """While nothing does, the sign of life only says so, and comes less often."""
+        self.report.start()
+        self.system.reactor.pump([HEARTBEAT, *[IDLE_HEARTBEAT / 4] * 20])
+        self.assertEqual(self.sent(), [Load(), *[Beat()] * 6])
+        self.live = 1
+        self.report.changed()
+        self.system.reactor.pump([REPORT_SOON])
+        self.assertEqual(self.sent()[-1], Load(live=1))
+
+    def test_idle_and_late(self) -> None:
+        """A lag that counts as load is reported, and so is its end."""
+        self.report.start()
+        self.system.reactor.advance(HEARTBEAT + 0.5)
+        self.system.reactor.advance(HEARTBEAT)
+        self.assertEqual(self.sent(), [Load(), Load(lag=0.5), Load()])
+
+    def test_old_primary(self) -> None:
+        """A primary that does not understand it gets the whole report each time."""
+        report = LoadReport(self.channel, self.system, lambda lag: Load(lag=lag))
+        report.start()
+        self.system.reactor.pump([HEARTBEAT] * 3)
+        self.assertEqual(self.sent(), [Load()] * 4)
 
     def test_used(self) -> None:
         """The keys that were used go before the report of the heartbeat, not too many at once."""
@@ -91,6 +125,15 @@ class ReportTests(SynchronousTestCase):
         for _ in range(5):
             self.report.request_done()
         self.assertEqual((self.report.requests, self.sent()), (5, [Replace()]))
+
+
+class IdleHeartbeatTests(SynchronousTestCase):
+    """How often an idle worker gives a sign of life."""
+
+    def test_twice_before_suspicion(self) -> None:
+        """Twice in the time after which a silent worker is suspect."""
+        for timeout, seconds in ((0, 1.0), (2.0, 0.5), (3.0, 0.75), (30.0, 1.0)):
+            self.assertEqual(idle_heartbeat(Config(worker_timeout=timeout)), seconds)
 
 
 class RetirementTests(SynchronousTestCase):

@@ -8,6 +8,8 @@ from unittest import mock
 
 from tests.shells import ShellCase, ended
 from tests.worker.cases import PEER, Box, view
+from txsticky.core.messages.frames import Frame
+from txsticky.core.messages.from_worker import WantPeer
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.core.routing.pool import Pool
@@ -22,7 +24,9 @@ class OutboxTests(ShellCase):
         super().setUp()
         self.view = view()
         self.boxes = {place: Box(self) for place in (FRONT_DESK, 1, 3)}
-        self.outbox = Outbox(self.boxes[0].sending.detach(), self.view, self.reactor)
+        self.told: list[Frame] = []
+        front_desk = self.boxes[0].sending.detach()
+        self.outbox = Outbox(front_desk, self.view, self.told.append, self.reactor)
         for place in (1, 3):
             self.outbox.add(place, self.boxes[place].sending.detach())
         self.addCleanup(self.end)
@@ -64,6 +68,28 @@ class OutboxTests(ShellCase):
         """A connection for a worker whose mailbox is not here goes to the front desk."""
         self.give(9, b"x")
         self.assertEqual(self.came(FRONT_DESK), [b"x"])
+
+    def test_wanted(self) -> None:
+        """The primary is asked once for the mailbox of a worker that is to get something."""
+        self.view.asks = True
+        self.assertEqual([self.outbox.reaches(place) for place in (3, 4, 4)], [True, False, False])
+        self.assertEqual(self.told, [WantPeer(4)])
+        box = self.boxes[4] = Box(self)
+        self.outbox.add(4, box.sending.detach())
+        self.assertTrue(self.outbox.reaches(4))
+
+    def test_wanted_anew(self) -> None:
+        """A mailbox that was not brought is asked for again, when its worker is not forgotten."""
+        self.view.asks = True
+        self.outbox.reaches(4)
+        self.outbox.forget(4)
+        self.outbox.reaches(4)
+        self.assertEqual(self.told, [WantPeer(4)] * 2)
+
+    def test_old_primary(self) -> None:
+        """A primary that does not understand it is asked for nothing."""
+        self.assertFalse(self.outbox.reaches(4))
+        self.assertEqual(self.told, [])
 
     def test_final(self) -> None:
         """When the whole cluster stops, a connection for the front desk is closed."""

@@ -20,6 +20,7 @@ from ..core.lifecycle.fleet import Fleet
 from ..core.messages.frames import Frame
 from ..core.messages.from_primary import Withdrawn
 from ..core.messages.from_worker import (
+    Beat,
     Bind,
     Deaf,
     Failed,
@@ -35,6 +36,7 @@ from ..core.messages.from_worker import (
     Unsubscribe,
     Used,
     WantLog,
+    WantPeer,
     Withdraw,
 )
 from ..core.routing.pool import Pool
@@ -124,14 +126,13 @@ class Primary:
         self.events = events
         self.pool = Pool()
         self.seed = seed
-        table = Table(TABLE_LIMIT, TABLE_TTL)
         handles: dict[int, WorkerHandle] = {}
         router = config.router(seed.secret, seed.in_words)
         self.bus = bus_of(config.bus, system.reactor, system.random_bytes(8))
         suspicions = Suspicions(self.pool, self._suspects_changed)
         self.replication = Replication(
             self.pool,
-            table,
+            Table(TABLE_LIMIT, TABLE_TTL),
             system,
             lambda id, flag: suspicions.set(id, flag, OUTDATED),
         )
@@ -144,7 +145,7 @@ class Primary:
         self.dispatcher = Dispatcher(
             router,
             self.pool,
-            table,
+            self.replication.table,
             handles,
             self.beginning,
             system,
@@ -259,7 +260,7 @@ class Primary:
     def heard(self, handle: WorkerHandle, frame: Frame) -> None:
         """Deal with a frame from a worker."""
         match frame:
-            case Load():
+            case Load() | Beat():
                 alive = self.reports.take(handle, frame)
                 self.bus.settle(handle.id)
                 self.supervisor.heartbeat(handle.id, takes=alive)
@@ -287,6 +288,8 @@ class Primary:
                 self.supervisor.reload()
             case WantLog():
                 self.workers.renew_log(handle)
+            case WantPeer(worker):
+                self.replication.introduce(handle.id, worker)
             case Resign(term):
                 self.leader.resigned(handle.id, term)
             case Deaf():  # what is in the mailbox is for other workers now
@@ -312,8 +315,7 @@ class Primary:
     def _reloading(self, under_way: bool) -> None:
         """A reload has begun, or is over: of which templates workers go on is known then."""
         if not under_way:
-            generation, handles = self.supervisor.fleet.generation, self.workers.handles.values()
-            proven = any(handle.ready and handle.generation == generation for handle in handles)
+            proven = self.workers.has_ready(self.supervisor.fleet.generation)
             self.workers.spawner.templates.reloaded(proven)
         self.events.reloading(under_way)
 

@@ -29,12 +29,17 @@ VIEW_INTERVAL: Final = 0.5
 #: So many workers get a view in that time. Where there are more, each gets it less often, for a
 #: view has a line for each worker: what they read together would grow with the square.
 VIEWS_AT_ONCE: Final = 16
+#: So many workers know each other's mailboxes from the beginning. Where there are more, a worker
+#: asks for another's when it first has a connection for it: the descriptors of all together would
+#: grow with the square.
+ALL_KNOWN: Final = 16
 
 
 class Introduced(Protocol):
     """A worker, as far as replication has to do with it."""
 
     id: int
+    slot: int
     channel: Channel
 
     @property
@@ -73,11 +78,24 @@ class Replication:
         return self._replicas[id]
 
     def join(self, worker: Introduced) -> None:
-        """Introduce a ready worker and the ones before it to each other; send it the table."""
+        """
+        Introduce a ready worker and the ones before it to each other; send it the table.
+
+        Where there are many, only its predecessor gets to know it, whose idle connections go there.
+        """
+        few = len(self._workers) < ALL_KNOWN
         for other in self._workers.values():
-            other.introduce(worker)
-            worker.introduce(other)
+            if few or other.slot == worker.slot:
+                other.introduce(worker)
+            if few:
+                worker.introduce(other)
         self._add(worker).renew()
+
+    def introduce(self, id: int, other: int) -> None:
+        """Give a worker the mailbox of another, if that one is ready."""
+        worker, wanted = self._workers.get(id), self._workers.get(other)
+        if worker is not None and wanted is not None:
+            worker.introduce(wanted)
 
     def rejoin(self, worker: Introduced) -> None:
         """Take in a worker that was ready before this program began."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.logger import Logger
 
+from ..core.messages.frames import Frame
+from ..core.messages.from_worker import WantPeer
 from ..core.messages.handoff import Handoff, pack_handoff
 from ..core.messages.origin import Stage
 from ..core.routing.verdict import FRONT_DESK
@@ -24,15 +27,20 @@ class Outbox:
 
     :param front_desk: the descriptor of the primary's own mailbox; owned from here on.
     :param view: says whether the whole cluster stops.
+    :param tell: tells the primary something.
     :param reactor: an `IReactorFDSet`.
     :ivar boxes: the mailboxes, by the ids of the workers that read them, and `FRONT_DESK`.
     :ivar given: how many connections were given away.
     """
 
-    def __init__(self, front_desk: int, view: ClusterView, reactor: Any) -> None:
+    def __init__(
+        self, front_desk: int, view: ClusterView, tell: Callable[[Frame], None], reactor: Any
+    ) -> None:
         self.boxes: dict[int, MailboxTransport] = {}
         self.given = 0
         self._view = view
+        self._tell = tell
+        self._wanted: set[int] = set()
         self._reactor = reactor
         self.add(FRONT_DESK, front_desk)
 
@@ -43,6 +51,7 @@ class Outbox:
         :param place: the id of the worker that reads it.
         :param descriptor: its sending end; owned from here on.
         """
+        self._wanted.discard(place)
         old = self.boxes.pop(place, None)
         if old is not None:
             old.loseConnection()
@@ -51,6 +60,19 @@ class Outbox:
             self._reactor,
             undelivered=lambda waiting: self._bounce(place, waiting),
         )
+
+    def reaches(self, worker: int) -> bool:
+        """
+        Whether a worker's mailbox is here; if not, the primary is asked for it.
+
+        Until it comes, connections for the worker go by the front desk.
+        """
+        if worker in self.boxes:
+            return True
+        if self._view.asks and worker not in self._wanted:
+            self._wanted.add(worker)
+            self._tell(WantPeer(worker))
+        return False
 
     def give(self, sock: socket.socket, place: int, handoff: Handoff) -> None:
         """
@@ -93,6 +115,7 @@ class Outbox:
 
     def forget(self, worker: int) -> None:
         """Close the mailbox of a worker that is gone; what waits for it goes to the front desk."""
+        self._wanted.discard(worker)
         box = self.boxes.pop(worker, None)
         if box is not None:
             waiting = box.take_queue()

@@ -7,7 +7,7 @@ The policy asks the same pure router as the primary, with replicas of the primar
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Container, Sized
+from collections.abc import Callable, Sized
 
 import attrs
 from twisted.logger import Logger
@@ -58,7 +58,7 @@ class RequestPolicy:
     :param view: what the worker knows of its cluster.
     :param bindings: those that this worker makes.
     :param fast_path: gets the requests whose decision holds for a while.
-    :param peers: the workers whose mailboxes are here.
+    :param reaches: whether a worker's mailbox is here, or else asks for it.
     :param live: the connections of this worker.
     :param read_now: takes in what the primary has told by now.
     :param movements: what is known of WebSockets that move.
@@ -73,7 +73,7 @@ class RequestPolicy:
         bindings: Bindings,
         fast_path: FastPath,
         *,
-        peers: Container[int],
+        reaches: Callable[[int], bool],
         live: Sized,
         read_now: Callable[[], None],
         movements: WebSockets,
@@ -89,7 +89,7 @@ class RequestPolicy:
         self._fast_path = fast_path
         # By address the decision is one for each client, and debugging headers for each request.
         self._reusable = not (view.router.by_address or settings.debug_headers)
-        self._peers = peers
+        self._reaches = reaches
         self._live = live
         self._read_now = read_now
         # Not the router's, which chooses for every request, also for those that stay in any case.
@@ -142,7 +142,7 @@ class RequestPolicy:
         """Keep what is this worker's; give what is another's by the shortest way that is known."""
         if worker == self._view.id:
             return KEEP[how]
-        return Give(worker, how) if worker in self._peers else GIVE_BACK[how]
+        return Give(worker, how) if self._reaches(worker) else GIVE_BACK[how]
 
     def _balanced(self) -> int:
         """

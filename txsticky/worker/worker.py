@@ -68,7 +68,7 @@ from .fast_path import FastPath
 from .inbox import WorkerInbox
 from .leader.leading import Leading
 from .listening import Listening, ListeningSettings
-from .load_report import LoadReport, retirement
+from .load_report import LoadReport, idle_heartbeat, retirement
 from .outbox import Outbox
 from .policy import PolicySettings, RequestPolicy
 from .stall_watch import StallWatch
@@ -105,17 +105,17 @@ class Worker:
         self._system = system
         self._handed_log = handed_log
         retire_after = retirement(config, system.rng.randint)
-        live: set[Connection] = set()
         fast_path = FastPath(serving.inside)
         self.view = ClusterView.of(boot, config, fast_path.clear)
         self.channel = Channel(channel, system.reactor, FROM_PRIMARY, self._heard, self._orphaned)
         take_used = self.view.table.take_used if boot.takes_used else list
-        self.report = LoadReport(self.channel, system, self._load, take_used, retire_after)
+        idle = idle_heartbeat(config) if boot.takes_used else 0.0
+        self.report = LoadReport(self.channel, system, self._load, take_used, idle, retire_after)
         self.leading = Leading(system, self.channel, boot.appoints)
         self.bindings = Bindings(self.view, self.channel, system.clock)
-        self.outbox = Outbox(boot.front_desk, self.view, system.reactor)
+        self.outbox = Outbox(boot.front_desk, self.view, self.channel.send, system.reactor)
         self.bus = BusClient(self.channel, MESSAGE_LIMIT)
-        self.connections = self._make_connections(live, fast_path, certificates)
+        self.connections = self._make_connections(set(), fast_path, certificates)
         self.listening = self._make_listening(boot.listeners)
         self.inbox = self._make_inbox(boot.mailbox)
         self.end = End(system, self.leading.before(serving.stop))
@@ -129,7 +129,7 @@ class Worker:
             self.view,
             self.bindings,
             fast_path,
-            peers=self.outbox.boxes.keys(),
+            reaches=self.outbox.reaches,
             live=live,
             read_now=self.channel.read_now,
             movements=WebSockets(self.view, config.websockets == "move", self.bus, self._system),

@@ -31,6 +31,8 @@ class KindTests(SynchronousTestCase):
                 20: "Deaf",
                 31: "Resign",
                 40: "Used",
+                41: "Beat",
+                42: "WantPeer",
                 50: "Follow",
                 51: "Reload",
             },

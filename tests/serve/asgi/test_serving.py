@@ -76,6 +76,29 @@ class HTTPTests(AsgiCase):
         names = [name for name, _ in self.ask(GET).headers]
         self.assertEqual(names.count("date"), 1)
 
+    def test_idle(self) -> None:
+        """The clock of that header stands still without a connection; the next one has it right."""
+        ticks: list[int] = []
+
+        async def tick(counter: int) -> None:
+            ticks.append(counter)
+
+        async def moment(seconds: float) -> None:
+            pass
+
+        self.serve(told)
+        with (
+            mock.patch.object(self.serving._server, "on_tick", tick),
+            mock.patch("txsticky.serve.asgi.serving.asyncio.sleep", moment),
+        ):
+            clock = self.loop.create_task(self.serving._tick())
+            self.turn()
+            self.assertEqual(ticks, [])
+            self.serving.protocol()
+            self.turn()
+            self.assertEqual(ticks, [0])
+        clock.cancel()
+
     def test_not_taken(self) -> None:
         """A connection that the event loop does not take is closed, and forgotten."""
         self.serve(told)

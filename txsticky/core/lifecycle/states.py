@@ -41,7 +41,7 @@ class Phase(enum.Enum):
     ENDED = "ended"
 
 
-#: Workers of a cluster, at most: each has a descriptor for every other's mailbox.
+#: Workers of a cluster, at most: each can have a descriptor for every other's mailbox.
 MOST_WORKERS: Final = 512
 
 #: Not yet told to stop.

@@ -24,7 +24,8 @@ class Boot(Fields):
     :param secret: what signs the tags, in hexadecimal.
     :param pool: the pool, as `Pool.view` has it.
     :param access_log: the descriptor of the access log, or -1.
-    :param takes_used: whether the primary understands `Used`, and with it `Follow` and `Reload`.
+    :param takes_used: whether the primary understands `Used`, and with it `Follow`, `Reload`,
+        `Beat` and `WantPeer`.
     :param in_words: how addresses are hashed (`Router`); version 0.1.0 does not say it.
     :param files: the texts of files that the worker may not read, by their names.
     :param appoints: whether the primary says `Lead`; one of version 0.1.0 does not.

@@ -111,6 +111,13 @@ class Load:
 
 
 @attrs.frozen
+class Beat(Bare):
+    """A sign of life: all is as the last `Load` has it, but for a lag that is none (`LAG_FREE`)."""
+
+    KIND: ClassVar = 41
+
+
+@attrs.frozen
 class Bind(Key):
     """A key of its application belongs to the worker; it waits for `Confirmed`."""
 
@@ -221,6 +228,18 @@ class WantLog(Bare):
 
 
 @attrs.frozen
+class WantPeer(Fields):
+    """
+    The worker wants the sending end of another worker's mailbox, to give it connections.
+
+    :param worker: the id of the other worker.
+    """
+
+    KIND: ClassVar = 42
+    worker: int
+
+
+@attrs.frozen
 class Deaf(Bare):
     """The worker's mailbox has ended: it takes nothing any more, and leaves."""
 
@@ -244,10 +263,12 @@ FROM_WORKER: Final = language(
     Ready,
     Failed,
     Load,
+    Beat,
     Bind,
     Free,
     Withdraw,
     WantLog,
+    WantPeer,
     Publish,
     Subscribe,
     Follow,

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...core.lifecycle.leadership import Appointment, Leadership, lease_of
 from ...core.messages.from_primary import Lead
-from ...core.routing.pool import MemberState, Pool
+from ...core.routing.pool import Pool
 from .worker_handle import WorkerHandle
 
 
@@ -58,11 +58,11 @@ class Appointing:
 
     def look(self) -> None:
         """Appoint a worker if none leads."""
-        candidates = [
+        candidates = (  # nothing is looked at while a worker leads: each sign of life comes here
             member.id
-            for member in self._pool.in_state(MemberState.READY)
+            for member in self._pool.candidates()
             if member.id in self._appointable and not member.suspect
-        ]
+        )
         self._tell(self._post.elect(candidates, self._clock()))
 
     def _tell(self, appointment: Appointment | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ...core.how import How
-from ...core.messages.from_worker import ListeningLoad, Load
+from ...core.messages.from_worker import Beat, ListeningLoad, Load
 from ...core.routing.pool import Pool
 from ..listeners import Listeners
 from .suspicion import SHORT, STUCK, STUCK_AFTER, Suspicions
@@ -53,13 +53,15 @@ class Reports:
         self._routes = routes
         self._refusals = refusals
 
-    def take(self, worker: Reporting, load: Load) -> bool:
+    def take(self, worker: Reporting, report: Load | Beat) -> bool:
         """
         Take in a report.
 
+        :param report: `Beat` if all is as the last one had it.
         :returns: whether it is a sign of life: the worker takes what waits for it, or has a reason
             not to.
         """
+        load = report if isinstance(report, Load) else worker.load
         id, now = worker.id, self._clock()
         self._pool.report(id, load.live, load.taken, load.lag, now)
         stuck = self._pool.stuck(id, now) >= STUCK_AFTER

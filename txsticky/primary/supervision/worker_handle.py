@@ -149,6 +149,7 @@ class WorkerHandle:
             "ready": self.ready,
             "listens": self.listens,
             "accepts": self._accepts,
+            "load": pack(self.load.body()),
             "pid": self.process.pid,
             "descriptors": [
                 descriptors.keep(self.process.output),
@@ -164,6 +165,8 @@ class WorkerHandle:
         """Take up a worker that the program before had started (`snapshot`)."""
         self.ready = state["ready"]
         self.listens, self._accepts = state["listens"], state["accepts"]
+        if "load" in state:  # a program of version 0.1.0 does not tell it
+            self.load = Load.of(unpack(state["load"]))
         output, sending, reading, channel = map(own, state["descriptors"])
         over = channel < 0
         self.attach(

@@ -134,6 +134,10 @@ class Workers:
         self._replication.tell_pool()
         self.attend()
 
+    def has_ready(self, generation: int) -> bool:
+        """Whether a worker of this generation is ready."""
+        return any(each.ready and each.generation == generation for each in self.handles.values())
+
     def attend(self) -> None:
         """
         Have the ready workers accept, once connections are routed.

@@ -89,6 +89,7 @@ class AsgiServing:
         self._config.loaded_app = self._wrapped(self._config.loaded_app)
         self._server = uvicorn.Server(self._config)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._awake = asyncio.Event()
         self._lifespan: Any = None
         self._entering = middleware.route.set if self._access_log is not None else None
         #: For connections over TLS, which are transports of Twisted.
@@ -125,9 +126,12 @@ class AsgiServing:
         return Receiving(app)
 
     async def _tick(self) -> None:
-        """Keep the Date header of responses up to date."""
+        """Keep the Date header of responses up to date, while there are connections."""
         while True:
+            self._awake.clear()
             await asyncio.sleep(1)
+            if not self._server.server_state.connections:
+                await self._awake.wait()  # a worker that idles is not woken every second
             await self._server.on_tick(0)
 
     def stop(self, seconds: float) -> Deferred[None]:
@@ -216,6 +220,7 @@ class AsgiServing:
 
     def protocol(self) -> Any:
         """A protocol of uvicorn's for a new connection."""
+        self._awake.set()
         return self._config.http_protocol_class(  # type: ignore[call-arg]
             config=self._config,
             server_state=self._server.server_state,

@@ -55,6 +55,10 @@ class StickySite(server.Site):
     def buildProtocol(self, addr: Any) -> Any:
         return self._channels(addr)
 
+    def startFactory(self) -> None:
+        # Twisted's own log is not written: its clock would wake an idle worker every second.
+        pass
+
     def stopFactory(self) -> None:
         super().stopFactory()
         self._first.stop()
