@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 import txsticky
+from tests.fakes import FakeReactor
+from tests.shells import PATIENCE
 from txsticky import api
 from txsticky.api import Here, current, install
 from txsticky.core.routing.pool import Pool
 from txsticky.core.routing.tag import Signer
+from txsticky.errors import BusOverrun, WorkerEnds
+from txsticky.ipc.reactor_thread import ReactorThread
 
 
 class HereCase(SynchronousTestCase):
@@ -35,7 +45,10 @@ class HereCase(SynchronousTestCase):
         self.websockets = mock.Mock()
         self.websockets.behind.return_value = None
         self.reload = mock.Mock()
-        self.here = Here(view, self.bindings, self.bus, self.leading, self.websockets, self.reload)
+        parts = (view, self.bindings, self.bus, self.leading, self.websockets)
+        self.reactor = FakeReactor()
+        call = ReactorThread(self.reactor).call
+        self.here, self.asked_by_none = Here(*parts, call, self.reload), Here(*parts, call)
 
 
 class CurrentTests(HereCase):
@@ -57,7 +70,8 @@ class CurrentTests(HereCase):
         self.assertIs(self.here.leader, True)
         end = self.here.on_leader(max, min)
         self.leading.on_leader.assert_called_once_with(max, min)
-        self.assertIs(end, self.leading.on_leader.return_value)
+        end()
+        self.leading.on_leader.return_value.assert_called_once_with()
 
     def test_on_leader_before(self) -> None:
         """What an application asks for while it is loaded is asked for once it is in a worker."""
@@ -119,9 +133,10 @@ class StickyTests(HereCase):
 
     def test_bind(self) -> None:
         """Keys may be text or bytes."""
+        self.bindings.bind.side_effect = lambda key: Deferred()
         done = self.here.bind("grün")
         self.here.bind(b"\xff")
-        self.assertIs(done, self.bindings.bind.return_value)
+        self.assertNoResult(done)
         self.assertEqual(
             self.bindings.bind.call_args_list, [mock.call("grün".encode()), mock.call(b"\xff")]
         )
@@ -156,12 +171,93 @@ class BusTests(HereCase):
         """A reload can be asked for where the primary knows what that is."""
         self.assertTrue(self.here.reload())
         self.assertEqual(self.reload.call_count, 1)
-        self.assertFalse(
-            Here(mock.Mock(), self.bindings, self.bus, self.leading, self.websockets).reload()
-        )
+        self.assertFalse(self.asked_by_none.reload())
 
     def test_subscribe(self) -> None:
         """A subscription is the bus's, and so is the function that ends it."""
         end = self.here.subscribe("news", print, len)
         self.assertEqual(self.bus.subscribe.call_args, mock.call("news", print, len, None))
-        self.assertIs(end, self.bus.subscribe.return_value)
+        end()
+        self.bus.subscribe.return_value.assert_called_once_with()
+
+
+class ThreadTests(HereCase):
+    """Asked in a thread that is not the reactor's."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.pool = ThreadPoolExecutor(1)
+        self.addCleanup(self.pool.shutdown)
+        self.called_in: list[int] = []
+        self.bus.publish.side_effect = lambda *_: self.called_in.append(threading.get_ident())
+        # The reactor is told by another thread, and does it in its own.
+        self.told: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self.patch(self.reactor, "callFromThread", lambda *told: self.told.put(told))
+
+    def turn(self) -> None:
+        """The reactor does the next that a thread has told it."""
+        function, *arguments = self.told.get(timeout=PATIENCE)
+        function(*arguments)
+
+    def test_in_the_reactors_thread(self) -> None:
+        """It is done in the thread of the reactor, and waited for."""
+        done = self.pool.submit(self.here.publish, "news", b"hello")
+        self.turn()
+        done.result(PATIENCE)
+        self.assertEqual(self.called_in, [threading.get_ident()])
+
+    def test_every_call(self) -> None:
+        """No part is reached by another thread, whatever is called; mint and owner need none."""
+        parts = (self.bindings, self.bus, self.leading, self.websockets, self.reload)
+        calls: list[Callable[[], object]] = [
+            lambda: self.here.publish("news", b""),
+            lambda: self.here.subscribe("news", print)(),
+            lambda: self.here.bind("key"),
+            lambda: self.here.free("key"),
+            lambda: self.here.on_leader(max)(),
+            lambda: self.here.leave(1, "state"),
+            self.here.reload,
+            self.here.pool,
+        ]
+        for call in calls:
+            for part in parts:
+                part.reset_mock()
+            done = self.pool.submit(call)
+            told = self.told.get(timeout=PATIENCE)
+            self.assertEqual([part.mock_calls for part in parts], [[]] * len(parts))
+            told[0](*told[1:])
+            while not done.done():
+                with contextlib.suppress(queue.Empty):
+                    told = self.told.get(timeout=0.001)
+                    told[0](*told[1:])
+            done.result()
+        self.assertEqual(self.pool.submit(self.here.mint, "x").result(), self.here.mint("x"))
+
+    def test_deferred(self) -> None:
+        """A thread that binds a key goes on when every worker knows it."""
+        confirmed: Deferred[None] = Deferred()
+        self.bindings.bind.return_value = confirmed
+        done = self.pool.submit(self.here.bind, "key")
+        self.turn()
+        self.assertFalse(done.done())
+        confirmed.callback(None)
+        self.assertIsNone(self.successResultOf(done.result(PATIENCE)))
+
+    def test_error(self) -> None:
+        """What the call raises is raised in the thread."""
+        self.bus.publish.side_effect = BusOverrun(waiting=5)
+        done = self.pool.submit(self.here.publish, "news", b"")
+        self.turn()
+        self.assertRaises(BusOverrun, done.result, PATIENCE)
+
+    def test_the_end(self) -> None:
+        """A thread that waits when the reactor stops is told so, and so is one that comes later."""
+        waiting = self.pool.submit(self.here.publish, "news", b"")
+        late = self.told.get(timeout=PATIENCE)
+        ((phase, event, end, _),) = self.reactor.triggers[:1]
+        self.assertEqual((phase, event), ("after", "shutdown"))
+        end()
+        self.assertRaises(WorkerEnds, waiting.result, PATIENCE)
+        later = self.pool.submit(self.here.publish, "news", b"")
+        self.assertRaises(WorkerEnds, later.result, PATIENCE)
+        late[0](*late[1:])  # it has come to the reactor all the same

@@ -29,24 +29,25 @@ class ClusterCase(ReactorCase):
     """
     A cluster on a real reactor.
 
-    :ivar ended: what `on_ended` was called with.
+    :ivar on_ended: what the cluster is given; it keeps what it is called with in `ended`.
     """
 
     def setUp(self) -> None:
         super().setUp()
         self.ended: list[tuple[int, str]] = []
+        self.on_ended: Any = lambda *ended: self.ended.append(ended)
         self.workers: list[PlayedWorker] = []
         self.addCleanup(self.end)
 
     def make(self, **options: Any) -> Cluster:
         """Make a cluster."""
-        options = {"listen": ["tcp:0:interface=127.0.0.1"], **options}
+        options = {"listen": ["tcp:0:interface=127.0.0.1"], "workers": 1, **options}
         self.on_ready = mock.Mock()
         self.reloads: list[bool] = []
         self.cluster = Cluster(
             Config(**options),
             self.reactor,
-            lambda *ended: self.ended.append(ended),
+            self.on_ended,
             on_ready=self.on_ready,
             on_reloading=self.reloads.append,
         )
@@ -116,6 +117,16 @@ class ClusterCase(ReactorCase):
         taken: list[Any] = []
         self.until(lambda: any(taken.extend(w.take()) or taken for w in self.workers))
         return taken[0]
+
+    def not_loading(self) -> None:
+        """Start, with an application that does not load, and wait for the end."""
+        self.make().startService()
+        worker = PlayedWorker(self.system.processes[0])
+        self.workers.append(worker)
+        worker.send_json(Kind.FAILED, reason="no such module")
+        worker.die(3)
+        self.until(lambda: not self.cluster.primary.workers.handles)
+        self.settle()
 
     def told(self, worker: PlayedWorker, kind: Kind) -> bytes:
         """Wait until a worker is told something; returns it."""
@@ -478,12 +489,7 @@ class StopTests(ClusterCase):
 
     def test_application_does_not_load(self) -> None:
         """If the application does not load, it ends by itself, with exit code 3 and the reason."""
-        self.make().startService()
-        worker = PlayedWorker(self.system.processes[0])
-        self.workers.append(worker)
-        worker.send_json(Kind.FAILED, reason="no such module")
-        worker.die(3)
-        self.until(lambda: self.ended)
+        self.not_loading()
         self.assertEqual(self.ended, [(3, "no such module")])
 
 

@@ -26,8 +26,9 @@ class ValueTests(SynchronousTestCase):
 
     def test_defaults(self) -> None:
         """A configuration of which nothing is said can be."""
+        self.patch(os, "environ", {})
         config = Config()
-        self.assertEqual((config.listen, config.workers), (("tcp:8080",), 1))
+        self.assertEqual((config.listen, config.workers), (("tcp:8080",), default_workers({})))
         self.assertEqual((config.sticky, config.interface, config.tls), ("auto", "auto", False))
 
     def test_frozen(self) -> None:

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import ClassVar
 from xml.etree import ElementTree
 
-from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
+from twisted.trial.unittest import SkipTest, TestCase
 
 from tests.integration.cluster import START, Server, ServerTestCase, free_port, until
 from tests.test_house import HOUSES
 from txsticky.admin import ctl
 from txsticky.admin.verbs import VERBS
-from txsticky.cli.command import Command
 from txsticky.cli.options import CommandOptions, Options
+from txsticky.cluster import signals_of
 from txsticky.core.how import How
 from txsticky.core.http.head import Head, parse_head
 from txsticky.core.lifecycle.states import WorkerStage
@@ -119,7 +119,7 @@ class CommandTests(TestCase):
         page = (ROOT / "docs" / "operate" / "signals.rst").read_text()
         table = page[: page.index("\nThe processes have")]
         rows = re.findall(r"^([A-Z0-9, ]+?)  ", table, re.MULTILINE)
-        source = inspect.getsource(Command)
+        source = inspect.getsource(signals_of)
         self.assertEqual(
             {f"SIG{name}" for row in rows for name in row.split(", ")},
             set(re.findall(r'"(SIG\w+)"', source)),
@@ -340,30 +340,3 @@ class ProofTests(ServerTestCase):
         ]
         apart = [self.typed(f"curl -s {url}")[0] for url in command.split()[1:]]
         self.assertEqual(self.typed(command), apart)
-
-
-class EmbeddingTests(SynchronousTestCase):
-    """The cluster in other people's programs, as the documentation shows it."""
-
-    def serves(self, start: str, *runner: str) -> None:
-        """Run the example that begins with `start`, on the demo: it serves, and it ends at TERM."""
-        page = (ROOT / "docs" / "embedding.rst").read_text()
-        (text,) = [text for kind, text in blocks(page) if kind == "python" and start in text]
-        text = text.replace('"chat:resource"', '"txsticky.demo:resource", factory=True')
-        path = Path(self.mktemp()).resolve()
-        demo = Demo(*runner, str(path))
-        self.assertIn("workers=4", text)
-        listen = f'listen=["tcp:{demo.port}:interface=127.0.0.1"], '
-        text = text.replace('listen=["tcp:8080"], ', "").replace("workers=4", f"{listen}workers=2")
-        path.write_text(text)
-        with demo:
-            self.assertEqual(demo.get("/whoami").status, 200)
-
-    def test_tac(self) -> None:
-        """The .tac file serves under twistd."""
-        twistd = "from twisted.scripts.twistd import run; run()"
-        self.serves("Application(", "-c", twistd, "--nodaemon", "--pidfile=", "--python")
-
-    def test_program(self) -> None:
-        """The program serves when it is run."""
-        self.serves("reactor.run()")

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from .bus.client import BusClient, Lost
 from .bus.client import Subscriber as Subscriber
@@ -152,13 +152,16 @@ class Here:
     """
     This worker, for the application in it.
 
-    All methods are to be called from the reactor's thread.
+    All methods can be called in any thread. In the reactor's they return at once; in another one,
+    such as that of a WSGI request, when the reactor's thread has done it. They raise `WorkerEnds`
+    if it does nothing more. Callbacks are called in the reactor's thread.
 
     :param view: what the worker knows of its cluster.
     :param bindings: binds keys.
     :param bus: leads to the bus.
     :param leading: knows who leads.
     :param websockets: the WebSockets that may move.
+    :param call: calls a function in the reactor's thread, and returns what that does.
     :param reload: asks for a rolling reload; None if the primary, of an earlier version, has to be
         asked in another way.
     """
@@ -170,6 +173,7 @@ class Here:
         bus: BusClient,
         leading: Leader,
         websockets: Departures,
+        call: Callable[..., Any],
         reload: Callable[[], None] | None = None,
     ) -> None:
         self._view = view
@@ -177,6 +181,7 @@ class Here:
         self._bus = bus
         self._leading = leading
         self._websockets = websockets
+        self._call = call
         self._reload = reload
 
     @property
@@ -195,9 +200,9 @@ class Here:
 
     def pool(self) -> list[dict[str, Any]]:
         """Return the cluster's workers, as last told: id, slot, state, live connections of each."""
+        members = self._call(lambda: list(self._view.pool.members))
         return [
-            {"id": m.id, "slot": m.slot, "state": m.state.value, "live": m.live}
-            for m in self._view.pool.members
+            {"id": m.id, "slot": m.slot, "state": m.state.value, "live": m.live} for m in members
         ]
 
     def reload(self) -> bool:
@@ -208,7 +213,7 @@ class Here:
         """
         if self._reload is None:
             return False
-        self._reload()
+        self._call(self._reload)
         return True
 
     # -------------------------------------------------------------- WebSockets
@@ -225,7 +230,7 @@ class Here:
         :param state: visible ASCII characters and blanks.
         :raises ValueError: the state is longer than 4096 bytes, or has other characters.
         """
-        self._websockets.leave(int(websocket), _bytes(state))
+        self._call(self._websockets.leave, int(websocket), _bytes(state))
 
     # ------------------------------------------------------------------ leader
 
@@ -234,7 +239,7 @@ class Here:
         """
         Whether this worker is the leader: one of the workers that are ready, and never two.
 
-        It can be asked in any thread, and answers by the clock: a process that was stopped
+        It answers by the clock, at once in any thread: a process that was stopped
         (SIGSTOP), and in whose place another leads, gets False as soon as it runs again. Work that
         takes long asks before each step.
         """
@@ -254,7 +259,8 @@ class Here:
 
         :returns: a function that ends the registration, and what was begun.
         """
-        return self._leading.on_leader(start, stop)
+        end = self._call(self._leading.on_leader, start, stop)
+        return lambda: self._call(end)
 
     # -------------------------------------------------------------- stickiness
 
@@ -291,16 +297,18 @@ class Here:
         Bind a key that the application made to this worker.
 
         No response that is written after this call leaves before every worker knows the binding, so
-        that no request with the key can be faster; the Deferred need not be waited for.
+        that no request with the key can be faster; the Deferred need not be waited for. In a thread
+        other than the reactor's it has fired when this returns.
 
         :raises KeyTooLong: the key is longer than 4096 bytes; it is a `ValueError` as well.
         :raises ChannelFull: the primary does not read what this worker tells it.
         """
-        return self._bindings.bind(_bytes(key))
+        done = self._call(self._bindings.bind, _bytes(key))
+        return done if isinstance(done, Deferred) else succeed(None)
 
     def free(self, key: str | bytes) -> None:
         """Forget a key that was bound."""
-        self._bindings.free(_bytes(key))
+        self._call(self._bindings.free, _bytes(key))
 
     # --------------------------------------------------------------------- bus
 
@@ -314,7 +322,7 @@ class Here:
         :raises ValueError: the topic is longer than 65,535 bytes.
         :raises BusOverrun: the primary is behind; nothing was sent. Try again later, or do without.
         """
-        self._bus.publish(topic, message)
+        self._call(self._bus.publish, topic, message)
 
     def subscribe(
         self,
@@ -338,6 +346,16 @@ class Here:
             be longer than 16,000,000 bytes together.
         :raises ChannelFull: the primary does not read what this worker tells it.
         """
+        end = self._call(self._subscribe, topic, callback, lost, websocket)
+        return lambda: self._call(end)
+
+    def _subscribe(
+        self,
+        topic: str,
+        callback: Subscriber,
+        lost: Lost | None,
+        websocket: str | bytes | int | None,
+    ) -> Callable[[], None]:
         behind = None if websocket is None else self._websockets.behind(int(websocket))
         return self._bus.subscribe(topic, callback, lost, behind)
 

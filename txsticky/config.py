@@ -5,14 +5,14 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 
 from .core.http.hosts import is_name
 from .core.lifecycle.states import MOST_WORKERS
-from .core.option import Choice, Flag, Number, Several, Text, option
+from .core.option import Choice, Flag, Number, OptionType, Several, Text, option
 from .core.redis_url import parse_bus
 from .core.routing.balance import BALANCERS, balancer
 from .core.routing.forwarded import Trusted
@@ -74,6 +74,16 @@ def default_workers(environ: Mapping[str, str]) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _trusted_proxies(environ: Mapping[str, str]) -> str:
+    """Tell which proxies are trusted by default: those that uvicorn and gunicorn would trust."""
+    return environ.get("FORWARDED_ALLOW_IPS", "")
+
+
+def _option_found(found: Callable[[Mapping[str, str]], Any], kind: OptionType, **words: Any) -> Any:
+    """Declare an option whose default stands in the environment."""
+    return option(attrs.Factory(lambda: found(os.environ)), kind, found=found, **words)
+
+
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]:|([\w.-]+):)?(\d+)", re.ASCII)
 
 
@@ -123,8 +133,8 @@ class Config:
         help="Where to listen, repeatable: PORT, ADDRESS:PORT, or a Twisted endpoint string such as"
         " unix:/run/app.sock or systemd:domain=INET:index=0",
     )
-    workers: int = option(
-        1,
+    workers: int = _option_found(
+        default_workers,
         Number(1, MOST_WORKERS, whole=True),
         short="w",
         help="Number of worker processes",
@@ -185,8 +195,8 @@ class Config:
         help="Connections from --forwarded-allow-ips (by default this host) begin with a PROXY"
         " protocol header, v1 or v2",
     )
-    forwarded_allow_ips: str = option(
-        "",
+    forwarded_allow_ips: str = _option_found(
+        _trusted_proxies,
         Text(Trusted.parse),
         help="Proxies that may name the client's address: addresses and networks with commas"
         " between, or *",

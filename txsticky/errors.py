@@ -85,6 +85,10 @@ class BusOverrun(TxstickyError):
     """The bus takes no more from this worker now: {waiting} bytes wait for the primary to read."""
 
 
+class WorkerEnds(TxstickyError):
+    """This worker ends: its reactor has stopped, and does nothing more that a thread asks for."""
+
+
 class NotInWorker(TxstickyError):
     """
     {what} works in a worker of txsticky that has started, and this process is none: run the

@@ -179,9 +179,7 @@ class PagesTests(SiteCase):
         """`/readyz` is 503 before the first start is over, and from the moment of the stop."""
         self.start(1)
         status, _, why = self.ask("GET /readyz")
-        self.assertEqual(
-            (status, why), (503, b"1 of 2 workers are ready; the phase is running.\n")
-        )
+        self.assertEqual((status, why), (503, b"1 of 2 workers are ready; the phase is running.\n"))
         self.start(2)
         self.assertEqual(self.ask("GET /readyz")[0], 200)
         self.report(1, live=1)

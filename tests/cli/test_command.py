@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +20,6 @@ from txsticky.cli import command as plugin
 from txsticky.cli.command import Command, makeService
 from txsticky.cli.options import Options
 from txsticky.config import Config
-from txsticky.core.lifecycle.timing import SAME_SIGNAL
 from txsticky.errors import AppLoadError, ListenError
 
 
@@ -35,17 +33,7 @@ class CommandCase(SynchronousTestCase):
         self.cluster.stopService.return_value = succeed(None)
         self.patch(plugin, "Cluster", mock.Mock(return_value=self.cluster))
         self.patch(plugin, "set_title", self.titles.append)
-        self.patch(plugin, "raise_file_limit", mock.Mock())
-        self.patch(plugin, "take_signals", mock.Mock())
-        self.patch(signal, "signal", mock.Mock())
         self.command = Command(Config(), self.reactor)
-        self.on_ended = plugin.Cluster.call_args.args[2]  # type: ignore[attr-defined]
-
-    def send(self, name: str) -> None:
-        """A signal comes."""
-        handlers = dict(call.args for call in signal.signal.call_args_list)  # type: ignore[attr-defined]
-        handlers[signal.Signals[name]](signal.Signals[name], None)
-        self.reactor.settle()
 
 
 class CommandTests(CommandCase):
@@ -71,65 +59,21 @@ class CommandTests(CommandCase):
         )
 
     def test_signals(self) -> None:
-        """Each signal does what gunicorn's does."""
+        """Signals are the cluster's, once it has started."""
         self.command.startService()
-        for name in ("SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2"):
-            self.send(name)
         self.assertEqual(
-            self.cluster.method_calls[1:],
-            [
-                mock.call.reload(),
-                mock.call.scale(1),
-                mock.call.scale(-1),
-                mock.call.rotate_logs(),
-                mock.call.upgrade(),
-            ],
+            self.cluster.method_calls, [mock.call.startService(), mock.call.handle_signals()]
         )
 
-    def test_stop(self) -> None:
-        """TERM stops gracefully, INT and QUIT quickly."""
-        for name, graceful in (("SIGTERM", True), ("SIGINT", False), ("SIGQUIT", False)):
-            self.setUp()
-            self.command.startService()
-            self.send(name)
-            self.assertEqual(self.cluster.stop.call_args_list, [mock.call(graceful)])
-
-    def test_stop_twice(self) -> None:
-        """What a second one means is the cluster's to say."""
-        self.command.startService()
-        for name in ("SIGTERM", "SIGINT", "SIGTERM"):
-            self.send(name)
-            self.reactor.advance(SAME_SIGNAL)
-        calls = [mock.call(True), mock.call(False), mock.call(True)]
-        self.assertEqual(self.cluster.stop.call_args_list, calls)
-
-    def test_same_signal(self) -> None:
-        """One that a program between the terminal and this one passes on as well counts once."""
-        self.command.startService()
-        self.send("SIGINT")
-        self.send("SIGINT")
-        self.assertEqual(self.cluster.stop.call_args_list, [mock.call(False)])
-        self.reactor.advance(SAME_SIGNAL)
-        self.send("SIGINT")
-        self.assertEqual(self.cluster.stop.call_args_list, [mock.call(False)] * 2)
-
-    def test_ended(self) -> None:
-        """When the cluster has ended the reactor stops, but not inside that very call."""
-        self.on_ended(0, "it was told to stop")
-        self.assertTrue(self.reactor.running)
-        self.reactor.settle()
-        self.assertFalse(self.reactor.running)
-        self.assertEqual(self.reactor.triggers, [])
-
-    def test_exit_code(self) -> None:
-        """If it gave up, the program ends with its exit code, after all else is done."""
-        self.on_ended(3, "the application does not load")
-        self.reactor.settle()
-        ((phase, event, action, arguments),) = self.reactor.triggers
-        self.assertEqual((phase, event, arguments), ("after", "shutdown", (3,)))
-        with mock.patch("os._exit") as end:
-            action(*arguments)
-        self.assertEqual(end.call_args, mock.call(3))
+    def test_service_manager(self) -> None:
+        """The service manager is told when the cluster serves, reloads and stops."""
+        notifier = self.command.notifier = mock.Mock()
+        events = plugin.Cluster.call_args.kwargs  # type: ignore[attr-defined]
+        events["on_reloading"](True)
+        events["on_reloading"](False)
+        self.assertEqual(notifier.method_calls, [mock.call.reloading(), mock.call.ready()])
+        for event, told in (("on_ready", "ready"), ("on_stopping", "stopping")):
+            self.assertEqual(events[event].__name__, told)
 
     def test_stop_service(self) -> None:
         """When the reactor stops, it is waited for that the cluster has ended."""

@@ -43,8 +43,15 @@ class OptionsTests(SynchronousTestCase):
         return str(self.assertRaises(usage.UsageError, self.parse, *arguments, **environ))
 
     def test_nothing(self) -> None:
-        """With nothing said all is as configured by default, with a worker a core."""
-        self.assertEqual(self.parse(), Config(workers=default_workers({})))
+        """With nothing said each option is what `Config` has by default, in any environment."""
+        for environ in ({}, {"WEB_CONCURRENCY": "7", "FORWARDED_ALLOW_IPS": "10.0.0.1"}):
+            config = self.parse(**environ)
+            for field, _ in declared(Config):
+                self.assertEqual(
+                    getattr(config, field.name), getattr(Config(), field.name), field.name
+                )
+            self.assertEqual(config.workers, default_workers(environ))
+            self.assertEqual(config.forwarded_allow_ips, environ.get("FORWARDED_ALLOW_IPS", ""))
 
     def test_application(self) -> None:
         """The application may stand before the options, or behind them."""
@@ -75,11 +82,14 @@ class OptionsTests(SynchronousTestCase):
             "sticky": ("cookie:a", "cookie:a"),
             "balance": ("roundrobin", "roundrobin"),
             "accept": ("workers", "workers"),
+            "machine": ("a1", "a1"),
+            "secret_file": ("/etc/secret", "/etc/secret"),
             "forwarded_allow_ips": ("10.0.0.0/8", "10.0.0.0/8"),
             "root_path": ("/app", "/app"),
             "head_timeout": ("2.5", 2.5),
             "head_limit": ("2048", 2048),
             "graceful_timeout": ("5", 5.0),
+            "lame_duck": ("5", 5.0),
             "worker_timeout": ("7.5", 7.5),
             "start_timeout": ("600", 600.0),
             "queue_timeout": ("2.5", 2.5),
@@ -220,6 +230,7 @@ class SourcesTests(SynchronousTestCase):
                 "sticky": ("cookie:a", '"cookie:a"'),
                 "forwarded_allow_ips": ("10.0.0.0/8", '"10.0.0.0/8"'),
                 "bus": ("redis://localhost", '"redis://localhost"'),
+                "machine": ("a1", '"a1"'),
             }.get(field.name, ("/x", '"/x"'))
             if isinstance(told.kind, Number):
                 text = value = f"{told.kind.high:g}" if told.kind.whole else f"{told.kind.high}"
@@ -232,7 +243,8 @@ class SourcesTests(SynchronousTestCase):
             from_environ = self.settle({}, {"TXSTICKY_" + field.name.upper(): text})
             from_file = self.settle({}, {}, f"{key(field)} = {value}")
             self.assertEqual(from_environ, from_file, field.name)
-            self.assertNotEqual(getattr(from_file, field.name), field.default, field.name)
+            usual = getattr(Config(), field.name)
+            self.assertNotEqual(getattr(from_file, field.name), usual, field.name)
 
     def test_lists(self) -> None:
         """A repeatable option is a list in a file, or one text; in the environment blanks part."""
@@ -283,7 +295,7 @@ class SourcesTests(SynchronousTestCase):
             "TXSTICKY_PORT_80_TCP_ADDR": "10.0.0.1",
             "TXSTICKY_WORKER": "2",
         }
-        self.assertEqual(self.settle({}, {**foreign, "WEB_CONCURRENCY": "1"}), Config())
+        self.assertEqual(self.settle({}, foreign), Config(workers=default_workers({})))
 
     def test_file(self) -> None:
         """A file that is missing, or no TOML, is told with its name and the place of the fault."""

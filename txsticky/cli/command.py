@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -16,18 +15,12 @@ from zope.interface import implementer
 
 from ..cluster import Cluster
 from ..config import Config
-from ..core.lifecycle.timing import SAME_SIGNAL
 from ..errors import ConfigError, TxstickyError
-from ..primary.preflight import check
-from ..primary.upgrade.execute import take_signals
-from ..primary.upgrade.trial import PASSED, check_endpoints, check_form, is_trial
 from ..printable import tolerate
 from ..system import startup
-from ..system.descriptors import raise_file_limit
 from ..system.logs.lines import at_level, json_observer, text_observer
 from ..system.privileges import identity_of
 from ..system.process import Reaper
-from ..system.signals import SignalTable
 from ..system.systemd import Notifier
 from ..system.this_process import set_title
 from ..system.trust import distrust, written
@@ -39,7 +32,7 @@ log = Logger()
 @implementer(IService)
 class Command(Service):
     """
-    The cluster as a program, with signals, a process title and an exit code.
+    The cluster as a program, which has a process title and tells its service manager how it does.
 
     :param config: the configuration.
     :param reactor: used in place of the global reactor.
@@ -50,35 +43,19 @@ class Command(Service):
     def __init__(self, config: Config, reactor: Any = None) -> None:
         if reactor is None:
             from twisted.internet import reactor
-        self._reactor = reactor
-        self._quick = -math.inf
         self.notifier = Notifier(reactor, os.environ)
         self.reaper = Reaper(reactor)
         self.cluster = Cluster(
             config,
             reactor,
-            self._ended,
             on_ready=self.notifier.ready,
             on_reloading=self._reloading,
-        )
-        self.signals = SignalTable(
-            reactor,
-            {
-                "SIGTERM": lambda: self._stop(True),
-                "SIGINT": lambda: self._stop(False),
-                "SIGQUIT": lambda: self._stop(False),
-                "SIGHUP": self.cluster.reload,
-                "SIGTTIN": lambda: self.cluster.scale(1),
-                "SIGTTOU": lambda: self.cluster.scale(-1),
-                "SIGUSR1": self.cluster.rotate_logs,
-                "SIGUSR2": self.cluster.upgrade,
-            },
+            on_stopping=self.notifier.stopping,
         )
 
     def startService(self) -> None:
         """Start the cluster; if it cannot start, print why in one line and exit."""
         super().startService()
-        raise_file_limit()
         try:
             self.cluster.startService()
         except TxstickyError as error:
@@ -87,31 +64,13 @@ class Command(Service):
         set_title("txsticky: primary")
         if os.getpid() == 1:
             self.reaper.start()
-        self._reactor.callWhenRunning(self.signals.install)
-        self._reactor.callWhenRunning(take_signals)
+        self.cluster.handle_signals()
 
     def _reloading(self, under_way: bool) -> None:
         if under_way:
             self.notifier.reloading()
         else:
             self.notifier.ready()
-
-    def _stop(self, graceful: bool) -> None:
-        if not graceful:
-            now, before = self._reactor.seconds(), self._quick
-            self._quick = now
-            if now - before < SAME_SIGNAL:
-                return
-        self.notifier.stopping()
-        self.cluster.stop(graceful)
-
-    def _ended(self, code: int, reason: str) -> None:
-        """Stop the reactor after the last worker has gone, and exit with `code`."""
-        if code:
-            log.error("{reason}", reason=reason)
-            self._reactor.addSystemEventTrigger("after", "shutdown", _exit, code)
-        if self._reactor.running:
-            self._reactor.callLater(0, self._reactor.stop)
 
     def stopService(self) -> Deferred[None]:
         """Stop the cluster, because the reactor stops (`IService`)."""
@@ -120,18 +79,10 @@ class Command(Service):
         return self.cluster.stopService()
 
 
-def _exit(code: int) -> None:
-    """Exit with a code, which neither twist nor the reactor takes."""
-    startup.flush_streams()
-    os._exit(code)
-
-
 def makeService(options: Options) -> Command:
     """Make the service of `twist txsticky` (`IServiceMaker.makeService`)."""
     startup.mend_streams()
     distrust_folders(options.config)
-    if is_trial(os.environ):
-        sys.exit(rehearse(options.config))
     if options["check-config"]:
         from .check import check_config
 
@@ -162,25 +113,6 @@ def distrust_folders(config: Config) -> None:
             paths=", ".join(found),
             user=config.user,
         )
-
-
-def rehearse(config: Config) -> int:
-    """
-    Check, without doing so, that this program can take over from the one that runs.
-
-    :param config: the configuration.
-    :returns: the exit code.
-    """
-    from twisted.internet import reactor
-
-    try:
-        check_form(os.environ)
-        check(config)
-        check_endpoints(config, os.environ, reactor)
-    except TxstickyError as error:
-        print(f"txsticky: {error}", file=sys.stderr)
-        return error.exit_code
-    return PASSED
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ import attrs
 from twisted.logger import LogLevel, textFileLogObserver
 from twisted.python import usage
 
-from ..config import Config, default_workers
+from ..config import Config
 from ..core.option import (
     Choice,
     Declaration,
@@ -214,10 +214,9 @@ def config_of(options: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     stored = read_file(options, environ)
     check_names(environ, stored)
     fields = said_of(Config, options, environ, stored)
-    if "workers" not in fields:
-        fields["workers"] = default_workers(environ)
-    if "FORWARDED_ALLOW_IPS" in environ:
-        fields.setdefault("forwarded_allow_ips", environ["FORWARDED_ALLOW_IPS"])
+    for field, told in declared(Config):
+        if told.found is not None and field.name not in fields:
+            fields[field.name] = told.found(environ)
     return Config(**fields)
 
 

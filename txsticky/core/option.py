@@ -7,7 +7,7 @@ environment, a configuration file and the README's table are made from these dec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -195,16 +195,24 @@ class Declaration:
     :param help: one sentence for ``--help`` and the README, without a full stop.
     :param short: its one-letter name.
     :param default: how the default is shown where the value itself says too little.
+    :param found: finds the default in the environment, if it stands there.
     """
 
     kind: OptionType
     help: str
     short: str | None = None
     default: str | None = None
+    found: Callable[[Mapping[str, str]], Any] | None = None
 
 
 def option(
-    default: Any, kind: OptionType, *, help: str, short: str | None = None, shown: str | None = None
+    default: Any,
+    kind: OptionType,
+    *,
+    help: str,
+    short: str | None = None,
+    shown: str | None = None,
+    found: Callable[[Mapping[str, str]], Any] | None = None,
 ) -> Any:
     """
     Declare an option: an attrs field that carries its `Declaration` and checks itself.
@@ -213,9 +221,10 @@ def option(
     :param help: one sentence, without a full stop.
     :param short: its one-letter name on the command line.
     :param shown: how the default is shown; None for the value itself.
+    :param found: finds the default in an environment; `default` finds it in the process's own.
     """
     converter = _tuple if isinstance(kind, Several) else None
-    metadata = {_KEY: Declaration(kind, help, short, shown)}
+    metadata = {_KEY: Declaration(kind, help, short, shown, found)}
     return attrs.field(default=default, validator=_check, converter=converter, metadata=metadata)
 
 

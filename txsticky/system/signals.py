@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
 from twisted.logger import Logger
+
+
+def once(
+    action: Callable[[], object], seconds: float, clock: Callable[[], float]
+) -> Callable[[], None]:
+    """
+    Have an action called once where it is called several times in a row.
+
+    :param seconds: within which after a call another one has no effect.
+    :param clock: seconds, monotonic.
+    """
+    before = -math.inf
+
+    def act() -> None:
+        nonlocal before
+        since, before = clock() - before, clock()
+        if since >= seconds:
+            action()
+
+    return act
 
 
 class SignalTable:

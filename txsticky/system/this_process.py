@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 
+from .startup import flush_streams
+
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 #: Seconds between two looks for a new parent, which comes as soon as the old one ends.
 _MOMENT = 0.0002
@@ -60,6 +62,33 @@ def ignore_at_the_end() -> None:
     """Ignore the signals that may come to all processes: this process is ending already."""
     for number in FOR_ALL:
         signal.signal(number, signal.SIG_IGN)
+
+
+def end_with(status: int) -> None:
+    """
+    Have this process end with an exit status, whatever the program that runs in it ends with.
+
+    It ends when it would, after the program's own clean-up: a service runner like ``twistd`` first
+    removes its pid file.
+
+    :param status: the exit status; 0 leaves it to the program.
+    """
+    global _status
+    _status = status
+
+
+#: What `end_with` was told.
+_status = 0
+
+
+def _end() -> None:
+    if _status:
+        flush_streams()
+        os._exit(_status)
+
+
+# What is registered first is called last, so that nothing that the program registers is left out.
+atexit.register(_end)
 
 
 def end_after_parent(seconds: float) -> None:

@@ -54,6 +54,7 @@ from ..core.messages.from_worker import (
 from ..core.routing.pool import Pool
 from ..errors import TxstickyError
 from ..ipc.channel import Channel
+from ..ipc.reactor_thread import ReactorThread
 from ..serve import Serving
 from ..socketio.sessions import tag_all
 from ..system.logs.shared import HandedLog
@@ -369,9 +370,16 @@ def _terminator(
 
 def _install(worker: Worker) -> None:
     """Let the application ask where it is."""
-    reload = worker.report.reload if worker.view.asks else None
-    movements = worker.connections.policy.movements
-    install(Here(worker.view, worker.bindings, worker.bus, worker.leading, movements, reload))
+    here = Here(
+        worker.view,
+        worker.bindings,
+        worker.bus,
+        worker.leading,
+        worker.connections.policy.movements,
+        ReactorThread(worker.channel.reactor).call,
+        worker.report.reload if worker.view.asks else None,
+    )
+    install(here)
 
 
 def _ready(config: Config, serving: Serving, all_: bool) -> Ready:

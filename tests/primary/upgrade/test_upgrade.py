@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from unittest import mock
 
 from tests.fakes import FakeProcess
 from tests.shells import open_descriptors
 from tests.test_cluster import ClusterCase
+from txsticky.primary.upgrade import upgrade
 from txsticky.primary.upgrade.trial import PASSED
 
 
@@ -71,6 +73,16 @@ class ClusterTests(ClusterCase):
         self.assertEqual(len(self.system.processes), count)
         trial.exit(PASSED)
         self.assertEqual(len(self.execute.mock_calls), 1)
+
+    def test_background(self) -> None:
+        """A program that has put itself into the background says why it is not upgraded."""
+        self.start()
+        count = len(self.system.processes)
+        self.patch(upgrade, "_PROCESS", os.getpid() + 1)
+        with mock.patch.object(upgrade, "log") as log:
+            self.cluster.upgrade()
+        self.assertIn("in the foreground (twistd --nodaemon)", log.warn.call_args.kwargs["why"])
+        self.assertEqual(len(self.system.processes), count)
 
     def test_stop_calls_it_off(self) -> None:
         """To stop calls the upgrade off; and there is none from then on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,11 @@ from twisted.logger import Logger
 
 from ...config import Config
 from ...core.lifecycle.states import how_it_ended
-from ...errors import ListenError, UpgradeError
+from ...errors import ListenError, TxstickyError, UpgradeError
 from ...system.system import System
 from ...system.trust import Identity, own_command, own_environment
 from ..endpoints import listen_on
+from ..preflight import check
 from .packing import FORM, KNOWN_FORMS
 from .start import places
 
@@ -79,6 +81,25 @@ def check_endpoints(config: Config, environ: Mapping[str, str], reactor: Any) ->
                 raise
         else:
             port.connectionLost(None)
+
+
+def rehearse(config: Config, environ: Mapping[str, str], reactor: Any) -> int:
+    """
+    Check, without doing so, that this program can take over from the one that runs.
+
+    :param config: the configuration.
+    :param environ: what the running program tells (`Trial`).
+    :param reactor: opens endpoints, for a moment.
+    :returns: the exit code.
+    """
+    try:
+        check_form(environ)
+        check(config)
+        check_endpoints(config, environ, reactor)
+    except TxstickyError as error:
+        print(f"txsticky: {error}", file=sys.stderr)
+        return error.exit_code
+    return PASSED
 
 
 class Trial:

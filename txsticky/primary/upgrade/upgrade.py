@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from twisted.logger import Logger
@@ -13,6 +14,8 @@ from .state import UpgradeState
 from .trial import Trial
 
 log = Logger(namespace="txsticky.cluster")
+#: The process that has imported this: one that it forks to run in the background is another.
+_PROCESS = os.getpid()
 
 
 class Upgrade:
@@ -45,8 +48,16 @@ class Upgrade:
         """Whether the new program is being tried."""
         return self._trial is not None
 
-    def begin(self) -> None:
-        """Try the new program, and execute it if it starts; else this one goes on."""
+    def begin(self, stopping: bool) -> None:
+        """
+        Try the new program, and execute it if it starts; else this one goes on.
+
+        :param stopping: whether the cluster is told to stop, so that there is no upgrade.
+        """
+        why = _hindrance(stopping, self.under_way)
+        if why:
+            log.warn("There is no upgrade now: {why}.", why=why)
+            return
         log.info("Checking that the new program starts.")
         try:
             self._trial = Trial(self._system, self._tried, self._identity, self._held())
@@ -70,3 +81,17 @@ class Upgrade:
             execute(state.write(), descriptors, self._identity)
         except OSError as error:
             log.error("The program cannot be executed anew ({why}). This one goes on.", why=error)
+
+
+def _hindrance(stopping: bool, under_way: bool) -> str:
+    """Say why there can be no upgrade; nothing if there can."""
+    if stopping:
+        return "the cluster stops"
+    if under_way:
+        return "an upgrade is under way already"
+    if os.getpid() != _PROCESS:
+        return (
+            "the program has put itself into the background, and would do so once more; start it in"
+            " the foreground (twistd --nodaemon)"
+        )
+    return ""

@@ -1,0 +1,1 @@
+``txsticky.current()`` can be used in any thread.
