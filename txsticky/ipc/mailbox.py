@@ -42,7 +42,9 @@ BATCH = 16
 _DESCRIPTOR = struct.Struct("i")
 #: Room for one descriptor beside a message: a message never carries two.
 _ANCILLARY = socket.CMSG_SPACE(_DESCRIPTOR.size)
-_CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+#: A number: the operators of Python's flags cost more than the system call.
+_TRUNCATED = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _TYPE = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
 
 # One buffer serves every mailbox of the process: a message is copied out before the next is
@@ -253,7 +255,7 @@ class MailboxTransport:
         if not size and not descriptors:
             self._lose()
             return False
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & _TRUNCATED:
             self._lose_descriptors(descriptors, bytes(_buffer[:size]))
             return True
         if descriptors:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import address
 from twisted.internet.interfaces import IProtocolFactory
+
+from ..core.addresses import unmapped_host
+from ..core.memo import entries
 
 Address = address.IPv4Address | address.IPv6Address | address.UNIXAddress
 
@@ -16,6 +20,20 @@ def peer_address(host: str, port: int) -> address.IPv4Address | address.IPv6Addr
     """The address object of a TCP client."""
     kind = address.IPv6Address if ":" in host else address.IPv4Address
     return kind("TCP", host, port)
+
+
+@functools.lru_cache(entries(256, 64))
+def host_address(name: tuple[Any, ...]) -> address.IPv4Address | address.IPv6Address:
+    """
+    The address object of a TCP connection's own end.
+
+    :param name: as getsockname(2) returns it. A client that was named by a proxy may be of another
+        family.
+    """
+    host = unmapped_host(name[0])
+    mapped = host != name[0]
+    kind = address.IPv4Address if mapped or len(name) == 2 else address.IPv6Address
+    return kind("TCP", host, *(name[1:2] if mapped else name[1:]))
 
 
 def adopt(

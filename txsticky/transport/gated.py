@@ -14,11 +14,9 @@ from ..core.how import How
 from ..core.http.steps import Begin, Content
 from .gate import Gate
 from .host import Cancelable
-from .movable import MovableMixin, MovableServer, MovableUNIXServer
+from .movable import DONE, MovableMixin, MovableServer, MovableUNIXServer
 from .withheld import hold_producer
 
-#: Shared, as Twisted shares its own.
-_DONE = Failure(error.ConnectionDone())
 #: Bytes of a file that are sent at once: other connections have their turn in between.
 _PIECE = 1 << 20
 
@@ -234,7 +232,7 @@ class GatedMixin(MovableMixin):
         protocol = self.protocol
         sock, unread = self.detach()
         try:
-            protocol.connectionLost(_DONE)
+            protocol.connectionLost(DONE)
         finally:
             self.connection.departed(sock, place, held + unread)
 

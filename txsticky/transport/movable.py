@@ -33,13 +33,15 @@ from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..core.addresses import unmapped_host
 from ..system.descriptors import severed
+from .adopt import host_address
 from .write_batch import WriteBatch
 
 log = Logger()
 
-_MORE = getattr(socket, "MSG_MORE", 0)
+_MORE = int(getattr(socket, "MSG_MORE", 0))
+#: Shared, as Twisted shares its own.
+DONE = Failure(error.ConnectionDone())
 
 
 if TYPE_CHECKING:
@@ -116,13 +118,15 @@ class FlushMixin(_Base):
         :returns: whether all of it is in the kernel. If not, `doWrite` has to be called.
         """
         pieces, producer = self._tempDataBuffer, self.producer
-        waits = self.dataBuffer or self.disconnecting or self._writeDisconnecting
+        waits = self.dataBuffer or self._writeDisconnecting
         paced = producer is not None and (self.producerPaused or not self.streamingProducer)
         if waits or paced or self._when_flushed or not 0 < self._tempDataLen <= self.SEND_LIMIT:
             return False
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         try:
-            sent = self.socket.send(data)
+            # With the FIN, as in `writeSomeData`.
+            last = self.disconnecting and producer is None
+            sent = self.socket.send(data, _MORE if last else 0)
         except OSError:
             return False  # the usual way tells what it means
         self._passed += sent
@@ -175,10 +179,10 @@ class MovableMixin(FlushMixin):
     #: is done in `uncork`. So it is from the beginning, until `begin` has given it the first bytes.
     _corked = True
     _to_write = False
+    #: Whether the reactor watches for room to write.
+    _writes = False
     #: What is written while the transport reads is flushed with this batch; None flushes at once.
     turn: WriteBatch | None = None
-
-    # ------------------------------------------------------------------ hooks
 
     def arrived(self, data: bytes) -> None:
         """Take bytes from the client."""
@@ -193,8 +197,6 @@ class MovableMixin(FlushMixin):
 
     def closed(self) -> None:
         """Take note that the connection is lost (not when it was taken away)."""
-
-    # ------------------------------------------------------------------ input
 
     def startReading(self) -> None:
         self._reading = True
@@ -278,17 +280,18 @@ class MovableMixin(FlushMixin):
             except Exception:  # the protocol's, when it is told
                 log.failure("Unhandled error in {transport}", transport=self)
 
-    # ----------------------------------------------------------------- output
-
     def startWriting(self) -> None:
         if self._corked:
             self._to_write = True
         else:
+            self._writes = True
             super().startWriting()
 
     def stopWriting(self) -> None:
         self._to_write = False
-        super().stopWriting()
+        if self._writes:
+            self._writes = False
+            super().stopWriting()
 
     def uncork(self, send: bool = True) -> None:
         """
@@ -305,13 +308,17 @@ class MovableMixin(FlushMixin):
             return
         if self._to_write and send:
             self._to_write = False
-            if not self.sent_at_once():
+            if self.sent_at_once():
+                if self.disconnecting:
+                    self.connectionLost(DONE)
+                    return
+            else:
                 why = self.doWrite()
                 if why is not None:
                     self.reactor._disconnectSelectable(self, why, False)
                     return
                 if self.unsent():
-                    super().startWriting()
+                    self.startWriting()
         if self.connected:
             self._watch()
 
@@ -362,8 +369,6 @@ class MovableMixin(FlushMixin):
             if lost:
                 self.closed()
 
-    # -------------------------------------------------------------- addresses
-
     def getPeer(self) -> Any:
         return self.named_peer or super().getPeer()
 
@@ -376,12 +381,7 @@ class MovableServer(MovableMixin, tcp.Server):
     def getHost(self) -> Any:
         # twisted.web asks for every request, and a connection's own end does not change.
         if self._host is None:
-            # The named peer may be of another family than the socket.
-            name = self.socket.getsockname()
-            host = unmapped_host(name[0])
-            mapped = host != name[0]
-            kind = address.IPv4Address if mapped or len(name) == 2 else address.IPv6Address
-            self._host = kind("TCP", host, *(name[1:2] if mapped else name[1:]))
+            self._host = host_address(self.socket.getsockname())
         return self._host
 
 

@@ -322,7 +322,8 @@ class Connections:
             adopted = False
         if not adopted:
             connection.closed()
-        connection.handoff = handoff.begun()  # the connection may last for days
+        if connection in self.live:
+            connection.handoff = handoff.begun()  # the connection may last for days
 
     def _serve(self, sock: socket.socket, connection: Connection) -> bool:
         """Have the right transport serve a connection; False if the application refuses it."""
@@ -339,7 +340,6 @@ class Connections:
         if transport is None:
             return False
         connection.made(transport)
-        transport.turn = self._turn
         transport.connection = connection
         transport.how = handoff.how
         if gated:
@@ -348,7 +348,8 @@ class Connections:
                 transport, self.policy, conversation, origin.peer[0], origin.secure
             )
         connection.begun()
-        begin(transport, handoff.prefix)
+        begin(transport, handoff.prefix)  # what answers that leaves at once
+        transport.turn = self._turn
         return True
 
     def _forget(self, connection: Connection) -> None:

@@ -16,6 +16,8 @@ from typing import Final
 class LifeState(enum.Enum):
     """Where a connection is in its life."""
 
+    __hash__ = object.__hash__  # Enum's own is a Python function
+
     HANDED = "handed"  # taken in hand; nothing is there yet that could serve it
     MADE = "made"  # its transport is made; the event loop may not have connected it yet
     BEGUN = "begun"  # its protocol is connected; what the connection brought is not delivered

@@ -20,7 +20,7 @@ from twisted.web import http, server
 from twisted.web.error import UnsupportedMethod
 from twisted.web.http import NO_BODY_CODES, parse_qs
 from twisted.web.http import Request as Base
-from twisted.web.resource import _IEncodingResource
+from twisted.web.resource import _IEncodingResource, getChildForRequest
 from twisted.web.server import NOT_DONE_YET, Request
 
 from ...core.memo import entries
@@ -40,10 +40,11 @@ _STEPS = tuple(
     for name in names
 )
 _PARSE_COOKIES = Request.parseCookies
+_FIND = server.Site.getResourceFor
 #: Whether they are, and no instrument has put others in their place before.
 _ORIGINAL = {
     getattr(getattr(method, "__code__", None), "co_filename", None)
-    for method in (*(method for _, _, method in _STEPS), _PARSE_COOKIES)
+    for method in (*(method for _, _, method in _STEPS), _PARSE_COOKIES, _FIND)
 } <= {server.__file__, http.__file__}
 _METHODS = frozenset({b"GET", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
 
@@ -86,7 +87,11 @@ def receive(request: Any, channel: Responder, method: bytes, target: bytes, vers
     request.prepath = []
     request.postpath = [*segments]
     try:
-        found = site.getResourceFor(request)
+        if getattr(site.getResourceFor, "__func__", None) is _FIND:
+            request.sitepath = []
+            found = getChildForRequest(site.resource, request)
+        else:
+            found = site.getResourceFor(request)
         if _IEncodingResource.providedBy(found):
             encoder = found.getEncoder(request)
             if encoder is not None:
