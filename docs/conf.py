@@ -1,5 +1,6 @@
 """The configuration of the documentation: ``sphinx-build docs docs/_build``."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -8,15 +9,30 @@ sys.path[:0] = [str(HERE / "_extensions"), str(HERE.parent)]
 
 import txsticky  # noqa: E402
 
+# What the reference shows of these would silently be left out if an extra were missing.
+for module in ("txsticky.socketio.managers", "txsticky.channels.layer"):
+    importlib.import_module(module)
+
 project = "txsticky"
 author = "The txsticky developers"
 copyright = "2026, The txsticky developers"
 version = release = txsticky.__version__
 html_theme = "furo"
 html_title = f"txsticky {version}"
-extensions = ["sphinx.ext.autodoc", "drawings"]
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+extensions = ["sphinx.ext.autodoc", "drawings", "settings", "words"]
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
-nitpicky = False
+nitpicky = True
+nitpick_ignore_regex = [
+    # of other projects, whose documentation is not looked at
+    ("py:.*", r"(collections|random|socket|twisted|error|socketio|channels)\..*"),
+    # handed in by the cluster, and no matter of applications
+    ("py:class", r"(Membership|Binder|BusClient|Leader|Departures)"),
+    ("py:class", r"txsticky\.(api\._\w+|system\..*)"),
+    ("py:exc", "TlsError"),
+]
 exclude_patterns = ["_build"]
-highlight_language = "none"
+highlight_language = "bash"
+smartquotes = False  # --accept would become –accept

@@ -97,6 +97,8 @@ class CommandTests(TestCase):
         for shown, words in commands:
             try:
                 (Options if "twist txsticky" in shown else CommandOptions)().parseOptions(words)
+            except SystemExit as end:  # --version
+                self.assertFalse(end.code, shown)
             except Exception as error:
                 self.fail(f"{shown}: {error}")
 

@@ -1,8 +1,8 @@
 """
-Pictures that are drawn from the tables of the code when the documentation is built.
+Pictures that are drawn when the documentation is built, most of them from the tables of the code.
 
-``.. drawn:: NAME`` stands where a picture is to be: SVG in HTML, text elsewhere. A picture agrees
-with the code, because it has no other source.
+``.. drawn:: NAME`` stands where a picture is to be: SVG in HTML, text elsewhere. What a picture
+shows of the code agrees with it, because it has no other source; `sketches` alone are free.
 """
 
 from __future__ import annotations
@@ -11,72 +11,23 @@ import inspect
 import re
 from collections.abc import Callable
 from functools import partial
-from html import escape
 from typing import Any
 
-import attrs
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from house import houses
+from sketches import SKETCHES
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from svg import LETTER, Picture, arrow, box, write
+from timelines import TIMELINES
 
 from txsticky.core.how import How
 from txsticky.core.lifecycle.states import MOVES, WorkerStage
 from txsticky.core.messages.from_primary import FROM_PRIMARY
 from txsticky.core.messages.from_worker import FROM_WORKER
 
-LETTER = 7.3  # the width of a letter of the pictures' type
 ROW = 26
-
-
-@attrs.frozen
-class Picture:
-    """
-    A picture as text and as SVG.
-
-    :ivar title: what it shows, in a few words.
-    :ivar text: the picture as text.
-    :ivar elements: its SVG elements.
-    """
-
-    title: str
-    text: str
-    elements: list[str]
-    width: float
-    height: float
-
-    def svg(self) -> str:
-        """Return the picture as an SVG element in the colour of the text around it."""
-        return (
-            f'<svg class="drawn" role="img" viewBox="0 0 {self.width:.0f} {self.height:.0f}"'
-            f' style="max-width: {self.width:.0f}px; width: 100%; margin: 1rem 0" fill="none"'
-            ' stroke="currentColor" font-family="ui-monospace, monospace" font-size="12">'
-            f"<title>{escape(self.title)}</title>"
-            '<defs><marker id="tip" orient="auto" markerWidth="8" markerHeight="8" refX="7"'
-            ' refY="4"><path d="M0 1 L7 4 L0 7 Z" fill="currentColor" stroke="none"/></marker>'
-            f"</defs>{''.join(self.elements)}</svg>"
-        )
-
-
-def write(x: float, y: float, text: str, anchor: str = "start", weight: str = "normal") -> str:
-    """Draw a line of text, vertically centred on `y`."""
-    return (
-        f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="{anchor}" font-weight="{weight}"'
-        f' fill="currentColor" stroke="none">{escape(text)}</text>'
-    )
-
-
-def box(x: float, y: float, width: float, text: str) -> str:
-    """Draw a word in a box, vertically centred on `y`."""
-    return f'<rect x="{x:.1f}" y="{y - 10:.1f}" width="{width:.1f}" height="20" rx="4"/>' + write(
-        x + width / 2, y, text, "middle"
-    )
-
-
-def arrow(path: str) -> str:
-    """Draw a path with a tip."""
-    return f'<path d="{path}" marker-end="url(#tip)"/>'
 
 
 def comments(enumeration: type) -> dict[str, str]:
@@ -187,6 +138,8 @@ PICTURES: dict[str, Callable[[], Picture]] = {
     "floors": floors,
     "core": partial(floors, "core"),
     "routes": routes,
+    **TIMELINES,
+    **SKETCHES,
 }
 
 

@@ -320,14 +320,20 @@ class ProxyTests(ClusterTestCase):
     options = ("--forwarded-allow-ips", "127.0.0.1")
 
     def one(self, file: str) -> None:
-        """Requests with the ids of two workers, on one connection, reach their workers."""
+        """Requests with the ids of two workers, on one connection, reach their workers.
+
+        What a client says of its scheme does not reach the application.
+        """
+        forged = [("X-Forwarded-Proto", "https")]
         with proxy(file, self.cluster.port) as front, Connection(front.port) as connection:
             for slot in (1, 2, 1, 2):
-                answer = connection.ask(request("GET", f"/?sid={self.cluster.tag(slot)}"))
+                target = f"/?sid={self.cluster.tag(slot)}"
+                answer = connection.ask(request("GET", target, headers=forged))
                 told = json.loads(answer.body)
                 self.assertEqual(int(told["worker"]), slot)
                 headers = {name.lower(): value for name, value in told["headers"]}
                 self.assertEqual(headers["x-forwarded-for"], "127.0.0.1")
+                self.assertNotEqual(headers.get("x-forwarded-proto"), "https")
 
     def test_haproxy(self) -> None:
         """HAProxy by HTTP."""

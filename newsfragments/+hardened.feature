@@ -1,0 +1,1 @@
+``examples/systemd/hardened.conf`` restricts the service to what it needs, ``examples/prometheus`` has alerts and ``examples/grafana`` a dashboard.

@@ -1,0 +1,1 @@
+"""The documentation: that it can be built, found and believed."""
