@@ -107,7 +107,6 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "websocket.accept", "headers": [(b"txsticky-websocket", b"move")]})
     while (message := await receive())["type"] == "websocket.receive":
         await asyncio.sleep(0.001)
-        data = message.get("bytes")
-        if data == WHO:
-            data = who(headers)
-        await send({"type": "websocket.send", "bytes": data})
+        if message.get("bytes") == WHO:
+            message = {"bytes": who(headers)}
+        await send({**message, "type": "websocket.send"})
