@@ -167,6 +167,15 @@ class BusTests(HereCase):
         self.here.leave("15", "at 92")
         self.assertEqual(self.websockets.leave.call_args, mock.call(15, b"at 92"))
 
+    def test_staying(self) -> None:
+        """The WebSocket that the header names stays, also if what is done meanwhile fails."""
+        go = self.websockets.stay.return_value
+        with self.assertRaises(ZeroDivisionError), self.here.staying("15"):
+            self.websockets.stay.assert_called_once_with(15)
+            go.assert_not_called()
+            raise ZeroDivisionError
+        go.assert_called_once_with()
+
     def test_reload(self) -> None:
         """A reload can be asked for where the primary knows what that is."""
         self.assertTrue(self.here.reload())

@@ -8,7 +8,8 @@ so that an application can also run alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
@@ -131,6 +132,9 @@ class Departures(Protocol):
     def leave(self, id: int, state: bytes) -> None:
         """Have a state go with a WebSocket."""
 
+    def stay(self, id: int) -> Callable[[], None]:
+        """Have a WebSocket stay until what is returned is called."""
+
     def behind(self, id: int) -> tuple[int, int] | None:
         """What the former worker of a WebSocket had been given of the bus."""
 
@@ -231,6 +235,23 @@ class Here:
         :raises ValueError: the state is longer than 4096 bytes, or has other characters.
         """
         self._call(self._websockets.leave, int(websocket), _bytes(state))
+
+    @contextmanager
+    def staying(self, websocket: str | bytes | int) -> Iterator[None]:
+        """
+        Keep a WebSocket in this worker while a message of its client is being answered.
+
+        Once the worker leaves, a WebSocket that may move waits for the end of that, for as long as
+        it has time. It is for answers that come later than in the call that was told the message:
+        from a Deferred, a thread or a task.
+
+        :param websocket: the value of the header ``Txsticky-Websocket`` of the handshake.
+        """
+        go = self._websockets.stay(int(websocket))
+        try:
+            yield
+        finally:
+            go()
 
     # ------------------------------------------------------------------ leader
 

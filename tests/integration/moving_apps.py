@@ -93,6 +93,23 @@ def twisted() -> Any:
     return root
 
 
+def wsgi(environ: Any, start_response: Any) -> list[bytes]:
+    """The same for WSGI, by simple-websocket."""
+    import simple_websocket
+
+    names = ("txsticky-websocket", "txsticky-moved", "txsticky-state")
+    found = {name: environ.get("HTTP_" + name.upper().replace("-", "_")) for name in names}
+    headers = {name: value for name, value in found.items() if value is not None}
+    websocket = simple_websocket.Server(environ)
+    try:
+        while True:
+            data = websocket.receive()
+            websocket.send(who(headers) if data == WHO else data)
+    except simple_websocket.ConnectionClosed:
+        start_response("200 OK", [])
+        return []
+
+
 async def asgi(scope: Any, receive: Any, send: Any) -> None:
     """The same for ASGI, with an application that takes a moment for each message."""
     import asyncio

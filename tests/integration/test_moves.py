@@ -125,6 +125,12 @@ class TwistedMoves(MovesCase, SynchronousTestCase):
     app, options = "moving_apps:twisted", ("--factory", "--websockets", "move")
 
 
+class ThreadMoves(MovesCase, SynchronousTestCase):
+    """simple-websocket in threads, which sends no header fields either."""
+
+    app, options = "moving_apps:wsgi", ("--websockets", "move")
+
+
 class SansioMoves(MovesCase, SynchronousTestCase):
     """uvicorn with the newer implementation of websockets."""
 

@@ -1,15 +1,19 @@
-"""A client that talks over a WebSocket all the time, while a test moves it."""
+"""A client that talks over a WebSocket all the time, and a worker's connections that move it."""
 
 from __future__ import annotations
 
 import json
 import socket
 import threading
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 from websockets.sync.client import connect
 
 from tests.integration.moving_apps import WHO
+from tests.transport.websockets.test_moves import FakeMovements
+from txsticky.system.system import monotonic
+from txsticky.worker.connections import Connections
 
 #: Of messages, in bytes: each form of a frame's length, and some that take many reads.
 SIZES = (1, 125, 126, 5_000, 70_000, 3, 300_000, 40)
@@ -53,3 +57,52 @@ class Talker:
 
     def _message(self, number: int) -> bytes:
         return b"%d " % number + b"x" * SIZES[number % len(SIZES)]
+
+
+class Policy:
+    """A worker's policy: all is served here."""
+
+    known: ClassVar[dict[Any, Any]] = {}
+    unconfirmed = 0
+    draining = False
+
+    def __init__(self) -> None:
+        self.movements = FakeMovements()
+        self.movements.always = True
+        self.movements.replay = lambda passport: passport.leave(1, 0)  # type: ignore[attr-defined]
+
+    @property
+    def bindings(self) -> Any:
+        """Nothing is unconfirmed."""
+        return self
+
+    def additions(self, *ignored: Any) -> None:
+        """Nothing is added."""
+
+    def request_done(self) -> None:
+        """Nothing is counted."""
+
+
+def moving(serving: Any, conversation: Any, reactor: Any) -> Connections:
+    """
+    A worker's connections, which it gives to itself again.
+
+    :param serving: what is served.
+    :param conversation: makes the conversations that the gates follow.
+    :param reactor: the reactor.
+    """
+    system: Any = SimpleNamespace(reactor=reactor, clock=monotonic)
+    view: Any = SimpleNamespace(draining=False, final=False)
+    policy: Any = Policy()
+    made = Connections(
+        set(),
+        policy,
+        serving,
+        conversation,
+        None,
+        view=view,
+        give=lambda sock, place, handoff: made.adopt(sock, handoff),
+        changed=lambda: None,
+        system=system,
+    )
+    return made

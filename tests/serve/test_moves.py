@@ -5,74 +5,29 @@ from __future__ import annotations
 import socket
 import threading
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 from twisted.web.server import Site
 
 from tests.integration.moving_apps import autobahn, twisted
-from tests.serve.moving import Talker
+from tests.serve.moving import Talker, moving
 from tests.shells import ReactorCase
-from tests.transport.websockets.test_moves import FakeMovements
 from txsticky.core.http.conversation import Conversation
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
-from txsticky.system.system import monotonic
-from txsticky.worker.connections import Connections
 
 MOVES = 12
-
-
-class Policy:
-    """A worker's policy: all is served here."""
-
-    known: ClassVar[dict[Any, Any]] = {}
-    unconfirmed = 0
-    draining = False
-
-    def __init__(self) -> None:
-        self.movements = FakeMovements()
-        self.movements.always = True
-        self.movements.replay = lambda passport: passport.leave(1, 0)  # type: ignore[attr-defined]
-
-    @property
-    def bindings(self) -> Any:
-        """Nothing is unconfirmed."""
-        return self
-
-    def additions(self, *ignored: Any) -> None:
-        """Nothing is added."""
-
-    def request_done(self) -> None:
-        """Nothing is counted."""
 
 
 class MovesTests(ReactorCase):
     """A worker's connections, which are given to the same worker again."""
 
-    def connections(self, factory: Any) -> Connections:
-        """Those that serve a factory."""
-        serving: Any = SimpleNamespace(http=True, factory=factory, close_politely=lambda p: False)
-        system: Any = SimpleNamespace(reactor=self.reactor, clock=monotonic)
-        view: Any = SimpleNamespace(draining=False, final=False)
-        policy: Any = Policy()
-        made = Connections(
-            set(),
-            policy,
-            serving,
-            Conversation,
-            None,
-            view=view,
-            give=lambda sock, place, handoff: made.adopt(sock, handoff),
-            changed=lambda: None,
-            system=system,
-        )
-        return made
-
     def talk(self, factory: Any, compression: str | None) -> None:
         """Move while the client talks."""
         factory.doStart()
         self.addCleanup(factory.doStop)
-        connections = self.connections(factory)
+        serving: Any = SimpleNamespace(http=True, factory=factory, close_politely=lambda p: False)
+        connections = moving(serving, Conversation, self.reactor)
         ours, theirs = self.connected()
         talker = Talker(compression)
         thread = threading.Thread(target=talker.talk, args=(theirs,))

@@ -12,8 +12,11 @@ from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.gated import GatedPort
+from tests.core.http.websocket.test_handshake import ACCEPT
+from tests.core.http.websocket.test_handshake import request as handshake
+from tests.gated import GatedPort, KeepingPolicy
 from tests.serving import Connection, connect
+from tests.transport.websockets.test_moves import FakeMovements
 from txsticky.core.http.inside import Inside
 from txsticky.serve.http1.answering import ExchangeFactory
 from txsticky.serve.http1.exchange import Exchange
@@ -340,6 +343,31 @@ class DetachTests(TestCase):
     """The bare socket, from a real connection."""
 
     timeout = 20
+
+    async def test_moving(self) -> None:
+        """It is not taken where the operator lets WebSockets move; Engine.IO's do not."""
+        found: list[tuple[bool, bool]] = []
+
+        def act(exchange: Exchange) -> None:
+            exchange.stay_while(lambda: True)
+            before = exchange.can_detach
+            exchange.respond(101, b"", [*SWITCH, (b"Sec-WebSocket-Accept", ACCEPT)])
+            found.append((before, exchange.can_detach))
+            exchange.abort()
+
+        policy: Any = KeepingPolicy()
+        policy.movements = FakeMovements("127.0.0.1")
+        factory = ExchangeFactory(Answers(act), 5.0, reactor)
+        serving = FactoryServing("wsgi", factory, http=True, events=True, inside=Inside())
+        port = GatedPort(reactor, serving, policy)
+        self.addCleanup(port.close)
+        self.addCleanup(factory.stopFactory)
+        for always, target in ((True, b"/"), (True, b"/?EIO=4"), (False, b"/")):
+            policy.movements.always = always
+            client = await connect(port.port, handshake(target=target).raw)
+            await client.gone
+        self.assertEqual(found, [(False, False), (True, True), (True, True)])
+        self.assertEqual([p.at_work for p in policy.movements.passports], [True] * 3)
 
     async def test_detached(self) -> None:
         """It is taken behind the 101, with what has come since; the owner is asked to end it."""

@@ -92,6 +92,15 @@ class WebSocketsTests(SynchronousTestCase):
         self.assertIsNone(self.websockets.find(id))
         self.websockets.leave(id, b"too late")
 
+    def test_stay(self) -> None:
+        """One stays when that is asked; one that is over is no error."""
+        passport = self.websockets.passport(b"head", "", None)
+        go = self.websockets.stay(passport.id)
+        self.assertTrue(passport.at_work)
+        go()
+        self.assertFalse(passport.at_work)
+        self.websockets.stay(passport.id + 1)()
+
     def test_behind(self) -> None:
         """What the former worker was given is known of a WebSocket that has moved here."""
         moved = self.websockets.passport(b"", "", Replay(head=b"", source=9, given=4))

@@ -22,20 +22,22 @@ class FakeMovements:
     """
     What a worker knows of moves.
 
+    :param client: the address that clients have.
     :ivar next: the worker that goes on; 0 for none.
     :ivar passports: those that were made.
     """
 
     always = False
 
-    def __init__(self) -> None:
+    def __init__(self, client: str = "192.0.2.7") -> None:
+        self.client = client
         self.next = 5
         self.came = 0
         self.passports: list[Passport] = []
 
     def passport(self, handshake: bytes, client: str, replay: Replay | None) -> Passport:
         """Make one."""
-        assert client == "192.0.2.7"
+        assert client == self.client
         self.passports.append(Passport(1 + len(self.passports), handshake, client, replay))
         return self.passports[-1]
 
@@ -205,6 +207,31 @@ class LeavingTests(MovesCase):
         self.settle(REST)
         self.settle()
         self.assertEqual(self.host.departed, (5, b""))
+
+    def test_staying(self) -> None:
+        """One that is to stay for an answer does, until it need not."""
+        self.open()
+        self.arrive(HELLO)
+        go = self.movements.passports[0].stay()
+        second = self.movements.passports[0].stay()
+        self.leave()
+        self.settle()
+        go()
+        go()
+        self.settle()
+        self.assertIsNone(self.host.departed)
+        second()
+        self.settle()
+        self.assertEqual(self.host.departed, (5, b""))
+
+    def test_busy(self) -> None:
+        """One whose server is at work stays meanwhile."""
+        self.open()
+        busy = self.movements.passports[0].busy = mock.Mock(side_effect=[True, False])
+        self.leave()
+        self.assertIsNone(self.host.departed)
+        self.settle()
+        self.assertEqual((self.host.departed, busy.call_count), ((5, b""), 2))
 
     def test_now(self) -> None:
         """When the time is over it leaves whatever the application does, between two messages."""

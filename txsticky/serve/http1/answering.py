@@ -342,7 +342,17 @@ class OpenExchange:
     @property
     def can_detach(self) -> bool:
         """Whether the bare socket can be taken."""
-        return hasattr(self.transport, "detach")
+        if not hasattr(self.transport, "detach"):
+            return False
+        gate = self.transport.gate
+        upgrading = gate.upgrading
+        return gate.mover is None and (upgrading is None or not upgrading.may_move)
+
+    def stay_while(self, busy: Callable[[], bool]) -> None:
+        """Have a WebSocket that may move stay while `busy()`."""
+        upgrading = self.transport.gate.upgrading
+        if upgrading is not None:
+            upgrading.passport.busy = busy
 
     @property
     def more(self) -> bool:

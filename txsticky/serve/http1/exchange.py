@@ -171,7 +171,16 @@ class Exchange(Protocol):
 
     @property
     def can_detach(self) -> bool:
-        """Whether the bare socket can be taken: not over TLS."""
+        """Whether the bare socket can be taken: not over TLS, nor of a WebSocket that may move."""
+
+    def stay_while(self, busy: Callable[[], bool]) -> None:
+        """
+        Have a WebSocket that may move stay while what answers is at work.
+
+        It is to be called before the response.
+
+        :param busy: asked again and again, in intervals, while the worker leaves.
+        """
 
     @property
     def more(self) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import Any
+from array import array
+from fcntl import ioctl
+from termios import TIOCOUTQ
+from typing import Any, Final
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -19,6 +22,9 @@ log = Logger()
 _STATUS = re.compile(rb"HTTP/1\.1 101 ?([^\r\n]*)")
 #: Bytes that the head of the response may have.
 _LONGEST = 65536
+#: How many times in a row a WebSocket has to be found quiet before it may move. It is looked at
+#: every 20 ms: a thread that has read a message is expected to answer it in that time.
+_QUIET: Final = 5
 
 
 class SocketRelay(Protocol):
@@ -37,13 +43,18 @@ class SocketRelay(Protocol):
     def __init__(self, exchange: Exchange, sock: socket.socket, reactor: Any) -> None:
         self._exchange = exchange
         self._head: bytes | None = b""
+        #: Whether something has passed since the last look, and how many looks found nothing.
+        self._passed = False
+        self._quiet = 0
         with sock:
             sock.setblocking(False)
             reactor.adoptStreamConnection(sock.fileno(), socket.AF_UNIX, _Once(self))
         self.transport.registerProducer(_Pace(exchange), True)
+        exchange.stay_while(self._busy)
 
     def dataReceived(self, data: bytes) -> None:
         """Send on what the application says (`IProtocol`)."""
+        self._passed = True
         if self._head is None:
             self._exchange.write(data)
             return
@@ -72,7 +83,16 @@ class SocketRelay(Protocol):
 
     def came(self, data: bytes) -> None:
         """Take what the client has sent behind the handshake."""
+        self._passed = True
         self.transport.write(data)
+
+    def _busy(self) -> bool:
+        """Whether the application has not read all, or may be about to answer it."""
+        unread = array("i", [0])
+        ioctl(self.transport.getHandle().fileno(), TIOCOUTQ, unread)  # unix(7), SIOCOUTQ
+        self._quiet = 0 if self._passed or unread[0] else self._quiet + 1
+        self._passed = False
+        return self._quiet < _QUIET
 
     def lost(self) -> None:
         """Take note that the client has left."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
@@ -107,6 +108,15 @@ class WebSockets:
         passport = self.find(id)
         if passport is not None:
             passport.state = state
+
+    def stay(self, id: int) -> Callable[[], None]:
+        """
+        Have a WebSocket stay here until what is returned is called; in any thread.
+
+        One that is over is no error.
+        """
+        passport = self.find(id)
+        return (lambda: None) if passport is None else passport.stay()
 
     # ------------------------------------------------------------------------ moves
 

@@ -202,7 +202,7 @@ class Mover:
     def _look(self) -> None:
         self._call = None
         self._looks += 1
-        dealt_with = self._insists or self._gate.host.settled(self._input.messages)
+        dealt_with = self._insists or self._dealt_with()
         patient = self._insists or self._looks < LOOKS
         if dealt_with and self._may_go():
             self._go()
@@ -212,6 +212,11 @@ class Mover:
             self._release()
             if self.follows and self._gate.host.live():
                 self._later(REST, self._begin)
+
+    def _dealt_with(self) -> bool:
+        """Whether the application has dealt with what it got, as far as can be told."""
+        settled = self._gate.host.settled(self._input.messages)
+        return settled and not self.passport.at_work
 
     def _may_go(self) -> bool:
         gate = self._gate

@@ -64,6 +64,11 @@ class Upgrading:
         """Whether the client has had its response, from another worker."""
         return self.passport.replay is not None
 
+    @property
+    def may_move(self) -> bool:
+        """Whether the WebSocket may move, as far as can be told before the response."""
+        return not self._stays and (self.moved or self._movements.always)
+
     def wrote(self, gate: Upgradable, data: bytes) -> bytes:
         """
         Follow what the server inside writes until the response is complete.
