@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -215,6 +217,42 @@ class StreamlitTests(PageCase):
     def more_of_it(self, browser: Browser) -> None:
         told = "document.querySelector('.st-key-uploaded p')?.textContent"
         self.upload(browser, "input[type=file]", told)
+
+
+class ChainlitTests(PageCase):
+    """Chainlit."""
+
+    application = "Chainlit"
+    packages = ("chainlit",)
+    served = "chainlit_page:app"
+    page = "/chat"
+    count = (
+        "[...document.querySelectorAll('[data-step-type=assistant_message]')].at(-1)?.textContent"
+    )
+    done = "three browsers count in their sessions; the chats begin anew over a reload"
+
+    def setUp(self) -> None:
+        type(self).environment = {"CHAINLIT_APP_ROOT": tempfile.mkdtemp(prefix="txsticky-chat-")}
+        self.addCleanup(shutil.rmtree, self.environment["CHAINLIT_APP_ROOT"])
+        super().setUp()
+
+    def clicks(self, browser: Browser) -> str:
+        pids = []
+        for number in range(1, 4):
+            browser.type("#chat-input", "more")
+            browser.until("document.querySelector('#chat-submit')?.disabled === false")
+            browser.click("#chat-submit")
+            browser.until(f"({self.count}).startsWith('{number} ')", what=f"count {number}")
+            pids.append(self.told(browser).split()[1])
+        return str(one(pids))
+
+    def again(self, browser: Browser) -> None:
+        """The page comes back by itself, and the chat begins anew."""
+        browser.until(f"/^0 [0-9]+$/.test({self.count} ?? '')", what="the chat begins anew")
+
+    def test_page(self) -> None:
+        """Chats count in their sessions."""
+        self.lives()
 
 
 class FastMCPTests(ApplicationTestCase):
