@@ -300,6 +300,12 @@ _COOKIE = tuple(
     _starter(name, contenders.txsticky, workers=1, options=("--sticky", keys))
     for name, keys in (("with the cookie", "auto"), ("without it", "sid"))
 )
+_FOLLOW = tuple(
+    _starter(
+        name, contenders.txsticky, "websocket", workers=1, options=("--websockets", websockets)
+    )
+    for name, websockets in (("they may move", "move"), ("they stay", "close"))
+)
 _BROADCAST = (
     functools.partial(contenders.txsticky, "broadcast", "app"),
     functools.partial(contenders.with_redis, "broadcast"),
@@ -489,6 +495,14 @@ WORKS = (
         "the hand-off adds less than 5 %",
     ),
     Work("websocket-echo", "WebSocket echo, 16 clients", _WEBSOCKET, _echo, ("messages/s", True)),
+    Work(
+        "websocket-follow",
+        "WebSocket echo, 16 clients, one worker: what it costs that they may move",
+        _FOLLOW,
+        _echo,
+        ("workers CPU us", False),
+        "at most 5 % of an echo",
+    ),
     Work(
         "broadcast",
         "A word to 200 WebSockets",
