@@ -24,6 +24,7 @@ A map of the house; a package imports only from those above it (docs/house.txt h
 * `primary`: the process that accepts and routes, keeps the workers running, and upgrades itself.
 * `admin`: the status page, the metrics, the control socket and ``txsticky ctl``.
 * `cluster`: all parts put together; `cli`: the command line.
+* `testing`: what tests of an application need.
 """
 
 from __future__ import annotations

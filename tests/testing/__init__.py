@@ -1,0 +1,1 @@
+"""What `txsticky.testing` gives to users."""
