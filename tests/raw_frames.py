@@ -37,6 +37,8 @@ class Kind(enum.IntEnum):
     DEAF = 20  # worker -> primary: its mailbox has ended, and it leaves
     LEAD = 30  # primary -> worker: it leads, until a time
     RESIGN = 31  # worker -> primary: it has ended what it did as the leader
+    OUTAGE = 52  # primary -> worker: since when messages do not leave the machine
+    GAP = 53  # primary -> worker: from when to when messages of others may be missing
 
 
 #: The longest topic of the bus, in bytes.

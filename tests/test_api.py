@@ -155,12 +155,19 @@ class BusTests(HereCase):
         self.here.publish("news", b"hello")
         self.assertEqual(self.bus.publish.call_args, mock.call("news", b"hello"))
 
+    def test_outage(self) -> None:
+        """A publisher can ask whether its messages go out."""
+        self.bus.outage = 5.0
+        self.assertEqual(self.here.outage, 5.0)
+
     def test_subscribe_behind(self) -> None:
         """For a WebSocket that has moved it begins behind what the former worker was given."""
         self.websockets.behind.return_value = (3, 14)
         self.here.subscribe("news", print, websocket=b"15")
         self.assertEqual(self.websockets.behind.call_args, mock.call(15))
-        self.assertEqual(self.bus.subscribe.call_args, mock.call("news", print, None, (3, 14)))
+        self.assertEqual(
+            self.bus.subscribe.call_args, mock.call("news", print, None, (3, 14), gap=None)
+        )
 
     def test_leave(self) -> None:
         """A state is left for the WebSocket that the header names."""
@@ -184,8 +191,10 @@ class BusTests(HereCase):
 
     def test_subscribe(self) -> None:
         """A subscription is the bus's, and so is the function that ends it."""
-        end = self.here.subscribe("news", print, len)
-        self.assertEqual(self.bus.subscribe.call_args, mock.call("news", print, len, None))
+        end = self.here.subscribe("news", print, len, gap=divmod)
+        self.assertEqual(
+            self.bus.subscribe.call_args, mock.call("news", print, len, None, gap=divmod)
+        )
         end()
         self.bus.subscribe.return_value.assert_called_once_with()
 

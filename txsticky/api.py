@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 
-from .bus.client import BusClient, Lost
+from .bus.client import BusClient, Lost, Missing
 from .bus.client import Subscriber as Subscriber
 from .core.routing.pool import Pool
 from .core.routing.router import Router
@@ -345,19 +345,33 @@ class Here:
         """
         self._call(self._bus.publish, topic, message)
 
+    @property
+    def outage(self) -> float | None:
+        """
+        Since when what is published may not leave this machine, in seconds since the epoch.
+
+        None while it does, and always with ``--bus local``. A message that is published in the
+        moment in which Redis goes away may stay on this machine as well.
+        """
+        return self._bus.outage
+
     def subscribe(
         self,
         topic: str,
         callback: Subscriber,
         lost: Lost | None = None,
         *,
+        gap: Missing | None = None,
         websocket: str | bytes | int | None = None,
     ) -> Callable[[], None]:
         """
         Call `callback(message)` for each message published to `topic` from now on.
 
         :param lost: called with a number when so many messages did not reach this worker, because
-            it did not take them fast enough. They would have come before the next one that does.
+            it did not take them fast enough, or because they did not leave another machine. They
+            would have come before the next one that does.
+        :param gap: called with two times, in seconds since the epoch, when the way to other
+            machines is open again: messages that they published in between may be missing here.
         :param websocket: for which WebSocket that is: the value of the header
             ``Txsticky-Websocket`` of its handshake. If it has moved here, the messages of the topic
             that its former worker had not been given come first, if that worker had subscribed.
@@ -367,7 +381,7 @@ class Here:
             be longer than 16,000,000 bytes together.
         :raises ChannelFull: the primary does not read what this worker tells it.
         """
-        end = self._call(self._subscribe, topic, callback, lost, websocket)
+        end = self._call(self._subscribe, topic, callback, lost, gap, websocket)
         return lambda: self._call(end)
 
     def _subscribe(
@@ -375,10 +389,11 @@ class Here:
         topic: str,
         callback: Subscriber,
         lost: Lost | None,
+        gap: Missing | None,
         websocket: str | bytes | int | None,
     ) -> Callable[[], None]:
         behind = None if websocket is None else self._websockets.behind(int(websocket))
-        return self._bus.subscribe(topic, callback, lost, behind)
+        return self._bus.subscribe(topic, callback, lost, behind, gap=gap)
 
 
 def _bytes(key: str | bytes) -> bytes:

@@ -10,6 +10,7 @@ from tests.raw_frames import TOPIC_LIMIT, FrameReader, Kind, encode, pack_messag
 from txsticky.api import MESSAGE_LIMIT
 from txsticky.bus import client
 from txsticky.bus.client import BusClient
+from txsticky.core.messages.from_primary import Gap, Lost, Outage
 from txsticky.errors import BusOverrun, ChannelFull, MessageTooLarge, TooManyTopics
 from txsticky.ipc.channel import FRAME_LIMIT
 
@@ -167,6 +168,36 @@ class SubscribeTests(ClientCase):
         self.assertEqual(self.got, [])
         self.say("news", b"2")
         self.assertEqual(self.got, [b"2"])
+
+    def test_lost_elsewhere(self) -> None:
+        """What did not leave another machine is told, and does not count as given."""
+        self.client.subscribe("news", lambda message: None, self.got.append)
+        self.client.drain()
+        self.client.heard(Lost("news", 2, elsewhere=True))
+        self.client.heard(Lost("news", 3))
+        self.assertEqual((self.got, self.client.given), ([2, 3], 3))
+
+    def test_gap(self) -> None:
+        """Every subscriber that asks hears from when to when messages may be missing."""
+        ends = []
+
+        def gap(since: float, until: float) -> None:
+            self.got.append((since, until))
+            ends[1]()
+
+        ends.append(self.client.subscribe("news", lambda message: None, gap=gap))
+        ends.append(self.client.subscribe("weather", lambda message: None, gap=gap))
+        self.client.subscribe("news", lambda message: None)
+        self.client.heard(Gap(1.5, 2.5))
+        self.assertEqual(self.got, [(1.5, 2.5)], "one of them has ended the other")
+
+    def test_outage(self) -> None:
+        """A publisher that asks hears since when messages do not leave the machine."""
+        self.assertIsNone(self.client.outage)
+        self.client.heard(Outage(5.0))
+        self.assertEqual(self.client.outage, 5.0)
+        self.client.heard(Outage(0.0))
+        self.assertIsNone(self.client.outage)
 
     def test_lost(self) -> None:
         """A subscriber that asks is told how many messages were lost; no other fails with it."""

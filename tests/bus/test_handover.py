@@ -42,6 +42,15 @@ class BacklogTests(SynchronousTestCase):
             backlog.add(b"a", b"x" * (ROOM // 2))
         self.assertEqual([len(m) for m in backlog.since(0, b"a")[0]], [ROOM // 2] * 2)
 
+    def test_gap(self) -> None:
+        """What may be missing of other machines counts for one, from its place in the order on."""
+        backlog = Backlog()
+        self.assertEqual(backlog.since(0, b"a")[1], 0)
+        backlog.add(b"a", b"1")
+        backlog.gap()
+        backlog.add(b"a", b"2")
+        self.assertEqual([backlog.since(n, b"a")[1] for n in (0, 1, 2)], [1, 1, 0])
+
 
 class Worker:
     """

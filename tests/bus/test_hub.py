@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.fakes import FakeSystem
 from tests.raw_frames import (
     FrameReader,
     Kind,
@@ -192,16 +193,33 @@ class BusTests(SynchronousTestCase):
         self.bus.arrived(b"a", b"x")
         self.assertEqual((one.take(), backplane.told), ([("a", b"x")], []))
 
+    def test_lost_elsewhere(self) -> None:
+        """What did not leave another machine is told to those who listen to that topic."""
+        one, two = self.subscribe(1, b"a"), self.subscribe(2, b"b")
+        self.bus.missed(b"a", 3)
+        (frame,) = one.take()
+        self.assertEqual((frame, two.take(), self.bus.lost), (("a", 3), [], 0))
+
+    def test_upgrade(self) -> None:
+        """A program that takes over goes on with what the backplane had, and with the same ears."""
+        self.bus.backplane = mock.Mock(snapshot=lambda: {"heard": 3.0})
+        self.bus.outages.join(1, Outlet(), 0.0)
+        state = self.bus.snapshot()
+        self.assertEqual(state, {"told": [1], "backplane": {"heard": 3.0}})
+        self.bus.restore(state)
+        self.bus.backplane.restore.assert_called_once_with({"heard": 3.0})
+        Bus().restore({})
+
     def test_local(self) -> None:
         """A local bus starts and stops alone."""
-        bus = bus_of("local", None, b"12345678")
+        bus = bus_of("local", FakeSystem())
         bus.start()
         self.assertIsNone(self.successResultOf(bus.stop()))
 
     def test_library_is_missing(self) -> None:
         """A bus over Redis without its library is refused, with what to install."""
         with mock.patch.dict(sys.modules, {"txsticky.bus.redis": None}):
-            error = self.assertRaises(ConfigError, bus_of, "redis://cache", None, b"12345678")
+            error = self.assertRaises(ConfigError, bus_of, "redis://cache", FakeSystem())
         self.assertIn("pip install 'txsticky[redis]'", str(error))
 
     @settings(deadline=None, max_examples=60)

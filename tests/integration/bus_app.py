@@ -1,6 +1,6 @@
 """An application that publishes and listens when it is told to, and tells what it has heard.
 
-`/bus/listen?topic=T`, `/bus/leave?topic=T`, `/bus/heard?topic=T`, and
+`/bus/listen?topic=T`, `/bus/leave?topic=T`, `/bus/heard?topic=T`, `/bus/outage?topic=T`, and
 `/bus/publish?topic=T&message=M&times=N&size=S`: N messages `M 0`, `M 1`, ... of S bytes each.
 """
 
@@ -22,7 +22,10 @@ class Ear:
     def __init__(self, topic: str) -> None:
         self.heard: list[str] = []
         self.lost: list[int] = []
-        self.leave = txsticky.current().subscribe(topic, self.message, self.lost.append)
+        self.gaps: list[tuple[float, float]] = []
+        self.leave = txsticky.current().subscribe(
+            topic, self.message, self.lost.append, gap=lambda *times: self.gaps.append(times)
+        )
 
     def message(self, message: bytes) -> None:
         """A message has come: its beginning is kept."""
@@ -59,7 +62,11 @@ class Bus(Resource):
     def heard(self, topic: str, arguments: dict[str, str]) -> dict[str, Any]:
         """What was heard."""
         ear = self.ears[topic]
-        return {"heard": ear.heard, "lost": ear.lost}
+        return {"heard": ear.heard, "lost": ear.lost, "gaps": ear.gaps}
+
+    def outage(self, topic: str, arguments: dict[str, str]) -> float | None:
+        """Since when messages do not leave the machine."""
+        return txsticky.current().outage
 
     def publish(self, topic: str, arguments: dict[str, str]) -> None:
         """Publish."""

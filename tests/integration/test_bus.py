@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from urllib.parse import urlencode
 
 from twisted.internet import reactor
@@ -26,7 +28,9 @@ from tests.integration.cluster import ROOT, Cluster, ClusterTestCase
 from tests.integration.processes import until
 from tests.integration.redisserver import MISSING, RedisServer
 from txsticky.api import MESSAGE_LIMIT
+from txsticky.bus.backplane import Shore
 from txsticky.core.redis_url import parse_bus
+from txsticky.system.system import System
 
 APP = "tests.integration.bus_app:app"
 
@@ -205,7 +209,7 @@ class RedisTests(SynchronousTestCase):
         ):
             both = (one, two)
             self.listen(*both)
-            until(lambda: redis.subscribers() == 2, 10, "both have subscribed")
+            until(lambda: redis.subscribers() == 4, 10, "both have subscribed, and to notices")
             tell(one, 1, "publish", "t", message="a", times=200)
             expected = [f"a {number}" for number in range(200)]
             self.all_hear(both, expected)
@@ -217,9 +221,18 @@ class RedisTests(SynchronousTestCase):
             tell(one, 2, "publish", "t", message="here")
             self.all_hear((one,), [*expected, "big 0", "here 0"])
 
+            for slot in (1, 2):
+                until(lambda s=slot: tell(one, s, "outage", "t"), 10, "the publisher can know")
+            cut = time.time()
+
             redis.start()
             until(lambda: all("reaches Redis again" in cluster.log() for cluster in both), 20)
-            until(lambda: redis.subscribers() == 2, 10, "both have subscribed")
+            until(lambda: redis.subscribers() == 4, 10, "both have subscribed, and to notices")
+            for cluster in both:
+                until(lambda c=cluster: tell(c, 1, "heard", "t")["gaps"], 10, "the gap is told")
+                ((since, till),) = tell(cluster, 1, "heard", "t")["gaps"]
+                self.assertTrue(since < cut < till, (since, cut, till))
+                self.assertIsNone(tell(cluster, 1, "outage", "t"))
             tell(two, 1, "publish", "t", message="back")
             self.all_hear((one,), [*expected, "big 0", "here 0", "back 0"])
             self.all_hear((two,), [*expected, "big 0", "back 0"])
@@ -242,12 +255,13 @@ class BackplaneTests(TestCase):
         self.addCleanup(redis.stop)
         return redis
 
-    def backplane(self, redis: RedisServer, mark: bytes, heard: list[Any]) -> Any:
+    def backplane(self, redis: RedisServer, heard: list[Any]) -> Any:
         from txsticky.bus.redis import RedisBackplane
 
-        address = parse_bus(redis.url)
+        address, shore = parse_bus(redis.url), mock.Mock(spec=Shore)
         assert address is not None
-        backplane = RedisBackplane(address, reactor, mark, lambda *message: heard.append(message))
+        shore.arrived = lambda *message: heard.append(message)
+        backplane = RedisBackplane(address, System(reactor), shore)
         self.addCleanup(backplane.stop)
         backplane.start()
         return backplane
@@ -262,7 +276,7 @@ class BackplaneTests(TestCase):
     async def test_topics(self) -> None:
         """A topic is heard while a client listens; bytes stay bytes; one's own are not heard."""
         redis, heard = self.redis(), []
-        one, two = self.backplane(redis, b"11111111", heard), self.backplane(redis, b"22222222", [])
+        one, two = self.backplane(redis, heard), self.backplane(redis, [])
         topics = [b"%d" % number for number in range(50)]
         for topic in topics:
             one.subscribe(topic)
@@ -284,13 +298,13 @@ class BackplaneTests(TestCase):
         redis, heard = self.redis("right"), []
         redis.password = "hushhush"
         with capturedLogs() as events:
-            backplane = self.backplane(redis, b"11111111", heard)
+            backplane = self.backplane(redis, heard)
             backplane.subscribe(b"t")
             await self.eventually(lambda: "could not auth" in said(events))
             redis.stop()
             redis.start()
             await self.eventually(lambda: "reaches Redis again" in said(events))
-        other = self.backplane(redis, b"22222222", [])
+        other = self.backplane(redis, [])
         await self.eventually(lambda: heard or other.publish(b"t", b"x"))
         self.assertEqual(heard[0], (b"t", b"x"))
         self.assertNotIn("hushhush", said(events))
@@ -304,11 +318,11 @@ class BackplaneTests(TestCase):
         self.addCleanup(redis.stop)
         heard: list[Any] = []
         with capturedLogs() as events:
-            self.backplane(redis, b"00000000", []).subscribe(b"t")
+            self.backplane(redis, []).subscribe(b"t")
             await self.eventually(lambda: "certificate verify failed" in said(events))
         os.putenv("SSL_CERT_FILE", certificate.certificate)
         self.addCleanup(os.unsetenv, "SSL_CERT_FILE")
-        one, two = self.backplane(redis, b"11111111", heard), self.backplane(redis, b"22222222", [])
+        one, two = self.backplane(redis, heard), self.backplane(redis, [])
         one.subscribe(b"t")
         await self.eventually(lambda: heard or two.publish(b"t", b"x"))
         self.assertEqual(heard[0], (b"t", b"x"))
@@ -317,8 +331,8 @@ class BackplaneTests(TestCase):
         """What a Redis that hangs does not take is dropped beyond a bound, and told once."""
         redis, heard = self.redis(), []
         backplane, other = (
-            self.backplane(redis, b"11111111", []),
-            self.backplane(redis, b"22222222", heard),
+            self.backplane(redis, []),
+            self.backplane(redis, heard),
         )
         other.subscribe(b"t")
         await self.eventually(lambda: heard or backplane.publish(b"t", b"ready"))

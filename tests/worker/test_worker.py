@@ -33,7 +33,13 @@ class StartTests(WorkerCase):
         (body,) = self.heard(Kind.READY)
         self.assertEqual(
             decode_json(body),
-            {"interface": "protocol", "http": True, "moves": True, "appointable": True},
+            {
+                "interface": "protocol",
+                "http": True,
+                "moves": True,
+                "appointable": True,
+                "told": True,
+            },
         )
 
     def test_slow(self) -> None:

@@ -27,6 +27,11 @@ class Backlog:
         self._messages: collections.deque[tuple[bytes, bytes]] = collections.deque()
         self._dropped = lost
         self._size = 0
+        self._gap = -1  # before which message one from another machine was last missing
+
+    def gap(self) -> None:
+        """Remember that messages of other machines may be missing here."""
+        self._gap = self._dropped + len(self._messages)
 
     def add(self, topic: bytes, message: bytes) -> None:
         """Remember a message; the oldest are dropped if there is no room."""
@@ -41,7 +46,8 @@ class Backlog:
         """
         What a worker was sent of a topic behind the first `given` messages of all topics.
 
-        :returns: the messages, and how many before them are no longer here, of whatever topics.
+        :returns: the messages, and how many of whatever topics are not among them: those that are
+            no longer here, and one for what may be missing of other machines.
         """
         begin = max(0, given - self._dropped)
         found = [
@@ -49,4 +55,4 @@ class Backlog:
             for number, (name, message) in enumerate(self._messages)
             if number >= begin and name == topic
         ]
-        return found, max(0, self._dropped - given)
+        return found, max(0, self._dropped - given) + int(self._gap >= given)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import attrs
 from twisted.logger import Logger
 
 from ..core.messages.frames import TOPIC_LIMIT, Frame
-from ..core.messages.from_primary import CaughtUp, Message, Missed
+from ..core.messages.from_primary import CaughtUp, Gap, Message, Missed, Outage
 from ..core.messages.from_primary import Lost as LostMessages
 from ..core.messages.from_worker import Follow, Publish, Subscribe, Unsubscribe
 from ..errors import BusOverrun, ChannelFull, MessageTooLarge, TooManyTopics
@@ -22,6 +22,7 @@ TOPICS_SIZE = 16_000_000
 
 Subscriber = Callable[[bytes], object]
 Lost = Callable[[int], object]
+Missing = Callable[[float, float], object]
 
 
 @attrs.define(eq=False)
@@ -35,6 +36,7 @@ class _Subscription:
     topic: str
     callback: Subscriber
     lost: Lost | None
+    gap: Missing | None
     pending: bool
 
 
@@ -64,6 +66,8 @@ class BusClient:
     :param channel: leads to the primary, where the hub is.
     :param limit: the longest message with its topic, in bytes.
     :ivar given: how many messages the hub has sent here since `drain`, or lost on the way.
+    :ivar outage: the time since which messages do not leave this machine, in seconds since the
+        epoch; None: they do.
     """
 
     def __init__(self, channel: ToPrimary, limit: int) -> None:
@@ -75,6 +79,7 @@ class BusClient:
         self._leaves = False
         self._names = 0  # bytes of the topics
         self.given = 0
+        self.outage: float | None = None
 
     def publish(self, topic: str, message: bytes) -> None:
         """
@@ -97,6 +102,7 @@ class BusClient:
         callback: Subscriber,
         lost: Lost | None = None,
         behind: tuple[int, int] | None = None,
+        gap: Missing | None = None,
     ) -> Callable[[], None]:
         """
         Call `callback(message)` for each message published to `topic` from now on.
@@ -104,13 +110,14 @@ class BusClient:
         :param lost: called with the number of messages that did not reach this worker.
         :param behind: a worker's id, and how many messages it was given since its drain began: what
             it was not given comes first.
+        :param gap: called with two times between which messages of other machines may be missing.
         :returns: a function that ends the subscription.
         :raises TooManyTopics: there are `TOPICS` already, or their names would be longer than
             `TOPICS_SIZE` together.
         :raises ChannelFull: the primary does not read what this worker tells it.
         """
         name = _name_of(topic)
-        mine = _Subscription(topic, callback, lost, pending=behind is not None)
+        mine = _Subscription(topic, callback, lost, gap, pending=behind is not None)
         if topic not in self._subscriptions:
             self._listen(topic, name, mine.pending)
         subscriptions = self._subscriptions[topic]
@@ -156,7 +163,7 @@ class BusClient:
         if not follows:
             channel.send(Subscribe(name))
 
-    def heard(self, frame: Message | Missed | CaughtUp | LostMessages) -> None:
+    def heard(self, frame: Message | Missed | CaughtUp | LostMessages | Outage | Gap) -> None:
         """Take in what the hub says."""
         match frame:
             case Message(topic, message):
@@ -165,8 +172,12 @@ class BusClient:
                 self.missed(ticket, message)
             case CaughtUp(ticket, lost):
                 self.caught_up(ticket, lost)
-            case LostMessages(name, count):
-                self.lost(name, count)
+            case LostMessages(name, count, elsewhere):
+                self.lost(name, count, elsewhere)
+            case Outage(since):
+                self.outage = since or None
+            case Gap(since, until):
+                self.missing(since, until)
 
     def message(self, name: bytes, message: bytes) -> None:
         """Give a message of the topic `name` to its subscribers."""
@@ -178,12 +189,23 @@ class BusClient:
             if each in subscriptions and not each.pending:
                 _call(topic, each.callback, message)
 
-    def lost(self, topic: str, count: int) -> None:
-        """Tell the subscribers of a topic how many messages have not reached this worker."""
-        self.given += count
+    def lost(self, topic: str, count: int, elsewhere: bool = False) -> None:
+        """
+        Tell the subscribers of a topic how many messages have not reached this worker.
+
+        :param elsewhere: whether they did not leave another machine.
+        """
+        if not elsewhere:
+            self.given += count
         for each in list(self._subscriptions.get(topic, {})):
             if each.lost is not None and not each.pending:
                 _call(topic, each.lost, count)
+
+    def missing(self, since: float, until: float) -> None:
+        """Tell all subscribers from when to when messages of other machines may be missing."""
+        for each in [each for those in self._subscriptions.values() for each in those]:
+            if each.gap is not None and each in self._subscriptions.get(each.topic, {}):
+                _call(each.topic, each.gap, since, until)
 
     def missed(self, ticket: int, message: bytes) -> None:
         """Give a message to the subscription that another worker had not been given."""
@@ -204,9 +226,9 @@ class BusClient:
                 _call(each.topic, each.lost, lost)
 
 
-def _call(topic: str, callback: Callable[[Any], object], argument: object) -> None:
+def _call(topic: str, callback: Callable[..., object], *arguments: object) -> None:
     try:
-        callback(argument)
+        callback(*arguments)
     except Exception:
         log.failure("A subscriber of {topic} failed.", topic=topic)
 

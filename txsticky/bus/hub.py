@@ -17,7 +17,7 @@ and gets the rest from here before what comes next (`follow`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -29,7 +29,10 @@ from ..core.messages.from_primary import CaughtUp, Lost, Message, Missed
 from ..core.messages.from_worker import Follow, Subscribe
 from ..core.redis_url import parse_bus
 from ..errors import ConfigError
+from ..system.system import System, monotonic
 from .backlog import HANDOVER, Backlog
+from .backplane import Backplane
+from .outages import Outages
 
 log = Logger()
 
@@ -46,31 +49,6 @@ class WorkerOutlet(Protocol):
 
     def send(self, frame: Frame) -> None:
         """Send one frame."""
-
-
-class Backplane(Protocol):
-    """
-    The way to other machines (`bus.redis.RedisBackplane`).
-
-    :ivar lost: messages that did not leave this machine.
-    """
-
-    lost: int
-
-    def start(self) -> None:
-        """Connect, and stay connected."""
-
-    def stop(self) -> Deferred[Any]:
-        """Disconnect; the Deferred fires when that is done."""
-
-    def publish(self, topic: bytes, message: bytes) -> None:
-        """Pass a message of this machine on to the others."""
-
-    def subscribe(self, topic: bytes) -> None:
-        """Receive messages of a topic from other machines."""
-
-    def unsubscribe(self, topic: bytes) -> None:
-        """Receive messages of a topic no longer."""
 
 
 @attrs.define
@@ -99,17 +77,24 @@ class Bus:
 
     :param later: calls a function in so many seconds; without it nothing is remembered of a worker
         that has left.
+    :param clock: seconds, monotonic.
     :ivar backplane: the way to other machines, if there is one; set before the first subscription.
+    :ivar outages: tells the workers when the way to other machines is closed.
     :ivar published: messages that workers of this machine have published.
     :ivar delivered: copies of messages that were sent to workers.
     :ivar lost: copies that were dropped, because their worker did not read.
     """
 
-    def __init__(self, later: Callable[[float, Callable[[], None]], Any] | None = None) -> None:
+    def __init__(
+        self,
+        later: Callable[[float, Callable[[], None]], Any] | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self._later = later
         self._backlogs: dict[int, Backlog] = {}
         self._calls: dict[int, Any] = {}
         self.backplane: Backplane | None = None
+        self.outages = Outages(clock)
         self.published = 0
         self.delivered = 0
         self.lost = 0
@@ -127,6 +112,16 @@ class Bus:
             call.cancel()
         self._calls.clear()
         return succeed(None) if self.backplane is None else self.backplane.stop()
+
+    def snapshot(self) -> dict[str, Any]:
+        """What a program that takes this one's place needs to go on, as JSON values."""
+        backplane = self.backplane.snapshot() if self.backplane is not None else {}
+        return {"told": self.outages.told(), "backplane": backplane}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where the program before stopped; to be called before `start`."""
+        if self.backplane is not None:
+            self.backplane.restore(state.get("backplane", {}))
 
     def subscribe(self, id: int, name: str, outlet: WorkerOutlet, topic: bytes) -> None:
         """
@@ -179,6 +174,7 @@ class Bus:
 
     def forget(self, id: int) -> None:
         """Send nothing more to a worker that is gone, or leaving; its topics are kept a while."""
+        self.outages.leave(id)
         if id in self._calls:
             return
         if id not in self._backlogs or self._later is None:
@@ -239,6 +235,24 @@ class Bus:
         """Pass a message of another machine on to the subscribers here."""
         self._deliver(topic, message)
 
+    def missed(self, topic: bytes, count: int) -> None:
+        """Tell the subscribers here how many messages have not left another machine."""
+        for member in self._topics.get(topic, {}).values():
+            if member.backlog is not None:
+                member.backlog.gap()
+            if not member.gone:
+                member.outlet.send(Lost(topic.decode(), count, elsewhere=True))
+
+    def gap(self, since: float, until: float) -> None:
+        """Tell all workers that messages of other machines may be missing."""
+        for backlog in self._backlogs.values():
+            backlog.gap()
+        self.outages.gap(since, until)
+
+    def outage(self, since: float | None) -> None:
+        """Tell all workers that messages do not leave this machine, or do again (None)."""
+        self.outages.outage(since)
+
     def _deliver(self, topic: bytes, message: bytes) -> int:
         listeners = self._topics.get(topic)
         if not listeners:
@@ -281,15 +295,15 @@ class Bus:
             self._tell(member)
 
 
-def bus_of(url: str, reactor: Any, mark: bytes) -> Bus:
+def bus_of(url: str, system: System) -> Bus:
     """
     Make the bus that ``--bus`` asks for, not yet connected.
 
     :param url: what ``--bus`` says.
-    :param mark: 8 random bytes, for this primary.
+    :param system: the operating system.
     :raises ConfigError: a library that it needs is missing.
     """
-    bus = Bus(None if reactor is None else reactor.callLater)
+    bus = Bus(system.reactor.callLater, system.clock)
     address = parse_bus(url)
     if address is not None:
         try:
@@ -298,5 +312,5 @@ def bus_of(url: str, reactor: Any, mark: bytes) -> Bus:
             raise ConfigError(
                 option="--bus", value=url, hint=f"pip install 'txsticky[redis]' ({error})"
             ) from None
-        bus.backplane = RedisBackplane(address, reactor, mark, bus.arrived)
+        bus.backplane = RedisBackplane(address, system, bus)
     return bus

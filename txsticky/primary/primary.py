@@ -128,7 +128,7 @@ class Primary:
         self.seed = seed
         handles: dict[int, WorkerHandle] = {}
         router = config.router(seed.secret, seed.in_words)
-        self.bus = bus_of(config.bus, system.reactor, system.random_bytes(8))
+        self.bus = bus_of(config.bus, system)
         suspicions = Suspicions(self.pool, self._suspects_changed)
         self.replication = Replication(
             self.pool,
@@ -304,7 +304,7 @@ class Primary:
     def _ready(self, handle: WorkerHandle, frame: Ready) -> None:
         self.events.sources(frame.sources)
         self.spoken.tell(frame.interface, frame.http)
-        self.workers.ready(handle, frame.moves)
+        self.workers.ready(handle, frame.moves, frame.told)
         self.supervisor.ready(handle.id)
         self.leader.ready(handle.id, frame.appointable)
         if self.beginning.under_way:

@@ -35,10 +35,12 @@ from ..core.messages.from_primary import (
     CaughtUp,
     Confirmed,
     Freed,
+    Gap,
     Lead,
     Lost,
     Message,
     Missed,
+    Outage,
     Rotate,
     View,
     Withdrawn,
@@ -253,7 +255,7 @@ class Worker:
                 self.drain.withdrawn()
             case Rotate():
                 self._serving.reopen_logs()
-            case Message() | Missed() | CaughtUp() | Lost():
+            case Message() | Missed() | CaughtUp() | Lost() | Outage() | Gap():
                 self.bus.heard(frame)
 
     def _orphaned(self) -> None:
@@ -389,4 +391,4 @@ def _ready(config: Config, serving: Serving, all_: bool) -> Ready:
     :param all_: whether the primary takes all fields; one of version 0.1.0 takes the first alone.
     """
     sources = list(loaded_sources()) if config.reload else []
-    return Ready(serving.interface, serving.http, sources, moves=all_, appointable=all_)
+    return Ready(serving.interface, serving.http, sources, moves=all_, appointable=all_, told=all_)

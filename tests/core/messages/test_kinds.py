@@ -55,6 +55,8 @@ class KindTests(SynchronousTestCase):
                 18: "Lost",
                 50: "Missed",
                 51: "CaughtUp",
+                52: "Outage",
+                53: "Gap",
                 19: "Accept",
                 30: "Lead",
             },
@@ -76,6 +78,7 @@ class DefaultsTests(SynchronousTestCase):
     def test_older_ones(self) -> None:
         """A worker that does not say so cannot be appointed, and a primary does not appoint."""
         self.assertFalse(Ready("web", True).appointable)
+        self.assertFalse(Ready("web", True).told)
         self.assertFalse(attrs.fields(Boot).appoints.default)
 
     def test_boot(self) -> None:

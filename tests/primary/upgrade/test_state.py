@@ -160,6 +160,18 @@ class StateTests(HandoverCase):
         told = [unpack_message(body) for body in self.workers[0].told(Kind.MESSAGE)]
         self.assertEqual(told, [(b"news", b"it works")])
 
+    def test_outages(self) -> None:
+        """A worker that understands it is told of outages as before, and no other one."""
+        self.start()
+        self.workers[0].send_json(Kind.READY, interface="web", http=True, told=True)
+        self.reactor.settle()
+        self.take_over()
+        self.primary.bus.outage(5.0)
+        self.primary.bus.gap(5.0, 6.0)
+        self.reactor.settle()
+        told = [worker.told(Kind.OUTAGE, Kind.GAP) for worker in self.workers[:2]]
+        self.assertEqual(told, [[b'{"since":5.0}', b'{"since":5.0,"until":6.0}'], []])
+
     def test_expectations(self) -> None:
         """What the application speaks need not be found out again."""
         self.start(http=False)

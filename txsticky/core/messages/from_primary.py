@@ -159,11 +159,13 @@ class Lost(Fields):
     Messages of a topic did not reach the worker, because it did not take them fast enough.
 
     :param count: how many.
+    :param elsewhere: whether they did not leave another machine, and were never on their way here.
     """
 
     KIND: ClassVar = 18
     topic: str
     count: int
+    elsewhere: bool = False
 
 
 @attrs.frozen
@@ -203,6 +205,32 @@ class CaughtUp(Fields):
 
 
 @attrs.frozen
+class Outage(Fields):
+    """
+    Whether messages leave this machine (`Ready.told`).
+
+    :param since: the time since which they do not, in seconds since the epoch; 0: they do.
+    """
+
+    KIND: ClassVar = 52
+    since: float
+
+
+@attrs.frozen
+class Gap(Fields):
+    """
+    Messages of other machines may be missing (`Ready.told`).
+
+    :param since: from when, in seconds since the epoch.
+    :param until: until when.
+    """
+
+    KIND: ClassVar = 53
+    since: float
+    until: float
+
+
+@attrs.frozen
 class Accept(Bare):
     """The worker accepts on its own sockets."""
 
@@ -237,6 +265,8 @@ FROM_PRIMARY: Final = language(
     Lost,
     Missed,
     CaughtUp,
+    Outage,
+    Gap,
     Accept,
     Lead,
 )

@@ -21,6 +21,7 @@ class Ready(Fields):
     :param moves: whether the worker takes WebSockets that move.
     :param appointable: whether the worker understands `Lead`; one of version 0.1.0 does not, and
         it is not said to a primary that appoints none.
+    :param told: whether the worker understands `Outage` and `Gap`.
     """
 
     KIND: ClassVar = 2
@@ -30,6 +31,7 @@ class Ready(Fields):
     moves: bool = False
     protocol: int = 1
     appointable: bool = False
+    told: bool = False
 
 
 @attrs.frozen

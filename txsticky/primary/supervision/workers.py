@@ -120,17 +120,20 @@ class Workers:
 
     # --------------------------------------------------- from one stage to the next
 
-    def ready(self, handle: WorkerHandle, moves: bool = False) -> None:
+    def ready(self, handle: WorkerHandle, moves: bool = False, told: bool = False) -> None:
         """
         Have a worker get connections from now on.
 
         :param moves: whether it takes WebSockets that move.
+        :param told: whether it understands what the bus tells of outages.
         """
         handle.ready = True
         self._replication.join(handle)
         self._pool.set_ready(handle.id)
         if moves:
             self._pool.let_move(handle.id)
+        if told:
+            self._bus.outages.join(handle.id, handle.channel, handle.started)
         self._replication.tell_pool()
         self.attend()
 

@@ -37,6 +37,7 @@ class UpgradeState:
     :param listeners: (`--listen`, descriptor) of each endpoint's socket; -1 if there is none.
     :param siblings: (slot, number, descriptor) of each other listening socket.
     :param templates: what workers are forked from, as `Templates.snapshot` has it.
+    :param bus: the way to other machines, as `Bus.snapshot` has it; empty if that was not known.
     :param leader: who leads, as `Appointing.snapshot` has it; empty if that was not known.
     """
 
@@ -56,6 +57,7 @@ class UpgradeState:
     listeners: Sequence[Sequence[Any]]
     siblings: Sequence[Sequence[int]]
     templates: Mapping[str, Any] = attrs.field(factory=dict)
+    bus: Mapping[str, Any] = attrs.Factory(dict)
     leader: Mapping[str, Any] = attrs.Factory(dict)
 
     @classmethod
@@ -121,6 +123,7 @@ def state_of(
         listeners=[[listen, kept.keep(descriptor)] for listen, descriptor in listeners],
         siblings=primary.listeners.snapshot(kept),
         templates=primary.workers.spawner.templates.snapshot(kept),
+        bus=primary.bus.snapshot(),
         leader=primary.leader.snapshot(),
     )
     return state, kept.kept
@@ -137,6 +140,7 @@ def restore_members(primary: Primary, state: UpgradeState) -> None:
         elif name == MemberState.DRAINING.value:
             primary.pool.set_draining(id)
     primary.leader.restore(state.leader)
+    primary.bus.restore(state.bus)
     primary.replication.restore((unpack(key), worker) for key, worker in state.table)
 
 
@@ -152,6 +156,10 @@ def restore_workers(primary: Primary, state: UpgradeState) -> None:
         if id in primary.workers.handles:
             handle = primary.workers.handles[id]
             primary.bus.subscribe(id, handle.name, handle.channel, unpack(topic))
+    for id in state.bus.get("told", ()):
+        if id in primary.workers.handles:
+            handle = primary.workers.handles[id]
+            primary.bus.outages.join(id, handle.channel, handle.started)
 
 
 def restore_connections(primary: Primary, state: UpgradeState) -> None:

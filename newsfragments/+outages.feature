@@ -1,0 +1,1 @@
+An application learns of outages of Redis: ``subscribe(..., gap=)`` tells from when to when messages of other machines may be missing, ``lost`` counts those that did not leave another machine, and ``txsticky.current().outage`` tells a publisher since when messages stay on this one. Redis is tried again every two seconds at least.
