@@ -293,7 +293,8 @@ class Config:
     bus: str = option(
         "local",
         Text(parse_bus),
-        help="Where publications go: local, or redis://HOST:PORT/DB between machines",
+        help="Where publications go: local, or between machines redis://HOST:PORT/DB, or"
+        " redis-stream://HOST:PORT/DB, which keeps them over an outage",
     )
     access_log: str | None = option(
         None, OFF, help="File of the access log; - is the standard output"

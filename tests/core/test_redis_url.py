@@ -26,6 +26,9 @@ class RedisAddressTests(SynchronousTestCase):
             "redis://cache?db=3": RedisAddress(host="cache", db=3),
             "unix:///run/redis.sock": RedisAddress(path="/run/redis.sock"),
             "unix:///run/redis.sock?db=2": RedisAddress(path="/run/redis.sock", db=2),
+            "redis-stream://cache/5": RedisAddress(host="cache", db=5, stream=10_000),
+            "rediss-stream://cache?length=7": RedisAddress(host="cache", secure=True, stream=7),
+            "unix-stream:///r.sock?db=2": RedisAddress(path="/r.sock", db=2, stream=10_000),
         }
         self.assertEqual({text: parse_bus(text) for text in table}, table)
         self.assertIsNone(parse_bus("local"))
@@ -42,6 +45,9 @@ class RedisAddressTests(SynchronousTestCase):
             "redis://cache/-1",
             "unix:",
             "redis://[::1",
+            "redis-streams://cache",
+            "redis-stream://cache?length=0",
+            "redis-stream://cache?length=many",
         ):
             error = self.assertRaises(ConfigError, Config, bus=text)
             self.assertIn("--bus", str(error))

@@ -20,9 +20,17 @@ MISSING = "" if shutil.which("redis-server") else "redis-server is not installed
 
 
 class RedisServer:
-    """A redis-server of our own on a free port, which writes nothing to disk. A context manager."""
+    """
+    A redis-server of our own on a free port. A context manager.
 
-    def __init__(self, password: str = "", tls: Pair | None = None) -> None:
+    :param keeps: a folder in which it keeps its data from one start to the next; else it writes
+        nothing to disk.
+    """
+
+    def __init__(
+        self, password: str = "", tls: Pair | None = None, keeps: str | None = None
+    ) -> None:
+        self.keeps = keeps
         self.port = free_port()
         self.password = password
         self._tls = tls
@@ -33,6 +41,15 @@ class RedisServer:
         """Where it is, as `--bus` wants it."""
         host = "rediss://:{}@localhost" if self._tls else "redis://:{}@127.0.0.1"
         return f"{host.format(self.password)}:{self.port}/3"
+
+    @property
+    def stream(self) -> str:
+        """Where its stream is, as `--bus` wants it."""
+        return self.url.replace("://", "-stream://")
+
+    def client(self) -> redis.Redis:
+        """A client of it."""
+        return redis.Redis(port=self.port, password=self.password or None, db=3)
 
     def __enter__(self) -> Self:
         self.start()
@@ -46,6 +63,8 @@ class RedisServer:
     def start(self) -> None:
         """Starts it and waits until it listens."""
         arguments = ["--bind", "127.0.0.1", "--save", ""]
+        if self.keeps:
+            arguments += ["--appendonly", "yes", "--appendfsync", "always", "--dir", self.keeps]
         if self._tls is None:
             arguments += ["--port", str(self.port)]
         else:
@@ -70,7 +89,7 @@ class RedisServer:
 
     def subscribers(self) -> int:
         """How many connections subscribe to a channel of it, each counted for each channel."""
-        with redis.Redis(port=self.port, password=self.password or None) as client:
+        with self.client() as client:
             return sum(count for _, count in client.pubsub_numsub(*client.pubsub_channels()))
 
     def signal(self, number: int) -> None:

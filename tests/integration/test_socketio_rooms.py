@@ -193,13 +193,14 @@ class RedisTests(SynchronousTestCase):
             self.heard(server.url)
 
     def test_two_clusters(self) -> None:
-        """Over a bus that spans machines, so do rooms and calls."""
-        with (
-            RedisServer() as redis,
-            Workers("plain", "--bus", redis.url, workers=2) as one,
-            Workers("plain", "--bus", redis.url, workers=2) as two,
-        ):
-            self.heard(one.url, two.url)
+        """Over a bus that spans machines, so do rooms and calls; a stream is one too."""
+        with RedisServer() as redis:
+            for bus in (redis.url, redis.stream):
+                with (
+                    Workers("plain", "--bus", bus, workers=2) as one,
+                    Workers("plain", "--bus", bus, workers=2) as two,
+                ):
+                    self.heard(one.url, two.url)
 
 
 class ReloadTests(SynchronousTestCase):

@@ -17,7 +17,9 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from txsticky.bus.entries import Entry, Reading
 from txsticky.cli import publish as command
+from txsticky.core.redis_url import STREAM
 from txsticky.errors import ConfigError, NoListener, Unanswered, WhichCluster
 from txsticky.ipc import outside
 from txsticky.ipc.outside import MESSAGE_LIMIT, publish
@@ -126,6 +128,23 @@ class RedisTests(SynchronousTestCase):
         ((channel, message),) = (call.args for call in self.client.publish.call_args_list)
         self.assertEqual((channel, message[8:]), (b"txsticky:5:t", b"m"))
         self.assertEqual(self.library.Redis.from_url.call_args.args, ("redis://here/5",))
+
+    def test_stream(self) -> None:
+        """With a stream it is an entry, which the machines that read it take for a message."""
+        count = publish("t", b"m", bus="redis-stream://:pw@here/5?length=9")
+        ((key, entry),) = (call.args for call in self.client.xadd.call_args_list)
+        self.assertEqual((count, key), (1, STREAM))
+        self.assertEqual(self.client.xadd.call_args.kwargs, {"maxlen": 9, "approximate": True})
+        (url,) = self.library.Redis.from_url.call_args.args
+        self.assertEqual(url, "redis://:pw@here/5")
+        read = Reading(b"12345678").read([part for field in entry.items() for part in field])
+        self.assertEqual(read, Entry(((b"t", b"m"),)))
+
+    def test_stream_by_path(self) -> None:
+        """So it is by a UNIX socket, in whatever database."""
+        publish("t", b"m", bus="unix-stream:///run/redis.sock?db=2&length=9")
+        (url,) = self.library.Redis.from_url.call_args.args
+        self.assertEqual(url, "unix:///run/redis.sock?db=2")
 
     def test_none(self) -> None:
         """Where no machine listens it is an error."""

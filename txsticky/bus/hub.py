@@ -308,9 +308,11 @@ def bus_of(url: str, system: System) -> Bus:
     if address is not None:
         try:
             from .redis import RedisBackplane
+            from .stream import StreamBackplane
         except ImportError as error:
             raise ConfigError(
                 option="--bus", value=url, hint=f"pip install 'txsticky[redis]' ({error})"
             ) from None
-        bus.backplane = RedisBackplane(address, system, bus)
+        kind = StreamBackplane if address.stream else RedisBackplane
+        bus.backplane = kind(address, system, bus)
     return bus

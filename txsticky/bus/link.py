@@ -172,6 +172,7 @@ class Link(Factory):
             replyTimeout=REPLY_TIMEOUT,
             username=self._address.username,
             password=self._address.password,
+            dbid=self._address.db if self._address.stream else None,
         )
         redis.factory = self
         redis.whenConnected().addCallback(self._welcome)

@@ -8,8 +8,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import attrs
 
 _PORT: Final = 6379
+#: The key of the stream in its database.
+STREAM: Final = b"txsticky:stream"
+#: Entries that a stream keeps, if the URL does not say it.
+LENGTH: Final = 10_000
 _HINT: Final = (
-    "write local, redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss://... or unix://PATH"
+    "write local, redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss://... or unix://PATH;"
+    " or redis-stream://..., rediss-stream://... or unix-stream://PATH, with ?length=ENTRIES"
 )
 
 
@@ -23,6 +28,7 @@ class RedisAddress:
     :param db: the number of the database. Redis's channels know no databases, so that it is part of
         their names.
     :param secure: whether TLS is spoken.
+    :param stream: whether messages are kept in a stream, and of how many entries at least.
     """
 
     host: str = ""
@@ -32,6 +38,7 @@ class RedisAddress:
     username: str | None = None
     password: str | None = attrs.field(default=None, repr=False)
     secure: bool = False
+    stream: int = 0
 
     def __str__(self) -> str:
         """For the log: no password."""
@@ -43,7 +50,8 @@ def parse_bus(text: str) -> RedisAddress | None:
     Read what `--bus` takes.
 
     :param text: ``local``, or a URL as redis-py and redis-cli take it: ``redis://``, ``rediss://``
-        for TLS, ``unix://PATH?db=N``.
+        for TLS, ``unix://PATH?db=N``. With ``-stream`` behind the scheme messages are kept in a
+        stream; ``?length=N`` says how many entries.
     :returns: None for ``local``.
     :raises ValueError: it is neither; the sentence says what to write.
     """
@@ -54,12 +62,17 @@ def parse_bus(text: str) -> RedisAddress | None:
         port = url.port or _PORT
     except ValueError as error:
         raise ValueError(f"{error}; {_HINT}") from None
-    unix = url.scheme == "unix"
-    if not (unix or url.scheme in ("redis", "rediss")) or (unix and not url.path):
+    scheme, stream = url.scheme.removesuffix("-stream"), url.scheme.endswith("-stream")
+    unix = scheme == "unix"
+    if not (unix or scheme in ("redis", "rediss")) or (unix and not url.path):
         raise ValueError(_HINT)
-    db = parse_qs(url.query).get("db", [""])[0] or ("" if unix else url.path.strip("/")) or "0"
+    query = parse_qs(url.query)
+    db = query.get("db", [""])[0] or ("" if unix else url.path.strip("/")) or "0"
     if not (db.isascii() and db.isdigit()):
         raise ValueError(f"{db!r} is no number of a database; {_HINT}")
+    length = query.get("length", [str(LENGTH)])[0]
+    if stream and not (length.isascii() and length.isdigit() and int(length)):
+        raise ValueError(f"{length!r} is no number of entries; {_HINT}")
     return RedisAddress(
         host="" if unix else url.hostname or "localhost",
         port=port,
@@ -67,5 +80,6 @@ def parse_bus(text: str) -> RedisAddress | None:
         db=int(db),
         username=unquote(url.username) if url.username else None,
         password=unquote(url.password) if url.password else None,
-        secure=url.scheme == "rediss",
+        secure=scheme == "rediss",
+        stream=int(length) if stream else 0,
     )

@@ -2,7 +2,7 @@
 How a process that is no worker speaks to a cluster: a shell, cron, a Celery task, another program.
 
 It has the cluster's control socket (`admin.control`), or the Redis between the machines
-(`bus.redis`). Calls block, and need no reactor.
+(`bus.redis`, `bus.stream`). Calls block, and need no reactor.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..core.messages.frames import TOPIC_LIMIT
-from ..core.redis_url import parse_bus
+from ..core.redis_url import STREAM, parse_bus
 from ..errors import ConfigError, NoListener, Unanswered, WhichCluster
 
 #: Seconds that an answer may take.
@@ -75,7 +75,8 @@ def publish(
     :param control: the control socket of the cluster; without it and `bus`, $TXSTICKY_CONTROL or
         $TXSTICKY_BUS says where.
     :param bus: the URL of the Redis that ``--bus`` of the clusters names.
-    :returns: how many have it: workers, or with Redis primaries.
+    :returns: how many have it: workers, or with Redis primaries. A stream does not tell who reads
+        it: 1.
     :raises NoListener: none has.
     :raises WhichCluster: no cluster is named.
     :raises Unanswered: the cluster or Redis does not answer, or refuses.
@@ -117,12 +118,24 @@ def _by_redis(url: str, topic: str, message: bytes) -> int:
         redis: Any = importlib.import_module("redis")
     except ImportError as error:
         raise ConfigError(option="bus", value=url, hint=f"pip install redis ({error})") from None
-    name = b"txsticky:%d:" % address.db + topic.encode()
+    mark, name = os.urandom(_MARK), b"txsticky:%d:" % address.db + topic.encode()
     with redis.Redis.from_url(
-        url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE
+        _plain(url), socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE
     ) as client:
         try:
-            told: int = client.publish(name, os.urandom(_MARK) + message)
+            if address.stream:  # as `bus.entries` has it
+                entry = {mark: b'{"number": 0}', topic.encode(): message}
+                client.xadd(STREAM, entry, maxlen=address.stream, approximate=True)
+                return 1
+            told: int = client.publish(name, mark + message)
         except redis.RedisError as error:
             raise Unanswered(sentence=f"Redis at {address} does not take it: {error}.") from None
     return told
+
+
+def _plain(url: str) -> str:
+    """Return the URL as redis-py takes it: without what is said of a stream."""
+    scheme, _, rest = url.partition("://")
+    where, _, query = rest.partition("?")
+    query = "&".join(part for part in query.split("&") if not part.startswith("length="))
+    return f"{scheme.removesuffix('-stream')}://{where}" + (query and f"?{query}")
