@@ -171,6 +171,7 @@ class FakePolicy:
         self.movements: Any = None
         self.unconfirmed = 0
         self.known: dict[bytes, Known] = {}
+        self.given: dict[bytes, Give] = {}
         self.asked: list[bytes] = []
         self.added = b""
         self.told: list[tuple[str, bool]] = []

@@ -9,6 +9,7 @@ from tests.transport.cases import GET, OK, SWITCHING, UPGRADE, GateCase, to
 from txsticky.core.how import How
 from txsticky.core.http.head import Head, parse_head
 from txsticky.core.http.steps import known
+from txsticky.core.routing.verdict import Give
 
 
 class BoundaryTests(GateCase):
@@ -375,6 +376,42 @@ class KnownTests(GateCase):
         self.answer()
         self.assertEqual(self.got, to(1) + GET)
 
+    def test_first(self) -> None:
+        """The first is delivered without asking if it is known by the tag by which it came."""
+        for how, told in ((How.TAG, []), (How.HIT, [True])):
+            self.make()
+            self.host.how = how
+            self.remember(to(1))
+            self.arrive(to(1))
+            self.assertEqual((self.got, self.policy.first), (to(1), told))
+            self.answer()
+            self.arrive(to(3))
+            self.assertEqual(self.host.departed, (3, to(3)))
+
+    def test_given(self) -> None:
+        """One that is known to be another worker's leaves without asking, with what follows it."""
+        self.policy.given[to(3, 7)] = Give(3, How.TAG)
+        self.arrive(to(1))
+        self.answer()
+        self.arrive(to(3, 7) + GET)
+        self.assertEqual((self.host.departed, self.policy.asked), ((3, to(3, 7) + GET), []))
+        self.assertIs(self.host.how, How.TAG)
+
+    def test_given_at_first(self) -> None:
+        """The first stays, whatever is known: it was routed here."""
+        self.policy.given[to(3)] = Give(3, How.TAG)
+        self.arrive(to(3))
+        self.assertEqual((self.got, self.host.departed), (to(3), None))
+
+    def test_given_behind_another(self) -> None:
+        """It waits until the one before is answered."""
+        self.policy.given[to(3)] = Give(3, How.TAG)
+        self.arrive(to(1))
+        self.arrive(to(3))
+        self.assertIsNone(self.host.departed)
+        self.answer()
+        self.assertEqual(self.host.departed, (3, to(3)))
+
     def test_behind_half_a_head(self) -> None:
         """Behind half a head the same bytes are not that request."""
         self.remember(GET)
@@ -406,6 +443,7 @@ class KnownTests(GateCase):
             self.make()
             if short:
                 self.remember(GET, to(1, 1, b"body"))
+                self.policy.given[to(3)] = Give(3, How.TAG)
             if at_once:
                 self.host.react = lambda data: self.write(OK)
             for step in steps:
@@ -441,6 +479,7 @@ class KnownTests(GateCase):
         elif step == "drain":
             self.policy.draining = True
             self.policy.known.clear()
+            self.policy.given.clear()
             self.gate.drain()
         elif self.host.live() and self.gate.exchange.request_open:
             self.answer(OK if step == "answer" else OK.replace(b"200", b"404"))

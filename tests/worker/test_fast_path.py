@@ -8,6 +8,7 @@ from tests.worker.test_policy import head
 from txsticky.core.how import How
 from txsticky.core.http.inside import Inside
 from txsticky.core.http.steps import MEMORABLE
+from txsticky.core.routing.verdict import Give
 from txsticky.worker.fast_path import MEMORY, FastPath
 
 
@@ -40,6 +41,17 @@ class FastPathTests(SynchronousTestCase):
         for number in range(MEMORY + 1):
             self.fast_path.remember(head(f"/{number}"), How.NEW, None)
         self.assertEqual(len(self.known), 1)
+
+    def test_bounds_of_the_rest(self) -> None:
+        """So is that of what is given away, and of what came once."""
+        requests = [head(f"/{number}") for number in range(MEMORY + 1)]
+        for request in requests:
+            self.fast_path.remember_given(request, Give(3, How.TAG))
+            self.assertFalse(self.fast_path.comes_again(request))
+        self.assertEqual(len(self.fast_path.given), 1)
+        self.assertEqual(
+            [self.fast_path.comes_again(request) for request in requests[-2:]], [False, True]
+        )
 
     def test_clear(self) -> None:
         """What is cleared is the dictionary that gates look at."""

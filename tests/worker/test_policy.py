@@ -228,7 +228,27 @@ class MemoryTests(PolicyCase):
     def test_the_first(self) -> None:
         """What came first over its connection is not remembered: another one seldom repeats it."""
         self.policy.additions(head(), CLIENT, False, How.NEW, True)
+        self.policy.additions(head(), CLIENT, False, How.NEW, True)
         self.assertEqual(self.policy.known, {})
+
+    def test_the_first_again(self) -> None:
+        """By a tag it is remembered when it comes again: so it is with connections that move."""
+        tagged = head(f"/?sid={self.tag(2)}")
+        for remembered in (0, 1):
+            self.policy.additions(tagged, CLIENT, False, How.TAG, True)
+            self.assertEqual(len(self.policy.known), remembered)
+
+    def test_given(self) -> None:
+        """What is another worker's by its tag is remembered, until the cluster changes."""
+        self.bind(b"theirs", 3)
+        verdict = self.whose(f"/?sid={self.tag(3)}")
+        self.whose("/?sid=theirs")
+        self.whose(f"/?sid={self.tag(3)}", "X: " + "x" * MEMORABLE)
+        self.missed(3)
+        self.assertEqual(self.policy.given, {head(f"/?sid={self.tag(3)}").raw: verdict})
+        given = self.policy.given
+        self.fast_path.clear()
+        self.assertEqual(given, {})
 
     def test_close(self) -> None:
         """It is remembered whether a request was the last."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import attrs
 
+from ..core.memo import entries
 from .privileges import executed_as
 from .process import Process
 from .this_process import FOR_ALL
@@ -142,6 +143,6 @@ def http_date() -> str:
     return _dated(int(time.time()))
 
 
-@functools.lru_cache(1)
+@functools.lru_cache(entries(1, 16))
 def _dated(second: int) -> str:
     return email.utils.formatdate(second, usegmt=True)

@@ -132,6 +132,11 @@ class SecureConnection(Protocol):
         policy = self._services.policy
         return {} if self.place != self._services.here or policy.draining else policy.known
 
+    @property
+    def given(self) -> dict[bytes, Give]:
+        """None: here it is asked for each request, for a relay may have to begin or to end."""
+        return {}
+
     def whose(self, head: Head, host: str) -> Verdict:
         """Decide whether the worker that served the last request serves this one as well."""
         services = self._services

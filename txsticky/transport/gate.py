@@ -10,6 +10,7 @@ decides; whose it is, the `Policy`; how bytes flow, the `Host`.
 
 from __future__ import annotations
 
+from ..core.how import How
 from ..core.http.conversation import Conversation
 from ..core.http.head import Head
 from ..core.http.steps import MEMORABLE, Ask, Begin, Content, Refuse
@@ -50,36 +51,49 @@ class Gate(Output):
             else:
                 self.mover.arrived(data)
             return
-        known = None
-        size = len(data)
-        if size <= MEMORABLE:
-            head_end = data.find(b"\r\n\r\n") + 4
-            known = self.policy.known.get(data if head_end == size else data[:head_end])
-        if (
-            known is not None
-            and known.size == size
-            and not (self.leaving or self.closing or self.inner_paused)
-            and (step := exchange.begin(known, data)) is not None
-        ):
-            # The short cut; what follows it is the same as behind the long way.
-            self.host.how = known.how
-            self._pumping = True
-            try:
-                if step.__class__ is Begin:
-                    self.host.tell(step)
-                else:
-                    self.host.deliver(data)
-            finally:
-                self._pumping = False
-            if exchange.held or self._stopped or self.policy.draining:
-                self.pump()
+        if len(data) <= MEMORABLE and self._took_short_cut(data):
             return
-        self.come += size
+        self.come += len(data)
         exchange.feed(data)
         self.pump()
         if exchange.over_hold and not self._stopped and self.host.live():
             self._stopped = True
             self.host.stop_reading()
+
+    def _took_short_cut(self, data: bytes) -> bool:
+        """Do what is known to be done with a request, if this is one; as behind the long way."""
+        exchange, policy, host = self.exchange, self.policy, self.host
+        if self.leaving or self.closing or self.inner_paused:
+            return False
+        head_end = data.find(b"\r\n\r\n") + 4
+        head = data if head_end == len(data) else data[:head_end]
+        known = policy.known.get(head)
+        if known is None:
+            given = policy.given.get(head)
+            if given is None or not exchange.idle or exchange.first_is_ours or self._pumping:
+                return False
+            self.come += len(data)
+            exchange.feed(data)
+            host.how = given.how
+            self.leave(given.worker)
+            return True
+        if known.size != len(data):
+            return False
+        step = exchange.begin(known, data, known.how is How.TAG is host.how)
+        if step is None:
+            return False
+        host.how = known.how
+        self._pumping = True
+        try:
+            if step.__class__ is Begin:
+                host.tell(step)
+            else:
+                host.deliver(data)
+        finally:
+            self._pumping = False
+        if exchange.held or self._stopped or self.policy.draining:
+            self.pump()
+        return True
 
     def ended(self) -> bool:
         """

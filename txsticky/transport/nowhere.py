@@ -8,7 +8,7 @@ from typing import Any
 from ..core.how import How
 from ..core.http.head import Head
 from ..core.http.steps import Known
-from ..core.routing.verdict import KEEP, Verdict
+from ..core.routing.verdict import KEEP, Give, Verdict
 
 
 class Nowhere:
@@ -25,6 +25,7 @@ class Nowhere:
     unconfirmed = 0
     movements = None
     known: dict[bytes, Known] = {}
+    given: dict[bytes, Give] = {}
 
     @property
     def bindings(self) -> Nowhere:

@@ -9,7 +9,7 @@ from ..core.how import How
 from ..core.http.head import Head
 from ..core.http.response import Additions
 from ..core.http.steps import Known
-from ..core.routing.verdict import Verdict
+from ..core.routing.verdict import Give, Verdict
 from .websockets.movements import WebSockets
 
 
@@ -34,6 +34,10 @@ class Policy(Protocol):
     @property
     def known(self) -> dict[bytes, Known]:
         """Requests, by their whole heads, of which all is known that the policy would say."""
+
+    @property
+    def given(self) -> dict[bytes, Give]:
+        """Requests, by their whole heads, that are another worker's as long as they are here."""
 
     @property
     def bindings(self) -> BindingsMade:

@@ -8,6 +8,7 @@ from ..core.http.inside import Inside
 from ..core.http.response import Additions
 from ..core.http.steps import MEMORABLE, Known, known
 from ..core.memo import entries
+from ..core.routing.verdict import Give
 
 #: How many requests are remembered.
 MEMORY = entries(1024, MEMORABLE)
@@ -18,12 +19,37 @@ class FastPath:
     A cache of decisions: a client on a kept-alive connection repeats its requests.
 
     :param inside: what of a head the application's protocols do not understand.
-    :ivar known: the requests, by their heads. The dictionary stays the same object.
+    :ivar known: the requests that are served here, by their heads.
+    :ivar given: those of other workers. Both dictionaries stay the same objects.
     """
 
     def __init__(self, inside: Inside) -> None:
         self.known: dict[bytes, Known] = {}
+        self.given: dict[bytes, Give] = {}
         self._inside = inside
+        self._seen: set[int] = set()
+
+    def comes_again(self, head: Head) -> bool:
+        """Whether a request with this very head came before; if not, that is taken note of."""
+        seen, mark = self._seen, hash(head.raw)
+        if mark in seen:
+            return True
+        if len(seen) >= MEMORY:
+            seen.clear()
+        seen.add(mark)
+        return False
+
+    def remember_given(self, head: Head, verdict: Give) -> None:
+        """
+        Give requests with this very head away until the cluster changes.
+
+        :param head: the request's; one that is too long is not remembered.
+        :param verdict: where to, and why.
+        """
+        if len(head.raw) <= MEMORABLE:
+            if len(self.given) >= MEMORY:
+                self.given.clear()
+            self.given[head.raw] = verdict
 
     def remember(self, head: Head, how: How, additions: Additions | None) -> None:
         """
@@ -43,3 +69,4 @@ class FastPath:
     def clear(self) -> None:
         """Forget all: decisions are to be made anew."""
         self.known.clear()
+        self.given.clear()

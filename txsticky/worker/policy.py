@@ -81,7 +81,7 @@ class RequestPolicy:
         settings: PolicySettings,
         system: System,
     ) -> None:
-        self.known = fast_path.known
+        self.known, self.given = fast_path.known, fast_path.given
         self.bindings = bindings
         self.movements = movements
         self.request_done = request_done
@@ -126,7 +126,11 @@ class RequestPolicy:
                 return KEEP[How.NEW]
         if route.how is How.NEW:
             return self._unpinned(head, settled)
-        return self._place(route.worker, route.how)
+        verdict = self._place(route.worker, route.how)
+        lasts = route.how is How.TAG and self._reusable
+        if lasts and isinstance(verdict, Give) and head is not None:
+            self._fast_path.remember_given(head, verdict)
+        return verdict
 
     def _unpinned(self, head: Head | None, settled: bool) -> Verdict:
         """Decide about a request that no key pins to a worker."""
@@ -170,8 +174,9 @@ class RequestPolicy:
     ) -> Additions | None:
         """Tell what is to be done with a response (`transport.policy.Policy.additions`)."""
         answer = self._answers.to(head, host, secure, how, first)
+        lasts = self._reusable and self._lasts(head, how)
         # What came first over a connection is seldom repeated over another one.
-        if not first and self._reusable and self._lasts(head, how):
+        if lasts and (not first or (how is How.TAG and self._fast_path.comes_again(head))):
             self._fast_path.remember(head, how, answer)
         return answer
 

@@ -58,6 +58,17 @@ class BeginTests(SynchronousTestCase):
         self.assertIsNone(conversation.begin(known_of(GET), GET))
         self.assertTrue(conversation.idle)
 
+    def test_first_of_the_same(self) -> None:
+        """Unless it is said that it may be the first; the next is asked about as ever."""
+        conversation = Conversation()
+        self.assertTrue(conversation.first_is_ours)
+        self.assertEqual(conversation.begin(known_of(GET), GET, True), Deliver(GET))
+        self.assertFalse(conversation.first_is_ours)
+        conversation.wrote(OK)
+        conversation.feed(GET)
+        ask = conversation.next()
+        self.assertEqual(isinstance(ask, Ask) and ask.first, False)
+
     def test_held(self) -> None:
         """Nothing takes it behind the beginning of another request."""
         conversation = self.begun()

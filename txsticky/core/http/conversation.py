@@ -195,20 +195,20 @@ class Conversation(Incoming):
         # Perhaps, and the client that sends no more is to get its response.
         self.finished_request = True
 
-    def begin(self, known: Known, data: bytes) -> Deliver | Begin | None:
+    def begin(self, known: Known, data: bytes, first: bool = False) -> Deliver | Begin | None:
         """
         Take a request that came alone and whole, and whose answer to `Ask` is known to be keep.
 
-        The short cut for what a kept-alive client sends again and again: the same as `feed`,
-        `next`, `keep` and `next`, if this is a boundary.
+        The short cut for what clients repeat: as `feed`, `next`, `keep`, `next` at a boundary.
 
         :param data: the request.
+        :param first: whether it may be the first, which is kept in any case.
         :returns: what to do now; None if it was not taken: then nothing was done.
         """
-        if self._input is not BOUNDARY or self._held or self._first:
+        if self._input is not BOUNDARY or self._held or (self._first and not first):
             return None
+        self._first, self.request_line = False, known.line
         self._response.expect(known.method, known.additions)
-        self.request_line = known.line
         self._input = ANSWERING
         self.request_open = self.finished_request = True
         self.last = known.last
@@ -280,9 +280,9 @@ class Conversation(Incoming):
         """Request and response are complete: a boundary, unless nothing may follow."""
         if self.last or self._last or self._response.closes:
             self._end()
-            return
-        self.request_open = self.finished_request = False
-        self._input = BOUNDARY
+        else:
+            self.request_open = self.finished_request = False
+            self._input = BOUNDARY
 
     def refuse(self, fault: Malformed, head_only: bool) -> Refuse:
         """Serve nothing more; what the inner protocol still writes goes nowhere."""

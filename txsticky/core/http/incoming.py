@@ -119,6 +119,11 @@ class Incoming:
         return self._input is BOUNDARY and not self._held
 
     @property
+    def first_is_ours(self) -> bool:
+        """Whether the next request is the first, about which was decided elsewhere."""
+        return self._first
+
+    @property
     def held(self) -> int:
         """How many bytes from the client have not been released."""
         return len(self._held)
