@@ -71,6 +71,11 @@ def default_workers(environ: Mapping[str, str]) -> int:
             hint = f"a whole number from 1 to {MOST_WORKERS}"
             raise ConfigError(option="WEB_CONCURRENCY", value=text, hint=hint)
         return int(text)
+    return cores()
+
+
+def cores() -> int:
+    """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -235,6 +240,11 @@ class Config:
         300.0,
         Number(0.1, 86400, zero="never", unit="s"),
         help="Seconds that a worker has to get ready, or 0 for no limit",
+    )
+    start_at_a_time: int = option(
+        0,
+        Number(0, MOST_WORKERS, whole=True, zero="one a core"),
+        help="Workers that may be starting at a time, or 0 for one a core",
     )
     queue_timeout: float = option(
         60.0,

@@ -92,6 +92,7 @@ class OptionsTests(SynchronousTestCase):
             "lame_duck": ("5", 5.0),
             "worker_timeout": ("7.5", 7.5),
             "start_timeout": ("600", 600.0),
+            "start_at_a_time": ("4", 4),
             "queue_timeout": ("2.5", 2.5),
             "max_requests": ("100", 100),
             "max_requests_jitter": ("10", 10),

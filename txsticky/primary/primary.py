@@ -15,7 +15,7 @@ import attrs
 from twisted.logger import Logger
 
 from ..bus.hub import bus_of
-from ..config import Config
+from ..config import Config, cores
 from ..core.lifecycle.fleet import Fleet
 from ..core.messages.frames import Frame
 from ..core.messages.from_primary import Withdrawn
@@ -161,10 +161,7 @@ class Primary:
             config, router.needs_head, self.reception, self.listeners, self.room.add
         )
         self.returns = Returns(
-            seed.front_desk,
-            system.reactor,
-            self._returned,
-            self.reception.free_descriptors,
+            seed.front_desk, system.reactor, self._returned, self.reception.free_descriptors
         )
         templates = Templates(
             system,
@@ -217,6 +214,7 @@ class Primary:
             ended=self._ended,
             reloading=self._reloading,
             settled=templates.settled,
+            at_a_time=config.start_at_a_time or cores(),
             worker_timeout=config.worker_timeout,
             wary=config.accept == "workers",  # a connection at a silent worker's socket would wait
         )

@@ -59,6 +59,7 @@ class SupervisorCase(SynchronousTestCase):
     timeout = TIMEOUT
     wary = False
     settled = True
+    at_a_time = 2
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -75,6 +76,7 @@ class SupervisorCase(SynchronousTestCase):
             worker_timeout=self.timeout,
             wary=self.wary,
             settled=lambda generation: self.settled,
+            at_a_time=self.at_a_time,
         )
 
     def serve(self) -> None:
@@ -90,6 +92,68 @@ class SupervisorCase(SynchronousTestCase):
             self.clock.advance(0.5)
             for id in beating:
                 self.supervisor.heartbeat(id)
+
+
+class TurnTests(SupervisorCase):
+    """Five workers of which two may be starting at a time."""
+
+    workers = 5
+
+    def spawned(self) -> list[int]:
+        """The ids of the workers that were started since the last time."""
+        return [what[1] for what in self.hands.take() if what[0] == "spawn"]
+
+    def test_turns(self) -> None:
+        """The next one starts when one is ready, or has failed."""
+        self.supervisor.start()
+        self.assertEqual(self.spawned(), [1, 2])
+        self.supervisor.ready(2)
+        self.assertEqual(self.spawned(), [3])
+        self.supervisor.exited(1, 1)
+        self.assertEqual(self.spawned(), [4])
+
+    def test_own_time(self) -> None:
+        """The time to get ready runs from the start: the wait for one's turn is not counted."""
+        self.supervisor.start()
+        self.clock.advance(BOOT - 1)
+        self.supervisor.ready(1)
+        self.supervisor.ready(2)
+        self.assertEqual(self.spawned(), [1, 2, 3, 4])
+        self.clock.pump([BOOT - 1, 0])
+        self.assertNotIn("kill", {what[0] for what in self.hands.take()})
+        self.clock.pump([1, 0])
+        self.assertLessEqual({("kill", 3, True), ("kill", 4, True)}, set(self.hands.take()))
+
+    def test_slow_template(self) -> None:
+        """What a template takes is the own time of all that wait for it."""
+        self.settled = False
+        self.supervisor.start()
+        self.clock.pump([BOOT, 0])
+        self.assertEqual(len(self.supervisor.fleet.instances), 0)
+        self.assertEqual(self.hands.take(), [])
+
+    def test_none_can_be_created(self) -> None:
+        """Where no process can be created, all have had their turn."""
+        self.hands.broken.add("spawn")
+        self.supervisor.start()
+        self.assertEqual(self.spawned(), [1, 2, 3, 4, 5])
+
+    def test_stop(self) -> None:
+        """Those that wait for their turn are not waited for."""
+        self.supervisor.start()
+        self.supervisor.stop(True)
+        self.assertEqual(set(self.supervisor.fleet.instances), {1, 2})
+
+    def test_unreadable(self) -> None:
+        """A template that cannot be asked for is told of, and holds up nothing else."""
+
+        def settled(generation: int) -> bool:
+            raise OSError("no key")
+
+        self.supervisor._settled = settled
+        self.supervisor.start()
+        self.assertEqual((self.spawned(), len(self.flushLoggedErrors(OSError))), ([], 0))
+        self.assertIn("A worker could not be started.", [e["log_format"] for e in self.events])
 
 
 class EffectTests(SupervisorCase):

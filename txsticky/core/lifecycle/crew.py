@@ -49,6 +49,21 @@ class Crew:
             slot.successor = worker
         self._effects.append(Spawn(worker.id, worker.slot, worker.generation))
 
+    @property
+    def starting(self) -> int:
+        """How many workers are not ready yet, those that wait for their turn among them."""
+        return sum(each.stage is WorkerStage.STARTING for each in self.instances.values())
+
+    def queue(self, id: int) -> None:
+        """Have a worker wait for its turn to start: that is not its own time."""
+        self.instances[id].deadline = None
+
+    def begun(self, id: int, now: float) -> None:
+        """Have a worker's time to get ready run from now: its process has been started."""
+        worker = self.instances.get(id)
+        if worker is not None and worker.stage is WorkerStage.STARTING and self.start_timeout:
+            worker.deadline = now + self.start_timeout
+
     def _lost(self, worker: Instance, now: float) -> None:
         """Have the slot of a worker that serves no more filled again."""
         slot = self.slots[worker.slot]

@@ -12,7 +12,18 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger, LogLevel
 
 from ...core.lifecycle.fleet import Fleet
-from ...core.lifecycle.states import Effect, Ended, Kill, Phase, Reloading, Retire, Say, Spawn
+from ...core.lifecycle.states import (
+    MOST_WORKERS,
+    Effect,
+    Ended,
+    Kill,
+    Phase,
+    Reloading,
+    Retire,
+    Say,
+    Spawn,
+)
+from ...core.lifecycle.turns import Turns
 from .heartbeats import Heartbeats
 
 
@@ -51,6 +62,7 @@ class Supervisor:
     :param wary: whether silent workers are suspect even if they are never killed.
     :param settled: whether a worker of a generation can be started now; if not, `go_on` is to be
         called when one can be.
+    :param at_a_time: how many workers may be starting at a time.
     """
 
     def __init__(
@@ -65,6 +77,7 @@ class Supervisor:
         worker_timeout: float = 30.0,
         wary: bool = False,
         settled: Callable[[int], bool] = lambda generation: True,
+        at_a_time: int = MOST_WORKERS,
     ) -> None:
         self.fleet = fleet
         self._hands = hands
@@ -78,7 +91,7 @@ class Supervisor:
         self._heartbeats = Heartbeats(clock, worker_timeout, wary, hands.suspect, self._silent)
         self._waiting: list[Deferred[None]] = []
         self._settled = settled
-        self._held: dict[int, Spawn] = {}
+        self._turns = Turns(at_a_time)
         self._over = False
 
     def expects(self, seconds: float) -> bool:
@@ -147,7 +160,7 @@ class Supervisor:
         """
         for worker in self.fleet.instances.values():
             if worker.id not in there:
-                self._held[worker.id] = Spawn(worker.id, worker.slot, worker.generation)
+                self._turns.add(Spawn(worker.id, worker.slot, worker.generation))
 
     def load_failed(self, id: int, reason: str) -> None:
         """A worker says that its application does not load."""
@@ -188,8 +201,9 @@ class Supervisor:
             return
         self._busy = True
         try:
-            while self._queue:
-                self._perform(self._queue.popleft())
+            while self._queue or self._start_next():
+                if self._queue:
+                    self._perform(self._queue.popleft())
         finally:
             self._busy = False
         self._schedule()
@@ -198,12 +212,11 @@ class Supervisor:
         try:
             match effect:
                 case Spawn():
-                    self._held[effect.id] = effect
-                    self.go_on()
+                    self._turns.add(effect)
                 case Retire(id, seconds, final):
                     self._hands.retire(id, seconds, final)
-                case Kill(id) if id in self._held:
-                    del self._held[id]
+                case Kill(id) if id in self._turns:
+                    self._turns.drop(id)
                     self._run(self.fleet.exited(id, -signal.SIGKILL, self._now()))
                 case Kill(id, hard):
                     self._hands.kill(id, hard)
@@ -219,9 +232,22 @@ class Supervisor:
 
     def go_on(self) -> None:
         """Start those workers that can be started now."""
-        for id, spawn in list(self._held.items()):
-            if self._settled(spawn.generation) and self._held.pop(id, None) is not None:
-                self._spawn(id, spawn.slot, spawn.generation)
+        self._run([])
+
+    def _start_next(self) -> bool:
+        """
+        Start one of the workers that are to be started, if it can be now.
+
+        :returns: whether one was started, or could not be.
+        """
+        try:
+            spawn = self._turns.next(self.fleet.starting, self._settled, self.fleet.queue)
+        except Exception:
+            self._log.failure("A worker could not be started.")
+            return False
+        if spawn is not None:
+            self._spawn(spawn.id, spawn.slot, spawn.generation)
+        return spawn is not None
 
     def _spawn(self, id: int, slot: int, generation: int) -> None:
         try:
@@ -229,6 +255,8 @@ class Supervisor:
         except Exception as error:
             reason = f"its process cannot be started: {error}"
             self._run(self.fleet.not_spawned(id, reason, self._now()))
+        else:
+            self.fleet.begun(id, self._now())
 
     def _finish(self, exit_code: int, reason: str) -> None:
         self._over = True
@@ -236,9 +264,8 @@ class Supervisor:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._ended(exit_code, reason)
-        waiting, self._waiting = self._waiting, []
-        for stopped in waiting:
-            stopped.callback(None)
+        while self._waiting:
+            self._waiting.pop(0).callback(None)
 
     # ---------------------------------------------------------------------------------- time
 
