@@ -21,8 +21,9 @@ html_theme = "furo"
 html_title = f"txsticky {version}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
-extensions = ["sphinx.ext.autodoc", "drawings", "settings", "words"]
+extensions = ["sphinx.ext.autodoc", "drawings", "settings", "verdict", "words"]
 autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"  # none of those that are left out
 autodoc_member_order = "bysource"
 nitpicky = True
 nitpick_ignore_regex = [
@@ -36,3 +37,14 @@ nitpick_ignore_regex = [
 exclude_patterns = ["_build"]
 highlight_language = "bash"
 smartquotes = False  # --accept would become –accept
+
+
+def without_constructor(app, what, name, obj, options, lines):
+    """Leave out how the cluster makes an object that an application only gets."""
+    if what == "class" and name == "txsticky.Here":
+        lines[:] = [line for line in lines if not line.startswith((":param", "    "))]
+
+
+def setup(app):
+    """Connect to Sphinx (which calls it)."""
+    app.connect("autodoc-process-docstring", without_constructor)

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.watched import WatchedCase
+from txsticky.admin.display import HEADINGS
 from txsticky.admin.metrics import expose
 from txsticky.config import Config
 from txsticky.core.lifecycle import timing
@@ -128,6 +129,16 @@ class PictureTests(SynchronousTestCase):
             text = PICTURES[name]().text
             for time in times:
                 self.assertIn(f"{time:g} s", text, name)
+
+
+class ControlTests(SynchronousTestCase):
+    """docs/operate/ctl.rst."""
+
+    def test_columns(self) -> None:
+        """The table of workers that is shown has the columns of the program."""
+        page = (DOCS / "operate" / "ctl.rst").read_text()
+        (line,) = re.findall(r"^ +(worker  state .*)$", page, re.MULTILINE)
+        self.assertEqual(tuple(line.split()), HEADINGS)
 
 
 class SystemdTests(SynchronousTestCase):
