@@ -110,9 +110,15 @@ class QuickstartTests(ServerTestCase):
         self.shown("log: start", self._shared.log())
         before = len(self._shared.log())
         self._shared.signal(signal.SIGHUP)
-        left = r"Worker 1 \(id \d+\) has left"
-        until(lambda: re.search(left, self._shared.log()[before:]), START, "worker 1 has left")
+        until(
+            lambda: {"reload is complete", ") has left"} <= self.said(before), START, "it is over"
+        )
         self.shown("log: reload", self._shared.log()[before:])
+
+    def said(self, before: int) -> set[str]:
+        """What the end of a reload is known by, as far as the log has it."""
+        log = self._shared.log()[before:]
+        return {words for words in ("reload is complete", ") has left") if words in log}
 
     def shown(self, caption: str, log: str) -> None:
         """Look for each line that the page shows."""
