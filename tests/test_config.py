@@ -10,7 +10,8 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.config import Config, default_workers, endpoint_string
+from txsticky.config import Config, default_workers
+from txsticky.core.listen import endpoint_string
 from txsticky.core.routing.balance import BALANCERS
 from txsticky.core.routing.keys import inserted
 from txsticky.core.routing.router import Router

@@ -25,6 +25,7 @@ from tests.integration.cluster import START, Server, ServerTestCase, free_port, 
 from tests.test_house import HOUSES
 from txsticky.admin import ctl
 from txsticky.admin.verbs import VERBS
+from txsticky.cli.aliases import HINTS
 from txsticky.cli.options import CommandOptions, Options
 from txsticky.cluster import signals_of
 from txsticky.core.how import How
@@ -226,7 +227,7 @@ class PageTests(TestCase):
     def test_settings_of_uvicorn(self) -> None:
         """The environment variables that stand for uvicorn's options are read."""
         page = (ROOT / "docs" / "migrating.rst").read_text()
-        named = set(re.findall(r"``UVICORN_(\w+)``", page))
+        named = set(re.findall(r"UVICORN_(\w+)", " ".join([page, *HINTS.values()])))
         self.assertGreater(len(named), 4)
         self.assertEqual(named - {name.upper() for name in (*SETTINGS, "loop")}, set())
 

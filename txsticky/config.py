@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -12,14 +11,15 @@ import attrs
 
 from .core.http.hosts import is_name
 from .core.lifecycle.states import MOST_WORKERS
-from .core.option import Choice, Flag, Number, OptionType, Several, Text, option
+from .core.listen import bound_to, endpoint_string, host_and_port
+from .core.option import Alias, Choice, Flag, Number, OptionType, Several, Text, option
 from .core.redis_url import parse_bus
 from .core.routing.balance import BALANCERS, balancer
 from .core.routing.forwarded import Trusted
 from .core.routing.keys import parse_chain
 from .core.routing.router import Router
 from .core.routing.tag import Signer, check_machine
-from .errors import ConfigError
+from .errors import ConfigError, UnpairedKeys
 
 INTERFACES = ("auto", "web", "wsgi", "asgi", "protocol")
 #: What may be logged, the least first; uvicorn's and gunicorn's names.
@@ -89,35 +89,6 @@ def _option_found(found: Callable[[Mapping[str, str]], Any], kind: OptionType, *
     return option(attrs.Factory(lambda: found(os.environ)), kind, found=found, **words)
 
 
-_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]:|([\w.-]+):)?(\d+)", re.ASCII)
-
-
-def endpoint_string(listen: str, backlog: int) -> str:
-    """
-    Turn what `--listen` takes into a Twisted endpoint string.
-
-    Such a string is for `twisted.internet.endpoints.serverFromString`.
-
-    :param listen: `8080`, `host:8080`, `[::1]:8080`, or an endpoint string, which stays as it is.
-    :raises ConfigError: the port or the address cannot be, or is a name.
-    """
-    found = _ADDRESS.fullmatch(listen)
-    if found is None or found[2] in ("tcp", "tcp4", "tcp6", "unix", "systemd"):
-        return listen
-    six, four, port = found.groups()
-    four = "127.0.0.1" if four == "localhost" else four
-    try:
-        ipaddress.ip_address(six or four or "0.0.0.0")
-        if int(port) > 65535:
-            raise ValueError
-    except ValueError:
-        hint = "a port, address:port, or a Twisted endpoint string"
-        raise ConfigError(option="--listen", value=listen, hint=hint) from None
-    kind, host = ("tcp6", six.replace(":", r"\:")) if six else ("tcp", four)
-    interface = f":interface={host}" if host else ""
-    return f"{kind}:{port}{interface}:backlog={backlog}"
-
-
 @attrs.frozen(kw_only=True)
 class Config:
     """
@@ -137,6 +108,11 @@ class Config:
         short="l",
         help="Where to listen, repeatable: PORT, ADDRESS:PORT, or a Twisted endpoint string such as"
         " unix:/run/app.sock or systemd:domain=INET:index=0",
+        aliases=(
+            Alias("gunicorn", {"bind": ""}, bound_to),
+            Alias("uvicorn", {"host": "127.0.0.1", "port": "8000"}, host_and_port),
+            Alias("uvicorn", {"uds": ""}, "unix:{}".format),
+        ),
     )
     workers: int = _option_found(
         default_workers,
@@ -183,16 +159,26 @@ class Config:
         "primary",
         Choice(ACCEPTORS),
         help="Which processes accept connections: the primary, or the workers",
+        aliases=(
+            Alias(
+                "gunicorn",
+                {"reuse-port": ""},
+                gives="workers",
+                remark="a port in use stays an error; a reload loses no connection",
+            ),
+        ),
     )
     tls_cert: tuple[str, ...] = option(
         (),
         Several(),
         help="PEM file of a TLS certificate and its chain; repeatable, chosen by server name",
+        aliases=(Alias("gunicorn", {"certfile": ""}), Alias("uvicorn", {"ssl-certfile": ""})),
     )
     tls_key: tuple[str, ...] = option(
         (),
         Several(),
         help="PEM file of a private key; one for each --tls-cert, in the same order",
+        aliases=(Alias("gunicorn", {"keyfile": ""}), Alias("uvicorn", {"ssl-keyfile": ""})),
     )
     proxy_protocol: bool = option(
         False,
@@ -224,6 +210,7 @@ class Config:
         30.0,
         Number(0, 86400, unit="s"),
         help="Seconds that a worker has to finish its requests and to shut down",
+        aliases=(Alias("uvicorn", {"timeout-graceful-shutdown": ""}),),
     )
     lame_duck: float = option(
         0.0,
@@ -235,6 +222,9 @@ class Config:
         30.0,
         Number(2, 86400, zero="never", unit="s"),
         help="Seconds without a heartbeat after which a worker is replaced, or 0 for never",
+        aliases=(
+            Alias("gunicorn", {"timeout": ""}, remark="a request may take as long as it likes"),
+        ),
     )
     start_timeout: float = option(
         300.0,
@@ -255,6 +245,9 @@ class Config:
         0,
         Number(0, 1e9, whole=True, zero="never"),
         help="Requests after which a worker is replaced, or 0 for never",
+        aliases=(
+            Alias("uvicorn", {"limit-max-requests": ""}, remark="the successor starts first"),
+        ),
     )
     max_requests_jitter: int = option(
         0,
@@ -265,6 +258,7 @@ class Config:
         60.0,
         Number(0, 86400, unit="s"),
         help="Seconds that a connection may be idle between requests",
+        aliases=(Alias("uvicorn", {"timeout-keep-alive": ""}, remark="60 s by default, not 5 s"),),
     )
     stall_timeout: float = option(
         300.0,
@@ -307,7 +301,10 @@ class Config:
         " redis-stream://HOST:PORT/DB, which keeps them over an outage",
     )
     access_log: str | None = option(
-        None, OFF, help="File of the access log; - is the standard output"
+        None,
+        OFF,
+        help="File of the access log; - is the standard output",
+        aliases=(Alias("gunicorn", {"access-logfile": ""}),),
     )
     log_level: str = option(
         "info",
@@ -337,11 +334,7 @@ class Config:
 
     def __attrs_post_init__(self) -> None:
         if len(self.tls_cert) != len(self.tls_key):
-            raise ConfigError(
-                option="--tls-key",
-                value=len(self.tls_key),
-                hint="one key for each --tls-cert, in the same order",
-            )
+            raise UnpairedKeys(certificates=len(self.tls_cert), keys=len(self.tls_key))
         if not self.listen:
             raise ConfigError(option="--listen", value="", hint="at least one endpoint")
         for listen in self.listen:

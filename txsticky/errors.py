@@ -34,6 +34,16 @@ class ConfigError(TxstickyError):
         super().__init__(option=option, value=value, hint=hint.rstrip("."))
 
 
+class UnpairedKeys(ConfigError):
+    """
+    Each --tls-cert needs its --tls-key, in the same order: there are {certificates} of the one and
+    {keys} of the other.
+    """
+
+    def __init__(self, *, certificates: int, keys: int) -> None:
+        TxstickyError.__init__(self, certificates=certificates, keys=keys)
+
+
 class AppLoadError(TxstickyError):
     """The application {target} does not load: {reason}."""
 

@@ -19,6 +19,7 @@ from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 
+from txsticky.cli.aliases import HINTS, known
 from txsticky.cli.options import CommandSettings
 from txsticky.config import Config
 from txsticky.core.option import (
@@ -101,6 +102,42 @@ def lines(name: str) -> Iterator[str]:
     yield ""
 
 
+def aliases() -> Iterator[str]:
+    """Yield a table of what other programs call the settings, in reStructuredText."""
+    yield from (".. list-table::", "   :header-rows: 1", "   :widths: 35 30 35", "")
+    yield from ("   * - theirs", "     - here", "     - remark")
+    for program in ("gunicorn", "uvicorn"):
+        for field, alias in known():
+            if alias.program == program:
+                yield f"   * - {program} ``{alias.switches}``"
+                yield f"     - ``{f'{switch(field)} {alias.gives}'.rstrip()}``"
+                usual = " ".join(filter(None, alias.names.values()))
+                remark = alias.remark or (f"by default {usual}, as there" if usual else "")
+                yield f"     - {remark}"
+    yield ""
+
+
+def hints() -> Iterator[str]:
+    """Yield a table of what to do in place of other programs' options, in reStructuredText."""
+    yield from (".. list-table::", "   :widths: 35 65", "")
+    for name, hint in HINTS.items():
+        yield f"   * - ``--{name}``"
+        yield f"     - {hint}"
+    yield ""
+
+
+class Aliases(Directive):
+    """``.. aliases::``, and ``.. aliases:: hints``."""
+
+    optional_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        text = list(hints() if self.arguments else aliases())
+        holder = nodes.container()
+        self.state.nested_parse(StringList(text, source="aliases"), self.content_offset, holder)
+        return holder.children
+
+
 class Settings(Directive):
     """``.. settings:: NAME NAME...``."""
 
@@ -123,4 +160,5 @@ class Settings(Directive):
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directive (Sphinx calls it)."""
     app.add_directive("settings", Settings)
+    app.add_directive("aliases", Aliases)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

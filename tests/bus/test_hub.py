@@ -218,7 +218,7 @@ class BusTests(SynchronousTestCase):
 
     def test_library_is_missing(self) -> None:
         """A bus over Redis without its library is refused, with what to install."""
-        with mock.patch.dict(sys.modules, {"txsticky.bus.redis": None}):
+        with mock.patch.dict(sys.modules, {"txredisapi": None}):
             error = self.assertRaises(ConfigError, bus_of, "redis://cache", FakeSystem())
         self.assertIn("pip install 'txsticky[redis]'", str(error))
 

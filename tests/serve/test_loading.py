@@ -98,6 +98,11 @@ class LoadTests(TestCase):
         self.write("my_shop.py")
         self.assertIn("there is no module my_shp (is it my_shop?).", self.refusal("my_shp:app"))
 
+    def test_called(self) -> None:
+        """One that is written as a call is told with what to write."""
+        said = str(self.assertRaises(AppLoadError, load, "house.room:make()"))
+        self.assertIn("leave out the parentheses, and add --factory: house.room:make.", said)
+
     def test_missing_module_in_a_package(self) -> None:
         """In a package the nearest is searched among the package's modules."""
         self.write("house/__init__.py")

@@ -20,8 +20,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
-from ..config import endpoint_string
 from ..core.http.hosts import Hosts, is_of
+from ..core.listen import endpoint_string
 from .history import SERIES, History
 from .metrics import CONTENT_TYPE, expose
 from .state import ClusterState

@@ -306,13 +306,27 @@ def bus_of(url: str, system: System) -> Bus:
     bus = Bus(system.reactor.callLater, system.clock)
     address = parse_bus(url)
     if address is not None:
-        try:
-            from .redis import RedisBackplane
-            from .stream import StreamBackplane
-        except ImportError as error:
-            raise ConfigError(
-                option="--bus", value=url, hint=f"pip install 'txsticky[redis]' ({error})"
-            ) from None
+        check_library(url)
+        from .redis import RedisBackplane
+        from .stream import StreamBackplane
+
         kind = StreamBackplane if address.stream else RedisBackplane
         bus.backplane = kind(address, system, bus)
     return bus
+
+
+def check_library(url: str) -> None:
+    """
+    See whether the library is there that the bus needs.
+
+    :param url: what ``--bus`` says.
+    :raises ConfigError: it is missing.
+    """
+    if parse_bus(url) is None:
+        return
+    try:
+        import txredisapi  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            option="--bus", value=url, hint=f"pip install 'txsticky[redis]' ({error})"
+        ) from None

@@ -16,7 +16,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from ..config import Config, endpoint_string
+from ..config import Config
+from ..core.listen import endpoint_string
 from ..errors import ConfigError, TxstickyError
 from ..printable import printable
 from ..serve.asgi.engine import WrongReactor

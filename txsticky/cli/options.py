@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ from ..core.option import (
 )
 from ..errors import ConfigError
 from ..system.logs.lines import at_level, level_named, text_observer
+from . import aliases
 
 #: The prefix of the environment variables that set options.
 PREFIX = "TXSTICKY_"
@@ -92,6 +94,23 @@ class Options(usage.Options):
             return f"Usage: txsticky {self.synopsis}"
         return str(super().getSynopsis())
 
+    def getUsage(self, width: int | None = None) -> str:
+        """Tell the options, and apart from them what other programs call them."""
+        every, width = self.longOpt, width or shutil.get_terminal_size().columns
+        others = {name for _, alias in aliases.known() for name in alias.names}
+        self.longOpt = [name for name in every if name.rstrip("=") not in others]
+        text = super().getUsage(width)
+        self.longOpt = every
+        return f"{text}\n{aliases.help_text(width)}"
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Parse a command line; of an option that there is not, say what to do in its place."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            names = [name.rstrip("=") for name in self.longOpt]
+            raise usage.UsageError(aliases.hinted(str(error), names)) from None
+
     def parseArgs(self, *arguments: str) -> None:
         """Take APP; options may follow it."""
         if not arguments:
@@ -120,6 +139,7 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Make the configuration, and check it (`usage.Options`)."""
+        aliases.take(self)
         outer: Any = self.parent
         if outer is not None and "fileLogObserverFactory" not in outer:
             outer = None
@@ -199,7 +219,18 @@ def _offer(options: type[Options], settings: type) -> None:
     options.optFlags = flags
 
 
+def _offer_aliases(options: type[Options]) -> None:
+    """Make the command line take what other programs call the options."""
+    options.optParameters = options.optParameters + aliases.parameters()
+    options.optFlags = options.optFlags + aliases.flags()
+    for field, alias in aliases.known():
+        if aliases.takes_several(field, alias):
+            for name in alias.names:
+                setattr(options, f"opt_{name.replace('-', '_')}", _appending(name, ""))
+
+
 _offer(Options, Config)
+_offer_aliases(Options)
 _offer(CommandOptions, CommandSettings)
 
 
@@ -270,10 +301,13 @@ def check_names(environ: Mapping[str, str], stored: Stored) -> None:
     known = [
         key(field) for settings in (Config, CommandSettings) for field, _ in declared(settings)
     ]
+    meanings = {name: key(field) for field, alias in aliases.known() for name in alias.names}
     for name, value in stored.values.items():
         if name not in known:
             hint = "there is no such option"
             meant = difflib.get_close_matches(name, known, 1)
+            if name in meanings:
+                meant = [meanings[name]]
             if meant:
                 hint += f"; there is {meant[0]}"
             raise ConfigError(option=f"{name} in {stored.path}", value=value, hint=hint)

@@ -188,6 +188,31 @@ class Several:
 
 
 @attrs.frozen
+class Alias:
+    """
+    What another program calls an option.
+
+    :param program: the program.
+    :param names: its names for it, without dashes, each with the value that it has there if it is
+        not given. Several names make one value together.
+    :param value: makes the option's value of those of the names, in their order.
+    :param gives: the option's value, where the name alone says it.
+    :param remark: what differs, in a few words.
+    """
+
+    program: str
+    names: Mapping[str, str]
+    value: Callable[..., str] = str
+    gives: str = ""
+    remark: str = ""
+
+    @property
+    def switches(self) -> str:
+        """The names on a command line: ``--host --port``."""
+        return " ".join(f"--{name}" for name in self.names)
+
+
+@attrs.frozen
 class Declaration:
     """
     The declaration of an option, beside its default.
@@ -196,6 +221,7 @@ class Declaration:
     :param short: its one-letter name.
     :param default: how the default is shown where the value itself says too little.
     :param found: finds the default in the environment, if it stands there.
+    :param aliases: what other programs call it.
     """
 
     kind: OptionType
@@ -203,6 +229,7 @@ class Declaration:
     short: str | None = None
     default: str | None = None
     found: Callable[[Mapping[str, str]], Any] | None = None
+    aliases: tuple[Alias, ...] = ()
 
 
 def option(
@@ -213,6 +240,7 @@ def option(
     short: str | None = None,
     shown: str | None = None,
     found: Callable[[Mapping[str, str]], Any] | None = None,
+    aliases: tuple[Alias, ...] = (),
 ) -> Any:
     """
     Declare an option: an attrs field that carries its `Declaration` and checks itself.
@@ -222,9 +250,10 @@ def option(
     :param short: its one-letter name on the command line.
     :param shown: how the default is shown; None for the value itself.
     :param found: finds the default in an environment; `default` finds it in the process's own.
+    :param aliases: what other programs call it, where it means the same.
     """
     converter = _tuple if isinstance(kind, Several) else None
-    metadata = {_KEY: Declaration(kind, help, short, shown, found)}
+    metadata = {_KEY: Declaration(kind, help, short, shown, found, aliases)}
     return attrs.field(default=default, validator=_check, converter=converter, metadata=metadata)
 
 

@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from ..config import Config, endpoint_string
+from ..config import Config
+from ..core.listen import endpoint_string
 from ..errors import ListenError
 from ..system.endpoints import open_port
 from ..transport.movable import spare

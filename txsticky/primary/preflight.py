@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 
+from ..bus.hub import check_library
 from ..config import Config
 from ..core.routing.tag import SECRET_MOST, secret_of
 from ..errors import ConfigError
@@ -22,8 +23,9 @@ def check(config: Config) -> None:
 
     :raises TlsError: a certificate or its key cannot be used.
     :raises ConfigError: the workers cannot run as that user, Python's logging cannot be configured
-        as the file says, or a file has no secret.
+        as the file says, a file has no secret, or a library for the bus is missing.
     """
+    check_library(config.bus)
     if config.secret_file is not None:
         read_secret(config.secret_file)
     if config.log_config is not None:

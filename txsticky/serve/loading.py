@@ -80,6 +80,11 @@ def load(target: str, factory: bool = False) -> object:
             target=target,
             reason=f"give the module's name, not its file: {module}:{attribute or 'app'}",
         )
+    if attribute.endswith("()"):
+        raise AppLoadError(
+            target=target,
+            reason=f"leave out the parentheses, and add --factory: {target.removesuffix('()')}",
+        )
     if not (module_name and colon and attribute):
         raise AppLoadError(
             target=target,
