@@ -1,4 +1,8 @@
-"""The command: ``python -m benchmarks [--long] [--only NAME,...] [--output FOLDER]``."""
+"""
+The command: ``python -m benchmarks [--long] [--only NAME,...] [--output FOLDER]``.
+
+``python -m benchmarks soak`` is one of its own (`soak`).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import contenders, measure, report
+from . import contenders, measure, report, soak
 from .contenders import Missing, Running, Starter
 from .measure import WrongAnswer
 from .works import WORKS, Work
@@ -92,7 +96,9 @@ def show(result: report.Result) -> None:
 
 
 def main() -> int:
-    """Run the suite."""
+    """Run the suite, or the soak."""
+    if sys.argv[1:2] == ["soak"]:
+        return soak.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--long", action="store_true", help="all works, and more rounds")
     parser.add_argument("--only", default="", help="works, by name, with commas between")

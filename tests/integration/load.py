@@ -168,6 +168,7 @@ class Load:
 
     A client whose request failed begins anew with another connection.
 
+    :param kinds: what there may be of clients, by name.
     :ivar members: the clients.
     :ivar failures: what went wrong, each with its time since the beginning.
     :ivar answered: how many right answers came, by kind.
@@ -178,6 +179,7 @@ class Load:
     seed: int = 1
     pause: float = 0.02
     timeout: float = 45.0
+    kinds: dict[str, type[Client]] = field(factory=lambda: KINDS)
     members: list[Client] = field(factory=list)
     failures: list[str] = field(factory=list)
     answered: collections.Counter[str] = field(factory=collections.Counter)
@@ -191,7 +193,7 @@ class Load:
         for kind, count in self.clients.items():
             for number in range(count):
                 draw = random.Random(f"{self.seed} {kind} {number}")
-                client = KINDS[kind](self.server, draw, self.timeout)
+                client = self.kinds[kind](self.server, draw, self.timeout)
                 self.members.append(client)
                 thread = threading.Thread(target=self._go_on, args=(kind, client), daemon=True)
                 self._threads.append(thread)
