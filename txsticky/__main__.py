@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 from .system import startup
@@ -10,14 +11,11 @@ from .system import startup
 def main() -> None:
     """Run the command."""
     startup.leave_working_folder()
-    if sys.argv[1:2] == ["ctl"]:
-        from .admin import ctl  # it imports nothing of the server, and starts at once
+    from .admin.verbs import SUBCOMMANDS  # they import nothing of the server, and start at once
 
-        sys.exit(ctl.main(sys.argv[2:]))
-    if sys.argv[1:2] == ["publish"]:
-        from .cli import publish
-
-        sys.exit(publish.main(sys.argv[2:]))
+    for command in SUBCOMMANDS:
+        if sys.argv[1:2] == [command.name]:
+            sys.exit(importlib.import_module(command.module).main(sys.argv[2:]))
     startup.hold_signals()
     from .cli.command import run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -21,7 +22,7 @@ from tests.watched import WatchedCase
 from txsticky.admin import completion, ctl, display
 from txsticky.admin.display import Cell, Style, duration, table
 from txsticky.admin.steering import Steering
-from txsticky.admin.verbs import OPTIONS, VERBS
+from txsticky.admin.verbs import OPTIONS, SUBCOMMANDS, VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
 ESCAPE = "\x1b"
@@ -203,6 +204,12 @@ class DisplayTests(WatchedCase):
         self.assertIn("ready, suspect", first)
         self.assertEqual(second.split()[:5], ["2", "starts", "in", "0", "s"])
 
+    def test_leader(self) -> None:
+        """The status tells which worker leads, if one does."""
+        self.assertNotIn("leader", self.shown("status"))
+        self.primary.leader.ready(2, True)
+        self.assertIn("\nleader   worker 2, pid 1002\n", self.shown("status"))
+
     def test_status(self) -> None:
         """The status has a line that says all, the workers, and the last events."""
         text = self.shown("status")
@@ -284,10 +291,13 @@ class CompletionTests(TestCase):
         return done.stdout.split()
 
     def test_bash(self) -> None:
-        """bash completes ctl, its verbs and options, and the numbers of workers."""
+        """bash completes the subcommands, verbs and options, and the numbers of workers."""
         if shutil.which("bash") is None:
             self.skipTest("not installed: bash")
         self.assertEqual(self.completed("txsticky", "c"), ["ctl"])
+        self.assertEqual(self.completed("txsticky", ""), [each.name for each in SUBCOMMANDS])
+        self.assertEqual(self.completed("txsticky", "publish", "--b"), ["--bus"])
+        self.assertEqual(self.completed("txsticky", "publish", "--bus", ""), [])
         self.assertEqual(self.completed("txsticky", "ctl", "re"), ["remove", "reload"])
         self.assertEqual(
             self.completed("txsticky", "ctl", ""), [*(verb.name for verb in VERBS), *OPTIONS]
@@ -310,8 +320,17 @@ class CompletionTests(TestCase):
         """Every verb and option is in every script."""
         for shell, make in completion.SHELLS.items():
             text = make()
-            for word in (*(verb.name for verb in VERBS), "control", "json", "shell-completion"):
+            options = [name for command in SUBCOMMANDS for name in command.options]
+            things = [*(verb.name for verb in VERBS), *(each.name for each in SUBCOMMANDS)]
+            for word in (*things, *(name.removeprefix("--") for name in options)):
                 self.assertIn(word, text, shell)
+
+    def test_subcommands(self) -> None:
+        """Each subcommand has a parser that takes the options that are told of it, and no other."""
+        for command in SUBCOMMANDS:
+            parser = importlib.import_module(command.module).parser()
+            taken = {name for action in parser._actions for name in action.option_strings}
+            self.assertEqual(taken - {"-h"}, set(command.options), command.name)
 
 
 class StartTests(TestCase):

@@ -62,6 +62,13 @@ class MetricsTests(WatchedCase):
         self.assertEqual(told["txsticky_workers{state=ready}"], 2)
         self.assertEqual(told["txsticky_workers_wanted"], 2)
 
+    def test_leader(self) -> None:
+        """The number of the worker that leads is told."""
+        self.primary.leader.ready(2, True)
+        told = read(self.look())
+        leads = [told[f"txsticky_worker_leader{{worker={number}}}"] for number in (1, 2)]
+        self.assertEqual(leads, [0, 1])
+
     def test_two_of_one_number(self) -> None:
         """During a reload a number's gauges are the sum of both workers, its lag the greater."""
         self.cluster.supervisor.reload()

@@ -84,6 +84,13 @@ class StateTests(WatchedCase):
         self.assertEqual([worker.accepted for worker in state.workers], [7, 0])
         self.assertEqual((state.primary.waiting, state.primary.routes["NEW"]), (2, 5))
 
+    def test_leader(self) -> None:
+        """The worker that leads is told, and no other."""
+        self.start()
+        self.assertEqual([worker.leads for worker in self.look().workers], [False, False])
+        self.primary.leader.ready(2, True)
+        self.assertEqual([worker.leads for worker in self.look().workers], [False, True])
+
     def test_suspect(self) -> None:
         """A worker that gets nothing new is told as suspect."""
         self.start()

@@ -176,6 +176,11 @@ def status(state: dict[str, Any], style: Style) -> str:
         f"primary  pid {primary['pid']}, up {duration(state['time'] - state['started'])},"
         f" {size(primary['memory'])}, {percent(primary['load'])} of a processor",
         *map(_template, state.get("templates", ())),
+        *(
+            f"leader   worker {worker['worker']}, pid {worker['pid']}"
+            for worker in state["workers"]
+            if worker.get("leads")  # a server of another version may not tell it
+        ),
         f"so far   {_counts(primary['routes'])} of {primary['accepted']:,} accepted;"
         f" refused: {_counts(primary['refusals']) or 'none'};"
         f" {primary['bound']:,} bound keys",

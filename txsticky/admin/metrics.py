@@ -59,6 +59,7 @@ def expose(state: ClusterState) -> bytes:
         *_primary(state),
         *_bus(state),
         *_workers(state),
+        *_totals(state),
         *_templates(state),
         *_process(state),
     ]
@@ -143,10 +144,6 @@ def _bus(state: ClusterState) -> Iterator[Metric]:
 
 
 def _workers(state: ClusterState) -> Iterator[Metric]:
-    def total(name: str, help: str, field: str) -> Metric:
-        values = ((totals.worker, getattr(totals, field)) for totals in state.totals)
-        return Metric(f"txsticky_worker_{name}", "counter", help, _by("worker", values))
-
     def gauge(name: str, help: str, values: Iterable[tuple[object, float]]) -> Metric:
         return Metric(f"txsticky_worker_{name}", "gauge", help, _by("worker", values))
 
@@ -158,6 +155,11 @@ def _workers(state: ClusterState) -> Iterator[Metric]:
         "ready",
         "Whether a worker of this number is ready.",
         ((n, int(any(w.state == MemberState.READY.value for w in them))) for n, them in each),
+    )
+    yield gauge(
+        "leader",
+        "Whether a worker of this number is the leader.",
+        ((n, int(any(w.leads for w in them))) for n, them in each),
     )
     yield gauge(
         "connections",
@@ -179,6 +181,15 @@ def _workers(state: ClusterState) -> Iterator[Metric]:
         "Resident memory, of which a part is counted where several processes share it.",
         ((n, sum(w.proportion or 0 for w in them)) for n, them in each),
     )
+
+
+def _totals(state: ClusterState) -> Iterator[Metric]:
+    """What all workers of a number have done."""
+
+    def total(name: str, help: str, field: str) -> Metric:
+        values = ((totals.worker, getattr(totals, field)) for totals in state.totals)
+        return Metric(f"txsticky_worker_{name}", "counter", help, _by("worker", values))
+
     yield total("requests_total", "Requests answered.", "requests")
     yield total("handoffs_total", "Connections taken in hand.", "handoffs")
     yield total("accepted_total", "Connections that it accepted itself.", "accepted")

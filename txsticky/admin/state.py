@@ -67,6 +67,7 @@ class WorkerState:
     :param state: a `core.routing.pool.MemberState`: starting, ready, draining or gone.
     :param suspect: the worker gets nothing new as long as other workers can take it.
     :param suspicions: why, in the words of `primary.supervision.suspicion`.
+    :param leads: whether it is the leader.
     :param age: seconds since it was started.
     :param connections: that it holds.
     :param coming: connections on their way to it.
@@ -90,6 +91,7 @@ class WorkerState:
     suspect: bool
     suspicions: tuple[str, ...]
     pid: int
+    leads: bool
     age: float
     connections: int
     coming: int
@@ -339,6 +341,7 @@ def _worker(handle: WorkerHandle, primary: Primary, history: History, clock: flo
         suspect=bool(member and member.suspect),
         suspicions=primary.workers.suspicions.of(handle.id),
         pid=handle.process.pid,
+        leads=primary.leader.id == handle.id,
         age=clock - handle.started,
         connections=load.live,
         coming=max(0, member.sent - member.taken) if member else 0,

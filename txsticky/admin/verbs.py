@@ -1,4 +1,4 @@
-"""What can be said to the control socket; both its ends read it here."""
+"""What can be said to a running cluster, on the command line and to its control socket."""
 
 from __future__ import annotations
 
@@ -34,6 +34,24 @@ VERBS: Final = (
     Verb("stop", "Stop the cluster gracefully; said twice, quickly."),
 )
 
+
+@attrs.frozen
+class Subcommand:
+    """
+    A command for a running cluster: the first word behind ``txsticky``.
+
+    :param name: what is typed.
+    :param help: one line.
+    :param module: has `main`, which is given what follows the word, and returns the exit code.
+    :param options: its options, and what they are for.
+    """
+
+    name: str
+    help: str
+    module: str
+    options: dict[str, str]
+
+
 #: The options of ``txsticky ctl``, and what they are for.
 OPTIONS: Final = {
     "--control": "the cluster's control socket",
@@ -41,3 +59,23 @@ OPTIONS: Final = {
     "--shell-completion": "print what makes a shell complete this command",
     "--help": "show this, and exit",
 }
+
+#: The options of ``txsticky publish``, and what they are for.
+PUBLISH_OPTIONS: Final = {
+    "--control": "the cluster's control socket",
+    "--bus": "the Redis that the clusters' --bus names",
+    "--help": "show this, and exit",
+}
+
+CTL: Final = Subcommand(
+    "ctl", "Look at a running cluster, and steer it.", "txsticky.admin.ctl", OPTIONS
+)
+SUBCOMMANDS: Final = (
+    CTL,
+    Subcommand(
+        "publish",
+        "Send a message to the workers that listen to a topic.",
+        "txsticky.cli.publish",
+        PUBLISH_OPTIONS,
+    ),
+)

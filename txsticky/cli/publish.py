@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from ..admin.verbs import PUBLISH_OPTIONS
 from ..errors import TxstickyError
 from ..ipc.outside import VARIABLE, publish
 from ..printable import printable
@@ -21,11 +22,9 @@ def parser() -> argparse.ArgumentParser:
     )
     where = made.add_mutually_exclusive_group()
     where.add_argument(
-        "--control", metavar="PATH", help=f"the cluster's control socket [${VARIABLE}]"
+        "--control", metavar="PATH", help=f"{PUBLISH_OPTIONS['--control']} [${VARIABLE}]"
     )
-    where.add_argument(
-        "--bus", metavar="URL", help="the Redis that the clusters' --bus names [$TXSTICKY_BUS]"
-    )
+    where.add_argument("--bus", metavar="URL", help=f"{PUBLISH_OPTIONS['--bus']} [$TXSTICKY_BUS]")
     made.add_argument("topic", metavar="TOPIC", help="the topic")
     made.add_argument("message", metavar="MESSAGE", help="the message; - is the standard input")
     return made
