@@ -280,6 +280,7 @@ class Cluster(Service):
         begun = not self.primary.beginning.under_way
         serves = begun and self.supervisor.fleet.phase is Phase.RUNNING
         if graceful and serves and self._lame_duck.begin():
+            self.primary.replication.tell_lame_duck()
             return self.supervisor.gone()
         self._lame_duck.cut_short()
         if graceful and self._endpoints:

@@ -69,7 +69,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         self.replica = Replica(
             "worker 1",
             self.pipe,  # type: ignore[arg-type]
-            lambda: {"version": self.version},
+            lambda anew: View({"version": self.version}, anew),
             lambda: list(self.table.items()),
             self.distrust,
         )
@@ -240,6 +240,14 @@ class ReplicationTests(SynchronousTestCase):
         self.replication.tell_pool_soon()
         self.system.reactor.advance(VIEW_INTERVAL)
         self.assertEqual(self.heard(), [[View(self.pool.view())]] * 3)
+
+    def test_lame_duck(self) -> None:
+        """That the cluster is to stop is told at once, and to workers that come later as well."""
+        self.replication.tell_lame_duck()
+        self.workers.append(self.join(4))
+        self.replication.tell_pool()
+        told = [[frame.lame_duck for frame in worker] for worker in self.heard()]  # type: ignore[attr-defined]
+        self.assertEqual(told, [[True, True]] * 3 + [[True]])
 
     def test_many(self) -> None:
         """With twice as many workers a view comes half as often."""

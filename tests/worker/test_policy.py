@@ -171,6 +171,39 @@ class DrainTests(PolicyCase):
         self.assertEqual(self.answer(head()), b"")
 
 
+class LameDuckTests(PolicyCase):
+    """The cluster is to stop in a while."""
+
+    options = {"sticky": "insert:where"}
+
+    def test_last(self) -> None:
+        """Each response is the last on its connection, whatever else goes with it."""
+        self.view.serve_on()
+        self.assertEqual(self.answer(head(), How.TAG), b"Connection: close\r\n")
+        line, last = self.answer(head()).splitlines()
+        self.assertTrue(line.startswith(b"Set-Cookie: where="), line)
+        self.assertEqual(last, b"Connection: close")
+
+    def test_upgrade(self) -> None:
+        """A handshake is left alone: the WebSocket may last as long as the time does."""
+        self.view.serve_on()
+        asked = head("/", "Connection: upgrade", "Upgrade: websocket")
+        self.assertEqual(self.answer(asked, How.TAG), b"")
+
+    def test_not_remembered(self) -> None:
+        """What was remembered is forgotten, and nothing is remembered."""
+        self.serve(f"/?sid={self.tag(2)}")
+        self.view.serve_on()
+        self.serve(f"/?sid={self.tag(2)}")
+        self.assertEqual(self.policy.known, {})
+
+    def test_draining(self) -> None:
+        """A worker that leaves says nothing of it: its connections go elsewhere, or are closed."""
+        self.view.serve_on()
+        self.view.drain()
+        self.assertEqual(self.answer(head(), How.TAG), b"")
+
+
 class HashTests(PolicyCase):
     """Keys that are hashed."""
 

@@ -150,6 +150,15 @@ class PoolTests(WorkerCase):
             change()
             self.assertEqual(len(self.worker.connections.policy.known), 0)
 
+    def test_lame_duck(self) -> None:
+        """Once the cluster is to stop, what was remembered is forgotten, and so it stays."""
+        self.begin()
+        self.worker.connections.policy.known[b"x"] = mock.Mock()
+        self.say_json(Kind.POOL, pool=self.pool.view(), lame_duck=True)
+        self.assertEqual(len(self.worker.connections.policy.known), 0)
+        self.say_pool()
+        self.assertTrue(self.worker.view.lame_duck)
+
     def test_rotate(self) -> None:
         """The logs are reopened."""
         self.begin()

@@ -10,7 +10,7 @@ whole when it reads again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol, Self
+from typing import Final, Protocol, Self
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -72,6 +72,7 @@ class Replication:
         self._replicas: dict[int, Replica] = {}
         self._due: IDelayedCall | None = None
         self._told: object = None
+        self._lame_duck = False
 
     def replica(self, id: int) -> Replica:
         """The replicas of a worker that is ready."""
@@ -108,7 +109,7 @@ class Replication:
         replica = self._replicas[worker.id] = Replica(
             worker.name,
             worker.channel,
-            self._pool.view,
+            self._view,
             self.table.items,
             lambda flag: self._distrust(worker.id, flag),
         )
@@ -165,9 +166,18 @@ class Replication:
     def tell_pool(self) -> None:
         """Send all workers the pool."""
         self._told = self._pool.view()
-        frame = encode(View(self._told))
+        frame = encode(self._view(False))
         for replica in self._replicas.values():
             replica.tell_pool(frame)
+
+    def tell_lame_duck(self) -> None:
+        """Tell all workers, those to come as well, that the cluster is to stop in a while."""
+        self._lame_duck = True
+        self.tell_pool()
+
+    def _view(self, anew: bool) -> View:
+        """Make the frame that tells the pool; see there."""
+        return View(self._pool.view(), anew, self._lame_duck)
 
     def tell_pool_soon(self) -> None:
         """Send all workers the pool once in a while, if its loads have changed by then."""
@@ -203,7 +213,7 @@ class Replica:
 
     :param name: what the log calls the worker.
     :param channel: leads to it; has `caught_up` called when the worker is behind no longer.
-    :param view: the pool as JSON values.
+    :param view: makes the frame that tells the pool; it is given whether every binding follows.
     :param bindings: every (key, worker's id) of the table.
     :param distrust: called with True when the worker's table is out of date, so that no connection
         is to go there that may go elsewhere, and with False when it is not any more.
@@ -213,7 +223,7 @@ class Replica:
         self,
         name: str,
         channel: Channel,
-        view: Callable[[], dict[str, Any]],
+        view: Callable[[bool], View],
         bindings: Callable[[], Iterable[tuple[bytes, int]]],
         distrust: Callable[[bool], object],
     ) -> None:
@@ -274,9 +284,9 @@ class Replica:
         """The worker is no longer behind."""
         if self.stale:
             self.stale = self._pool_due = False
-            self._channel.send(View(self._view(), anew=True))
+            self._channel.send(self._view(True))
             self.renew()
             self._distrust(False)
         elif self._pool_due:
             self._pool_due = False
-            self._channel.send(View(self._view()))
+            self._channel.send(self._view(False))

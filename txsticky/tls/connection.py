@@ -15,7 +15,7 @@ from ..core.how import How
 from ..core.http.conversation import Conversation
 from ..core.http.head import Head
 from ..core.http.refusal import refusal
-from ..core.http.response import Additions
+from ..core.http.response import LAST, Additions
 from ..core.http.steps import Known
 from ..core.lifecycle.timing import NEXT_REQUEST
 from ..core.messages.handoff import Handoff
@@ -26,8 +26,6 @@ from ..transport.gate import Gate
 from ..transport.policy import Policy
 from .relay import Relay
 from .transport import SecureTransport
-
-_LAST = b"Connection: close\r\n"
 
 
 class SettledPolicy(Policy, typing.Protocol):
@@ -162,7 +160,7 @@ class SecureConnection(Protocol):
             wanted = policy.additions(head, host, secure, how, first)
         if policy.draining and head.header(b"upgrade") is None:
             self._announced = True
-            return lambda status, fields: (wanted(status, fields) if wanted else b"") + _LAST
+            return lambda status, fields: (wanted(status, fields) if wanted else b"") + LAST
         return wanted
 
     def request_done(self) -> None:

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from ..core.how import How
 from ..core.http.head import Head
-from ..core.http.response import Additions
+from ..core.http.response import LAST, Additions
 from ..core.memo import entries
 from ..core.routing.balance import balancer
 from ..core.routing.forwarded import client_address, client_secure
@@ -174,6 +174,9 @@ class RequestPolicy:
     ) -> Additions | None:
         """Tell what is to be done with a response (`transport.policy.Policy.additions`)."""
         answer = self._answers.to(head, host, secure, how, first)
+        if self._view.lame_duck and not self.draining and head.header(b"upgrade") is None:
+            # A connection that is closed later would cross with a request on its way.
+            return lambda status, fields: (answer(status, fields) if answer else b"") + LAST
         lasts = self._reusable and self._lasts(head, how)
         # What came first over a connection is seldom repeated over another one.
         if lasts and (not first or (how is How.TAG and self._fast_path.comes_again(head))):

@@ -30,6 +30,7 @@ class ClusterView:
     :ivar changed: called when decisions are to be made anew.
     :ivar asks: whether the primary can be asked for what version 0.1.0 does not know.
     :ivar draining: whether the worker is leaving: idle connections go elsewhere.
+    :ivar lame_duck: whether the cluster is told to stop, and serves on for a while.
     :ivar final: whether the whole cluster stops, so that no connection can go elsewhere.
     """
 
@@ -41,6 +42,7 @@ class ClusterView:
     changed: Callable[[], None]
     asks: bool = False
     draining: bool = False
+    lame_duck: bool = False
     final: bool = False
 
     @classmethod
@@ -64,11 +66,12 @@ class ClusterView:
             for member in self.pool.members
         )
 
-    def update(self, pool: Pool, peers: Iterable[int]) -> set[int]:
+    def update(self, pool: Pool, peers: Iterable[int], lame_duck: bool = False) -> set[int]:
         """
         Replace the pool, and drop the bindings of workers that are gone.
 
         :param peers: the workers whose mailboxes are here.
+        :param lame_duck: whether the cluster is to stop in a while; it is from then on.
         :returns: the workers that are gone, of the former pool and of `peers`.
         """
         present = {member.id for member in pool.members}
@@ -83,6 +86,8 @@ class ClusterView:
         if pool.version != self.pool.version:
             self.changed()
         self.pool = pool
+        if lame_duck:
+            self.serve_on()
         return gone
 
     def bind(self, key: bytes, owner: int, now: float) -> None:
@@ -106,6 +111,12 @@ class ClusterView:
         """Drop every binding: the table as it is now follows from the primary."""
         self.table.clear()
         self.changed()
+
+    def serve_on(self) -> None:
+        """Take in that the cluster is to stop in a while."""
+        if not self.lame_duck:
+            self.lame_duck = True
+            self.changed()
 
     def drain(self) -> None:
         """Take in that this worker is leaving."""

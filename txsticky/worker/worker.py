@@ -232,10 +232,10 @@ class Worker:
 
     def _heard(self, frame: Frame) -> None:
         match frame:
-            case View(pool, anew):
+            case View(pool, anew, lame_duck):
                 if anew:  # the table follows as it is now: what was freed is not in it
                     self.view.free_all()
-                for id in self.view.update(Pool.from_view(pool), self.outbox.boxes):
+                for id in self.view.update(Pool.from_view(pool), self.outbox.boxes, lame_duck):
                     self.outbox.forget(id)
             case Bound(key, owner):
                 self.bindings.learn(key, owner)

@@ -21,6 +21,7 @@ from typing import Final
 from attrs import frozen
 
 from .head import Head
+from .response import LAST
 
 #: By how many bytes more than the gate the server inside has to allow in a head, for what is added.
 ADDED: Final = 6144
@@ -29,7 +30,6 @@ _OBSOLETE: Final = frozenset({b"h2c", b"h2", b"http/2.0", b"tls/1.0"})
 _WEBSOCKET: Final = b"websocket"
 _FIELD: Final = re.compile(rb"([^:\r]+):[ \t]*((?:[^\r]|\r\n[ \t])*)\r\n")
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE)
-_LAST: Final = b"Connection: close\r\n"
 #: As it is told apart; `_` and `-` are the same to CGI, and so to WSGI (RFC 3875, section 4.1.18).
 _OURS: Final = b"txsticky"
 
@@ -73,7 +73,7 @@ class Inside:
             fields = host + _without(fields, b"host")
         says_so = head.version == b"1.0" or (head.header(b"connection") or b"").lower() == b"close"
         if last and not says_so and b"\nupgrade:" not in b"\n" + fields.lower():
-            fields = _LAST + fields  # unless it may become another protocol
+            fields = LAST + fields  # unless it may become another protocol
         return b"%b%b\r\n" % (line, fields)
 
     def _without_offer(self, head: Head, fields: bytes) -> bytes:

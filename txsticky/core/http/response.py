@@ -35,7 +35,8 @@ _UNTIL_CLOSE: Final = BodyKind.UNTIL_CLOSE
 #: returns header lines, each with its CR LF. None in its place adds nothing and looks at nothing.
 Additions = Callable[[int, bytes], bytes]
 
-_LAST: Final = b"Connection: close\r\n"
+#: Says that no request can follow on the connection (RFC 9112, section 9.6).
+LAST: Final = b"Connection: close\r\n"
 _FINAL: Final = re.compile(rb"HTTP/1\.[01] (101|[2-5][0-9][0-9])[ \r]")
 _BEGINNING: Final = b"HTTP/1."
 #: The longest head that is remembered, in bytes.
@@ -172,7 +173,7 @@ class Response:
             self._last = False
             framing = response(head, self._method)
             if not (framing.closes or self._ends_http(framing.status)):
-                lines += _LAST
+                lines += LAST
         if not lines:
             return data
         line_end += at

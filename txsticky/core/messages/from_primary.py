@@ -71,11 +71,13 @@ class View(Fields):
     The workers of the cluster, as `Pool.view` has them.
 
     :param anew: every binding follows; what the worker has of them is out of date.
+    :param lame_duck: the cluster is told to stop, and serves on for a while.
     """
 
     KIND: ClassVar = 5
     pool: Any
     anew: bool = False
+    lame_duck: bool = False
 
 
 @attrs.frozen
