@@ -17,9 +17,10 @@ from tests.fakes import FakeSystem
 from tests.raw_frames import Kind, decode_json
 from tests.shells import PlayedWorker, ReactorCase, ended, open_descriptors, received
 from txsticky.admin.history import History
-from txsticky.admin.state import LAME_DUCK, look
+from txsticky.admin.state import look
 from txsticky.cluster import Cluster
 from txsticky.config import Config
+from txsticky.core.lifecycle.states import LAME_DUCK
 from txsticky.errors import ConfigError, ListenError, TlsError
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

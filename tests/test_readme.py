@@ -25,6 +25,7 @@ from tests.integration.cluster import START, Server, ServerTestCase, free_port, 
 from tests.test_house import HOUSES
 from txsticky.admin import ctl
 from txsticky.admin.verbs import VERBS
+from txsticky.cli import balancer
 from txsticky.cli.aliases import HINTS
 from txsticky.cli.options import CommandOptions, Options
 from txsticky.cluster import signals_of
@@ -93,7 +94,11 @@ class CommandTests(TestCase):
 
     def test_options_are_taken(self) -> None:
         """Every txsticky command in README and documentation is one that the program accepts."""
-        commands = [(shown, words) for shown, words in arguments() if words[:1] != ["ctl"]]
+        commands = [
+            (shown, words)
+            for shown, words in arguments()
+            if words[:1] not in (["ctl"], ["balancer"])
+        ]
         self.assertGreater(len(commands), 5)
         for shown, words in commands:
             try:
@@ -110,6 +115,14 @@ class CommandTests(TestCase):
         for words in commands:
             parser = ctl.parser()
             ctl.request_of(parser, parser.parse_args(words))
+
+    def test_balancers(self) -> None:
+        """Every `txsticky balancer` command is one that its command line accepts."""
+        commands = [words[1:] for _, words in arguments() if words[:1] == ["balancer"]]
+        told = [words[: words.index(">")] for words in commands if ">" in words]
+        self.assertGreater(len(told), 1)
+        for words in told:
+            balancer.settings_of(balancer.parser().parse_args(words))
 
     def test_help(self) -> None:
         """The help begins with how the command is written."""

@@ -1,4 +1,4 @@
-"""``python -m txsticky``: the command without ``twist``; ``ctl`` and ``publish`` for a cluster."""
+"""``python -m txsticky``: the command without ``twist``, and what stands beside it."""
 
 from __future__ import annotations
 

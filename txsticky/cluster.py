@@ -271,7 +271,6 @@ class Cluster(Service):
 
         :param graceful: serve on for the time of a lame duck, and let workers finish what they
             hold, within the graceful timeout. A second call cuts the first short; one more hurries.
-        :returns: fires when the last worker has gone.
         """
         if not self._stopping:
             self._on_stopping()

@@ -22,7 +22,6 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from tests.integration import rawws
 from tests.integration.cluster import (
     START,
-    Cluster,
     ClusterTestCase,
     Server,
     ServerTestCase,
@@ -293,19 +292,14 @@ class ChatLinesTests(ServerTestCase):
         self.assertEqual(len({self.enter("127.0.0.2")[2] for _ in range(5)}), 1)
 
 
-def proxy(file: str, *machines: int) -> Proxy:
-    """A proxy with the configuration of an example, on a free port, in front of those ports."""
+def proxy(file: str, port: int) -> Proxy:
+    """A proxy with the configuration of an example, on a free port, in front of that port."""
     name = file.partition("/")[0]
     if name in ABSENT:
         raise SkipTest(ABSENT[name])
     text = (EXAMPLES / file).read_text()
     text = re.sub(r"(bind :|listen )8000", r"\g<1>{port}", text)
-    places = iter(machines)
-    text = re.sub(
-        r"(server )(\w+ )?[\d.]+:8080",
-        lambda f: f"{f[1]}{f[2] or ''}127.0.0.1:{next(places)}",
-        text,
-    )
+    text = re.sub(r"(server )(\w+ )?[\d.]+:8080", rf"\g<1>\g<2>127.0.0.1:{port}", text)
     if name == "nginx":  # its files, where the user of the tests may write
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         paths = "".join(f"{kind}_temp_path {{folder}}/{kind};\n" for kind in kinds)
@@ -345,10 +339,9 @@ class ProxyTests(ClusterTestCase):
 
     def test_commands(self) -> None:
         """The commands that the configurations give are ones that the program accepts."""
-        files = [*EXAMPLES.glob("haproxy/*.cfg"), EXAMPLES / "nginx" / "nginx.conf"]
-        self.assertEqual(len(files), 4)
-        for file in files:
-            (words,) = re.findall(r"^# +twist txsticky (.+)$", file.read_text(), re.MULTILINE)
+        for file in ("haproxy/haproxy.cfg", "haproxy/tcp.cfg", "nginx/nginx.conf"):
+            text = (EXAMPLES / file).read_text()
+            (words,) = re.findall(r"^# +twist txsticky (.+)$", text, re.MULTILINE)
             Options().parseOptions(shlex.split(words))
 
 
@@ -369,32 +362,6 @@ class TcpProxyTests(ClusterTestCase):
             client.sendall(request("GET", "/", headers=[("Connection", "close")]))
             with client.makefile("rb") as stream:
                 self.assertIn(b"127.0.0.9", stream.read())
-
-
-class MachinesTests(SynchronousTestCase):
-    """examples/haproxy/machines.cfg."""
-
-    def test_machines(self) -> None:
-        """A client that has the cookie meets its worker on its machine each time."""
-        options = ("--sticky", "insert:worker", "--forwarded-allow-ips", "127.0.0.1")
-        with (
-            Cluster("echo", *options) as first,
-            Cluster("echo", *options) as second,
-            proxy("haproxy/machines.cfg", first.port, second.port) as front,
-        ):
-            met = set()
-            for _ in range(6):
-                pids, cookie = set(), ""
-                for _ in range(4):
-                    with Connection(front.port) as connection:
-                        headers = [("Cookie", cookie)] if cookie else []
-                        answer = connection.ask(request("GET", "/", headers=headers))
-                    cookie = cookie or dict(answer.headers)["set-cookie"].partition(";")[0]
-                    pids.add(json.loads(answer.body)["pid"])
-                self.assertEqual(len(pids), 1)
-                met |= pids
-            machines = [set(cluster.workers().values()) & met for cluster in (first, second)]
-            self.assertTrue(all(machines), machines)
 
 
 class SystemdTests(SynchronousTestCase):

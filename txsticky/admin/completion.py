@@ -20,7 +20,10 @@ _NUMBERED: Final = "|".join(verb.name for verb in VERBS if verb.worker)
 #: The subcommands beside ``ctl``.
 _OTHERS: Final = tuple(command for command in SUBCOMMANDS if command is not CTL)
 #: The options that an argument follows, and how fish is told: a file, or anything else.
-_ARGUMENT: Final = {"--control": " -r", "--bus": " -x"}
+_ARGUMENT: Final = {
+    **dict.fromkeys(("--control", "--tls-cert", "--tls-key", "--machines-ca"), " -r"),
+    **dict.fromkeys(("--bus", "--bind", "--machines-tls", "--status-port", "--cookie"), " -x"),
+}
 
 
 def bash() -> str:

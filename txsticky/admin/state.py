@@ -7,14 +7,14 @@ They are all that the status page, the metrics and the control socket tell.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
 
 from .. import __version__
 from ..config import Config
-from ..core.lifecycle.states import Phase
+from ..core.lifecycle.states import LAME_DUCK, Phase
 from ..core.routing.pool import MemberState
 from ..primary.primary import Primary
 from ..primary.supervision.supervisor import Supervisor
@@ -25,9 +25,6 @@ from ..system.system import System
 from .history import History
 from .journal import Journal, JournalEntry
 from .usage import descriptor_limit, open_descriptors, usage_of
-
-#: The phase of a cluster that is told to stop, and serves on for a while.
-LAME_DUCK: Final = "lame duck"
 
 
 class Managed(Protocol):
@@ -197,7 +194,7 @@ class ClusterState:
     :param kernel_routes: whether the kernel chooses the worker by the client's address, in words;
         empty if it is not to (`KernelRoutes.told`).
     :param phase: a `core.lifecycle.states.Phase`: new, running, draining, quitting or ended; or
-        `LAME_DUCK`.
+        `core.lifecycle.states.LAME_DUCK`.
     :param routing: whether connections are routed yet.
     :param wanted: how many workers there are to be.
     :param reloads: begun so far.

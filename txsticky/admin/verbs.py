@@ -1,4 +1,4 @@
-"""What can be said to a running cluster, on the command line and to its control socket."""
+"""What can be said beside the server: on the command line, and to its control socket."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ VERBS: Final = (
 @attrs.frozen
 class Subcommand:
     """
-    A command for a running cluster: the first word behind ``txsticky``.
+    A command beside the server: the first word behind ``txsticky``.
 
     :param name: what is typed.
     :param help: one line.
@@ -67,6 +67,19 @@ PUBLISH_OPTIONS: Final = {
     "--help": "show this, and exit",
 }
 
+#: The options of ``txsticky balancer``, in a few words; its help has more.
+BALANCER_OPTIONS: Final = {
+    "--bind": "where the balancer listens",
+    "--tls-cert": "certificate with which it ends TLS",
+    "--tls-key": "private key, for nginx",
+    "--machines-tls": "name in the certificates of the machines",
+    "--machines-ca": "authority that has signed them",
+    "--proxy-protocol": "tell the client by PROXY",
+    "--status-port": "port of each machine's --status",
+    "--cookie": "name of the inserted cookie",
+    "--help": "show this, and exit",
+}
+
 CTL: Final = Subcommand(
     "ctl", "Look at a running cluster, and steer it.", "txsticky.admin.ctl", OPTIONS
 )
@@ -77,5 +90,11 @@ SUBCOMMANDS: Final = (
         "Send a message to the workers that listen to a topic.",
         "txsticky.cli.publish",
         PUBLISH_OPTIONS,
+    ),
+    Subcommand(
+        "balancer",
+        "Print the configuration of a balancer in front of several machines.",
+        "txsticky.cli.balancer",
+        BALANCER_OPTIONS,
     ),
 )

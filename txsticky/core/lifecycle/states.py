@@ -41,6 +41,9 @@ class Phase(enum.Enum):
     ENDED = "ended"
 
 
+#: The phase that is shown of a cluster told to stop, as long as it serves on: its fleet still runs.
+LAME_DUCK: Final = "lame duck"
+
 #: Workers of a cluster, at most: each can have a descriptor for every other's mailbox.
 MOST_WORKERS: Final = 512
 

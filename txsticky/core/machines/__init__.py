@@ -1,0 +1,1 @@
+"""Balancers in front of several machines: what they have to know, and their configurations."""
