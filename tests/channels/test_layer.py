@@ -97,6 +97,16 @@ class SpecificationTests(LayerCase):
 
         self.run_async(scenario)
 
+    def test_anothers(self) -> None:
+        """What another process's channel holds is not received here, and not waited for."""
+
+        async def scenario() -> None:
+            channel = await ChannelLayer().new_channel()
+            with self.assertRaises(AssertionError):
+                await self.layer.receive(channel)
+
+        self.run_async(scenario)
+
     def test_waiting(self) -> None:
         """What waits gets the message that comes; each of two gets one."""
 

@@ -87,8 +87,14 @@ class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]
             raise ChannelFull(channel)
 
     async def receive(self, channel: str) -> dict[str, Any]:
-        """Return the first message of a channel; wait for one if there is none."""
+        """
+        Return the first message of a channel; wait for one if there is none.
+
+        :raises AssertionError: the channel is another process's (`new_channel`), whose messages never
+            come here.
+        """
         self.require_valid_channel_name(channel)
+        assert owner_of(channel) in ("", self._name), f"{channel} is another process's channel"
         loop = asyncio.get_running_loop()
         while True:
             future: asyncio.Future[None] = loop.create_future()
