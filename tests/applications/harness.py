@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+from pathlib import Path
 from typing import ClassVar
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -127,3 +128,11 @@ def one(values: object) -> object:
     found = set(values)  # type: ignore[call-overload]
     assert len(found) == 1, found
     return found.pop()
+
+
+def node_modules(package: str) -> Path:
+    """Where npm has installed a package; skips the test if nowhere."""
+    for folder in filter(None, os.environ.get("NODE_PATH", "").split(os.pathsep)):
+        if (Path(folder) / package).is_dir():
+            return Path(folder)
+    raise SkipTest(f"{package} is not installed: npm install {package}, and name it in NODE_PATH")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,17 +11,9 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest
 
-from tests.applications.harness import ApplicationTestCase, one
+from tests.applications.harness import ApplicationTestCase, node_modules, one
 
 NODE_CLIENT = Path(__file__).with_name("mcp_client.mjs")
-
-
-def node_modules(package: str) -> Path:
-    """Where npm has installed a package; skips the test if nowhere."""
-    for folder in filter(None, os.environ.get("NODE_PATH", "").split(os.pathsep)):
-        if (Path(folder) / package).is_dir():
-            return Path(folder)
-    raise SkipTest(f"{package} is not installed: npm install {package}, and name it in NODE_PATH")
 
 
 class PythonTests(ApplicationTestCase):

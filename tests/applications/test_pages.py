@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.applications.harness import ApplicationTestCase, one
+from tests.applications.harness import ApplicationTestCase, node_modules, one
 from tests.integration.chromium import Browser
 
 
@@ -252,6 +252,34 @@ class ChainlitTests(PageCase):
 
     def test_page(self) -> None:
         """Chats count in their sessions."""
+        self.lives()
+
+
+class SockJSTests(PageCase):
+    """SockJS, by its own client."""
+
+    application = "SockJS (sockjs-channels)"
+    packages = ("sockjs-channels", "uvicorn", "websockets")
+    served = "sockjs_page:app"
+    TRANSPORTS = ("websocket", "xhr-streaming", "xhr-polling")
+    done = "three browsers count in their sessions: WebSocket, streaming, polling; a reload"
+
+    def setUp(self) -> None:
+        client = node_modules("sockjs-client") / "sockjs-client" / "dist" / "sockjs.min.js"
+        type(self).environment = {"SOCKJS_CLIENT": str(client)}
+        self.transports = iter(self.TRANSPORTS)
+        super().setUp()
+
+    def opened(self) -> Browser:
+        self.page = f"/?transport={next(self.transports)}"  # type: ignore[misc]
+        return super().opened()
+
+    def again(self, browser: Browser) -> None:
+        """The page connects again when its session is over."""
+        browser.until(f"/^0 [0-9]+$/.test({self.count} ?? '')", what="the page has connected again")
+
+    def test_page(self) -> None:
+        """Sessions of each transport."""
         self.lives()
 
 

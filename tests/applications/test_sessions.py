@@ -162,6 +162,39 @@ class DjangoTests(SessionCase):
         self.lives()
 
 
+class ChannelsTests(ApplicationTestCase):
+    """Django Channels."""
+
+    application = "Django Channels, groups"
+    packages = ("channels", "django", "uvicorn", "websockets", "websocket-client", "msgpack")
+    served = "channels_groups:app"
+    heavy = True
+    done = "six consumers in several workers hear in a group what each of them says; a reload"
+
+    def test_group(self) -> None:
+        """What one says all hear, in whichever worker they are."""
+        before = self.converse()
+        self.cluster.reload()
+        self.assertFalse(before & self.converse())
+        self.proved()
+
+    def converse(self) -> set[str]:
+        """Some join, say something, and hear all; returns the processes that served them."""
+        import websocket
+
+        url = self.cluster.url.replace("http", "ws") + "/ws"
+        sockets = [websocket.create_connection(url, timeout=30) for _ in range(6)]
+        for number, socket in enumerate(sockets):
+            socket.send(f"say{number}")
+        heard = [[socket.recv().split() for _ in sockets] for socket in sockets]
+        for socket, words in zip(sockets, heard, strict=True):
+            self.assertEqual(sorted(word for word, _ in words), [f"say{n}" for n in range(6)])
+            socket.close()
+        pids = {str(one(pid for _, pid in words)) for words in heard}
+        self.assertGreater(len(pids), 1, "the consumers are not spread")
+        return pids
+
+
 class GraphQLTests(ApplicationTestCase):
     """GraphQL subscriptions, by Strawberry."""
 

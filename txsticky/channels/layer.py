@@ -90,8 +90,7 @@ class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]
         """
         Return the first message of a channel; wait for one if there is none.
 
-        :raises AssertionError: the channel is another process's (`new_channel`), whose messages never
-            come here.
+        :raises AssertionError: the channel is another process's: its messages never come here.
         """
         self.require_valid_channel_name(channel)
         assert owner_of(channel) in ("", self._name), f"{channel} is another process's channel"
