@@ -69,6 +69,15 @@ class InboxTests(ShellCase):
         self.assertEqual((len(self.adopted), self.inbox.taken), (2, 1))
         self.assertEqual(self.adopted[0][1].origin.peer, PEER)
 
+    def test_stopped_by_one(self) -> None:
+        """What waits behind a connection whose request ends the worker is left to others."""
+        self.inbox.start()
+        self.inbox._adopt = lambda *adopted: (self.adopted.append(adopted), self.inbox.stop())
+        for _ in range(3):
+            self.hand()
+        self.reactor.settle()
+        self.assertEqual(len(self.adopted), 1)
+
     def test_peer_and_log(self) -> None:
         """The mailbox of a peer and the access log go where they belong."""
         self.inbox.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import select
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.logger import Logger
@@ -24,6 +25,11 @@ _GONE = frozenset((errno.ECONNABORTED, errno.EPROTO, errno.EPERM))
 _DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 
 
+def bare_socket(descriptor: int, family: int) -> socket.SocketType:
+    """Wrap a descriptor in the system's socket."""
+    return socket.SocketType(family, socket.SOCK_STREAM, 0, descriptor)
+
+
 class Acceptor:
     """
     Accepts on a listening socket.
@@ -31,15 +37,24 @@ class Acceptor:
     :param sock: the listening socket, non-blocking; owned from here on.
     :param reception: gets the connections.
     :param batch: connections accepted in one turn of the reactor.
+    :param wrap: makes a socket of a descriptor and its family. Python's object around the system's
+        is half of what `accept` costs; where a connection is only handed off, none is needed.
     :ivar accepted: how many connections were accepted.
     """
 
-    def __init__(self, sock: socket.socket, reception: Reception, batch: int = BATCH) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        reception: Reception,
+        batch: int = BATCH,
+        wrap: Callable[[int, int], socket.SocketType] = bare_socket,
+    ) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.accepted = 0
         self._reception = reception
         self._batch = batch
+        self._wrap = wrap
         self._reactor = reception.system.reactor
         self._family = int(sock.family)
         self._unix = sock.family == getattr(socket, "AF_UNIX", None)
@@ -100,8 +115,7 @@ class Acceptor:
     def doRead(self) -> None:
         """Accept what waits; read each connection once, and hand those off whose request came."""
         reception, family, headroom = self._reception, self._family, self._headroom
-        # What `socket.accept` does, less its Python object around the system's: half of its cost.
-        accept, wrap = self.sock._accept, socket.SocketType  # type: ignore[attr-defined]
+        accept, wrap = self.sock._accept, self._wrap  # type: ignore[attr-defined]
         for _ in range(self._batch):
             if headroom.scarce and self._backlog_waits() and not headroom.has_room():
                 self._rest("too many connections are in hand")
@@ -120,7 +134,7 @@ class Acceptor:
                     self._rest(error.strerror or str(error))
                 return
             self.accepted += 1
-            sock = wrap(family, socket.SOCK_STREAM, 0, descriptor)
+            sock = wrap(descriptor, family)
             peer = ("", 0) if self._unix else (unmapped_host(address[0]), address[1])
             arrival = Arrival(sock, Origin(peer))
             try:

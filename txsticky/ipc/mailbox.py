@@ -134,14 +134,12 @@ class MailboxTransport:
         self._undelivered = undelivered
         self._relieved = relieved
         self._outgoing = Outgoing(sock, self, reactor, limit, self._lose)
-        self._descriptor = -1
         self._batch = batch
+        self._stopped = False
         self._short = short
         self._lost = lost
         self._headroom = Headroom(BATCH)
         self._resting: Any = None
-
-    # ---------------------------------------------------------------- sending
 
     def is_closed(self) -> bool:
         """Whether this end is closed: by us, or because the other end is."""
@@ -169,7 +167,7 @@ class MailboxTransport:
         The transport owns it from here on and closes this process's copy as soon as the message has
         left.
         """
-        self._descriptor = descriptor
+        self._outgoing.announced = descriptor
 
     def write(self, data: bytes) -> None:
         """
@@ -181,8 +179,7 @@ class MailboxTransport:
         """
         if not data:
             return  # at the other end it would look like the end of the mailbox
-        descriptor, self._descriptor = self._descriptor, -1
-        self._outgoing.put(descriptor, data)
+        self._outgoing.put_announced(data)
 
     def writeSequence(self, data: Any) -> None:
         """Send the pieces as one message."""
@@ -207,23 +204,25 @@ class MailboxTransport:
 
     def startReading(self) -> None:
         """Begin to take messages."""
+        self._stopped = False
         self._reactor.addReader(self)
 
     def stopReading(self) -> None:
         """Leave the messages where they are: in the kernel, for the next reader of this end."""
+        self._stopped = True
         self._reactor.removeReader(self)
         if self._resting is not None:
             self._resting.cancel()
             self._resting = None
 
     def doRead(self) -> Any:
-        """Take up to `batch` messages, each wholly dealt with before the next is taken."""
+        """Take up to `batch` messages, each dealt with before the next, until reading stops."""
         headroom = self._headroom
         for _ in range(self._batch):
             if headroom.scarce and not headroom.has_room():
                 self._rest()
                 break
-            if self.disconnecting or not self.read_one():
+            if not self.read_one() or self._stopped:
                 break
         return None
 
@@ -290,8 +289,6 @@ class MailboxTransport:
         except Exception:
             # A bad message must not close the mailbox for the messages behind it.
             self._log.failure("A mailbox message could not be dealt with.")
-
-    # ---------------------------------------------------------------- closing
 
     def _lose(self) -> None:
         waiting = self.take_queue()

@@ -35,6 +35,7 @@ class Outgoing:
     :param limit: messages that may wait here while the kernel's buffer is full.
     :param gone: called when the other end turns out to be gone; raises nothing, and calls `close`.
     :ivar longest: bytes that a message may have.
+    :ivar announced: the descriptor that goes with the next message; -1 is none.
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class Outgoing:
         "_sendmsg",
         "_size",
         "_watched",
+        "announced",
         "limit",
         "longest",
         "waiting",
@@ -60,6 +62,7 @@ class Outgoing:
         gone: Callable[[], None],
     ) -> None:
         self.limit = limit
+        self.announced = -1
         self.waiting: collections.deque[tuple[int, bytes]] = collections.deque()
         # unix(7): a message longer than the buffer less its book-keeping is EMSGSIZE for ever.
         self.longest = min(MAX_MESSAGE, sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - 1024)
@@ -71,6 +74,11 @@ class Outgoing:
         self._watched = False
         self._crowded = False
         self._closed = False
+
+    def put_announced(self, data: bytes) -> None:
+        """Do what `put` does, with the descriptor that was announced."""
+        descriptor, self.announced = self.announced, -1
+        self.put(descriptor, data)
 
     def put(self, descriptor: int, data: bytes) -> None:
         """

@@ -16,6 +16,9 @@ from ..system.descriptors import open_socket
 
 log = Logger()
 
+#: Connections taken in one turn of the reactor: those that are here have their turn in between.
+BATCH = 4
+
 
 class WorkerInbox:
     """
@@ -48,7 +51,7 @@ class WorkerInbox:
         self._take_log = take_log
         self._descriptor = -1
         self._stopped = False
-        # One message at a time: what was taken dies with the worker, and the rest goes to others.
+        # What was taken dies with the worker, so each is served before the next is taken.
         self.box = MailboxTransport(
             socket.socket(fileno=descriptor),
             reactor,
@@ -56,7 +59,7 @@ class WorkerInbox:
             short=make_room,
             lost=self._in_vain,
             finished=finished,
-            batch=1,
+            batch=BATCH,
         )
 
     def start(self) -> None:

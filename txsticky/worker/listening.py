@@ -32,9 +32,9 @@ from ..system.system import System
 
 log = Logger()
 
-#: Connections accepted in one turn of the reactor. What was accepted dies with the worker; what
-#: waits in the kernel's queue is accepted by other workers.
-BATCH = 1
+#: Connections accepted in one turn of the reactor, each served before the next: what was accepted
+#: dies with the worker; what waits in the kernel's queue is accepted by other workers.
+BATCH = 4
 
 
 class Whose(Protocol):
@@ -111,7 +111,7 @@ class Listening:
         self._leaving = False
         self.reception = _Reception(short, system, settings.config, self._place)
         self.acceptors = [
-            Acceptor(socket.socket(fileno=own(descriptor)), self.reception, BATCH)
+            Acceptor(socket.socket(fileno=own(descriptor)), self.reception, BATCH, open_socket)
             for _, descriptor in listeners
         ]
 
@@ -200,8 +200,7 @@ class Listening:
         match verdict:
             case Keep(how):
                 self.routes[how] += 1
-                handoff = _handoff(arrival, how)
-                self._adopt(open_socket(arrival.sock.detach(), handoff.family), handoff)
+                self._adopt(_whole_socket(arrival), _handoff(arrival, how))
             case Give(worker, how):
                 self.routes[how] += 1
                 self._send(arrival, worker, how)
@@ -210,7 +209,13 @@ class Listening:
 
     def _send(self, arrival: Arrival, place: int, how: How, fresh: bool = False) -> None:
         handoff = _handoff(arrival, how, hops=1, fresh=fresh)
-        self._give(open_socket(arrival.sock.detach(), handoff.family), place, handoff)
+        self._give(_whole_socket(arrival), place, handoff)
+
+
+def _whole_socket(arrival: Arrival) -> socket.socket:
+    sock = arrival.sock
+    assert isinstance(sock, socket.socket)  # the acceptors here wrap them so
+    return sock
 
 
 def _handoff(arrival: Arrival, how: How, hops: int = 0, fresh: bool = False) -> Handoff:

@@ -55,6 +55,16 @@ class HeadTests(SynchronousTestCase):
         head = parsed(b"\r\n" + GET)
         self.assertTrue(head.raw[head.fields_at :].startswith(b"Host:"))
 
+    def test_looked_at_again(self) -> None:
+        """What was looked at last is not read again; with another limit it is."""
+        data = b"GET / HTTP/1.1\r\nHost: example\r\n\r\n"
+        head = parsed(data)
+        self.assertIs(parsed(data), head)
+        self.assertEqual(parse_head(data, 20), parse_head(bytes(bytearray(data)), 20))
+        parsed(b"GET /other HTTP/1.1\r\n\r\n")
+        self.assertIsNot(parsed(data), head)
+        self.assertEqual(parsed(data), head)
+
     def test_no_header_lines(self) -> None:
         """A head may consist of its request line."""
         head = parsed(b"GET / HTTP/1.1\r\n\r\n")

@@ -176,6 +176,11 @@ class Head:
         return self._split
 
 
+#: The very object that was looked at last, with the limit, and its head: where connections are
+#: accepted and served in one process, it is looked at twice.
+_last: tuple[bytes, int, Head] = b"", -1, Head(b"", 0, b"", b"", b"", 0)
+
+
 def parse_head(
     data: bytes, limit: int, start: int = 0
 ) -> Head | Literal[NeedData.NEED_DATA] | Malformed:
@@ -194,6 +199,10 @@ def parse_head(
     end = data.find(b"\r\n\r\n", start - 3 if start - 3 > skip else skip, limit) + 4
     if end < 4:
         return _unfinished(data, limit, skip, start)
+    global _last
+    seen, seen_limit, known = _last
+    if seen is data and seen_limit == limit:
+        return known
     line = _LINE.match(data, skip)
     if line is None:
         return _bad_line(data, skip)
@@ -210,6 +219,7 @@ def parse_head(
     method, target, version = line.groups()
     head = Head(raw, end, method, target, version, begin)
     head._lowered = lowered
+    _last = data, limit, head
     return head
 
 

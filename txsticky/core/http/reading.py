@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import attrs
+
 from .framing import BodyKind, Odd, RequestFraming, told_by
 from .head import Head, parse_head
 
@@ -63,5 +65,4 @@ def again(head: Head, raw: bytes) -> Head:
     changed = parse_head(raw, len(raw))
     if not isinstance(changed, Head):
         raise Odd("what is left of the head is none")
-    changed.size = head.size
-    return changed
+    return attrs.evolve(changed, size=head.size)

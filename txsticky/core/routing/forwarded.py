@@ -92,7 +92,7 @@ class Trusted:
             return True
         if not host:
             return self.unix
-        address = _address(host)
+        address = _address(host) if self.networks else None
         return address is not None and any(address in network for network in self.networks)
 
 
