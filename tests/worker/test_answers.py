@@ -175,6 +175,37 @@ class LearnTests(PolicyCase):
         self.answer(head("/", "Cookie: JSESSIONID=two"), How.HIT, over)
         self.assertEqual((self.owner(b"two"), self.said()), (3, []))
 
+    def lasting(self, value: str, seconds: int) -> bytes:
+        """A response that sets a cookie for so long."""
+        return f"\r\nSet-Cookie: JSESSIONID={value}; Max-Age={seconds}\r\n".encode()
+
+    def test_lasts(self) -> None:
+        """A key ends with its cookie, which each response may set anew."""
+        self.answer(head(), fields=self.lasting("two", 60))
+        self.system.reactor.advance(40)
+        self.answer(head("/", "Cookie: JSESSIONID=two"), How.HIT, self.lasting("two", 60))
+        self.system.reactor.advance(40)
+        self.assertEqual(self.said(), [Bind(b"two")])
+        self.system.reactor.advance(20)
+        self.assertEqual((self.owner(b"two"), self.said()[1:]), (None, [Free(b"two")]))
+        self.assertEqual(self.system.reactor.getDelayedCalls(), [])
+
+    def test_lasts_less(self) -> None:
+        """A cookie that is set for a shorter time ends its key sooner; without one, not at all."""
+        for seconds in (600, 60):
+            self.answer(head(), fields=self.lasting("two", seconds))
+        self.answer(head(), fields=self.lasting("three", 60))
+        self.answer(head(), fields=b"\r\nSet-Cookie: JSESSIONID=three\r\n")
+        self.system.reactor.advance(60)
+        self.assertEqual((self.owner(b"two"), self.owner(b"three")), (None, 2))
+
+    def test_lasts_elsewhere(self) -> None:
+        """When its cookie ends, a key that another worker has bound since stays."""
+        self.answer(head(), fields=self.lasting("two", 60))
+        self.bind(b"two", 3)
+        self.system.reactor.advance(60)
+        self.assertEqual((self.owner(b"two"), self.said()), (3, [Bind(b"two")]))
+
     def test_thousand(self) -> None:
         """Of a thousand sessions in one response only a few are learned."""
         lines = b"".join(b"Set-Cookie: JSESSIONID=%d\r\n" % n for n in range(1000))

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
+from ..core.lifetimes import Lifetimes
 from ..core.messages.from_worker import Bind, Free
 from ..core.routing.table import KEY_LIMIT
 from ..errors import ChannelFull, KeyTooLong
 from ..ipc.channel import Channel
+from ..system.system import System
 from .view import ClusterView
 
 log = Logger()
+#: The least seconds between two looks for keys that have ended.
+_LOOK: Final = 1.0
 
 
 class Bindings:
@@ -107,3 +112,47 @@ class Bindings:
                 action()
             except Exception:
                 log.failure("A response could not be released.")
+
+
+class Expiry:
+    """
+    Frees keys of this worker when the cookies expire that brought them.
+
+    :param view: has the worker's id and its replica of the table.
+    :param free: frees a key (`Bindings.free`).
+    :param system: the clock and the reactor.
+    """
+
+    def __init__(self, view: ClusterView, free: Callable[[bytes], None], system: System) -> None:
+        self._view = view
+        self._free = free
+        self._system = system
+        self._lifetimes = Lifetimes()
+        self._call: Any = None
+
+    def set(self, key: bytes, seconds: float | None) -> None:
+        """
+        Say after how many seconds a key ends.
+
+        :param seconds: None if it does not end by itself.
+        """
+        end = None if seconds is None else self._system.clock() + seconds
+        self._lifetimes.set(key, end)
+        self._wait()
+
+    def _wait(self) -> None:
+        end = self._lifetimes.next
+        if end is None:
+            return
+        seconds = max(_LOOK, end - self._system.clock())
+        if self._call is None or not self._call.active():
+            self._call = self._system.reactor.callLater(seconds, self._look)
+        elif seconds < self._call.getTime() - self._system.reactor.seconds():
+            self._call.reset(seconds)
+
+    def _look(self) -> None:
+        now = self._system.clock()
+        for key in self._lifetimes.take(now):
+            if self._view.table.find(key, now) == self._view.id:  # else another has bound it since
+                self._free(key)
+        self._wait()

@@ -28,7 +28,7 @@ from ..errors import TxstickyError
 from ..printable import printable
 from ..system.system import System
 from ..transport.websockets.movements import WebSockets
-from .bindings import Bindings
+from .bindings import Bindings, Expiry
 from .fast_path import FastPath
 from .view import ClusterView
 
@@ -213,6 +213,7 @@ class Answers:
         self._system = system
         chain = view.router.chain
         self._learner = Learner(chain)
+        self._expiry = Expiry(view, bindings.free, system)
         self._learn_only = functools.partial(self._learn, NOTHING_ASKED)
         self._insert = source = inserted(chain)
         self._cookie = None
@@ -291,11 +292,13 @@ class Answers:
         for key in lesson.ended:
             if view.table.find(key, now) == view.id:  # not what another worker has bound
                 bindings.free(key)
-        for key in lesson.begun:
-            if view.router.signer.read(key) == view.id or view.table.find(key, now) == view.id:
+        for key, lifetime in lesson.begun:
+            if view.router.signer.read(key) == view.id:
                 continue
             try:
-                bindings.bind(key)
+                if view.table.find(key, now) != view.id:
+                    bindings.bind(key)
+                self._expiry.set(key, lifetime)
             except TxstickyError as error:
                 if not self._unbound:
                     self._unbound = True

@@ -33,7 +33,7 @@ def said(
     """What is learned from a response: the keys that begin, those that end."""
     fields = "".join(f"\r\n{line}" for line in lines).encode() + b"\r\n"
     lesson = Learner(parse_chain(sticky)).said(asked, status, fields, NOW)
-    return list(lesson.begun), list(lesson.ended)
+    return [key for key, _ in lesson.begun], list(lesson.ended)
 
 
 class BegunTests(SynchronousTestCase):
@@ -173,10 +173,21 @@ class SetCookieTests(SynchronousTestCase):
 
     def test_last_attribute(self) -> None:
         """The last of several attributes of a name counts."""
-        self.assertTrue(read_set_cookie(b"S=a; Max-Age=9; Max-Age=0", NOW)[2])
-        self.assertFalse(read_set_cookie(b"S=a; Max-Age=0; Max-Age=9", NOW)[2])
+        self.assertEqual(read_set_cookie(b"S=a; Max-Age=9; Max-Age=0", NOW)[2], 0)
+        self.assertEqual(read_set_cookie(b"S=a; Max-Age=0; Max-Age=9", NOW)[2], 9)
+
+    def test_lifetime(self) -> None:
+        """A cookie lasts for its Max-Age, else until it expires, else nothing is known of it."""
+        for attributes, seconds in (
+            (b"Path=/", None),
+            (b"Max-Age=90", 90.0),
+            (b"Expires=Fri, 15 Jan 2027 08:00:30 GMT", 30.0),
+            (b"Max-Age=90; Expires=Fri, 15 Jan 2027 08:00:30 GMT", 90.0),
+            (b"Max-Age=%b" % (b"9" * 5000), 999_999_999_999.0),
+        ):
+            self.assertEqual(read_set_cookie(b"S=a; " + attributes, NOW)[2], seconds, attributes)
 
     def test_parts(self) -> None:
         """Name and value are what stands before the first semicolon."""
-        self.assertEqual(read_set_cookie(b' S = "x" ;Path=/a=b', NOW), (b"S", b"x", False))
-        self.assertEqual(read_set_cookie(b"", NOW), (b"", b"", False))
+        self.assertEqual(read_set_cookie(b' S = "x" ;Path=/a=b', NOW), (b"S", b"x", None))
+        self.assertEqual(read_set_cookie(b"", NOW), (b"", b"", None))

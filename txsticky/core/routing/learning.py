@@ -29,6 +29,8 @@ REPEATED: Final = 1024
 #: The header whose session a DELETE ends (Model Context Protocol, "Session Management").
 _ENDED_BY_DELETE: Final = b"mcp-session-id"
 _SET_COOKIE: Final = b"set-cookie"
+#: As many digits of a Max-Age are read: with fewer it is thirty thousand years already.
+_DIGITS: Final = 12
 
 
 @attrs.frozen
@@ -53,11 +55,12 @@ class Lesson:
     """
     What a response says about sessions.
 
-    :param begun: the keys that it gives its client, at most `MOST_LEARNED`.
+    :param begun: the keys that it gives its client, at most `MOST_LEARNED`, each with the seconds
+        after which its cookie expires; None if it does not.
     :param ended: the keys that will not come again.
     """
 
-    begun: tuple[bytes, ...] = ()
+    begun: tuple[tuple[bytes, float | None], ...] = ()
     ended: tuple[bytes, ...] = ()
 
 
@@ -112,7 +115,7 @@ class Learner:
         """
         over = asked.ending if 200 <= status < 300 else None
         lowered = fields.lower()
-        begun: dict[bytes, None] = {}
+        begun: dict[bytes, float | None] = {}
         for name in self._headers:
             for value in _values(lowered, fields, name):
                 if value:
@@ -125,16 +128,16 @@ class Learner:
         if self._cookies:
             held = dict(asked.cookies)
             for line in _values(lowered, fields, _SET_COOKIE):
-                name, value, expired = read_set_cookie(line, now)
+                name, value, lifetime = read_set_cookie(line, now)
                 if name not in self._cookies:
                     continue
                 begun.pop(value, None)
-                if not expired and value:
-                    begun[value] = None
+                if value and (lifetime is None or lifetime > 0):
+                    begun[value] = lifetime
                 elif name in held:
                     ended[held[name]] = None
         # Of several cookies of one name browsers keep the last.
-        keys = tuple(begun)[-MOST_LEARNED:]
+        keys = tuple(begun.items())[-MOST_LEARNED:]
         return Lesson(keys, tuple(key for key in ended if key not in begun))
 
 
@@ -153,13 +156,13 @@ def _values(lowered: bytes, fields: bytes, name: bytes) -> Iterator[bytes]:
         at = lowered.find(mark, begin)
 
 
-def read_set_cookie(line: bytes, now: float) -> tuple[bytes, bytes, bool]:
+def read_set_cookie(line: bytes, now: float) -> tuple[bytes, bytes, float | None]:
     """
     Read the value of a Set-Cookie header (RFC 6265, section 5.2).
 
     :param now: seconds since the epoch.
-    :returns: the cookie's name, its value as a request's is read, and whether it has expired, as a
-        server says that takes a cookie away.
+    :returns: the cookie's name, its value as a request's is read, and the seconds after which it
+        expires: 0 or less where a server takes a cookie away, None if it says nothing of that.
     """
     pair, *attributes = line.split(b";")
     name, _, value = pair.partition(b"=")
@@ -168,12 +171,12 @@ def read_set_cookie(line: bytes, now: float) -> tuple[bytes, bytes, bool]:
         word, _, text = attribute.partition(b"=")
         word, text = word.strip(b" \t").lower(), text.strip(b" \t")
         if word == b"max-age" and text.removeprefix(b"-").isdigit():
-            max_age = not text.strip(b"0") or text[:1] == b"-"
+            max_age = float(text[:_DIGITS])
         elif word == b"expires":
             time = _seconds(text)
-            expires = expires if time is None else time <= now
-    expired = bool(expires if max_age is None else max_age)
-    return name.strip(b" \t"), unquote_cookie(value.strip(b" \t")), expired
+            expires = expires if time is None else time - now
+    lifetime = expires if max_age is None else max_age
+    return name.strip(b" \t"), unquote_cookie(value.strip(b" \t")), lifetime
 
 
 def _seconds(date: bytes) -> float | None:
