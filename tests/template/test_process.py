@@ -71,10 +71,11 @@ app = Factory.forProtocol(Teller)
 
 
 IMPORTED = """
-import json, os
-HERE = os.getpid()
+import json, os, sys
+HERE, BEFORE = os.getpid(), set(sys.modules)
 def told():
-    return json.dumps({"imported": HERE, "pid": os.getpid()}).encode()
+    later = sorted(set(sys.modules) - BEFORE)
+    return json.dumps({"imported": HERE, "pid": os.getpid(), "later": later}).encode()
 """
 ASGI = """
 async def app(scope, receive, send):
@@ -278,6 +279,8 @@ class InterfaceTests(ForkCase):
         request = b"GET / HTTP/1.1\r\nHost: cluster.test\r\nConnection: close\r\n\r\n"
         told = self.worker(ask=request)
         self.assertEqual(told["pid"], self.workers[0].pid)
+        if preload:
+            self.assertLessEqual(set(told["later"]), {"twisted.internet.reactor"}, "not shared")
         imported: int = told["imported"]
         return imported
 

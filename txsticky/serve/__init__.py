@@ -21,11 +21,11 @@ from ..core.routing.forwarded import Trusted
 from ..system.logs.shared import HandedLog
 
 #: Where each interface is served: the module's `serving` makes an application ready.
-_HOMES = {
-    "web": "web.resource",
-    "wsgi": "wsgi.serving",
-    "asgi": "asgi.serving",
-    "protocol": "protocol",
+HOMES = {
+    "web": f"{__name__}.web.resource",
+    "wsgi": f"{__name__}.wsgi.serving",
+    "asgi": f"{__name__}.asgi.serving",
+    "protocol": f"{__name__}.protocol",
 }
 
 
@@ -142,6 +142,6 @@ def serving_for(
         install_asyncio_reactor()
     if reactor is None:
         from twisted.internet import reactor
-    module = importlib.import_module(f"{__name__}.{_HOMES[interface]}")
+    module = importlib.import_module(HOMES[interface])
     serving: Serving = module.serving(app, settings, reactor)
     return serving

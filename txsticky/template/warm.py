@@ -16,28 +16,34 @@ from .. import api
 from ..config import Config
 from ..core.messages.forks import Prepare
 from ..errors import TxstickyError
+from ..serve import HOMES
 from ..system.startup import flush_streams
 from ..worker.process import Preparation, load_app, load_tls
 
 log = Logger()
 
 #: What every worker imports, sooner or later. None of it imports Twisted's reactor.
-_ALWAYS: Final = ("txsticky.worker.worker", "twisted.internet.epollreactor")
+_ALWAYS: Final = (
+    "txsticky.worker.worker",
+    "twisted.internet.default",
+    "twisted.internet.epollreactor",
+)
 _TLS: Final = ("txsticky.tls.termination", "txsticky.tls.connection", "txsticky.tls.transport")
-#: What an application of each interface needs besides. What is not installed is left out, and the
-#: part of autobahn that is imported binds it to no framework.
+#: What an application of each interface needs besides what serves it. What is not installed is left
+#: out, and the part of autobahn that is imported binds it to no framework.
 _BY_INTERFACE: Final = {
-    "web": ("txsticky.serve.web.resource", "twisted.web.static", "autobahn.websocket.protocol"),
-    "wsgi": ("txsticky.serve.web.wsgi",),
+    "web": ("twisted.web.static", "autobahn.websocket.protocol"),
+    "wsgi": ("encodings.idna",),
     "asgi": (
-        "txsticky.serve.asgi.serving",
+        "txsticky.serve.asgi.lifespan",
         "txsticky.serve.asgi.uv",
         "twisted.internet.asyncioreactor",
         "uvicorn.lifespan.on",
+        "uvicorn.protocols.http.auto",
         "uvicorn.protocols.http.httptools_impl",
         "uvicorn.protocols.websockets.websockets_sansio_impl",
     ),
-    "protocol": ("txsticky.serve.protocol", "autobahn.websocket.protocol"),
+    "protocol": ("autobahn.websocket.protocol",),
 }
 #: What an event loop, of whatever make, waits with (proc(5), /proc/pid/fd).
 _LOOPS: Final = frozenset({"anon_inode:[eventpoll]", "anon_inode:[io_uring]"})
@@ -72,6 +78,7 @@ def _names(config: Config, interface: str) -> Iterable[str]:
         yield from _TLS
     for known, names in _BY_INTERFACE.items():
         if interface in (known, "auto"):
+            yield HOMES[known]
             yield from names
 
 
