@@ -187,10 +187,11 @@ class Again(BeginningCase):
         for thread in threads:
             thread.start()
         try:
+            pid = 0
             for _ in range(3):
-                until(lambda: 1 in cluster.workers(), 30, "there is a worker")
-                before = len(seen)
-                os.kill(cluster.workers()[1], signal.SIGKILL)
+                until(lambda dead=pid: cluster.workers().get(1, dead) != dead, 30, "a new worker")
+                pid, before = cluster.workers()[1], len(seen)
+                os.kill(pid, signal.SIGKILL)
                 until(lambda at=before: seen[at:].count(200) > 10, 30, "it serves again")
         finally:
             over.set()
