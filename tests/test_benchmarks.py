@@ -1,12 +1,9 @@
-"""The benchmarks count right: CPU, medians, ratios, tables; and the smallest work runs."""
+"""The benchmarks count right: CPU, medians, ratios, tables."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 from xml.etree import ElementTree
@@ -145,29 +142,3 @@ class ClientTests(TestCase):
         """Every work has a name of its own, and the first of its contenders is txsticky."""
         names = [work.name for work in works.WORKS]
         self.assertEqual(len(names), len(set(names)))
-
-
-class SmokeTests(TestCase):
-    """The command."""
-
-    if shutil.which("cc") is None:
-        skip = "the load generator needs a C compiler"
-
-    def test_smallest_work(self) -> None:
-        """`python -m benchmarks --only gate --rounds 1` writes a table, a plot and the figures."""
-        with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run(
-                [
-                    *(sys.executable, "-m", "benchmarks"),
-                    *("--only", "gate", "--rounds", "1", "--output", folder),
-                ],
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                timeout=120,
-            )
-            self.assertEqual(done.returncode, 0, done.stderr)
-            self.assertIn("with the gate", Path(folder, "results.rst").read_text())
-            self.assertEqual(
-                sorted(os.listdir(folder)), ["gate.svg", "results.json", "results.rst"]
-            )
