@@ -7,11 +7,12 @@
     python -m tests tests/core tests.transport.test_gate    these folders and modules
     python -m tests --applications [NAME...]     applications of others, and docs/tested.csv
 
-Much of what the tests do is to wait for processes. So they run in several trials side by side, two
-more than there are cores: modules that start processes have a trial each, the others share one, a
-dozen at a time, which saves the start of the interpreter. Tests of a module stay together, for they
-share servers. Those that take longest are begun first (`tests.durations`), and no two of those that
-compute all the time run at once.
+Most of what the tests do is to wait for processes and for times to pass: alone, a module of
+clusters keeps a core busy for a third of its time. So they run in several trials side by side, four
+more than there are cores: modules that start processes, or take long, have a trial each, the others
+share one, a dozen at a time, which saves the start of the interpreter. Tests of a module stay
+together, for they share servers. Those that take longest are begun first (`tests.durations`), and
+no two of those that compute all the time run at once.
 
 What failed is printed, and modules with a failure are run again alone at the end, for machines are
 small and the neighbours may have been too much; that run counts. But a test that passed only then
@@ -43,16 +44,14 @@ from tests.durations import COMPUTING, SECONDS
 HERE = Path(__file__).resolve().parent
 LIMIT = 1200  # seconds for one trial
 BATCH = 12  # modules that share one
-BESIDE = 2  # trials at once, more than there are cores
+BESIDE = 4  # trials at once, more than there are cores
 BAD = ("failures", "errors", "unexpectedSuccesses")
 
 _NUMBERS = itertools.count()
 #: Folders of tests that are not unit tests: they start whole clusters.
 CLUSTERS = ("integration", "applications")
-#: How a module begins that starts processes, and has a trial of its own.
-_PROCESSES = re.compile(
-    r"^(?:import|from) (?:subprocess|venv|tests\.integration|tests\.applications)\b", re.MULTILINE
-)
+#: What a module imports that starts processes.
+_PROCESSES = re.compile(r"^(?:import|from) (?:subprocess|venv)\b", re.MULTILINE)
 
 
 def modules(only_unit: bool = False) -> list[str]:
@@ -77,16 +76,25 @@ def choose(names: Iterable[str], only_unit: bool = False) -> list[str]:
 
 
 def batches(names: Iterable[str]) -> Iterator[list[str]]:
-    """Divide modules among trials; those that start processes come first, each alone."""
+    """Divide modules among trials; the long ones, and those that start processes, have their own.
+
+    These come first.
+    """
     together = []
     for name in names:
-        path = HERE.parent.joinpath(*name.split(".")).with_suffix(".py")
-        if path.exists() and not _PROCESSES.search(path.read_text()):
-            together.append(name)
-        else:
+        if _alone(name):
             yield [name]
+        else:
+            together.append(name)
     for at in range(0, len(together), BATCH):
         yield together[at : at + BATCH]
+
+
+def _alone(name: str) -> bool:
+    if name in SECONDS or not set(CLUSTERS).isdisjoint(name.split(".")):
+        return True
+    path = HERE.parent.joinpath(*name.split(".")).with_suffix(".py")
+    return not path.exists() or bool(_PROCESSES.search(path.read_text()))
 
 
 @attrs.frozen

@@ -31,9 +31,10 @@ SECONDS: dict[str, int] = {
     "tests.integration.test_streams": 130,
     "tests.integration.test_supervision": 110,
     "tests.integration.test_upgrade": 150,
-    "tests.serve.test_memory": 40,
+    "tests.template.test_process": 30,
+    "tests.test_mutants": 25,
     "tests.test_packaging": 40,
-    "tests.test_readme": 50,
+    "tests.worker.test_hosts": 40,
 }
 #: Modules that keep a core or more busy all the time: no two of them run at once.
 COMPUTING: frozenset[str] = frozenset(

@@ -93,8 +93,8 @@ class ModulesTests(SynchronousTestCase):
         self.assertEqual(chosen, ["tests.test_wire", "tests.test_tag.TagTests.test_x"])
 
     def test_batches(self) -> None:
-        """Modules that start processes have a trial each and are first; the others share some."""
-        apart = ["tests.test_runner", "tests.test_packaging", "tests.integration.test_chaos"]
+        """Modules that start processes or take long have a trial each; the others share some."""
+        apart = ["tests.test_runner", "tests.worker.test_hosts", "tests.integration.test_bounds"]
         together = [name for name in modules(only_unit=True) if name not in apart][-20:]
         divided = list(batches([*together, *apart]))
         self.assertEqual(divided[-1][-1], together[-1])

@@ -34,6 +34,7 @@ from txsticky.core.messages.origin import Origin
 from txsticky.core.routing.pool import Pool
 from txsticky.core.routing.table import Table
 from txsticky.serve.asgi.facade import FacadeFactory
+from txsticky.transport import ending
 from txsticky.worker import connections as connection
 from txsticky.worker.view import ClusterView
 
@@ -194,6 +195,7 @@ class AsgiMemory(AsgiCase):
 
     def test_nonsense(self) -> None:
         """The client speaks no HTTP."""
+        self.patch(ending, "LINGER", 0.05)
 
         def converse(client: Client) -> None:
             client.ask(b"nonsense\r\n\r\n")
