@@ -46,6 +46,7 @@ class FakeDesk:
         self.draining = False
         self.unconfirmed = 0
         self.known: dict[bytes, Known] = {}
+        self.given: dict[bytes, Give] = {}
         self.done = 0
 
     @property
