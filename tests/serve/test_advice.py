@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import sys
 import types
 from typing import Any
+from unittest import mock
 
 import flask
 import socketio
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from twisted.web.resource import Resource
 
 from txsticky.errors import AppLoadError
 from txsticky.serve import ServeSettings, serving_for
 from txsticky.serve.advice import _ADVICE, advice_for, script_advice
-from txsticky.serve.loading import detect
+from txsticky.serve.loading import detect, load
 
 
 def made(library: str, name: str, **members: Any) -> object:
@@ -115,3 +119,38 @@ class InterfaceTests(SynchronousTestCase):
         """An object that no interface serves has its advice whatever the interface."""
         said = self.refusal(made("klein", "Klein"), "web")
         self.assertIn("--factory: main:app.resource", said)
+
+
+class GreenletTests(SynchronousTestCase):
+    """Applications that put greenlets in the place of threads."""
+
+    def test_patched(self) -> None:
+        """They are told what to leave out, and what there is in its place."""
+        for name, asked, call in (
+            ("gevent.monkey", "is_module_patched", "gevent.monkey.patch_all()"),
+            ("eventlet.patcher", "is_monkey_patched", "eventlet.monkey_patch()"),
+        ):
+            library = types.SimpleNamespace(**{asked: lambda part: part == "thread"})
+            with mock.patch.dict(sys.modules, {name: library}):
+                said = str(self.assertRaises(AppLoadError, load, "os:sep"))
+            self.assertIn(f"it calls {call}, and greenlets do not run", said)
+            self.assertIn("async_mode='threading'", said)
+
+    def test_not_patched(self) -> None:
+        """To import the library alone is nothing."""
+        library = types.SimpleNamespace(is_module_patched=lambda part: False)
+        with mock.patch.dict(sys.modules, {"gevent.monkey": library}):
+            self.assertEqual(load("os:sep"), "/")
+
+    def test_gevent(self) -> None:
+        """So it is with gevent itself."""
+        if importlib.util.find_spec("gevent") is None:
+            raise SkipTest("gevent is not installed")
+        script = (
+            "from gevent import monkey\nmonkey.patch_all()\n"
+            "from txsticky.serve.loading import load\nload('os:sep')"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+        )
+        self.assertIn("AppLoadError: The application os:sep does not load: it calls", done.stderr)

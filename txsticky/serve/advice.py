@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 #: Advice by a library and the name of one of its classes. {it} is what the operator named, as
 #: module:attribute, {module} and {name} are its parts.
@@ -75,3 +76,28 @@ def script_advice(module: ModuleType) -> str | None:
             file = (getattr(module, "__file__", None) or module.__name__).rpartition("/")[2]
             return _SCRIPTS[value.__name__].format(file=file)
     return None
+
+
+def greenlets() -> str | None:
+    """
+    Say what to do where the application has put greenlets in the place of Python's threads.
+
+    A greenlet runs only while another one waits, and the reactor never does. Where gevent has
+    patched all but the threads, requests are served, but the worker does not end by itself.
+
+    :returns: a clause; None if Python is as it was.
+    """
+    gevent: Any = sys.modules.get("gevent.monkey")
+    eventlet: Any = sys.modules.get("eventlet.patcher")
+    parts = ("thread", "socket", "select")
+    if gevent is not None and any(map(gevent.is_module_patched, parts)):
+        call = "gevent.monkey.patch_all()"
+    elif eventlet is not None and any(map(eventlet.is_monkey_patched, parts)):
+        call = "eventlet.monkey_patch()"
+    else:
+        return None
+    return (
+        f"it calls {call}, and greenlets do not run beside the reactor that serves it: leave the"
+        " call out. Each request gets a thread here (--threads), and Flask-SocketIO serves in"
+        " threads with async_mode='threading'"
+    )

@@ -24,7 +24,7 @@ from zope.interface import implementedBy
 from zope.interface.declarations import BuiltinImplementationSpecifications
 
 from ..errors import AppLoadError
-from .advice import advice_for, script_advice
+from .advice import advice_for, greenlets, script_advice
 
 Interface = Literal["web", "wsgi", "asgi", "protocol"]
 
@@ -73,6 +73,35 @@ def load(target: str, factory: bool = False) -> object:
     :raises AppLoadError: there is no such module or attribute, or the application raised while it
         was imported or called (`AppRaisedError`).
     """
+    module_name, attribute = _parts(target)
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:
+        reason = "the directory in which it was started is gone"
+        raise AppLoadError(target=target, reason=reason) from None
+    unmark_library()
+    if not sys.path or sys.path[0] not in ("", folder):
+        sys.path.insert(0, folder)
+    found = _attribute(target, _module(target, module_name), attribute)
+    advice = greenlets()
+    if advice is not None:
+        raise AppLoadError(target=target, reason=advice)
+    if not factory:
+        return found
+    if not callable(found):
+        raise AppLoadError(
+            target=target,
+            reason=f"with --factory it has to be callable, and it is {describe(found)}",
+        )
+    return called(target, found)
+
+
+def _parts(target: str) -> tuple[str, str]:
+    """
+    Take `module:attribute` apart.
+
+    :raises AppLoadError: it is none.
+    """
     module_name, colon, attribute = target.partition(":")
     if module_name.endswith(".py") or "/" in module_name:
         module = module_name.removesuffix(".py").strip("./").replace("/", ".")
@@ -90,23 +119,7 @@ def load(target: str, factory: bool = False) -> object:
             target=target,
             reason=f"write it as module:attribute, for example {module_name or 'module'}:app",
         )
-    try:
-        folder = os.getcwd()
-    except FileNotFoundError:
-        reason = "the directory in which it was started is gone"
-        raise AppLoadError(target=target, reason=reason) from None
-    unmark_library()
-    if not sys.path or sys.path[0] not in ("", folder):
-        sys.path.insert(0, folder)
-    found = _attribute(target, _module(target, module_name), attribute)
-    if not factory:
-        return found
-    if not callable(found):
-        raise AppLoadError(
-            target=target,
-            reason=f"with --factory it has to be callable, and it is {describe(found)}",
-        )
-    return called(target, found)
+    return module_name, attribute
 
 
 def called(target: str, function: Callable[[], object]) -> object:
