@@ -17,7 +17,7 @@ from tests.integration.processes import until
 from tests.test_readme import PAGES, blocks, shell_lines
 
 #: Pages that write out a whole application.
-GUIDES = ("quickstart", "flask-socketio", "socketio", "mcp")
+GUIDES = ("quickstart", "flask-socketio", "socketio", "mcp", "moving-websockets")
 
 
 def written(page: str, kind: str = "app.py") -> str:
@@ -58,6 +58,10 @@ class ApplicationTests(SynchronousTestCase):
     def test_socketio(self) -> None:
         """python-socketio beside FastAPI loads."""
         self.check("socketio")
+
+    def test_moving_websockets(self) -> None:
+        """The application whose WebSockets move loads."""
+        self.check("moving-websockets")
 
     def test_mcp(self) -> None:
         """The server of MCP loads."""

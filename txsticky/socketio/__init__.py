@@ -18,9 +18,9 @@ the cluster, with ::
 
     sio = socketio.AsyncServer(client_manager=txsticky.socketio.AsyncManager(), async_mode="asgi")
 
-or, for a `socketio.Server` in a WSGI application, with :class:`Manager`. (A WSGI application
-can only poll, ``async_mode="threading", transports=["polling"]``, and a poll that waits holds a
-thread: it is for few clients.) With ``--bus redis://…`` the managers span machines.
+or, for a `socketio.Server` in a WSGI application (``async_mode="threading"``), with
+:class:`Manager`. (WebSockets need the package simple-websocket there; without it clients poll, and
+a poll that waits holds a thread.) With ``--bus redis://…`` the managers span machines.
 python-socketio's own managers, such as `AsyncRedisManager`, work as well.
 
 **Reloads.** A worker that drains ends its sessions one after the other. The client reports no error
