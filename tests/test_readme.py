@@ -46,19 +46,22 @@ def blocks(text: str) -> Iterator[tuple[str, str]]:
     """
     kind: str | None = None
     block: list[str] = []
+    depth = 0  # of the first line of the block
     for line in [*text.splitlines(), "the end"]:
+        indent = len(line) - len(line.lstrip())
         if kind is not None:
             if caption := re.match(r" +:caption: (.*)", line):
                 kind = caption[1]
                 continue
-            if not line or line.startswith(" "):
+            depth = depth or indent
+            if not line or (indent and indent >= depth):
                 block.append(line)
                 continue
             yield kind, textwrap.dedent("\n".join(block))
-            kind, block = None, []
-        if directive := re.match(r"\.\. code-block:: *(\w*)", line):
+            kind, block, depth = None, [], 0
+        if directive := re.match(r" *\.\. code-block:: *(\w*)", line):
             kind = directive[1]
-        elif line.endswith("::") and not line.startswith(".."):
+        elif line.endswith("::") and not line.lstrip().startswith(".."):
             kind = ""
 
 
