@@ -19,6 +19,8 @@ from txsticky.core.routing.pool import Pool
 from txsticky.core.routing.table import TOLD_EVERY, Table
 from txsticky.primary.replication import (
     ALL_KNOWN,
+    PAUSE,
+    PIECE,
     VIEW_INTERVAL,
     VIEWS_AT_ONCE,
     Replica,
@@ -31,9 +33,16 @@ HIGH, FULL = 200, 500
 class Pipe:
     """A channel with little room, whose reader reads when it is told to."""
 
+    #: Whether the kernel takes nothing, so that all waits that was not read.
+    slow = False
+
     def __init__(self) -> None:
         self.backlog = b""
         self.most = 0
+
+    @property
+    def waiting(self) -> int:
+        return len(self.backlog) if self.slow else 0
 
     @property
     def behind(self) -> bool:
@@ -70,7 +79,7 @@ class ReplicaMachine(RuleBasedStateMachine):
             "worker 1",
             self.pipe,  # type: ignore[arg-type]
             lambda anew: View({"version": self.version}, anew),
-            lambda: list(self.table.items()),
+            lambda: [encode_typed(Bound(key, owner)) for key, owner in self.table.items()],
             self.distrust,
         )
         self.frames = FrameReader(1 << 20)
@@ -179,26 +188,32 @@ class Worker:
         return list(TypedReader(FROM_PRIMARY, 1 << 20).feed(data))
 
 
-class ReplicationTests(SynchronousTestCase):
+class ReplicationCase(SynchronousTestCase):
     """Three workers, and what each is told."""
 
     def setUp(self) -> None:
         self.system = FakeSystem()
         self.pool = Pool()
         self.table = Table(100, 60.0)
+        self.joined: list[int] = []
         self.replication = Replication(self.pool, self.table, self.system, mock.Mock())
         self.workers = [self.join(id) for id in (1, 2, 3)]
 
-    def join(self, id: int) -> Worker:
+    def join(self, id: int, together: bool = True) -> Worker:
         """A worker that has become ready."""
         worker = Worker(id)
         self.pool.add(id, id)
-        self.replication.join(worker)  # type: ignore[arg-type]
+        joined = lambda: self.joined.append(id)  # noqa: E731
+        self.replication.join(worker, together, joined)  # type: ignore[arg-type]
         return worker
 
     def heard(self) -> list[list[Frame]]:
         """What each worker was told since they were asked last."""
         return [worker.heard() for worker in self.workers]
+
+
+class ReplicationTests(ReplicationCase):
+    """What is told of loads and uses."""
 
     def test_used(self) -> None:
         """The use of a key in one worker is told to the others, and counts here."""
@@ -270,3 +285,59 @@ class ReplicationTests(SynchronousTestCase):
         self.replication.introduce(41, 99)
         self.replication.introduce(99, 7)
         self.assertEqual(newest.introduced, [7])
+
+
+class RenewalTests(ReplicationCase):
+    """A worker joins while there are bindings for three pieces."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.table = self.replication.table = Table(100_000, 60.0)
+        for number in range(2 * PIECE + 1):
+            self.table.bind(b"%d" % number, 1 + number % 2, 0.0)
+        self.keys = self.table.keys()
+
+    def test_pieces(self) -> None:
+        """It gets the next piece when the kernel has taken the one before; then it has joined."""
+        for together in (True, False):
+            self.joined.clear()
+            worker = self.join(4, together)
+            worker.channel.slow = True
+            counts = []
+            while 4 not in self.joined:
+                self.system.reactor.pump([PAUSE] * 3)
+                frames = worker.heard()
+                counts.append(sum(len(getattr(frame, "keys", [0])) for frame in frames))
+            self.assertEqual(counts, [PIECE, PIECE, 1, 0])
+            self.replication.leave(4)
+            self.pool.set_gone(4)
+
+    def test_changes(self) -> None:
+        """What changes meanwhile is told at once, and what was freed does not come back."""
+        worker = self.join(4)
+        known = dict.fromkeys(self.taken(worker.heard()))
+        self.replication.free(1, self.keys[-1])
+        self.replication.bind(self.workers[0], b"new")
+        self.system.reactor.pump([0] * 5)
+        frames = worker.heard()
+        self.assertEqual(frames[:2], [Freed(self.keys[-1]), Bound(b"new", 1)])
+        known.update(dict.fromkeys(self.taken(frames[2:])))
+        self.assertEqual(set(known), set(self.keys[:-1]))
+
+    def taken(self, frames: list[Frame]) -> list[bytes]:
+        """The keys in frames of a piece."""
+        return [key for frame in frames for key in frame.keys]  # type: ignore[attr-defined]
+
+    def test_leaves(self) -> None:
+        """A worker that leaves before is told nothing more."""
+        self.join(4)
+        self.replication.leave(4)
+        self.assertEqual((self.system.reactor.getDelayedCalls(), 4 in self.joined), ([], False))
+
+    def test_finish(self) -> None:
+        """The whole rest can be sent at once: another program takes over."""
+        worker = self.join(4)
+        self.replication.finish()
+        self.assertEqual(len(self.taken(worker.heard())), len(self.keys))
+        self.assertIn(4, self.joined)
+        self.assertEqual(self.system.reactor.getDelayedCalls(), [])

@@ -92,8 +92,14 @@ class ChangeTests(ViewCase):
         self.view.bind(b"2", 3, 0.0)
         self.view.free(b"1")
         self.assertEqual(self.view.table.items(), [(b"2", 3)])
-        self.view.free_all()
+        self.view.update(self.view.pool, (), anew=True)
         self.assertEqual((self.view.table.items(), self.changed.call_count), ([], 4))
+
+    def test_together(self) -> None:
+        """Many keys are bound at once."""
+        self.view.bind_all([b"1", b"2"], 3, 0.0)
+        self.assertEqual(self.view.table.items(), [(b"1", 3), (b"2", 3)])
+        self.assertEqual(self.changed.call_count, 1)
 
     def test_told_again(self) -> None:
         """A key that was used elsewhere lives on, and no decision is made anew for it."""

@@ -302,7 +302,9 @@ class Primary:
     def _ready(self, handle: WorkerHandle, frame: Ready) -> None:
         self.events.sources(frame.sources)
         self.spoken.tell(frame.interface, frame.http)
-        self.workers.ready(handle, frame.moves, frame.told)
+        self.workers.ready(handle, frame, lambda: self._joined(handle, frame))
+
+    def _joined(self, handle: WorkerHandle, frame: Ready) -> None:
         self.supervisor.ready(handle.id)
         self.leader.ready(handle.id, frame.appointable)
         if self.beginning.under_way:

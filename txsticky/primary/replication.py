@@ -5,18 +5,21 @@ A worker that reads slowly, or not at all because it was stopped, must not make 
 A view of the pool is replaced by the next one, so that none is sent while much waits.  Bindings
 come one by one; when too much waits they are no longer sent, and the worker gets the table as a
 whole when it reads again.
+
+A new worker gets the table in pieces, between which both processes do other things, and is ready
+for connections when it has them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Final, Protocol, Self
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Protocol, Self
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from ..core.messages.frames import encode
-from ..core.messages.from_primary import Bound, Confirmed, Freed, View
+from ..core.messages.from_primary import Bound, Confirmed, Freed, View, bound_together
 from ..core.routing.pool import Pool
 from ..core.routing.table import Table
 from ..ipc.channel import Channel
@@ -29,6 +32,11 @@ VIEW_INTERVAL: Final = 0.5
 #: So many workers get a view in that time. Where there are more, each gets it less often, for a
 #: view has a line for each worker: what they read together would grow with the square.
 VIEWS_AT_ONCE: Final = 16
+#: Bindings that are encoded, and taken in, in one go: a millisecond's work.
+PIECE: Final = 2000
+#: Seconds until it is looked again whether the worker has read the piece before.
+PAUSE: Final = 0.005
+
 #: So many workers know each other's mailboxes from the beginning. Where there are more, a worker
 #: asks for another's when it first has a connection for it: the descriptors of all together would
 #: grow with the square.
@@ -70,6 +78,7 @@ class Replication:
         self._distrust = distrust
         self._workers: dict[int, Introduced] = {}
         self._replicas: dict[int, Replica] = {}
+        self._renewals: dict[int, Renewal] = {}
         self._due: IDelayedCall | None = None
         self._told: object = None
         self._lame_duck = False
@@ -78,11 +87,14 @@ class Replication:
         """The replicas of a worker that is ready."""
         return self._replicas[id]
 
-    def join(self, worker: Introduced) -> None:
+    def join(self, worker: Introduced, together: bool, done: Callable[[], object]) -> None:
         """
         Introduce a ready worker and the ones before it to each other; send it the table.
 
         Where there are many, only its predecessor gets to know it, whose idle connections go there.
+
+        :param together: whether the worker takes many bindings in one frame.
+        :param done: called when the table is sent, unless the worker leaves before.
         """
         few = len(self._workers) < ALL_KNOWN
         for other in self._workers.values():
@@ -90,7 +102,21 @@ class Replication:
                 other.introduce(worker)
             if few:
                 worker.introduce(other)
-        self._add(worker).renew()
+        self._add(worker, together)
+
+        def sent() -> None:
+            del self._renewals[worker.id]
+            done()
+
+        parts = pieces(self.table, together)
+        renewal = Renewal(worker.channel, parts, self._system.reactor, sent)
+        self._renewals[worker.id] = renewal
+        renewal.go_on()
+
+    def finish(self) -> None:
+        """Send what is left of tables that are on their way."""
+        for renewal in list(self._renewals.values()):
+            renewal.finish()
 
     def introduce(self, id: int, other: int) -> None:
         """Give a worker the mailbox of another, if that one is ready."""
@@ -104,13 +130,13 @@ class Replication:
         if worker.channel.connected and worker.channel.behind:
             replica.missed()
 
-    def _add(self, worker: Introduced) -> Replica:
+    def _add(self, worker: Introduced, together: bool = False) -> Replica:
         self._workers[worker.id] = worker
         replica = self._replicas[worker.id] = Replica(
             worker.name,
             worker.channel,
             self._view,
-            self.table.items,
+            lambda: pieces(self.table, together),
             lambda flag: self._distrust(worker.id, flag),
         )
         return replica
@@ -125,6 +151,8 @@ class Replication:
         """Tell a worker nothing any more, and drop what was bound to it."""
         self._workers.pop(id, None)
         self._replicas.pop(id, None)
+        if id in self._renewals:
+            self._renewals.pop(id).cancel()
         self.table.forget(id)
 
     def bind(self, worker: Introduced, key: bytes) -> None:
@@ -202,6 +230,8 @@ class Replication:
 
     def close(self) -> None:
         """Leave no call behind."""
+        for renewal in self._renewals.values():
+            renewal.cancel()
         if self._due is not None:
             self._due.cancel()
             self._due = None
@@ -214,7 +244,7 @@ class Replica:
     :param name: what the log calls the worker.
     :param channel: leads to it; has `caught_up` called when the worker is behind no longer.
     :param view: makes the frame that tells the pool; it is given whether every binding follows.
-    :param bindings: every (key, worker's id) of the table.
+    :param table: the whole table as control frames, in pieces.
     :param distrust: called with True when the worker's table is out of date, so that no connection
         is to go there that may go elsewhere, and with False when it is not any more.
     """
@@ -224,21 +254,17 @@ class Replica:
         name: str,
         channel: Channel,
         view: Callable[[bool], View],
-        bindings: Callable[[], Iterable[tuple[bytes, int]]],
+        table: Callable[[], Iterable[bytes]],
         distrust: Callable[[bool], object],
     ) -> None:
         self._name = name
         self._channel = channel
         self._view = view
-        self._bindings = bindings
+        self._table = table
         self._distrust = distrust
         self._pool_due = False
         #: Whether bindings were not sent.
         self.stale = False
-
-    def renew(self) -> None:
-        """Send the whole table to a worker that has nothing of it."""
-        self._channel.write(b"".join(encode(Bound(key, owner)) for key, owner in self._bindings()))
 
     def tell_pool(self, frame: bytes) -> None:
         """
@@ -285,8 +311,72 @@ class Replica:
         if self.stale:
             self.stale = self._pool_due = False
             self._channel.send(self._view(True))
-            self.renew()
+            self._channel.write(b"".join(self._table()))
             self._distrust(False)
         elif self._pool_due:
             self._pool_due = False
             self._channel.send(self._view(False))
+
+
+def pieces(table: Table, together: bool) -> Iterator[bytes]:
+    """
+    Encode a table as control frames, some bindings at a time.
+
+    What is bound meanwhile need not be in it, and what is freed is not.
+
+    :param together: whether many bindings go into one frame, which version 0.1.0 does not read.
+    """
+    keys = table.keys()
+    for start in range(0, len(keys), PIECE):
+        frames: list[bytes] = []
+        for owner, owned in table.owners(keys[start : start + PIECE]).items():
+            if together:
+                frames += map(encode, bound_together(owned, owner))
+            else:
+                frames += (encode(Bound(key, owner)) for key in owned)
+        yield b"".join(frames)
+
+
+class Renewal:
+    """
+    A table on its way to a worker.
+
+    :param channel: leads to the worker; each piece is sent when the kernel has taken the one
+        before.
+    :param parts: the pieces.
+    :param reactor: calls at a time.
+    :param done: called once, when all is on its way.
+    """
+
+    def __init__(
+        self, channel: Channel, parts: Iterator[bytes], reactor: Any, done: Callable[[], object]
+    ) -> None:
+        self._channel = channel
+        self._parts = parts
+        self._reactor = reactor
+        self._done = done
+        self._call: Any = None
+
+    def go_on(self) -> None:
+        """Send the next piece, or look later."""
+        self._call = None
+        if not self._channel.waiting:
+            part = next(self._parts, None)
+            if part is None:
+                self._done()
+                return
+            self._channel.write(part)
+        self._call = self._reactor.callLater(PAUSE if self._channel.waiting else 0, self.go_on)
+
+    def finish(self) -> None:
+        """Send all that is left now."""
+        self.cancel()
+        for part in self._parts:
+            self._channel.write(part)
+        self._done()
+
+    def cancel(self) -> None:
+        """Send no more: the worker is gone."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
@@ -80,6 +80,10 @@ class Bindings:
     def learn(self, key: bytes, owner: int) -> None:
         """Take in that a key is bound to the worker with the id `owner`."""
         self._view.bind(key, owner, self._clock())
+
+    def learn_all(self, keys: Collection[bytes], owner: int) -> None:
+        """Take in that many keys are bound to the worker with the id `owner`."""
+        self._view.bind_all(keys, owner, self._clock())
 
     def confirmed(self) -> None:
         """Take in that every worker knows the oldest binding that was unconfirmed."""

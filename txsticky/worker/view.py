@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Self
 
 import attrs
@@ -66,14 +66,20 @@ class ClusterView:
             for member in self.pool.members
         )
 
-    def update(self, pool: Pool, peers: Iterable[int], lame_duck: bool = False) -> set[int]:
+    def update(
+        self, pool: Pool, peers: Iterable[int], lame_duck: bool = False, anew: bool = False
+    ) -> set[int]:
         """
         Replace the pool, and drop the bindings of workers that are gone.
 
         :param peers: the workers whose mailboxes are here.
         :param lame_duck: whether the cluster is to stop in a while; it is from then on.
+        :param anew: whether the table follows as it is now: what was freed is not in it.
         :returns: the workers that are gone, of the former pool and of `peers`.
         """
+        if anew:
+            self.table.clear()
+            self.changed()
         present = {member.id for member in pool.members}
         # Ids only grow: so a worker that is missing among them is gone, even if its mailbox, which
         # travels by another way, came after the news.
@@ -102,14 +108,14 @@ class ClusterView:
         self.table.bind(key, owner, now)
         self.changed()
 
+    def bind_all(self, keys: Collection[bytes], owner: int, now: float) -> None:
+        """Take in that many keys belong to a worker."""
+        self.table.bind_all(keys, owner, now)
+        self.changed()
+
     def free(self, key: bytes) -> None:
         """Take in that a key belongs to no worker any more."""
         self.table.free(key)
-        self.changed()
-
-    def free_all(self) -> None:
-        """Drop every binding: the table as it is now follows from the primary."""
-        self.table.clear()
         self.changed()
 
     def serve_on(self) -> None:

@@ -32,6 +32,7 @@ from ..core.messages.from_primary import (
     BeginDrain,
     Boot,
     Bound,
+    BoundTogether,
     CaughtUp,
     Confirmed,
     Freed,
@@ -167,10 +168,9 @@ class Worker:
         )
 
     def _make_listening(self, listeners: list[Any]) -> Listening:
-        needs_head, http = self.view.router.needs_head, self._serving.http
         return Listening(
             listeners,
-            ListeningSettings(self._config, needs_head, http),
+            ListeningSettings(self._config, self.view.router.needs_head, self._serving.http),
             whose=self.connections.policy.whose,
             adopt=self.connections.adopt,
             give=self.outbox.give,
@@ -233,12 +233,13 @@ class Worker:
     def _heard(self, frame: Frame) -> None:
         match frame:
             case View(pool, anew, lame_duck):
-                if anew:  # the table follows as it is now: what was freed is not in it
-                    self.view.free_all()
-                for id in self.view.update(Pool.from_view(pool), self.outbox.boxes, lame_duck):
+                pool, peers = Pool.from_view(pool), self.outbox.boxes
+                for id in self.view.update(pool, peers, lame_duck, anew):
                     self.outbox.forget(id)
             case Bound(key, owner):
                 self.bindings.learn(key, owner)
+            case BoundTogether(owner):
+                self.bindings.learn_all(frame.keys, owner)
             case Freed(key):
                 self.view.free(key)
             case Confirmed():

@@ -149,6 +149,29 @@ class CodecTests(SynchronousTestCase):
         self.assertEqual(made, set(FROM_PRIMARY.values()) | set(FROM_WORKER.values()))
 
 
+class TogetherTests(SynchronousTestCase):
+    """Many bindings in one frame."""
+
+    @given(st.lists(st.binary(max_size=9), min_size=1), st.integers(1, 2**53))
+    def test_any(self, keys: list[bytes], owner: int) -> None:
+        """Whatever bytes the keys have, they come as they were, in their order."""
+        frames = from_primary.bound_together(keys, owner)
+        self.assertEqual(len(frames), 1)
+        (frame,) = FrameReader(FROM_PRIMARY, LIMIT).feed(b"".join(map(encode, frames)))
+        self.assertEqual((frame.keys, frame.owner), (keys, owner))  # type: ignore[attr-defined]
+
+    def test_every_byte(self) -> None:
+        """Where each byte is in some key, nothing can stand between them: each has its frame."""
+        keys = [bytes(range(128)), bytes(range(128, 256))]
+        self.assertEqual(
+            from_primary.bound_together(keys, 7), [from_primary.Bound(key, 7) for key in keys]
+        )
+
+    def test_damaged(self) -> None:
+        """Without a worker it is damaged."""
+        self.assertRaises(WireError, from_primary.BoundTogether.of, b"x \nkey")
+
+
 class VersionTests(SynchronousTestCase):
     """The bytes that the first version of the program writes and reads."""
 

@@ -24,6 +24,48 @@ class TableTests(SynchronousTestCase):
         table.bind(b"a", 1, now=0.0)
         self.assertEqual((table.find(b"a", 1.0), table.find(b"b", 1.0)), (1, None))
 
+    def test_bound_together(self) -> None:
+        """Many keys at once are as many one by one: for the time, the order and the room."""
+        for known, keys in (
+            ([], []),
+            ([], [b"a", b"b", b"c"]),
+            ([b"b"], [b"a", b"b", b"c"]),  # one is bound already
+            ([b"x", b"y"], [b"a", b"b", b"c"]),  # too many
+            ([], [b"a", b"b" * (KEY_LIMIT + 1), b"a"]),  # too long, and twice
+            ([b"x" * KEY_LIMIT], [b"a" * (ROOM - KEY_LIMIT), b"b"]),
+        ):
+            one, many = Table(4, 60.0), Table(4, 60.0)
+            for table in (one, many):
+                for key in known:
+                    table.bind(key, 1, 0.0)
+            for key in keys:
+                one.bind(key, 2, 10.0)
+            many.bind_all(keys, 2, 10.0)
+            self.assertEqual((one.items(), one._size), (many.items(), many._size))
+            self.assertEqual(one.owners(keys), many.owners(keys))
+            self.assertEqual(one.keys(), [key for key, _ in many.items()])
+            one.forget(2)
+            many.forget(2)
+            self.assertEqual((one.items(), one._size), (many.items(), many._size))
+
+    def test_forgotten_first(self) -> None:
+        """The keys of a worker that is gone make room before any other, however new they are."""
+        table = Table(3, 60.0)
+        for key, worker in ((b"a", 1), (b"b", 2), (b"c", 2)):
+            table.bind(key, worker, 0.0)
+        table.forget(2)
+        self.assertEqual((len(table), table.use(b"b", 1.0), table.keys()[0]), (1, None, b"a"))
+        table.bind(b"d", 2, 2.0)
+        table.bind(b"e", 1, 2.0)
+        self.assertEqual(table.items(), [(b"a", 1), (b"d", 2), (b"e", 1)])
+
+    def test_owners(self) -> None:
+        """Keys that are bound are told by their workers; others are left out."""
+        table = Table(10, 60.0)
+        table.bind_all([b"a", b"b"], 1, 0.0)
+        table.bind(b"c", 2, 0.0)
+        self.assertEqual(table.owners([b"b", b"c", b"x", b"a"]), {1: [b"b", b"a"], 2: [b"c"]})
+
     def test_bound_anew(self) -> None:
         """A key belongs to the worker that bound it last."""
         table = Table(10, 60.0)
@@ -229,15 +271,18 @@ class TableMachine(RuleBasedStateMachine):
 
     @invariant()
     def size_is_exact(self) -> None:
-        """The bytes that are counted are those of the keys."""
-        assert self.table._size == sum(len(key) for key, _ in self.table.items())
+        """The bytes that are counted are those of the keys, also of workers that are gone."""
+        assert self.table._size == sum(map(len, self.table.keys()))
 
     @invariant()
     def index_is_exact(self) -> None:
         """The index by worker has each entry, no other, and no worker without entries."""
-        index = {(key, worker) for worker, keys in self.table._keys_of.items() for key in keys}
-        assert index == set(self.table.items())
-        assert all(self.table._keys_of.values())
+        table = self.table
+        living, gone = table._owners.values(), table._gone
+        index = {(key, owner.id) for owner in living for key in owner.keys}
+        assert index == set(table.items())
+        assert all(owner.keys for owner in (*living, *gone))
+        assert len(table.keys()) == len(index) + sum(len(owner.keys) for owner in gone) <= 3
 
 
 class AnyCourseTests(SynchronousTestCase):

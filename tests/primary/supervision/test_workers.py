@@ -9,6 +9,7 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes import FakeSystem
+from txsticky.core.messages.from_worker import Ready
 from txsticky.core.routing.pool import Pool
 from txsticky.primary.supervision.suspicion import MUTE, Suspicions
 from txsticky.primary.supervision.workers import Workers
@@ -25,7 +26,7 @@ class WorkersCase(SynchronousTestCase):
         self.pool = Pool()
         self.beginning = SimpleNamespace(under_way=False)
         self.listeners = mock.Mock()
-        self.replication = mock.Mock()
+        self.replication = mock.Mock(join=lambda handle, together, done: done())
         self.spawner = mock.Mock()
         self.withdrawn: list[int] = []
         self.workers = Workers(
@@ -57,7 +58,7 @@ class WorkersCase(SynchronousTestCase):
     def ready(self, *ids: int) -> None:
         """Have workers ready."""
         for id in ids:
-            self.workers.ready(self.workers.handles[id])
+            self.workers.ready(self.workers.handles[id], Ready("web", True), mock.Mock())
 
     def told(self, id: int) -> list[str]:
         """What a worker was told."""

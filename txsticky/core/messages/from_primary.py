@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, Self
 
 import attrs
 
 from ...errors import WireError
 from .frames import Bare, Fields, Key, Published, language
+
+#: What may stand between two keys; text has no line feed.
+_SEPARATORS: Final = [b"\n", *(bytes((number,)) for number in range(256))]
 
 
 @attrs.frozen(kw_only=True)
@@ -104,6 +107,51 @@ class Bound:
             return cls(key, int(owner))
         except ValueError:
             raise WireError(why=f"a binding names no worker: {body[:40]!r}") from None
+
+
+@attrs.frozen
+class BoundTogether:
+    """
+    Many keys belong to a worker; the one that was not used for longest comes first.
+
+    :param owner: the worker's id.
+    :param packed: a byte that is in none of the keys, and the keys with it between them.
+    """
+
+    KIND: ClassVar = 41
+    owner: int
+    packed: bytes
+
+    @property
+    def keys(self) -> list[bytes]:
+        """The keys."""
+        return self.packed[1:].split(self.packed[:1]) if self.packed else []
+
+    def body(self) -> bytes:
+        """Encode owner and keys, a blank between (`Frame.body`)."""
+        return b"%d %b" % (self.owner, self.packed)
+
+    @classmethod
+    def of(cls, body: bytes) -> Self:
+        """Decode owner and keys (`Frame.of`)."""
+        owner, _, packed = body.partition(b" ")
+        try:
+            return cls(int(owner), packed)
+        except ValueError:
+            raise WireError(why=f"bindings name no worker: {body[:40]!r}") from None
+
+
+def bound_together(keys: Sequence[bytes], owner: int) -> Sequence[Bound | BoundTogether]:
+    """
+    Make the frames that say whose keys are: one, unless each byte is in some key.
+
+    :param keys: one at least.
+    """
+    joined = b"".join(keys)
+    for separator in _SEPARATORS:
+        if separator not in joined:
+            return (BoundTogether(owner, separator + separator.join(keys)),)
+    return [Bound(key, owner) for key in keys]
 
 
 @attrs.frozen
@@ -258,6 +306,7 @@ FROM_PRIMARY: Final = language(
     Boot,
     View,
     Bound,
+    BoundTogether,
     Confirmed,
     Freed,
     BeginDrain,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
+from collections.abc import Collection
 from typing import Final
+
+import attrs
 
 #: The longest key that can be bound, in bytes; browsers keep no cookie that is longer (RFC 6265,
 #: section 6.1).
@@ -12,6 +15,15 @@ KEY_LIMIT: Final = 4096
 ROOM: Final = 8_000_000
 #: A use of a key is told at most once in this many seconds, or in a quarter of the time to live.
 TOLD_EVERY: Final = 5.0
+
+
+@attrs.define(eq=False)
+class _Owner:
+    """A worker, with the keys that are bound to it; it may be gone."""
+
+    id: int
+    alive: bool = True
+    keys: set[bytes] = attrs.Factory(set)
 
 
 class Table:
@@ -35,16 +47,52 @@ class Table:
         self._told_every = min(TOLD_EVERY, ttl / 4)
         # key -> (worker, when it expires, when the next use is to be told). Each use moves an entry
         # to the end with a new expiry, so that the entry which expires first always comes first.
-        self._entries: OrderedDict[bytes, tuple[int, float, float]] = OrderedDict()
+        self._entries: OrderedDict[bytes, tuple[_Owner, float, float]] = OrderedDict()
         self._used: dict[bytes, None] = {}
-        self._keys_of: dict[int, set[bytes]] = {}
+        self._owners: dict[int, _Owner] = {}
+        # Those that are gone: to drop a hundred thousand keys at once would hold up all else. They
+        # are found no more, and make room before any other.
+        self._gone: dict[_Owner, None] = {}
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) - sum(len(owner.keys) for owner in self._gone)
 
     def items(self) -> list[tuple[bytes, int]]:
         """Every (key, worker), the one not used for longest first; some may have expired."""
-        return [(key, entry[0]) for key, entry in self._entries.items()]
+        return [(key, entry[0].id) for key, entry in self._entries.items() if entry[0].alive]
+
+    def keys(self) -> list[bytes]:
+        """Every key, the one not used for longest first; some are perhaps bound no more."""
+        return list(self._entries)
+
+    def owners(self, keys: Collection[bytes]) -> dict[int, list[bytes]]:
+        """Those of the keys that are bound, by their workers, each worker's in their order."""
+        owned: defaultdict[_Owner, list[bytes]] = defaultdict(list)
+        for key, entry in zip(keys, map(self._entries.get, keys), strict=True):
+            if entry is not None:
+                owned[entry[0]].append(key)
+        return {owner.id: found for owner, found in owned.items() if owner.alive}
+
+    def bind_all(self, keys: Collection[bytes], worker: int, now: float) -> None:
+        """Bind many keys to a worker: new ones, for which there is room, in one go."""
+        owner = self._owner(worker)
+        fresh = dict.fromkeys(keys, (owner, now + self._ttl, now + self._told_every))
+        size = sum(map(len, fresh))
+        entries = self._entries
+        if (
+            fresh
+            and len(entries) + len(fresh) <= self._limit
+            and self._size + size <= self._room
+            and max(map(len, fresh)) <= KEY_LIMIT
+            and entries.keys().isdisjoint(fresh)
+        ):
+            entries.update(fresh)
+            self._size += size
+            owner.keys.update(fresh)
+            self._owners[worker] = owner
+        else:
+            for key in keys:
+                self.bind(key, worker, now)
 
     def bind(self, key: bytes, worker: int, now: float) -> None:
         """
@@ -59,26 +107,36 @@ class Table:
         while entries and next(iter(entries.values()))[1] <= now:
             self.free(next(iter(entries)))
         while len(entries) >= self._limit or self._size + len(key) > self._room:
-            self.free(next(iter(entries)))
+            self.free(self._least_wanted())
+        owner = self._owners[worker] = self._owner(worker)
+        owner.keys.add(key)
         self._size += len(key)
-        entries[key] = (worker, now + self._ttl, now + self._told_every)
-        self._keys_of.setdefault(worker, set()).add(key)
+        entries[key] = (owner, now + self._ttl, now + self._told_every)
+
+    def _owner(self, worker: int) -> _Owner:
+        return self._owners.get(worker) or _Owner(worker)
+
+    def _least_wanted(self) -> bytes:
+        """The key that makes room: one of a worker that is gone, else that not used for longest."""
+        for owner in self._gone:
+            return next(iter(owner.keys))
+        return next(iter(self._entries))
 
     def find(self, key: bytes, now: float) -> int | None:
         """The worker that a key is bound to, or None; asking counts as a use."""
         entry = self._entries.get(key)
         if entry is None:
             return None
-        worker, expires, tell_at = entry
-        if expires <= now:
+        owner, expires, tell_at = entry
+        if expires <= now or not owner.alive:
             self.free(key)
             return None
         if tell_at <= now:
             tell_at = now + self._told_every
             self._used[key] = None
-        self._entries[key] = (worker, now + self._ttl, tell_at)
+        self._entries[key] = (owner, now + self._ttl, tell_at)
         self._entries.move_to_end(key)
-        return worker
+        return owner.id
 
     def take_used(self) -> list[bytes]:
         """Take the keys whose use here is to be told to the other copies."""
@@ -93,31 +151,36 @@ class Table:
         :returns: the worker that the key is bound to, or None.
         """
         entry = self._entries.get(key)
-        if entry is None:
+        if entry is None or not entry[0].alive:
             return None
         self._entries[key] = (entry[0], now + self._ttl, now + self._told_every)
         self._entries.move_to_end(key)
-        return entry[0]
+        return entry[0].id
 
     def free(self, key: bytes) -> None:
         """Bind the key to no worker."""
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._size -= len(key)
-            keys = self._keys_of[entry[0]]
-            keys.remove(key)
-            if not keys:
-                del self._keys_of[entry[0]]
+            owner = entry[0]
+            owner.keys.remove(key)
+            if not owner.keys:
+                if owner.alive:
+                    del self._owners[owner.id]
+                else:
+                    del self._gone[owner]
 
     def forget(self, worker: int) -> None:
-        """Drop all keys of a worker that is gone."""
-        for key in self._keys_of.pop(worker, ()):
-            del self._entries[key]
-            self._size -= len(key)
+        """Have no key lead to a worker that is gone."""
+        owner = self._owners.pop(worker, None)
+        if owner is not None:
+            owner.alive = False
+            self._gone[owner] = None
 
     def clear(self) -> None:
         """Drop all keys."""
         self._entries.clear()
-        self._keys_of.clear()
+        self._owners.clear()
+        self._gone.clear()
         self._used.clear()
         self._size = 0

@@ -13,6 +13,7 @@ from ...bus.hub import Bus
 from ...core.lifecycle.timing import SILENT
 from ...core.messages.frames import Frame
 from ...core.messages.from_primary import BeginDrain, Rotate
+from ...core.messages.from_worker import Ready
 from ...core.routing.pool import MemberState, Pool
 from ...system.system import System
 from ..beginning import Beginning
@@ -120,22 +121,26 @@ class Workers:
 
     # --------------------------------------------------- from one stage to the next
 
-    def ready(self, handle: WorkerHandle, moves: bool = False, told: bool = False) -> None:
+    def ready(self, handle: WorkerHandle, frame: Ready, done: Callable[[], object]) -> None:
         """
-        Have a worker get connections from now on.
+        Have a worker get connections, as soon as it has the table.
 
-        :param moves: whether it takes WebSockets that move.
-        :param told: whether it understands what the bus tells of outages.
+        :param frame: what it said of itself.
+        :param done: called when it gets them.
         """
+
+        def joined() -> None:
+            self._pool.set_ready(handle.id)
+            if frame.moves:
+                self._pool.let_move(handle.id)
+            if frame.told:
+                self._bus.outages.join(handle.id, handle.channel, handle.started)
+            self._replication.tell_pool()
+            self.attend()
+            done()
+
         handle.ready = True
-        self._replication.join(handle)
-        self._pool.set_ready(handle.id)
-        if moves:
-            self._pool.let_move(handle.id)
-        if told:
-            self._bus.outages.join(handle.id, handle.channel, handle.started)
-        self._replication.tell_pool()
-        self.attend()
+        self._replication.join(handle, frame.told, joined)
 
     def has_ready(self, generation: int) -> bool:
         """Whether a worker of this generation is ready."""

@@ -98,10 +98,13 @@ def state_of(
     """
     Look at everything that a new program needs; nothing is changed by that.
 
+    What is left of tables that are on their way to workers is sent before.
+
     :param folder: the name of the working directory.
     :param listeners: `--listen` and descriptor of each endpoint's socket; -1 if there is none.
     :returns: the state, and the descriptors in it.
     """
+    primary.replication.finish()
     kept = Descriptors()
     waiting = (*primary.room.arrivals(), *primary.reception.arrivals())
     state = UpgradeState(
