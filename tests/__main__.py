@@ -3,7 +3,7 @@
 ::
 
     python -m tests                               everything
-    python -m tests --unit                        only what needs no cluster: a minute or two
+    python -m tests --unit                        only what starts no cluster: a minute or two
     python -m tests tests/core tests.transport.test_gate    these folders and modules
     python -m tests --applications [NAME...]     applications of others, and docs/tested.csv
 
@@ -48,7 +48,7 @@ BESIDE = 4  # trials at once, more than there are cores
 BAD = ("failures", "errors", "unexpectedSuccesses")
 
 _NUMBERS = itertools.count()
-#: Folders of tests that are not unit tests: they start whole clusters.
+#: Folders of tests that are not unit tests: they start whole clusters, or build all there is.
 CLUSTERS = ("integration", "applications")
 #: What a module imports that starts processes.
 _PROCESSES = re.compile(r"^(?:import|from) (?:subprocess|venv)\b", re.MULTILINE)
@@ -289,7 +289,7 @@ def run_applications(names: list[str]) -> int:
 def main(arguments: list[str]) -> int:
     """Run what the command line asks for, sum up, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests", description="Run the tests.")
-    parser.add_argument("--unit", action="store_true", help="only tests that need no cluster")
+    parser.add_argument("--unit", action="store_true", help="only tests that start no cluster")
     parser.add_argument(
         "--applications",
         action="store_true",

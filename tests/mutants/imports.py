@@ -14,7 +14,6 @@ NOT_UNIT = {
     "test_benchmarks",
     "test_house",
     "test_mutants",
-    "test_packaging",
     "test_project",
     "test_readme",
     "test_runner",

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, cast
 
 from twisted.trial.unittest import SkipTest, TestCase
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = "twisted/plugins/txsticky_plugin.py"
 
 
@@ -181,7 +181,7 @@ class PackagingTests(TestCase):
         with tarfile.open(path) as archive:
             held = {name.partition("/")[2] for name in archive.getnames()}
         self.assertIn("docs/index.rst", held)
-        self.assertIn("tests/test_packaging.py", held)
+        self.assertIn("tests/integration/test_packaging.py", held)
         self.assertEqual(expected - held, {".gitignore"})
 
     def test_files(self) -> None:
