@@ -178,6 +178,12 @@ class SteerTests(SteeringCase):
         for verb in ("add", "reload"):
             self.assertEqual(self.refused(verb), "The cluster is being stopped.")
 
+    def test_yield(self) -> None:
+        """A successor's wish is done if the socket can be given up, and refused else."""
+        self.assertIn("keeps its control socket", self.refused("yield"))
+        self.steering = Steering(self.cluster, self.history, lambda: True)
+        self.assertEqual(self.say("yield")["text"], "The control socket is free.")
+
     def test_journal(self) -> None:
         """What the operator did is told among the events."""
         self.say("kill", worker=2)

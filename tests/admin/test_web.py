@@ -18,7 +18,14 @@ from tests.integration import rawws
 from tests.watched import WatchedCase
 from txsticky.admin.history import SERIES
 from txsticky.admin.metrics import expose
-from txsticky.admin.web import NOT_ALLOWED, REFUSAL, Viewers, make_site, status_endpoint
+from txsticky.admin.web import (
+    ASK_FOR_PORT,
+    NOT_ALLOWED,
+    REFUSAL,
+    Viewers,
+    make_site,
+    status_endpoint,
+)
 from txsticky.core.http.hosts import Hosts
 from txsticky.errors import ConfigError
 from txsticky.primary.supervision.suspicion import CROWDED, MUTE, SHORT, STUCK
@@ -113,7 +120,14 @@ class SiteCase(WatchedCase):
         super().setUp()
         self.patch(tx.config, "loop", self.reactor)  # autobahn's timers
         self.viewers = Viewers(self.reactor, self.history, self.look)
-        self.site = make_site(self.viewers, self.look, Hosts(["cluster.test"]))
+        self.wishes: list[bool] = []
+        self.leaves = False
+        self.site = make_site(self.viewers, self.look, Hosts(["cluster.test"]), self.give_up)
+
+    def give_up(self) -> bool:
+        """A successor asks for the port."""
+        self.wishes.append(self.leaves)
+        return self.leaves
 
     def connect(self) -> Client:
         client = Client(self.site)
@@ -142,6 +156,17 @@ class PagesTests(SiteCase):
         expected = json.loads(json.dumps(self.look().to_json()))
         self.assertEqual((status, json.loads(content)), (200, expected))
         self.assertIn("Content-Type: application/json", head)
+
+    def test_yield(self) -> None:
+        """A successor gets the port by `/yield`, if the cluster leaves; no web page does."""
+        asked = self.connect().send(ASK_FOR_PORT)
+        self.assertIn(b" 409 ", asked.splitlines()[0])
+        self.leaves = True
+        self.assertEqual(self.ask("POST /yield")[0], 409)  # without the header
+        self.assertEqual(self.ask("GET /yield")[0], 405)
+        self.assertEqual(self.wishes, [False])
+        self.assertIn(b" 200 ", self.connect().send(ASK_FOR_PORT).splitlines()[0])
+        self.assertEqual(self.wishes, [False, True])
 
     def test_metrics(self) -> None:
         """`/metrics` is the metrics, with the content type that Prometheus expects."""

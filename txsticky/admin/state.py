@@ -245,6 +245,11 @@ class ClusterState:
         )
 
     @property
+    def leaves(self) -> bool:
+        """Whether the cluster is told to stop, so that a successor may take its places."""
+        return self.phase not in (Phase.NEW.value, Phase.RUNNING.value)
+
+    @property
     def takes_traffic(self) -> bool:
         """Whether a balancer in front should send connections here."""
         takes = any(

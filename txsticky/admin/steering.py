@@ -32,10 +32,14 @@ class Steering:
 
     :param cluster: what is steered.
     :param history: knows what a moment cannot show.
+    :param give_up: closes the control socket if the cluster leaves; returns whether it does.
     """
 
-    def __init__(self, cluster: Managed, history: History) -> None:
+    def __init__(
+        self, cluster: Managed, history: History, give_up: Callable[[], bool] = lambda: False
+    ) -> None:
         self._cluster = cluster
+        self._give_up = give_up
         self._history = history
         self._log = cluster.journal.log
         self._actions: dict[str, Callable[..., Answer]] = {
@@ -67,6 +71,8 @@ class Steering:
         name = request.get("verb")
         if name == "publish":
             return self._publish(request.get("topic"), request.get("message"))
+        if name == "yield":
+            return self._yield()
         verb = next((verb for verb in VERBS if verb.name == name), None)
         if verb is None:
             known = ", ".join(verb.name for verb in VERBS)
@@ -121,6 +127,12 @@ class Steering:
         return {"told": self._cluster.primary.bus.publish(name, content)}
 
     # ----------------------------------------------------------------- to steer
+
+    def _yield(self) -> Answer:
+        """Leave the control socket to a successor, which asks for it (`service`)."""
+        if not self._give_up():
+            raise Refused("The cluster runs, and keeps its control socket.")
+        return {"text": "The control socket is free."}
 
     def _drain(self, handle: WorkerHandle) -> Answer:
         self._while_running()

@@ -46,6 +46,9 @@ POLICY: Final = (
 JSON: Final = b"application/json"
 TEXT: Final = b"text/plain; charset=utf-8"
 
+#: The header by which a successor asks, and how: of an HTTP/1.0 request no Host is wanted.
+SUCCESSOR: Final = b"txsticky-successor"
+ASK_FOR_PORT: Final = b"POST /yield HTTP/1.0\r\nContent-Length: 0\r\n%b: 1\r\n\r\n" % SUCCESSOR
 #: The answer to a request that names another host.
 REFUSAL: Final = b"The status is served under an address, localhost, or a name in --status-host.\n"
 
@@ -104,6 +107,27 @@ class Page(Resource):
         """Answer with the head alone."""
         request.setHeader(b"Content-Length", b"%d" % len(self.render_GET(request)))
         return b""
+
+
+class Succession(Resource):
+    """
+    What a successor of this program asks for: that a cluster which leaves frees the port.
+
+    :param give_up: closes the port if the cluster leaves; returns whether it does.
+    """
+
+    def __init__(self, give_up: Callable[[], bool]) -> None:
+        super().__init__()
+        self._give_up = give_up
+
+    def render_POST(self, request: Request) -> bytes:
+        """Answer, the port being closed already if it is to be."""
+        request.setHeader(b"Content-Type", TEXT)
+        # No page of another site can have a browser send this header unasked (CORS).
+        if request.getHeader(SUCCESSOR) is None or not self._give_up():
+            request.setResponseCode(409)
+            return b"The cluster keeps its port.\n"
+        return b"ok\n"
 
 
 class ReadOnlyRequest(Request):
@@ -253,12 +277,18 @@ def _message(**fields: Any) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def make_site(viewers: Viewers, look: Callable[[], ClusterState], hosts: Hosts) -> Site:
+def make_site(
+    viewers: Viewers,
+    look: Callable[[], ClusterState],
+    hosts: Hosts,
+    give_up: Callable[[], bool] = lambda: False,
+) -> Site:
     """
     Make the site.
 
     :param look: looks at the cluster.
     :param hosts: the names that it answers to.
+    :param give_up: as for `Succession`.
     """
     page = files(__package__).joinpath("page.html").read_bytes()
 
@@ -284,5 +314,6 @@ def make_site(viewers: Viewers, look: Callable[[], ClusterState], hosts: Hosts) 
         (b"readyz", ready),
     ):
         root.putChild(path, Page(make))
+    root.putChild(b"yield", Succession(give_up))
     root.putChild(b"ws", WebSocketResource(viewers))
     return StatusSite(root, hosts)

@@ -21,7 +21,7 @@ def open_port(reactor: Any, endpoint: str, factory: IProtocolFactory, shown: str
     :param endpoint: an endpoint string (`twisted.internet.endpoints.serverFromString`).
     :param shown: what the operator wrote.
     :raises ListenError: it cannot be listened on; its field `place` is the port's number or the
-        path of the UNIX socket, where that is known.
+        path of the UNIX socket, where that is known, and its field `interface` the address.
     """
     failures: list[Any] = []
     ports: list[Any] = []
@@ -33,7 +33,12 @@ def open_port(reactor: Any, endpoint: str, factory: IProtocolFactory, shown: str
         raise ListenError(endpoint=shown, reason=_reason(error)) from None
     if failures:
         why = failures[0].value
-        raise ListenError(endpoint=shown, reason=_reason(why), place=getattr(why, "port", None))
+        raise ListenError(
+            endpoint=shown,
+            reason=_reason(why),
+            place=getattr(why, "port", None),
+            interface=getattr(why, "interface", None),
+        )
     if not ports:
         raise ListenError(endpoint=shown, reason="this kind of endpoint does not listen at once")
     port: IListeningPort = ports[0]
