@@ -70,7 +70,7 @@ class MetricsTests(WatchedCase):
         self.assertEqual(leads, [0, 1])
 
     def test_two_of_one_number(self) -> None:
-        """During a reload a number's gauges are the sum of both workers, its lag the greater."""
+        """In a reload a number has the load of both workers, and the memory of the new one."""
         self.cluster.supervisor.reload()
         self.start(3)
         self.usages = {1001: Usage(500, 1.0), 1003: Usage(700, 2.0)}
@@ -80,10 +80,28 @@ class MetricsTests(WatchedCase):
         told = read(self.look())
         self.assertEqual(told["txsticky_worker_connections{worker=1}"], 4)
         self.assertEqual(told["txsticky_worker_event_loop_lag_seconds{worker=1}"], 0.5)
-        self.assertEqual(told["txsticky_worker_resident_memory_bytes{worker=1}"], 1200)
+        self.assertEqual(told["txsticky_worker_resident_memory_bytes{worker=1}"], 700)
+        self.assertEqual(told["txsticky_passing_resident_memory_bytes"], 500)
         self.assertEqual(told["txsticky_worker_cpu_seconds_total{worker=1}"], 3.0)
         self.assertEqual(told["txsticky_workers{state=draining}"], 1)
         self.assertEqual((told["txsticky_reloading"], told["txsticky_reloads_total"]), (1, 1))
+
+    def test_memory_by_state(self) -> None:
+        """A number's memory is that of the ready worker, else of the youngest that stays."""
+        one, two = self.look().workers
+        for states, present in (
+            (("ready", "starting", "draining"), 1),
+            (("draining", "ready", "starting"), 2),
+            (("draining", "starting", "starting"), 3),
+            (("draining", "gone", "draining"), 3),
+        ):
+            workers = tuple(
+                attrs.evolve(one, id=id, state=state, memory=id)
+                for id, state in enumerate(states, 1)
+            )
+            told = read(attrs.evolve(self.look(), workers=(*workers, two)))
+            self.assertEqual(told["txsticky_worker_resident_memory_bytes{worker=1}"], present)
+            self.assertEqual(told["txsticky_passing_resident_memory_bytes"], 6 - present)
 
     def test_a_dead_worker(self) -> None:
         """A number without a worker is told as not ready; what it counted stays."""

@@ -171,16 +171,43 @@ def _workers(state: ClusterState) -> Iterator[Metric]:
         "How late the event loop ran.",
         ((n, max((w.lag for w in them), default=0.0)) for n, them in each),
     )
-    yield gauge(
-        "resident_memory_bytes",
-        "Resident memory.",
-        ((n, sum(w.memory or 0 for w in them)) for n, them in each),
-    )
-    yield gauge(
-        "proportional_memory_bytes",
-        "Resident memory, of which a part is counted where several processes share it.",
-        ((n, sum(w.proportion or 0 for w in them)) for n, them in each),
-    )
+    yield from _memory(each)
+
+
+def _memory(each: Iterable[tuple[int, list[WorkerState]]]) -> Iterator[Metric]:
+    """
+    The memory of the workers, by number and, of those beside them, in one.
+
+    In a reload a number has two workers: their sum would look like a leak.
+    """
+    present: dict[int, WorkerState | None] = {}
+    beside: list[WorkerState] = []
+    for number, them in each:
+        present[number] = max(them, key=_presence, default=None)
+        beside += (worker for worker in them if worker is not present[number])
+    for name, help, field in (
+        ("resident_memory_bytes", "Resident memory", "memory"),
+        (
+            "proportional_memory_bytes",
+            "Resident memory, of which a part is counted where several processes share it,",
+            "proportion",
+        ),
+    ):
+        values = ((number, getattr(w, field, None) or 0) for number, w in present.items())
+        told = f"{help} of the worker that serves under this number."
+        yield Metric(f"txsticky_worker_{name}", "gauge", told, _by("worker", values))
+        yield _one(
+            f"txsticky_passing_{name}",
+            "gauge",
+            f"{help} of workers that start or drain beside the one of their number.",
+            sum(getattr(w, field) or 0 for w in beside),
+        )
+
+
+def _presence(worker: WorkerState) -> tuple[bool, bool, int]:
+    """How much a worker is the one of its number: ready, or the youngest that does not leave."""
+    state = worker.state
+    return state == MemberState.READY.value, state == MemberState.STARTING.value, worker.id
 
 
 def _totals(state: ClusterState) -> Iterator[Metric]:
