@@ -25,6 +25,7 @@ from tests.integration.processes import SLACK, until
 from tests.integration.rawhttp import Connection, request
 from tests.integration.rawws import handshake
 from tests.integration.test_demo_chromium import DESK, FAINT_TEXT, MOST, PHONE
+from txsticky.ipc.outside import ask
 
 STALE = "document.getElementById('main').classList.contains('stale')"
 
@@ -163,6 +164,29 @@ class MachineTests(SynchronousTestCase):
             until(lambda: cluster.read("healthz") == (503, b"No worker is ready.\n"))
             self.assertEqual(cluster.read("readyz")[0], 503)
             until(lambda: cluster.read("readyz")[0] == 200, START)
+
+    def test_successor(self) -> None:
+        """While a cluster drains the next one starts with its options, and is what is looked at."""
+        with tempfile.TemporaryDirectory() as folder:
+            control = ("--control", f"{folder}/control", "--graceful-timeout", "60")
+            old, new = (StatusCluster(*control, workers=1) for _ in range(2))
+            new.arguments[new.arguments.index("--status") + 1] = str(old.status_port)
+            new.status_port = old.status_port
+            with old, old.connect() as slow:
+                slow.send(request("POST", "/", headers=[("Content-Length", "2")]))
+                until(lambda: old.state()["workers"][0]["connections"] == 1)
+                old.signal(signal.SIGTERM)
+                until(lambda: old.state()["phase"] == "draining")
+                with new:
+                    self.assertEqual(new.read("readyz"), (200, b"ok\n"))
+                    self.assertEqual(new.state()["primary"]["pid"], new.pid)
+                    asked = ask(f"{folder}/control", {"verb": "status"})
+                    self.assertEqual(asked["state"]["primary"]["pid"], new.pid)
+                    slow.send(b"ok")
+                    self.assertEqual(slow.response().status, 200)
+                    old.wait()
+                    self.assertEqual(new.read("readyz")[0], 200)
+                self.assertIn(f"A successor gets {old.status_port} (--status).", old.log())
 
     def test_port_in_use(self) -> None:
         """A port that is taken is told in one line, before anything is started."""

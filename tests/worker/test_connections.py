@@ -80,7 +80,7 @@ class FakeWorker:
     """A worker."""
 
     def __init__(self) -> None:
-        self.view = SimpleNamespace(draining=False, final=False)
+        self.view = SimpleNamespace(draining=False, final=False, lame_duck=False)
         self.forgotten: list[Any] = []
         self.given: list[tuple[Any, int, Handoff]] = []
 

@@ -198,10 +198,11 @@ class LameDuckTests(PolicyCase):
         self.assertEqual(self.policy.known, {})
 
     def test_draining(self) -> None:
-        """A worker that leaves says nothing of it: its connections go elsewhere, or are closed."""
+        """So it is to the end; over TLS a worker that leaves says it without being told."""
         self.view.serve_on()
         self.view.drain()
-        self.assertEqual(self.answer(head(), How.TAG), b"")
+        self.assertEqual(self.answer(head(), How.TAG), b"Connection: close\r\n")
+        self.assertEqual(self.answer(head(), How.TAG, secure=True), b"")
 
 
 class HashTests(PolicyCase):

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from tests.raw_frames import Kind
 from tests.shells import ended, received
 from txsticky.core.how import How
-from txsticky.core.lifecycle.timing import QUICK, QUIET, requests_end
+from txsticky.core.lifecycle.timing import NEXT_REQUEST, QUICK, QUIET, requests_end
 from txsticky.core.routing.verdict import FRONT_DESK
 from txsticky.worker.load_report import HEARTBEAT
 
@@ -28,6 +28,22 @@ class DrainTests(WorkerCase):
         (handoff,) = self.boxes[3].read()
         self.assertEqual((handoff.prefix, handoff.hops), (b"", 1))
         self.assertEqual((received(client), self.worker.connections.live), (OK, set()))
+
+    def test_idle_of_a_lame_duck(self) -> None:
+        """The idle connections of a lame duck get the next request answered, as the last one."""
+        self.begin()
+        idle, client = self.hand(), self.hand()
+        for connection in (idle, client):
+            self.assertEqual(received(connection), OK)
+        self.worker.view.serve_on()
+        self.drain(final=True)
+        client.sendall(get("/2"))
+        self.reactor.settle()
+        self.assertEqual(received(client), OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+        self.assertEqual((ended(client), ended(idle)), (True, False))
+        self.beat(NEXT_REQUEST)
+        self.assertTrue(ended(idle))
+        self.assertFalse(self.reactor.running)
 
     def test_busy(self) -> None:
         """A request that is being served is answered; then its connection is given away."""

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from ..core.http.conversation import Conversation
 from ..core.http.websocket.passport import Passport
 from ..core.lifecycle.life import Life, LifeAnswer, LifeCommand, LifeState
+from ..core.lifecycle.timing import NEXT_REQUEST
 from ..core.messages.handoff import Handoff
 from ..core.replay import Replay
 from ..serve import Serving
@@ -169,7 +170,8 @@ class Connection:
         """
         Go elsewhere if idle, for the worker is leaving.
 
-        :param final: whether the whole cluster stops: then an idle connection is closed.
+        :param final: whether the whole cluster stops: then an idle connection is closed; of a lame
+            duck a moment later.
         :returns: whether the connection will end by itself: it is idle, or ends with its response.
             If not, it may last, as a WebSocket does, and is to be closed some time.
         """
@@ -187,7 +189,10 @@ class Connection:
             return False
         if not final:
             return gate.drain() or not gate.exchange.tunnel
-        if gate.exchange.idle:
+        if gate.exchange.idle and self._around.view.lame_duck:
+            # A proxy may send over what it has kept since before: it is told that this is the last.
+            gate.host.later(NEXT_REQUEST, self.make_room)
+        elif gate.exchange.idle:
             gate.finish()
         return not gate.exchange.tunnel
 

@@ -174,7 +174,8 @@ class RequestPolicy:
     ) -> Additions | None:
         """Tell what is to be done with a response (`transport.policy.Policy.additions`)."""
         answer = self._answers.to(head, host, secure, how, first)
-        if self._view.lame_duck and not self.draining and head.header(b"upgrade") is None:
+        announced = secure and self.draining  # TLS says so itself
+        if self._view.lame_duck and not announced and head.header(b"upgrade") is None:
             # A connection that is closed later would cross with a request on its way.
             return lambda status, fields: (answer(status, fields) if answer else b"") + LAST
         lasts = self._reusable and self._lasts(head, how)

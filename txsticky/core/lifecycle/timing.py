@@ -47,8 +47,9 @@ LAST_CALL_PART: Final = 0.25
 LAST_CALL_MOST: Final = 1.0
 #: Seconds for which a WebSocket's client may answer the close frame of a worker that leaves.
 CLOSE_HANDSHAKE: Final = 2.0
-#: Seconds for which a client over TLS may send its next request to a worker that is replaced: it is
-#: answered, and told that it was the last. To close at once would cross with a request on its way.
+#: Seconds for which a client over TLS may send its next request to a worker that is replaced, or
+#: any client to a lame duck that ends: it is answered, and told that it was the last. To close at
+#: once would cross with a request on its way.
 NEXT_REQUEST: Final = 2.0
 #: Seconds between the end of a worker's channel and that of its process, if it dies; one that takes
 #: longer lives, and is replaced.
