@@ -73,6 +73,16 @@ class AdviceTests(SynchronousTestCase):
         asgi = socketio.AsyncServer(async_mode="asgi")
         self.assertIn("app = socketio.ASGIApp(thing)", self.refusal(asgi))
 
+    def test_function(self) -> None:
+        """A function of a module that imports Panel may make a page of it."""
+        module = types.ModuleType("pages")
+        vars(module).update(pn=types.ModuleType("panel"), make=lambda: None)
+        module.make.__module__ = "pages"
+        with mock.patch.dict(sys.modules, {"pages": module}):
+            said = self.refusal(module.make, "pages:make")
+        self.assertIn("it takes no arguments; if it makes a page of Panel, add it to", said)
+        self.assertIn("add --factory", self.refusal(lambda: None))
+
     def test_others(self) -> None:
         """An object of no known library, or of a class of the same name, has none."""
         self.assertIsNone(advice_for(made("mine", "Klein"), "a:b"))

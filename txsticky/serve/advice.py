@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Final
 
@@ -48,6 +49,12 @@ _SCRIPTS: Final = {
     ' app = streamlit.starlette.App("{file}"), and name that',
 }
 
+#: Libraries whose pages are made by functions without arguments, likewise.
+_FUNCTIONS: Final = {
+    "panel": "if it makes a page of Panel, add it to a FastAPI application, and name that:"
+    " panel.io.fastapi.add_application",
+}
+
 
 def advice_for(app: object, target: str) -> str | None:
     """
@@ -71,10 +78,26 @@ def script_advice(module: ModuleType) -> str | None:
 
     :returns: a clause; None if the module is no such script.
     """
+    advice = _by_imports(module, _SCRIPTS)
+    file = (getattr(module, "__file__", None) or module.__name__).rpartition("/")[2]
+    return None if advice is None else advice.format(file=file)
+
+
+def function_advice(function: object) -> str | None:
+    """
+    Return what to do with a function without arguments that may make a page of a known library.
+
+    :returns: a clause; None if its module imports no such library.
+    """
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    return None if module is None else _by_imports(module, _FUNCTIONS)
+
+
+def _by_imports(module: ModuleType, advice: Mapping[str, str]) -> str | None:
+    """Return the advice for the first library that a module has imported, if there is one."""
     for value in vars(module).values():
-        if isinstance(value, ModuleType) and value.__name__ in _SCRIPTS:
-            file = (getattr(module, "__file__", None) or module.__name__).rpartition("/")[2]
-            return _SCRIPTS[value.__name__].format(file=file)
+        if isinstance(value, ModuleType) and value.__name__ in advice:
+            return advice[value.__name__]
     return None
 
 

@@ -24,7 +24,7 @@ from zope.interface import implementedBy
 from zope.interface.declarations import BuiltinImplementationSpecifications
 
 from ..errors import AppLoadError
-from .advice import advice_for, greenlets, script_advice
+from .advice import advice_for, function_advice, greenlets, script_advice
 
 Interface = Literal["web", "wsgi", "asgi", "protocol"]
 
@@ -309,7 +309,9 @@ def _detect_callable(app: Callable[..., object], target: str) -> Interface:
     if required == 3:
         return "asgi"
     if required == 0:
-        reason = "it takes no arguments; add --factory if calling it returns the application"
+        reason = "it takes no arguments; " + (
+            function_advice(app) or "add --factory if calling it returns the application"
+        )
     else:
         reason = (
             f"it takes {required} argument(s), where a WSGI application takes 2 and an ASGI "
