@@ -226,6 +226,24 @@ class SocketTests(WSGICase):
         answer = await self.ask("GET", "/", "Upgrade: websocket", "Connection: Upgrade")
         self.assertEqual(answer, b"HTTP/1.1 101 \r\n\r\n")
 
+    async def test_body_before(self) -> None:
+        """An application that has sent a response gets no socket: the client has the response."""
+        raised: list[Exception] = []
+
+        def app(environ: Environment, start_response: Start) -> Iterator[bytes]:
+            start_response("200 OK", [("Content-Length", "9")])
+            yield b"a body"
+            try:
+                environ["werkzeug.socket"].sendall(b"HTTP/1.1 101 \r\n\r\n")
+            except ConnectionError as error:
+                raised.append(error)
+            yield b"end"
+
+        self.serve(app)
+        answer = await self.ask("GET", "/", "Upgrade: websocket", "Connection: Upgrade, close")
+        self.assertTrue(answer.endswith(b"\r\n\r\na bodyend"), answer)
+        self.assertIn("a response has begun", str(raised[0]))
+
     async def test_left_before(self) -> None:
         """A client that has left before its socket is taken is an error of the socket."""
         begun, go = threading.Event(), threading.Event()

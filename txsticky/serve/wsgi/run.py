@@ -234,6 +234,8 @@ class Run:
             if head is None:
                 raise RuntimeError("the application did not call start_response")
             self._begun = True
+            if self._offer is not None:
+                self._offer.answered()
             self._bare = self._bare or head.no_content
             self._left = None if self._bare else head.length
 

@@ -135,15 +135,22 @@ class Offer:
         self._last: Any = None
         self._linger: Any = None
         self._cut = False
+        self._answered = False
 
     # ------------------------------------------------- the application's thread
+
+    def answered(self) -> None:
+        """Take note that the application answers the handshake as any request."""
+        self._answered = True
 
     def _take(self) -> socket.socket:
         """
         Take the socket, which blocks from then on.
 
-        :raises ConnectionError: the client has left.
+        :raises ConnectionError: the client has left, or a response has begun.
         """
+        if self._answered:
+            raise ConnectionError("a response has begun: the client does not speak WebSocket here")
         self._sockets.calls.add(self._hand_over)
         self._there.wait()
         if self._sock is None:
