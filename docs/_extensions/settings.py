@@ -95,10 +95,8 @@ def lines(name: str) -> Iterator[str]:
     yield ""
     yield f"   {told.help.replace('*', chr(92) + '*')}."
     yield ""
-    yield f"   :Values: {values(told)}"
-    yield f"   :Default: {default_shown(field)}"
-    yield f"   :Environment: ``TXSTICKY_{field.name.upper()}``"
-    yield f"   :File: ``{example(name, told)}``"
+    yield f"   *Values:* {values(told)}. *Default:* {default_shown(field)}."
+    yield f"   ``TXSTICKY_{field.name.upper()}``, ``{example(name, told)}``"
     yield ""
 
 

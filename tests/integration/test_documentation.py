@@ -39,7 +39,7 @@ QUESTIONS = {
     "metrics lag given": "operate/metrics",
     "generation": "glossary",
     "suspect": "glossary",
-    "memory worker": "operate/tuning",
+    "memory worker": "faq",
     "supported versions python": "versions",
     "deprecated": "versions",
     "package index wheel": "install",
@@ -159,18 +159,20 @@ class Index:
         self._stem = EnglishStemmer().stemWord
 
     def _pages(self, table: str, word: str) -> set[int]:
-        """The pages that a table has a word of, or one that it is part of."""
+        """The pages that a table has a word of; if it has not, one that the word is part of."""
+        terms = self._index[table]
+        stem = self._stem(word)
         found: set[int] = set()
-        for term, pages in self._index[table].items():
-            if term == self._stem(word) or (len(word) > 2 and word in term):
-                found |= {pages} if isinstance(pages, int) else set(pages)
+        for term in [stem] if stem in terms else [term for term in terms if word in term]:
+            pages = terms[term]
+            found |= {pages} if isinstance(pages, int) else set(pages)
         return found
 
     def search(self, question: str) -> list[str]:
         """The names of the pages that have all words, the best first."""
         scores: defaultdict[int, int] = defaultdict(int)
         every = None
-        words = question.lower().replace("_", " ").replace("-", " ").split()
+        words = question.lower().replace("-", " ").split()
         for word in words:
             if word in ENGLISH_STOPWORDS or word.isdecimal():  # as the page's script does
                 continue
