@@ -89,7 +89,8 @@ def frames() -> Picture:
         write(right, 12, "worker", "middle", "bold"),
         f'<path d="M{left} 24 V{bottom} M{right} 24 V{bottom}" stroke-width="2"/>',
     ]
-    text = "\n".join(f"{name:<13}{way:<19}{meaning}" for name, way, meaning in rows)
+    longest = max(len(name) for name, _, _ in rows)
+    text = "\n".join(f"{name:<{longest}}  {way:<19}{meaning}" for name, way, meaning in rows)
     width = right + 30 + LETTER * max(len(meaning) for _, _, meaning in rows)
     return Picture("What the primary and a worker tell each other", text, elements, width, bottom)
 
