@@ -59,6 +59,7 @@ class StateTests(WatchedCase):
         self.cluster.stop(graceful=True)
         state = self.look()
         self.assertEqual((state.phase, state.takes_traffic), ("draining", False))
+        self.assertTrue(state.leaves)
         self.assertEqual({worker.state for worker in state.workers}, {"draining"})
 
     def test_worker(self) -> None:
@@ -176,6 +177,16 @@ class StateTests(WatchedCase):
         self.assertIn("sticky by auto (in the kernel), balanced", text)
         del told["kernel_routes"]  # as a server of the version before tells it
         self.assertIn("sticky by auto, balanced", display.status(told, display.Style()))
+
+    def test_machine(self) -> None:
+        """The machine is named where it has a name."""
+        told = self.look().to_json()
+        self.assertNotIn("on machine", display.status(told, display.Style()))
+        self.cluster.config = attrs.evolve(self.cluster.config, machine="a")
+        text = display.status(self.look().to_json(), display.Style())
+        self.assertIn(" on machine a, running, ", text)
+        del told["machine"]  # as a server of the version before tells it
+        self.assertNotIn("on machine", display.status(told, display.Style()))
 
     def test_json(self) -> None:
         """All of it goes through JSON."""

@@ -167,9 +167,11 @@ def status(state: dict[str, Any], style: Style) -> str:
     )
     told = state.get("kernel_routes")  # a server of another version may not tell it
     where = f" ({told})" if told else ""
+    name = state.get("machine")  # likewise
+    machine = f" on machine {name}" if name else ""
     doing = [state["phase"]] + ["reloading"] * state["reloading"]
     lines = [
-        f"{style.paint('txsticky ' + state['version'], 'bold')}, {', '.join(doing)}, {ready},"
+        f"{style.paint('txsticky ' + state['version'], 'bold')}{machine}, {', '.join(doing)}, {ready},"
         f" generation {state['generation']}",
         f"serves   {state['app']} ({state['interface']}) on {', '.join(state['listen'])},"
         f" sticky by {state['sticky']}{where}, balanced by {state['balance']}",

@@ -189,6 +189,7 @@ class ClusterState:
 
     :param time: seconds since the epoch.
     :param started: likewise.
+    :param machine: the name of the machine; None if it has none.
     :param app: what is served, `module:attribute`.
     :param interface: what that is; `auto` until the first worker has said.
     :param kernel_routes: whether the kernel chooses the worker by the client's address, in words;
@@ -208,6 +209,7 @@ class ClusterState:
     """
 
     version: str
+    machine: str | None
     time: float
     started: float
     app: str
@@ -274,6 +276,7 @@ def look(cluster: Managed, history: History) -> ClusterState:
     handles = sorted(primary.workers.handles.values(), key=lambda handle: (handle.slot, handle.id))
     return ClusterState(
         version=__version__,
+        machine=cluster.config.machine,
         time=history.wall(),
         started=history.started,
         app=cluster.config.app,
