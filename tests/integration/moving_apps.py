@@ -47,7 +47,7 @@ def autobahn() -> Any:
     factory = WebSocketServerFactory()
     factory.protocol = Echoing
     factory.noisy = False
-    factory.setProtocolOptions(perMessageCompressionAccept=accept)
+    factory.setProtocolOptions(perMessageCompressionAccept=accept, failByDrop=False)
     return factory
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import struct
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from tests.integration.processes import until
 from tests.integration.rawhttp import Connection
 
 COMPLETE = "The reload is complete."
+_PING = bytes((0x89, 0xFE, 0, 126)) + bytes(130)
+#: Reserved bits, a control frame that is too long, one without a mask.
+ODD = (b"\xb1" + rawws.frame(b"x")[1:], _PING, b"\x81\x01x")
 
 
 class FaultsTests(SynchronousTestCase):
@@ -61,14 +65,30 @@ class FaultsTests(SynchronousTestCase):
         self.assertEqual(opcode, rawws.CLOSE)
         return int(struct.unpack("!H", data[:2])[0])
 
-    def test_half_a_frame(self) -> None:
-        """One whose client pauses in a message is closed with 1001; the others move."""
+    def test_clients(self) -> None:
+        """One that pauses in a message gets 1001, an odd one 1002, one that closes its own code."""
         paused, other = self.join(), self.join()
-        whole = rawws.frame(b"x" * 200)
-        paused.send(whole[:100])
+        leavers = [self.join() for _ in range(40)]
+        paused.send(rawws.frame(b"x" * 200)[:100])
+        for odd in ODD:
+            connection = self.join()
+            connection.send(odd)
+            self.assertEqual(self.code(connection), 1002, odd)
+        over = threading.Event()
+        thread = threading.Thread(target=self.leave_slowly, args=(list(leavers), over))
+        thread.start()
         self.reload()
+        over.set()
+        thread.join()
         self.assertEqual(self.code(paused), 1001)
+        self.assertEqual({self.code(each) for each in leavers}, {1000})
         self.assertEqual(self.who(other)["txsticky-state"], "from autobahn")
+
+    def leave_slowly(self, connections: list[Connection], over: threading.Event) -> None:
+        """Have clients close, one after the other, while the cluster is reloaded."""
+        for connection in connections:
+            connection.send(rawws.frame(struct.pack("!H", 1000), rawws.CLOSE))
+            over.wait(0.1)
 
     def test_other_answers(self) -> None:
         """If the new version refuses, or picks a subprotocol, clients are told to come anew."""
@@ -82,17 +102,23 @@ class FaultsTests(SynchronousTestCase):
 
     def test_killed(self) -> None:
         """A worker that is killed amid moves takes along only what it has in hand."""
-        connections = [self.join() for _ in range(40)]
-        before = {self.who(connection)["pid"] for connection in connections}
-        self.cluster.signal(signal.SIGHUP)
-        until(lambda: self.cluster.log().count("is ready") > 2, 30, "a new worker is ready")
-        victim = min(before)
-        os.kill(victim, signal.SIGKILL)
-        until(lambda: self.cluster.log().count(COMPLETE), 60, "the reload")
-        alive = 0
-        for connection in connections:
-            try:
-                alive += self.who(connection)["pid"] not in before
-            except (OSError, ValueError, AssertionError):
-                continue
-        self.assertGreaterEqual(alive, len(connections) // 4)
+        for old in (True, False):
+            connections = [self.join() for _ in range(40)]
+            before = {self.who(connection)["pid"] for connection in connections}
+            ready, complete = self.said("is ready"), self.said(COMPLETE)
+            self.cluster.signal(signal.SIGHUP)
+            until(lambda: self.said("is ready") > ready, 30, "a new worker is ready")  # noqa: B023
+            new = set(self.cluster.workers().values()) - before
+            os.kill(min(before if old else new), signal.SIGKILL)
+            until(lambda: self.said(COMPLETE) > complete, 60, "the reload")  # noqa: B023
+            alive = 0
+            for connection in connections:
+                try:
+                    alive += self.who(connection)["pid"] not in before
+                except (OSError, ValueError, AssertionError):
+                    continue
+            self.assertGreaterEqual(alive, len(connections) // 4, old)
+
+    def said(self, words: str) -> int:
+        """How often the cluster has said something."""
+        return self.cluster.log().count(words)
