@@ -167,12 +167,12 @@ def status(state: dict[str, Any], style: Style) -> str:
     )
     told = state.get("kernel_routes")  # a server of another version may not tell it
     where = f" ({told})" if told else ""
-    name = state.get("machine")  # likewise
-    machine = f" on machine {name}" if name else ""
+    name = style.paint(f"txsticky {state['version']}", "bold")
+    if state.get("machine"):  # likewise
+        name += f" on machine {state['machine']}"
     doing = [state["phase"]] + ["reloading"] * state["reloading"]
     lines = [
-        f"{style.paint('txsticky ' + state['version'], 'bold')}{machine}, {', '.join(doing)}, {ready},"
-        f" generation {state['generation']}",
+        f"{name}, {', '.join(doing)}, {ready}, generation {state['generation']}",
         f"serves   {state['app']} ({state['interface']}) on {', '.join(state['listen'])},"
         f" sticky by {state['sticky']}{where}, balanced by {state['balance']}",
         f"primary  pid {primary['pid']}, up {duration(state['time'] - state['started'])},"
