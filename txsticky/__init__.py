@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         MessageTooLarge,
         TooManyTopics,
         TxstickyError,
+        WorkerEnds,
     )
 
 __version__ = "0.1.0"
@@ -65,6 +66,7 @@ __all__ = [
     "MessageTooLarge",
     "TooManyTopics",
     "TxstickyError",
+    "WorkerEnds",
     "__version__",
     "after_fork",
     "current",

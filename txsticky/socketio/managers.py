@@ -195,7 +195,7 @@ class Manager(PubSubManager):  # type: ignore[misc]
         """
         if current() is None:
             raise NotInWorker(what="txsticky.socketio.Manager")
-        _in_reactor(self._inbox.subscribe, self._topic)
+        self._inbox.subscribe(self._topic)
         super().initialize()
 
     def _publish(self, data: dict[str, Any]) -> None:
@@ -208,7 +208,7 @@ class Manager(PubSubManager):  # type: ignore[misc]
             return
         while True:
             try:
-                _in_reactor(here.publish, self._topic, message)
+                here.publish(self._topic, message)
             except BusOverrun:
                 if isInIOThread():
                     raise
@@ -221,24 +221,9 @@ class Manager(PubSubManager):  # type: ignore[misc]
             yield self._inbox.opened(self._queue.get(), self.json)
 
 
-def _in_reactor(function: Callable[..., Any], *arguments: Any) -> None:
-    """Call a function of the bus in the reactor's thread, and wait for it."""
-    if isInIOThread():
-        function(*arguments)
-        return
-    _wait_for(function, *arguments)
-
-
 def _pause() -> None:
     """Wait for `_PAUSE`, by the reactor's clock, in a thread that is not the reactor's."""
     from twisted.internet import reactor
 
-    _wait_for(deferLater, reactor, _PAUSE)
-
-
-def _wait_for(function: Callable[..., Any], *arguments: Any) -> None:
-    """Call a function in the reactor's thread, and wait for what it returns."""
-    from twisted.internet import reactor
-
     threads: Any = reactor
-    blockingCallFromThread(threads, function, *arguments)
+    blockingCallFromThread(threads, deferLater, threads, _PAUSE)
