@@ -1,7 +1,7 @@
 """
 The command: ``python -m benchmarks [--long] [--only NAME,...] [--output FOLDER]``.
 
-``python -m benchmarks soak`` is one of its own (`soak`).
+``python -m benchmarks soak`` and ``python -m benchmarks scale`` are of their own (`soak`, `scale`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import contenders, measure, report, soak
+from . import contenders, measure, report, scale, soak
 from .contenders import Missing, Running, Starter
 from .measure import WrongAnswer
 from .works import WORKS, Work
@@ -96,9 +96,11 @@ def show(result: report.Result) -> None:
 
 
 def main() -> int:
-    """Run the suite, or the soak."""
+    """Run the suite, the soak, or the curves."""
     if sys.argv[1:2] == ["soak"]:
         return soak.main(sys.argv[2:])
+    if sys.argv[1:2] == ["scale"]:
+        return scale.main(sys.argv[2:], machine())
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--long", action="store_true", help="all works, and more rounds")
     parser.add_argument("--only", default="", help="works, by name, with commas between")

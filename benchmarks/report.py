@@ -105,11 +105,11 @@ def page(results: Iterable[Result], machine: str) -> str:
     return "\n".join(parts)
 
 
-def write(results: list[Result], machine: str, folder: Path) -> None:
-    """Write `results.rst`, `results.json` and the plots."""
+def write(results: list[Result], machine: str, folder: Path, name: str = "results") -> None:
+    """Write the page and the raw figures, under a name, and the plots."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.rst").write_text(page(results, machine))
-    (folder / "results.json").write_text(
+    (folder / f"{name}.rst").write_text(page(results, machine))
+    (folder / f"{name}.json").write_text(
         json.dumps({"machine": machine, "results": [asdict(r) for r in results]}, indent=1)
     )
     for result in results:

@@ -14,7 +14,7 @@ from tests.shells import (
 from txsticky.core.lifecycle.timing import SILENT
 from txsticky.core.routing.pool import MemberState
 from txsticky.ipc.channel import Channel
-from txsticky.primary.replication import VIEW_INTERVAL
+from txsticky.primary.replicas.replication import VIEW_INTERVAL
 from txsticky.primary.supervision.suspicion import SHORT, STUCK, STUCK_AFTER
 
 

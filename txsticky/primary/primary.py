@@ -51,7 +51,7 @@ from .events import Events
 from .kernel_routes import KernelRoutes, obstacle
 from .listeners import Listeners
 from .preflight import read_secret
-from .replication import Replication
+from .replicas.replication import Replication
 from .returns import Returns
 from .spoken import Spoken
 from .supervision.leader import Appointing

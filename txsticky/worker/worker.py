@@ -32,7 +32,7 @@ from ..core.messages.from_primary import (
     BeginDrain,
     Boot,
     Bound,
-    BoundTogether,
+    BoundAll,
     CaughtUp,
     Confirmed,
     Freed,
@@ -238,7 +238,7 @@ class Worker:
                     self.outbox.forget(id)
             case Bound(key, owner):
                 self.bindings.learn(key, owner)
-            case BoundTogether(owner):
+            case BoundAll(owner):
                 self.bindings.learn_all(frame.keys, owner)
             case Freed(key):
                 self.view.free(key)

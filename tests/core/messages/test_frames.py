@@ -155,7 +155,7 @@ class TogetherTests(SynchronousTestCase):
     @given(st.lists(st.binary(max_size=9), min_size=1), st.integers(1, 2**53))
     def test_any(self, keys: list[bytes], owner: int) -> None:
         """Whatever bytes the keys have, they come as they were, in their order."""
-        frames = from_primary.bound_together(keys, owner)
+        frames = from_primary.bound_all(keys, owner)
         self.assertEqual(len(frames), 1)
         (frame,) = FrameReader(FROM_PRIMARY, LIMIT).feed(b"".join(map(encode, frames)))
         self.assertEqual((frame.keys, frame.owner), (keys, owner))  # type: ignore[attr-defined]
@@ -164,12 +164,12 @@ class TogetherTests(SynchronousTestCase):
         """Where each byte is in some key, nothing can stand between them: each has its frame."""
         keys = [bytes(range(128)), bytes(range(128, 256))]
         self.assertEqual(
-            from_primary.bound_together(keys, 7), [from_primary.Bound(key, 7) for key in keys]
+            from_primary.bound_all(keys, 7), [from_primary.Bound(key, 7) for key in keys]
         )
 
     def test_damaged(self) -> None:
         """Without a worker it is damaged."""
-        self.assertRaises(WireError, from_primary.BoundTogether.of, b"x \nkey")
+        self.assertRaises(WireError, from_primary.BoundAll.of, b"x \nkey")
 
 
 class VersionTests(SynchronousTestCase):

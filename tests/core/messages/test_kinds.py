@@ -59,7 +59,7 @@ class KindTests(SynchronousTestCase):
                 53: "Gap",
                 19: "Accept",
                 30: "Lead",
-                41: "BoundTogether",
+                41: "BoundAll",
             },
         )
 

@@ -24,7 +24,7 @@ class TableTests(SynchronousTestCase):
         table.bind(b"a", 1, now=0.0)
         self.assertEqual((table.find(b"a", 1.0), table.find(b"b", 1.0)), (1, None))
 
-    def test_bound_together(self) -> None:
+    def test_bound_all(self) -> None:
         """Many keys at once are as many one by one: for the time, the order and the room."""
         for known, keys in (
             ([], []),

@@ -110,7 +110,7 @@ class Bound:
 
 
 @attrs.frozen
-class BoundTogether:
+class BoundAll:
     """
     Many keys belong to a worker; the one that was not used for longest comes first.
 
@@ -141,7 +141,7 @@ class BoundTogether:
             raise WireError(why=f"bindings name no worker: {body[:40]!r}") from None
 
 
-def bound_together(keys: Sequence[bytes], owner: int) -> Sequence[Bound | BoundTogether]:
+def bound_all(keys: Sequence[bytes], owner: int) -> Sequence[Bound | BoundAll]:
     """
     Make the frames that say whose keys are: one, unless each byte is in some key.
 
@@ -150,7 +150,7 @@ def bound_together(keys: Sequence[bytes], owner: int) -> Sequence[Bound | BoundT
     joined = b"".join(keys)
     for separator in _SEPARATORS:
         if separator not in joined:
-            return (BoundTogether(owner, separator + separator.join(keys)),)
+            return (BoundAll(owner, separator + separator.join(keys)),)
     return [Bound(key, owner) for key in keys]
 
 
@@ -306,7 +306,7 @@ FROM_PRIMARY: Final = language(
     Boot,
     View,
     Bound,
-    BoundTogether,
+    BoundAll,
     Confirmed,
     Freed,
     BeginDrain,

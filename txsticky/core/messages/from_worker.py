@@ -21,7 +21,7 @@ class Ready(Fields):
     :param moves: whether the worker takes WebSockets that move.
     :param appointable: whether the worker understands `Lead`; one of version 0.1.0 does not, and
         it is not said to a primary that appoints none.
-    :param told: whether the worker understands `Outage`, `Gap` and `BoundTogether`.
+    :param told: whether the worker understands `Outage`, `Gap` and `BoundAll`.
     """
 
     KIND: ClassVar = 2

@@ -18,7 +18,7 @@ from ...core.routing.pool import MemberState, Pool
 from ...system.system import System
 from ..beginning import Beginning
 from ..listeners import Listeners
-from ..replication import Replication
+from ..replicas.replication import Replication
 from ..upgrade.packing import Descriptors
 from .spawner import Spawner
 from .suspicion import CROWDED, MUTE, Suspicions
@@ -104,7 +104,7 @@ class Workers:
         handle = self.handles.get(id)
         if handle is not None:
             self._pool.set_draining(id)
-            self._replication.tell_pool()
+            self._replication.tell_pool(id)
             self._bus.remember(id)
             handle.channel.send(BeginDrain(seconds, final))
             self.attend()
@@ -135,7 +135,7 @@ class Workers:
                 self._pool.let_move(handle.id)
             if frame.told:
                 self._bus.outages.join(handle.id, handle.channel, handle.started)
-            self._replication.tell_pool()
+            self._replication.tell_pool(handle.id)
             self.attend()
             done()
 

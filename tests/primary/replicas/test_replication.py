@@ -17,13 +17,13 @@ from txsticky.core.messages.frames import encode as encode_typed
 from txsticky.core.messages.from_primary import FROM_PRIMARY, Bound, Freed, View
 from txsticky.core.routing.pool import Pool
 from txsticky.core.routing.table import TOLD_EVERY, Table
-from txsticky.primary.replication import (
+from txsticky.primary.replicas.renewal import PAUSE, PIECE
+from txsticky.primary.replicas.replica import Replica
+from txsticky.primary.replicas.replication import (
     ALL_KNOWN,
-    PAUSE,
-    PIECE,
+    CHANGE_INTERVAL,
     VIEW_INTERVAL,
     VIEWS_AT_ONCE,
-    Replica,
     Replication,
 )
 
@@ -273,6 +273,32 @@ class ReplicationTests(ReplicationCase):
         self.assertEqual(self.workers[0].heard(), [])
         self.system.reactor.advance(0.1 * VIEW_INTERVAL)
         self.assertEqual(self.workers[0].heard(), [View(self.pool.view())])
+
+    def test_changes_of_many(self) -> None:
+        """Changes are told together where there are many; one that needs them gets them at once."""
+        self.workers += [self.join(id) for id in range(4, 2 * VIEWS_AT_ONCE + 1)]
+        self.pool.set_ready(1)
+        self.replication.tell_pool(2)
+        self.replication.tell_pool(99)
+        first, second = self.workers[:2]
+        self.assertEqual((first.heard(), second.heard()), ([], [View(self.pool.view())]))
+        self.pool.set_ready(2)
+        self.replication.tell_pool()
+        self.system.reactor.advance(1.9 * CHANGE_INTERVAL)
+        self.assertEqual(first.heard(), [])
+        self.system.reactor.advance(0.1 * CHANGE_INTERVAL)
+        self.assertEqual(first.heard(), [View(self.pool.view())])
+        self.assertEqual(self.system.reactor.getDelayedCalls(), [])
+
+    def test_changes_before_the_end(self) -> None:
+        """What is to be told soon is told before another program takes over, and once."""
+        self.workers += [self.join(id) for id in range(4, 2 * VIEWS_AT_ONCE + 1)]
+        self.replication.tell_pool()
+        self.replication.finish()
+        self.assertEqual(self.workers[0].heard(), [View(self.pool.view())])
+        self.replication.tell_pool()
+        self.replication.close()
+        self.assertEqual(self.system.reactor.getDelayedCalls(), [])
 
     def test_strangers(self) -> None:
         """Where there are many, a worker is introduced to its predecessor, and to who asks."""

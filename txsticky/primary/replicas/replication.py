@@ -5,38 +5,32 @@ A worker that reads slowly, or not at all because it was stopped, must not make 
 A view of the pool is replaced by the next one, so that none is sent while much waits.  Bindings
 come one by one; when too much waits they are no longer sent, and the worker gets the table as a
 whole when it reads again.
-
-A new worker gets the table in pieces, between which both processes do other things, and is ready
-for connections when it has them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Protocol, Self
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol, Self
 
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 
-from ..core.messages.frames import encode
-from ..core.messages.from_primary import Bound, Confirmed, Freed, View, bound_together
-from ..core.routing.pool import Pool
-from ..core.routing.table import Table
-from ..ipc.channel import Channel
-from ..system.system import System
-
-log = Logger()
+from ...core.messages.frames import encode
+from ...core.messages.from_primary import Bound, Confirmed, Freed, View
+from ...core.routing.pool import Pool
+from ...core.routing.table import Table
+from ...ipc.channel import Channel
+from ...system.system import System
+from .renewal import Renewal, pieces
+from .replica import Replica
 
 #: Seconds between views of the load that the workers get.
 VIEW_INTERVAL: Final = 0.5
 #: So many workers get a view in that time. Where there are more, each gets it less often, for a
 #: view has a line for each worker: what they read together would grow with the square.
 VIEWS_AT_ONCE: Final = 16
-#: Bindings that are encoded, and taken in, in one go: a millisecond's work.
-PIECE: Final = 2000
-#: Seconds until it is looked again whether the worker has read the piece before.
-PAUSE: Final = 0.005
-
+#: Seconds in which changes of the pool are told together to so many workers; where there are more
+#: it is longer, for the same reason. With fewer each is told at once.
+CHANGE_INTERVAL: Final = 0.02
 #: So many workers know each other's mailboxes from the beginning. Where there are more, a worker
 #: asks for another's when it first has a connection for it: the descriptors of all together would
 #: grow with the square.
@@ -80,6 +74,7 @@ class Replication:
         self._replicas: dict[int, Replica] = {}
         self._renewals: dict[int, Renewal] = {}
         self._due: IDelayedCall | None = None
+        self._soon: IDelayedCall | None = None
         self._told: object = None
         self._lame_duck = False
 
@@ -114,9 +109,11 @@ class Replication:
         renewal.go_on()
 
     def finish(self) -> None:
-        """Send what is left of tables that are on their way."""
+        """Send what is left of tables that are on their way, and of the pool."""
         for renewal in list(self._renewals.values()):
             renewal.finish()
+        if self._soon is not None:
+            self._tell_all()
 
     def introduce(self, id: int, other: int) -> None:
         """Give a worker the mailbox of another, if that one is ready."""
@@ -191,8 +188,27 @@ class Replication:
             if id != but:
                 replica.tell(change)
 
-    def tell_pool(self) -> None:
-        """Send all workers the pool."""
+    def tell_pool(self, first: int = 0) -> None:
+        """
+        Send all workers the pool: now or, where there are many, in a moment, with other changes.
+
+        :param first: the id of a worker that needs it for what it is told next.
+        """
+        count = len(self._replicas)
+        if count <= VIEWS_AT_ONCE:
+            self._tell_all()
+            return
+        if first in self._replicas:
+            self._replicas[first].tell_pool(encode(self._view(False)))
+        if self._soon is None:
+            seconds = CHANGE_INTERVAL * count / VIEWS_AT_ONCE
+            self._soon = self._system.reactor.callLater(seconds, self._tell_all)
+
+    def _tell_all(self) -> None:
+        if self._soon is not None:
+            if self._soon.active():
+                self._soon.cancel()
+            self._soon = None
         self._told = self._pool.view()
         frame = encode(self._view(False))
         for replica in self._replicas.values():
@@ -216,7 +232,7 @@ class Replication:
     def _tell_loads(self) -> None:
         self._due = None
         if self._pool.view() != self._told:
-            self.tell_pool()
+            self._tell_all()
         used = self.table.take_used()
         if used:
             now = self._system.clock()
@@ -232,151 +248,7 @@ class Replication:
         """Leave no call behind."""
         for renewal in self._renewals.values():
             renewal.cancel()
-        if self._due is not None:
-            self._due.cancel()
-            self._due = None
-
-
-class Replica:
-    """
-    A worker's replicas of the pool and the table, seen from the primary.
-
-    :param name: what the log calls the worker.
-    :param channel: leads to it; has `caught_up` called when the worker is behind no longer.
-    :param view: makes the frame that tells the pool; it is given whether every binding follows.
-    :param table: the whole table as control frames, in pieces.
-    :param distrust: called with True when the worker's table is out of date, so that no connection
-        is to go there that may go elsewhere, and with False when it is not any more.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        channel: Channel,
-        view: Callable[[bool], View],
-        table: Callable[[], Iterable[bytes]],
-        distrust: Callable[[bool], object],
-    ) -> None:
-        self._name = name
-        self._channel = channel
-        self._view = view
-        self._table = table
-        self._distrust = distrust
-        self._pool_due = False
-        #: Whether bindings were not sent.
-        self.stale = False
-
-    def tell_pool(self, frame: bytes) -> None:
-        """
-        Send the pool as it is: now, or as it will be when the worker is no longer behind.
-
-        :param frame: the control frame, the same for every worker.
-        """
-        self._pool_due = self._channel.behind
-        if not self._pool_due:
-            self._channel.write(frame)
-
-    def tell(self, change: Bound | Freed) -> None:
-        """Send a change of the table, unless too much waits."""
-        if self.stale:
-            return
-        if not self._channel.full:
-            self._channel.send(change)
-            return
-        self.stale = True
-        log.warn(
-            "{worker} does not read what it is told: it gets the bindings of keys anew when it"
-            " does.",
-            worker=self._name,
-        )
-        self._distrust(True)
-
-    def tell_used(self, frames: bytes) -> None:
-        """
-        Send which keys were used elsewhere, unless something waits.
-
-        :param frames: the control frames, the same for every worker.
-        """
-        if not (self.stale or self._channel.behind):
-            self._channel.write(frames)
-
-    def missed(self) -> None:
-        """Something may not have been sent: have the worker begin anew when it has caught up."""
-        self.stale = True
-        if not self._channel.behind:
-            self.caught_up()
-
-    def caught_up(self) -> None:
-        """The worker is no longer behind."""
-        if self.stale:
-            self.stale = self._pool_due = False
-            self._channel.send(self._view(True))
-            self._channel.write(b"".join(self._table()))
-            self._distrust(False)
-        elif self._pool_due:
-            self._pool_due = False
-            self._channel.send(self._view(False))
-
-
-def pieces(table: Table, together: bool) -> Iterator[bytes]:
-    """
-    Encode a table as control frames, some bindings at a time.
-
-    What is bound meanwhile need not be in it, and what is freed is not.
-
-    :param together: whether many bindings go into one frame, which version 0.1.0 does not read.
-    """
-    keys = table.keys()
-    for start in range(0, len(keys), PIECE):
-        frames: list[bytes] = []
-        for owner, owned in table.owners(keys[start : start + PIECE]).items():
-            if together:
-                frames += map(encode, bound_together(owned, owner))
-            else:
-                frames += (encode(Bound(key, owner)) for key in owned)
-        yield b"".join(frames)
-
-
-class Renewal:
-    """
-    A table on its way to a worker.
-
-    :param channel: leads to the worker; each piece is sent when the kernel has taken the one
-        before.
-    :param parts: the pieces.
-    :param reactor: calls at a time.
-    :param done: called once, when all is on its way.
-    """
-
-    def __init__(
-        self, channel: Channel, parts: Iterator[bytes], reactor: Any, done: Callable[[], object]
-    ) -> None:
-        self._channel = channel
-        self._parts = parts
-        self._reactor = reactor
-        self._done = done
-        self._call: Any = None
-
-    def go_on(self) -> None:
-        """Send the next piece, or look later."""
-        self._call = None
-        if not self._channel.waiting:
-            part = next(self._parts, None)
-            if part is None:
-                self._done()
-                return
-            self._channel.write(part)
-        self._call = self._reactor.callLater(PAUSE if self._channel.waiting else 0, self.go_on)
-
-    def finish(self) -> None:
-        """Send all that is left now."""
-        self.cancel()
-        for part in self._parts:
-            self._channel.write(part)
-        self._done()
-
-    def cancel(self) -> None:
-        """Send no more: the worker is gone."""
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        for call in (self._due, self._soon):
+            if call is not None:
+                call.cancel()
+        self._due = self._soon = None

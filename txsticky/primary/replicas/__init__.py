@@ -1,0 +1,1 @@
+"""What each worker that is ready has of the pool and the table."""
