@@ -84,7 +84,9 @@ def start() -> Picture:
                 "A worker that is not ready by now (--start-timeout) is killed and started again.",
             ),
             Event(
-                f"{ATTEMPTS} times", "No worker has ever got ready: the program ends, exit code 1."
+                f"{ATTEMPTS} times",
+                "Every worker has failed so often in a row, and none serves: the program ends, exit"
+                " code 1.",
             ),
         ],
     )
