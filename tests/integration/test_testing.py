@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -53,6 +54,26 @@ class PageTests(SynchronousTestCase):
     def test_trial(self) -> None:
         """trial runs those that are written for it."""
         self.assertIn("successes=1", self.run_tests("twisted.trial", "test_trial"))
+
+
+class ThreadTests(SynchronousTestCase):
+    """What an application asks of its worker in another thread than the reactor's."""
+
+    def test_wsgi(self) -> None:
+        """The threads of requests ask as the reactor's thread does; callbacks are called there."""
+        with RunningCluster("tests.integration.thread_app:app") as cluster:
+            for path in ("a", "b", "a"):
+                self.assertEqual(
+                    json.loads(urlopen(f"{cluster.url}/{path}").read()),
+                    {
+                        "request in the main thread": False,
+                        "bound": True,
+                        "refused": True,
+                        "heard in the main thread": True,
+                        "workers": 2,
+                        "owner": True,
+                    },
+                )
 
 
 class FailureTests(SynchronousTestCase):
