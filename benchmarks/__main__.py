@@ -1,7 +1,8 @@
 """
 The command: ``python -m benchmarks [--long] [--only NAME,...] [--output FOLDER]``.
 
-``python -m benchmarks soak`` and ``python -m benchmarks scale`` are of their own (`soak`, `scale`).
+``python -m benchmarks soak``, ``scale`` and ``websockets`` are of their own (`soak`, `scale`,
+`reloads`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import contenders, measure, report, scale, soak
+from . import contenders, measure, reloads, report, scale, soak
 from .contenders import Missing, Running, Starter
 from .measure import WrongAnswer
 from .works import WORKS, Work
@@ -96,11 +97,13 @@ def show(result: report.Result) -> None:
 
 
 def main() -> int:
-    """Run the suite, the soak, or the curves."""
+    """Run the suite, or a command of its own."""
     if sys.argv[1:2] == ["soak"]:
         return soak.main(sys.argv[2:])
     if sys.argv[1:2] == ["scale"]:
         return scale.main(sys.argv[2:], machine())
+    if sys.argv[1:2] == ["websockets"]:
+        return reloads.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--long", action="store_true", help="all works, and more rounds")
     parser.add_argument("--only", default="", help="works, by name, with commas between")

@@ -1,5 +1,5 @@
 """
-WebSockets over reloads: ``python -m benchmarks.reloads [SERVER...]``.
+WebSockets over reloads: ``python -m benchmarks websockets [SERVER...]``.
 
 Half of the clients talk all the time, messages of 1 B to 1 MiB, in one frame or in several, with
 pings between. What is told: how many were closed, what was said, and what a move of an idle one
@@ -13,8 +13,8 @@ import asyncio
 import os
 import resource
 import signal
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import field, frozen
@@ -169,13 +169,18 @@ def chromium_pages(count: int, reloads: int) -> str:
     return f"{count} WebSockets, {reloads} reloads: {told[0]} closed, {told[1]} of {told[2]} wrong"
 
 
-def main() -> int:
-    """Measure all servers, or those that the arguments name."""
-    parser = argparse.ArgumentParser(prog="benchmarks.reloads", description=__doc__)
+def main(arguments: Sequence[str]) -> int:
+    """
+    Measure all servers, or those that are named.
+
+    :param arguments: of the command line.
+    :returns: the exit code.
+    """
+    parser = argparse.ArgumentParser(prog="benchmarks websockets", description=__doc__)
     parser.add_argument("--websockets", type=int, default=1000, help="how many")
     parser.add_argument("--reloads", type=int, default=10, help="how often")
     parser.add_argument("servers", nargs="*", help=f"{', '.join(SERVERS)}, chromium")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
     for name in options.servers or [*SERVERS, "chromium"]:
@@ -188,7 +193,3 @@ def main() -> int:
         told = asyncio.run(talking(served, options.websockets, options.reloads))
         print(f"{name}: {told}", flush=True)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -63,6 +63,7 @@ class Policy:
     """A worker's policy: all is served here."""
 
     known: ClassVar[dict[Any, Any]] = {}
+    given: ClassVar[dict[Any, Any]] = {}
     unconfirmed = 0
     draining = False
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import simple_websocket
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
 
 from tests.integration.moving_apps import WHO, who
 from tests.integration.rawws import frame, handshake
@@ -22,10 +25,36 @@ from txsticky.core.http.events import EventConversation
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.serve import ServeSettings, serving_for
+from txsticky.serve.wsgi.relay import QUIET, SocketRelay
 
 from .served import Start, WSGICase
 
 MOVES = 6
+
+
+class RelayTests(TestCase):
+    """What a relay says of the application, which has the other end of a pair."""
+
+    async def test_busy(self) -> None:
+        """It is at work while something has passed, or is unread, and not once it has closed."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(theirs.close)
+        exchange: Any = mock.Mock(open=False)
+        relay = SocketRelay(exchange, ours, reactor)
+        (busy,) = exchange.stay_while.call_args.args
+        self.assertEqual([busy() for _ in range(QUIET + 1)], [True] * (QUIET - 1) + [False] * 2)
+        relay.came(b"hello")
+        while not select.select([theirs], [], [], 0)[0]:
+            await deferLater(reactor, 0)
+        self.assertEqual({busy() for _ in range(QUIET + 2)}, {True})
+        theirs.recv(99)
+        self.assertEqual([busy() for _ in range(QUIET)], [True] * (QUIET - 1) + [False])
+        relay.dataReceived(b"HTTP/1.1 101 \r\n")
+        self.assertTrue(busy())
+        theirs.close()
+        while relay.transport.connected:
+            await deferLater(reactor, 0)
+        self.assertFalse(busy())
 
 
 class MovesTests(WSGICase):

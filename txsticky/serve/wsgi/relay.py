@@ -22,9 +22,9 @@ log = Logger()
 _STATUS = re.compile(rb"HTTP/1\.1 101 ?([^\r\n]*)")
 #: Bytes that the head of the response may have.
 _LONGEST = 65536
-#: How many times in a row a WebSocket has to be found quiet before it may move. It is looked at
-#: every 20 ms: a thread that has read a message is expected to answer it in that time.
-_QUIET: Final = 5
+#: How many times in a row, every 20 ms, a WebSocket has to be found quiet before it may move: a
+#: thread that has read a message is expected to answer it in that time.
+QUIET: Final = 5
 
 
 class SocketRelay(Protocol):
@@ -88,11 +88,13 @@ class SocketRelay(Protocol):
 
     def _busy(self) -> bool:
         """Whether the application has not read all, or may be about to answer it."""
+        if not self.transport.connected:
+            return False  # it has closed its end
         unread = array("i", [0])
         ioctl(self.transport.getHandle().fileno(), TIOCOUTQ, unread)  # unix(7), SIOCOUTQ
         self._quiet = 0 if self._passed or unread[0] else self._quiet + 1
         self._passed = False
-        return self._quiet < _QUIET
+        return self._quiet < QUIET
 
     def lost(self) -> None:
         """Take note that the client has left."""
