@@ -251,14 +251,17 @@ class Answers:
         secure = client_secure(head, host, secure, view.router.trusted)
         variant = self._insert.suffix(head), secure
         ending = asked.ending is not None
-        plain, line = self._plain, cookie.line
+        known, plain = cookie.known, self._plain
 
         def answer(status: int, fields: bytes) -> bytes:
+            if not ending:
+                line = known(fields, variant)
+                if line is not None:
+                    return told + line
             if ending or len(fields) > REPEATED or not plain(fields):
                 self._learn(asked, status, fields)
-                if may_be_shared(fields):
-                    return told
-            return told + line(variant) if told else line(variant)
+                return told if may_be_shared(fields) else told + cookie.line(variant)
+            return told + cookie.keep(fields, variant)
 
         return answer
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ..memo import entries
-from .framing import BodyKind, Decoder, Odd, body, response
+from .framing import BodyKind, Decoder, Odd, ResponseFraming, body, response
 
 
 class ResponsePhase(enum.Enum):
@@ -54,6 +54,13 @@ def _opened(head: bytes) -> tuple[int, int, bytes]:
     line_end = head.find(b"\n") + 1
     final = _FINAL.match(head, 0, line_end)
     return int(final[1]) if final else 0, line_end, head[line_end - 2 : -2]
+
+
+@functools.lru_cache(entries(1024, 2 * _CACHED_HEAD))
+def _joined(head: bytes, lines: bytes) -> bytes:
+    """Put lines behind the status line of a head."""
+    line_end = head.find(b"\n") + 1
+    return b"".join((head[:line_end], lines, head[line_end:]))
 
 
 class Response:
@@ -125,6 +132,11 @@ class Response:
                 if self.phase is HEAD:
                     if (self._additions is not None or self._last) and not self._begun:
                         end = data.find(b"\r\n\r\n", at)
+                        if 0 <= end <= _CACHED_HEAD and not (at or self._last):
+                            head, data = self._added(data, end + 4)
+                            framing = response(head, self._method)
+                            at = self._behind(framing, len(head), len(data))
+                            continue
                         if end < 0 and self._may_end(data, at):
                             self._withheld = data[at:]
                             self.started = True
@@ -155,6 +167,26 @@ class Response:
             and _BEGINNING.startswith(data[at : at + len(_BEGINNING)])
             and data.find(b"\n\n", at) < 0  # where lines end so, no CR LF can be waited for
         )
+
+    def _added(self, data: bytes, size: int) -> tuple[bytes, bytes]:
+        """
+        Add the lines to a short head that has come in one piece, as most do; all is remembered.
+
+        :param size: of the head, with which `data` begins.
+        :returns: the head, and the data with it.
+        """
+        rest = data[size:]
+        head = data[:size] if rest else data
+        status, _, fields = _opened(head)
+        additions = self._additions
+        if not status or additions is None:
+            return head, data
+        self._additions = None
+        lines = additions(status, fields)
+        if not lines:
+            return head, data
+        head = _joined(head, lines)
+        return head, head + rest if rest else head
 
     def _with_lines(self, data: bytes, at: int, end: int) -> bytes:
         """Add the lines if a final response begins at ``data[at:]``; its header ends at `end`."""
@@ -196,7 +228,15 @@ class Response:
             return len(data)
         self._begun = b""
         at += size - len(begun)
-        framing = response(text[:size], self._method)
+        return self._behind(response(text[:size], self._method), at, len(data))
+
+    def _behind(self, framing: ResponseFraming, at: int, size: int) -> int:
+        """
+        Take in how a response is framed.
+
+        :param at: the index behind its head, in data of this size.
+        :returns: the index behind the head, or behind the response if its body is there as well.
+        """
         status, kind = framing.status, framing.kind
         if status < 200 and status != 101:
             self.started = False
@@ -210,7 +250,7 @@ class Response:
             self.phase = PASSING
         elif kind is _NONE:
             self.phase = SILENT
-        elif kind is _LENGTH and framing.length <= len(data) - at:
+        elif kind is _LENGTH and framing.length <= size - at:
             self.phase = SILENT
             at += framing.length
         else:

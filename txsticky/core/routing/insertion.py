@@ -24,6 +24,8 @@ SUFFIX: Final = rb"(?:_[0-9]{1,5})?"
 MINUTE: Final = 60.0
 #: How many lines are kept ready; they differ by the port that a client names, and by TLS.
 _READY: Final = entries(64, 512)
+#: Of how many responses it is known that they get a line; each is `learning.REPEATED` at most.
+_KNOWN: Final = entries(1024, 1024)
 
 
 @attrs.frozen
@@ -95,6 +97,19 @@ class InsertedCookie:
         self._value = ""
         self._until = float("-inf")
         self._lines: dict[tuple[bytes, bool], bytes] = {}
+        self._known: dict[tuple[bytes, tuple[bytes, bool]], bytes] = {}
+
+    def known(self, fields: bytes, variant: tuple[bytes, bool]) -> bytes | None:
+        """Return the line for a response with these header lines, if `keep` knows it still."""
+        return self._known.get((fields, variant)) if self._clock() < self._until else None
+
+    def keep(self, fields: bytes, variant: tuple[bytes, bool]) -> bytes:
+        """Return the line, as `line` does, and know it for other responses with these lines."""
+        line = self.line(variant)
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        self._known[fields, variant] = line
+        return line
 
     def line(self, variant: tuple[bytes, bool]) -> bytes:
         """
@@ -108,6 +123,7 @@ class InsertedCookie:
             self._until = now + MINUTE
             self._value = self._mint()
             self._lines.clear()
+            self._known.clear()
         line = self._lines.get(variant)
         if line is None:
             suffix, secure = variant
