@@ -236,6 +236,20 @@ class ResponseTests(ExchangeCase):
         connection = self.with_answers(Answers(answer(b"a")), keep_alive=0)
         self.assertIn(b"\r\nConnection: close\r\n", connection.send(GET))
 
+    def test_repeated_lines(self) -> None:
+        """Lines that come again, short or long, are sent again, and bad ones are refused again."""
+        for value in (b"x", b"x" * 2000):
+            lines = [(b"A", value), (b"Content-Length", b"2"), (b"Connection", b"Close")]
+            connection = self.connect(answer(b"ok", headers=lines))
+            first = connection.send(GET)
+            self.assertEqual(self.connect(answer(b"ok", headers=lines)).send(GET), first)
+            self.assertIn(b"A: %b\r\n" % value, first)
+            self.assertTrue(connection.closed)
+            for _ in range(2):
+                bad = [(b"A", value + b"\n")]
+                self.assertIn(b" 500 ", self.connect(answer(headers=bad)).send(GET))
+        self.flushLoggedErrors(ValueError)
+
     def test_bad_lines(self) -> None:
         """Header lines that are none are refused, and nothing of the response is sent."""
         for line in (

@@ -39,14 +39,19 @@ class Receiving:
 
     app: Any
 
-    async def __call__(
+    def __call__(
         self, scope: _Message, receive: Callable[[], Awaitable[_Message]], send: Any
-    ) -> None:
-        """Serve one request."""
+    ) -> Awaitable[None]:
+        """Serve one request; what is no WebSocket takes no turn through here."""
         protocol = getattr(receive, "__self__", None)
         if scope["type"] != "websocket" or protocol is None:
-            await self.app(scope, receive, send)
-            return
+            served: Awaitable[None] = self.app(scope, receive, send)
+            return served
+        return self._serve(protocol, scope, receive, send)
+
+    async def _serve(
+        self, protocol: Any, scope: _Message, receive: Callable[[], Awaitable[_Message]], send: Any
+    ) -> None:
         taken = _taken[protocol] = _Taken()
 
         async def received() -> _Message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ from twisted.python.failure import Failure
 from ...core.how import How
 from ...core.http.head import TCHAR
 from ...core.http.steps import Begin
+from ...core.memo import entries
 from ...transport.gated import SentFile
 from .channel import HttpChannel
 from .detached import detach
@@ -26,6 +28,8 @@ log = Logger()
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _END = b"0\r\n\r\n"
+#: Header lines that are longer together are read each time.
+_REMEMBERED = 1024
 _NAME = re.compile(rb"[%s]+" % re.escape(TCHAR))
 _CONTROLS = re.compile(rb"[\r\n\0]")
 #: Header lines that are the channel's to write.
@@ -218,7 +222,10 @@ class OpenExchange:
         switches = status == 101
         bodiless = self._bodiless or status < 200 or status in (204, 304)
         lines = [b"HTTP/%b %d %b\r\n" % (self.head.version, status, reason)]
-        length, closes = self._lines(lines, headers, switches, status == 204)
+        headers = tuple(headers)
+        read = _read if sum(map(_size, headers)) <= _REMEMBERED else _read.__wrapped__
+        block, length, closes = read(headers, switches, status == 204)
+        lines.append(block)
         self._responded = True
         self._bodiless, self._switched = bodiless, switches
         # The client may send the content all the same, or not (RFC 9110, section 10.1.1).
@@ -236,32 +243,6 @@ class OpenExchange:
         channel.begin_response(b"".join(lines), None if bodiless else length)
         if switches:
             channel.flush(now=True)
-
-    @staticmethod
-    def _lines(
-        lines: list[bytes],
-        headers: Iterable[tuple[bytes, bytes]],
-        switches: bool,
-        unmeasured: bool,
-    ) -> tuple[int | None, bool]:
-        """Add header lines; returns the length that they tell, and whether they say ``close``."""
-        length: int | None = None
-        closes = False
-        for name, value in headers:
-            if not _NAME.fullmatch(name) or _CONTROLS.search(value):
-                raise ValueError(f"This is no header line: {name!r}: {value!r}")
-            lowered = name.lower()
-            if lowered == b"content-length":
-                if length is not None or not value.isdigit():
-                    raise ValueError(f"This is no Content-Length, or one too many: {value!r}")
-                length = int(value)
-                if unmeasured:  # RFC 9110, section 8.6
-                    continue
-            elif lowered in _OURS and not switches:
-                closes = closes or (lowered == b"connection" and b"close" in value.lower())
-                continue
-            lines.append(b"%b: %b\r\n" % (name, value))
-        return length, closes
 
     def write(self, data: bytes) -> None:
         """Send a piece of the response's content."""
@@ -374,3 +355,38 @@ class OpenExchange:
         self.open = False
         self._channel.dropped()
         detach(self.transport, owner, taken)
+
+
+def _size(line: tuple[bytes, bytes]) -> int:
+    return len(line[0]) + len(line[1])
+
+
+@functools.lru_cache(entries(1024, 2 * _REMEMBERED))
+def _read(
+    headers: tuple[tuple[bytes, bytes], ...], switches: bool, unmeasured: bool
+) -> tuple[bytes, int | None, bool]:
+    """
+    Read an application's header lines, which repeat within a second.
+
+    :param switches: whether HTTP ends with the response.
+    :param unmeasured: whether a length is not to be told.
+    :returns: the lines as they are sent; the length that they tell; whether they say ``close``.
+    """
+    lines: list[bytes] = []
+    length: int | None = None
+    closes = False
+    for name, value in headers:
+        if not _NAME.fullmatch(name) or _CONTROLS.search(value):
+            raise ValueError(f"This is no header line: {name!r}: {value!r}")
+        lowered = name.lower()
+        if lowered == b"content-length":
+            if length is not None or not value.isdigit():
+                raise ValueError(f"This is no Content-Length, or one too many: {value!r}")
+            length = int(value)
+            if unmeasured:  # RFC 9110, section 8.6
+                continue
+        elif lowered in _OURS and not switches:
+            closes = closes or (lowered == b"connection" and b"close" in value.lower())
+            continue
+        lines.append(b"%b: %b\r\n" % (name, value))
+    return b"".join(lines), length, closes
