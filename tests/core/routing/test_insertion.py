@@ -88,7 +88,7 @@ class InsertedCookieTests(SynchronousTestCase):
         self.assertLessEqual(len(self.cookie._lines), 64)
 
     def test_known(self) -> None:
-        """Which responses get the line is known while the line is the same, for each kind of client."""
+        """Which responses get the line is known for as long as the line is ready."""
         fields, plain, secure = b"\r\nA: b\r\n", (b"", False), (b"", True)
         self.assertIsNone(self.cookie.known(fields, plain))
         line = self.cookie.keep(fields, plain)
