@@ -216,6 +216,35 @@ class HashTests(PolicyCase):
         self.assertEqual({place_of(verdict, 2) for verdict in verdicts}, {1, 2, 3})
         self.assertEqual({verdict.how for verdict in verdicts}, {How.HASH})
 
+    def test_address_again(self) -> None:
+        """Where an address leads to is remembered, until a key is bound or the cluster changes."""
+        hosts = [f"192.0.2.{number}" for number in range(20)]
+        first = [self.policy.whose(head(), host) for host in hosts]
+        decide = self.patch(self.policy, "_decide", None)
+        self.assertEqual([self.policy.whose(None, host) for host in hosts], first)
+        decide.restore()
+        self.bind(hosts[0].encode(), 3)
+        self.assertEqual(self.policy.whose(head(), hosts[0]), Give(3, How.HIT))
+        self.view.free(hosts[0].encode())
+        self.assertEqual(self.policy.whose(head(), hosts[0]), first[0])
+        self.fast_path.clear()
+        self.assertEqual(self.fast_path.hosts, {})
+
+    def test_given_back(self) -> None:
+        """It is not where the way is not known yet."""
+        self.peers.clear()
+        hosts = [f"192.0.2.{number}" for number in range(20)]
+        verdicts = [self.policy.whose(None, host) for host in hosts]
+        self.assertIn(GiveBack(How.HASH), verdicts)
+        self.assertEqual(set(self.fast_path.hosts.values()), {Keep(How.HASH)})
+
+    def test_many_addresses(self) -> None:
+        """The memory is bounded, and nothing long enters it."""
+        for number in range(5000):
+            self.policy.whose(None, f"10.0.{number >> 8}.{number & 255}")
+        self.policy.whose(None, "x" * 100)
+        self.assertTrue(0 < len(self.fast_path.hosts) <= 4096)
+
     def test_not_remembered(self) -> None:
         """It is not remembered: the same request of another client belongs elsewhere."""
         for host in map(str, range(20)):

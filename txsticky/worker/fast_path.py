@@ -8,10 +8,13 @@ from ..core.http.inside import Inside
 from ..core.http.response import Additions
 from ..core.http.steps import MEMORABLE, Known, known
 from ..core.memo import entries
-from ..core.routing.verdict import Give
+from ..core.routing.verdict import Give, Verdict
 
 #: How many requests are remembered.
 MEMORY = entries(1024, MEMORABLE)
+#: An address with a zone has no more characters (RFC 4007).
+_LONGEST_HOST = 80
+_HOSTS = entries(4096, 4 * _LONGEST_HOST)
 
 
 class FastPath:
@@ -21,11 +24,14 @@ class FastPath:
     :param inside: what of a head the application's protocols do not understand.
     :ivar known: the requests that are served here, by their heads.
     :ivar given: those of other workers. Both dictionaries stay the same objects.
+    :ivar hosts: where clients' addresses lead to, where no key but them is looked at, and as long
+        as no key is bound.
     """
 
     def __init__(self, inside: Inside) -> None:
         self.known: dict[bytes, Known] = {}
         self.given: dict[bytes, Give] = {}
+        self.hosts: dict[str, Verdict] = {}
         self._inside = inside
         self._seen: set[int] = set()
 
@@ -51,6 +57,13 @@ class FastPath:
                 self.given.clear()
             self.given[head.raw] = verdict
 
+    def remember_host(self, host: str, verdict: Verdict) -> None:
+        """Have an address lead to the same place until the cluster changes."""
+        if len(host) <= _LONGEST_HOST:
+            if len(self.hosts) >= _HOSTS:
+                self.hosts.clear()
+            self.hosts[host] = verdict
+
     def remember(self, head: Head, how: How, additions: Additions | None) -> None:
         """
         Serve requests with this very head here until the cluster changes.
@@ -70,3 +83,4 @@ class FastPath:
         """Forget all: decisions are to be made anew."""
         self.known.clear()
         self.given.clear()
+        self.hosts.clear()

@@ -23,7 +23,7 @@ from ..core.routing.keys import inserted, opens_session
 from ..core.routing.learning import NOTHING_ASKED, REPEATED, Asked, Learner
 from ..core.routing.router import Route
 from ..core.routing.strays import Strays
-from ..core.routing.verdict import GIVE_BACK, KEEP, Give, Verdict
+from ..core.routing.verdict import GIVE_BACK, KEEP, Give, GiveBack, Verdict
 from ..errors import TxstickyError
 from ..printable import printable
 from ..system.system import System
@@ -89,6 +89,7 @@ class RequestPolicy:
         self._fast_path = fast_path
         # By address the decision is one for each client, and debugging headers for each request.
         self._reusable = not (view.router.by_address or settings.debug_headers)
+        self._by_host = view.router.by_address and not view.router.needs_head
         self._reaches = reaches
         self._live = live
         self._read_now = read_now
@@ -114,6 +115,11 @@ class RequestPolicy:
             session begins here.
         """
         view = self._view
+        by_host = self._by_host and not view.table
+        if by_host:
+            verdict = self._fast_path.hosts.get(host)
+            if verdict is not None:
+                return verdict
         route = self._decide(head, host)
         if route is None:
             return GIVE_BACK[How.NEW] if view.draining and view.others else KEEP[How.NEW]
@@ -130,6 +136,8 @@ class RequestPolicy:
         lasts = route.how is How.TAG and self._reusable
         if lasts and isinstance(verdict, Give) and head is not None:
             self._fast_path.remember_given(head, verdict)
+        elif by_host and route.how is How.HASH and not isinstance(verdict, GiveBack):
+            self._fast_path.remember_host(host, verdict)
         return verdict
 
     def _unpinned(self, head: Head | None, settled: bool) -> Verdict:
