@@ -387,9 +387,7 @@ class PageTests(ServerTestCase):
     def test_names(self) -> None:
         """Software that reads the page aloud has names for the charts, and a table of workers."""
         for chart in self.browser.elements(".plot svg"):
-            self.assertRegex(
-                self.browser.label(chart), r"^\w+: now .*, in the last minutes at most"
-            )
+            self.assertRegex(self.browser.label(chart), r"^\w+: now .*, peak in the last minutes")
         self.browser.shape(*PHONE)
         roles = self.browser.script(
             "return Array.from($('workers').rows[0].children, cell => cell.getAttribute('role'))"
