@@ -416,10 +416,10 @@ class LastBytesTests(ConnectionCase):
 class UNIXTests(ConnectionCase):
     """The same over UNIX sockets, whose transport reads and writes in its own way."""
 
-    def adopt_pair(self, prefix: bytes = b"") -> Any:
+    def adopt_pair(self, prefix: bytes = b"", protocol: type[Inner] = Inner) -> Any:
         """Adopt one end of a pair."""
         server, self.client = self.pair()
-        factory = Factory.forProtocol(Inner)
+        factory = Factory.forProtocol(protocol)
         self.transport = adopt(self.reactor, server, ("", 0), factory, MovableUNIXServer, 1)
         self.protocol = self.transport.protocol
         begin(self.transport, prefix)
@@ -433,6 +433,23 @@ class UNIXTests(ConnectionCase):
         self.transport.write(b"answer")
         self.until(lambda: not self.transport.unsent())
         self.assertEqual(received(self.client), b"answer")
+
+    def test_descriptors(self) -> None:
+        """A descriptor goes with what is written, also with the last before a close."""
+
+        def answer(protocol: Inner, data: bytes) -> None:
+            protocol.transport.sendFileDescriptor(0)
+            protocol.transport.write(data)
+            if data == b"last":
+                protocol.transport.loseConnection()
+
+        for data in (b"some", b"last"):
+            self.adopt_pair(data, inner(on_data=answer))
+            self.run_a_bit()
+            got, descriptors, _, _ = socket.recv_fds(self.client, 100, 4)
+            self.assertTrue(data.startswith(got) and got)
+            self.assertEqual(len(descriptors), 1)
+            os.close(descriptors[0])
 
     def test_detach(self) -> None:
         """Taken away, the other end notices nothing."""

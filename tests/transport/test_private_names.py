@@ -61,6 +61,14 @@ class TwistedTests(ConnectionCase):
             transport.doWrite()
         self.assertEqual(waiting(), 0)
 
+    def test_descriptors(self) -> None:
+        """_SendmsgMixin._sendmsgQueue has the descriptors that go with the output."""
+        transport = unix.Server(self.pair()[0], Inner(), "", None, 1, self.reactor)
+        self.assertEqual(transport._sendmsgQueue, [])
+        transport.sendFileDescriptor(0)
+        self.assertEqual(transport._sendmsgQueue, [0])
+        transport.connectionLost(Failure(main.CONNECTION_DONE))
+
     def test_write_disconnecting(self) -> None:
         """FileDescriptor._writeDisconnecting says that a half-close is pending."""
         transport, _ = self.bare()

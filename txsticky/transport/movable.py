@@ -7,7 +7,7 @@ module and nowhere else; ``tests/transport/test_private_names.py`` fails loudly 
 which one of them has changed:
 
 * ``FileDescriptor.dataBuffer``, ``offset``, ``_tempDataBuffer``, ``_tempDataLen`` — output that is
-  not yet in the kernel;
+  not yet in the kernel; ``_sendmsgQueue`` of `unix.Server` — descriptors that go with it;
 * ``FileDescriptor._writeDisconnecting`` — a half-close is pending;
 * ``Connection._aborting`` — `abortConnection` was called and is about to act;
 * ``Connection._dataReceived`` — the door through which input reaches the protocol;
@@ -60,6 +60,7 @@ else:
 class FlushMixin(_Base):
     """The output of a server transport: how much of it is in the kernel, and when all of it is."""
 
+    _sendmsgQueue: Any = ()
     _passed = 0
     _when_flushed: Callable[[], None] | None = None
 
@@ -100,7 +101,8 @@ class FlushMixin(_Base):
             return 0  # a close finds nothing left; behind a half-close send(2) would fail
         # The last bytes before the close travel with the FIN (send(2), MSG_MORE): on a short
         # connection that saves a packet and a waking of the client.
-        if self.disconnecting and self.producer is None and len(data) <= self.SEND_LIMIT:
+        last = self.disconnecting and self.producer is None and not self._sendmsgQueue
+        if last and len(data) <= self.SEND_LIMIT:
             try:
                 sent: Any = self.socket.send(data, _MORE)
             except OSError:
@@ -118,7 +120,7 @@ class FlushMixin(_Base):
         :returns: whether all of it is in the kernel. If not, `doWrite` has to be called.
         """
         pieces, producer = self._tempDataBuffer, self.producer
-        waits = self.dataBuffer or self._writeDisconnecting
+        waits = self.dataBuffer or self._writeDisconnecting or self._sendmsgQueue
         paced = producer is not None and (self.producerPaused or not self.streamingProducer)
         if waits or paced or self._when_flushed or not 0 < self._tempDataLen <= self.SEND_LIMIT:
             return False
@@ -389,8 +391,7 @@ class MovableUNIXServer(MovableMixin, unix.Server):
     """A connection over a UNIX socket that can be taken away and adopted."""
 
     def getHost(self) -> Any:
-        # unix.Server asks for a name only with getsockname(2), which is empty for one end of a
-        # pair.
+        # unix.Server asks for no other name, which is empty for one end of a pair.
         return address.UNIXAddress(self.socket.getsockname() or None)
 
 
