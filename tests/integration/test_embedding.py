@@ -12,11 +12,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration.cluster import ROOT, START, Server, free_port
 from tests.integration.processes import until
 from tests.test_readme import blocks
+from txsticky.primary.supervision.templates import wants_template
 
 TWISTD = ("-c", "from twisted.scripts.twistd import run; run()", "--nodaemon")
 #: What begins each of the two examples that run.
 TAC, PROGRAM = "application = Application(", "reactor.run()"
 READY = "txsticky serves"
+#: The templates of a cluster, in whichever way these tests are run.
+FORKED = int(wants_template(os.environ))
 
 
 class Embedded(Server):
@@ -52,6 +55,10 @@ class EmbeddingCase(SynchronousTestCase):
         """The process ids of the workers."""
         return {process.pid for process in program.living() if process.slot}
 
+    def templates(self, program: Embedded) -> int:
+        """How many processes workers can be forked from."""
+        return sum(process.title == "txsticky: template" for process in program.living())
+
 
 class LifeTests(EmbeddingCase):
     """Its whole life: it serves, reloads, is upgraded, and ends."""
@@ -63,6 +70,7 @@ class LifeTests(EmbeddingCase):
             self.assertEqual(program.get("/whoami").status, 200)
             before = self.workers(program)
             self.assertEqual(len(before), 2)
+            self.assertEqual(self.templates(program), FORKED, "the workers are forked")
             program.signal(signal.SIGHUP)
             until(lambda: len(now := self.workers(program)) == 2 and not now & before, START)
             after = self.workers(program)
@@ -71,6 +79,7 @@ class LifeTests(EmbeddingCase):
             until(lambda: taken in program.log(), START, taken)
             self.assertEqual(program.get("/whoami").status, 200)
             self.assertEqual(self.workers(program), after)
+            self.assertEqual(self.templates(program), FORKED, "it has gone on as well")
             program.signal(signal.SIGTERM)
             self.assertEqual(program.wait(), 0)
 
