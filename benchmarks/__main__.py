@@ -8,8 +8,6 @@ The command: ``python -m benchmarks [--long] [--only NAME,...] [--output FOLDER]
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import resource
 import sys
 import time
@@ -17,6 +15,7 @@ from pathlib import Path
 
 from . import contenders, measure, reloads, report, scale, soak
 from .contenders import Missing, Running, Starter
+from .machine import machine
 from .measure import WrongAnswer
 from .works import WORKS, Work
 
@@ -67,24 +66,6 @@ def run(work: Work, rounds: int, cast: Cast) -> report.Result:
     missing += [f"{name} failed: {reason}." for name, reason in failed.items()]
     summaries = measure.summaries(seen)
     return report.Result(work.name, work.title, work.goal, work.main, summaries, seen, missing)
-
-
-def machine() -> str:
-    """Where this was measured, as a sentence or two."""
-    model = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        "unknown processor",
-    )
-    kernel = platform.release().partition("-")[0]
-    return (
-        f"Measured on {os.cpu_count()} cores of {model}, Linux {kernel}, Python"
-        f" {platform.python_version()}, with a load average of {os.getloadavg()[0]:.1f} before the"
-        " run."
-    )
 
 
 def show(result: report.Result) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -49,10 +49,33 @@ def table(result: Result) -> str:
         cells = [number(summary.figures[key]) if key in summary.figures else "" for key in columns]
         rows.append([summary.name, *cells, _advantage(summary.ratios.get(main), more)])
     rows[1][-1] = ""
+    return rows_table(rows)
+
+
+def rows_table(rows: Iterable[Sequence[str]]) -> str:
+    """A table in reStructuredText, of cells; the first row and the first column are heads."""
     lines = [".. list-table::", "   :header-rows: 1", "   :stub-columns: 1", ""]
     for row in rows:
         lines += [f"   {'*' if i == 0 else ' '} - {cell}".rstrip() for i, cell in enumerate(row)]
     return "\n".join(lines) + "\n"
+
+
+def write_rows(
+    name: str, machine: str, head: list[str], rows: list[list[str]], folder: Path
+) -> None:
+    """Write figures that are no works: `NAME.rst`, to be included, and `NAME.json`."""
+    (folder / f"{name}.rst").write_text(f"{machine}\n\n{rows_table([head, *rows])}")
+    (folder / f"{name}.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
+
+
+def read_rows(name: str, folder: Path) -> list[list[str]]:
+    """Read the rows that `write_rows` has written; none if it has not."""
+    try:
+        told = json.loads((folder / f"{name}.json").read_text())
+    except FileNotFoundError:
+        return []
+    rows: list[list[str]] = told["rows"]
+    return rows
 
 
 def _advantage(ratio: float | None, more: bool) -> str:

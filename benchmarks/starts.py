@@ -2,7 +2,7 @@
 What starts cost: ``python -m benchmarks.starts``.
 
 Workers that die, that are many, that are reloaded; their memory; TLS sessions that are resumed.
-gunicorn stands beside where it is installed. Medians of three rounds.
+gunicorn stands beside where it is installed. The results are in ``benchmarks/results/starts.rst``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
-import ssl
 import statistics
 import sys
 import tempfile
@@ -19,14 +18,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from tests.integration import processes
+from attrs import frozen
+
 from tests.integration.cluster import Cluster, Server, free_port
 from tests.integration.processes import until
-from tests.integration.rawhttp import request
-from tests.integration.secure import NAME, SecureCluster
+
+from . import report
+from .handshakes import of_openssl, of_workers
+from .machine import machine
 
 APPS = "benchmarks.apps.starting"
 ROUNDS = 3
+RESULTS = Path(__file__).resolve().parent / "results"
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -72,9 +75,9 @@ def respawn(server: Ours) -> float:
         server.wait_all()
         time.sleep(1)
         for slot in range(1, server.size + 1):
-            ready = server.log().count("is ready.")
+            ready, pid = server.log().count("is ready."), server.workers()[slot]
             began = time.perf_counter()
-            server.kill_worker(slot)
+            os.kill(pid, signal.SIGKILL)
             while server.log().count("is ready.") == ready:
                 time.sleep(0.001)
             times.append((time.perf_counter() - began) * 1e3)
@@ -143,105 +146,119 @@ def reload_imports(*options: str) -> tuple[int, float, int]:
             return len(record.readlines()) - before, took, fewest
 
 
-def resumption(version: ssl.TLSVersion, count: int = 150) -> tuple[float, float, float]:
-    """Resumed connections in percent, and ms of the workers' CPU of a full and a resumed one."""
-    target = f"{APPS}:site"
-    with SecureCluster(target, "--factory", workers=3, probe="/") as cluster:
-        until(lambda: cluster.log().count("is ready.") >= 3, 60)
-        context = cluster.context()
-        context.minimum_version = context.maximum_version = version
-        session, reused, costs = None, 0, []
-        for resume in (False, True):
-            before = sum(map(processes.cpu, cluster.workers().values()))
-            for _ in range(count):
-                plain = cluster.plain().socket
-                with context.wrap_socket(
-                    plain, server_hostname=NAME, session=session if resume else None
-                ) as secured:
-                    secured.sendall(request("GET", "/", headers=[("Connection", "close")]))
-                    while secured.recv(65536):
-                        pass
-                    reused += resume and bool(secured.session_reused)
-                    session = secured.session
-            used = sum(map(processes.cpu, cluster.workers().values())) - before
-            costs.append(used / count * 1e3)
-    return 100 * reused / count, costs[0], costs[1]
-
-
-def row(what: str, name: str, measure: Callable[[], float], unit: str, rounds: int) -> None:
-    """Print the median of the rounds."""
+def row(figure: Figure) -> list[str]:
+    """Measure a figure, and print the median of its rounds; returns the cells of its row."""
     try:
-        values = [measure() for _ in range(rounds)]
+        value = statistics.median(figure.measure() for _ in range(figure.rounds))
     except (AssertionError, OSError) as error:
-        print(f"{what:14}{name:38} failed: {str(error)[:200]}", flush=True)
-        return
-    print(f"{what:14}{name:38}{statistics.median(values):9.2f} {unit}", flush=True)
+        cells = [figure.what, figure.name, f"failed: {str(error)[:200]}", figure.goal]
+    else:
+        cells = [figure.what, figure.name, f"{report.number(value)} {figure.unit}", figure.goal]
+    print("  ".join(cell.ljust(24) for cell in cells), flush=True)
+    return cells
 
 
-def compared() -> Iterator[tuple[str, str, Callable[[], float], str, int]]:
-    """What is measured beside gunicorn: kind, contender, measurement, unit, rounds."""
+@frozen
+class Figure:
+    """
+    What is measured.
+
+    :ivar what: its kind, as it is named on the command line.
+    :ivar name: the contender.
+    """
+
+    what: str
+    name: str
+    measure: Callable[[], float]
+    unit: str
+    goal: str = ""
+    rounds: int = 1
+
+
+def figures() -> Iterator[Figure]:
+    """All that is measured, gunicorn beside where it is installed."""
     alone = {"TXSTICKY_TEMPLATE": "0"}
-    guest = importlib.util.find_spec("gunicorn") is not None
-    yield "respawn", "site", lambda: respawn(Ours("site", workers=3)), "ms", 1
-    yield (
+    preload = ("--preload",)
+    flask = ("flask", *preload)
+    yield Figure("respawn", "web hello", lambda: respawn(Ours("site", workers=3)), "ms", "60 ms")
+    yield Figure(
+        "respawn", "Flask, --preload", lambda: respawn(Ours(*flask, workers=3)), "ms", "60 ms"
+    )
+    yield Figure(
         "respawn",
-        "site, no template",
+        "web hello, no template",
         lambda: respawn(Ours("site", workers=3, environment=alone)),
         "ms",
-        1,
     )
-    yield (
-        "respawn",
-        "Flask, --preload",
-        lambda: respawn(Ours("flask", "--preload", workers=3)),
-        "ms",
-        1,
+    yield from guests("respawn", "Flask", respawn_guest, "flask", 1, "ms")
+    yield Figure(
+        "cpu", "web hello", lambda: start_cpu(Ours("site", workers=8)), "s", "1.5 s", ROUNDS
     )
-    for options in ((), ("--preload",)) if guest else ():
-        name = f"Flask, gunicorn {' '.join(options)}"
-        yield "respawn", name, partial(_guest, respawn_guest, "flask", options, 1), "ms", 1
-        yield "cpu", name, partial(_guest, start_cpu, "flask", options, 8), "s", ROUNDS
-        name = f"Django, gunicorn {' '.join(options)}"
-        yield "memory", name, partial(_guest, private, "django", options, 3), "MiB", 1
-    yield "cpu", "site", lambda: start_cpu(Ours("site", workers=8)), "s", ROUNDS
-    yield (
+    yield Figure(
         "cpu",
-        "site, no template",
+        "web hello, no template",
         lambda: start_cpu(Ours("site", workers=8, environment=alone)),
         "s",
-        1,
     )
-    yield "memory", "site", lambda: private(Ours("site", workers=3)), "MiB", 1
-    yield (
+    yield from guests("cpu", "Flask", start_cpu, "flask", 8, "s")
+    yield Figure("memory", "web hello", lambda: private(Ours("site", workers=3)), "MiB", "10 MiB")
+    yield Figure(
         "memory",
         "Django, --preload",
-        lambda: private(Ours("django", "--preload", workers=3)),
+        lambda: private(Ours("django", *preload, workers=3)),
         "MiB",
-        1,
+        "15 MiB",
     )
+    yield from guests("memory", "Django", private, "django", 3, "MiB")
 
 
-def _guest(
-    measure: Callable[[Gunicorn], float], app: str, options: tuple[str, ...], workers: int
-) -> float:
-    return measure(Gunicorn(app, *options, workers=workers))
+def guests(
+    what: str, app: str, measure: Callable[[Gunicorn], float], name: str, workers: int, unit: str
+) -> Iterator[Figure]:
+    """The same of gunicorn, with and without --preload."""
+    if importlib.util.find_spec("gunicorn") is None:
+        return
+    for options in ((), ("--preload",)):
+        title = ", ".join((app, "gunicorn", *options))
+        begin = partial(Gunicorn, name, *options, workers=workers)
+        yield Figure(what, title, lambda begin=begin: measure(begin()), unit)
+
+
+def reloads() -> list[str]:
+    """Measure a reload of an application that takes long to import."""
+    imports, seconds, fewest = reload_imports("--preload")
+    told = f"{imports} imports in {seconds:.1f} s, never fewer than {fewest} workers"
+    print(told, flush=True)
+    return ["reload", "4 workers, 3 s to import, --preload", told, "1 import, never fewer than 4"]
+
+
+def handshakes() -> Iterator[list[str]]:
+    """Measure handshakes of TLS."""
+    for name, full, again in of_openssl():
+        yield _handshake(f"OpenSSL alone, {name}", full, again)
+    for name, resumed, full, again in of_workers(f"{APPS}:site"):
+        yield _handshake(f"3 workers, P-256, {name}, {resumed:.1f} % resumed", full, again, "0.4")
+
+
+def _handshake(name: str, full: float, again: float, goal: str = "") -> list[str]:
+    told = f"{full:.0f} us full, {again:.0f} us resumed: {again / full:.2f}"
+    print(f"{name}: {told}", flush=True)
+    return ["tls", name, told, goal]
+
+
+KINDS = ("respawn", "cpu", "memory", "reload", "tls")
 
 
 def main() -> None:
-    """Measure everything, or what the arguments name: respawn, cpu, memory, reload, tls."""
-    wanted = sys.argv[1:] or ["respawn", "cpu", "memory", "reload", "tls"]
-    for what, name, measure, unit, rounds in compared():
-        if what in wanted:
-            row(what, name, measure, unit, rounds)
-    if "reload" in wanted:
-        imports, seconds, fewest = reload_imports("--preload")
-        print(f"HUP of 4, --preload: {imports} imports, {seconds:.1f} s, never fewer than {fewest}")
-    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3) if "tls" in wanted else ():
-        rate, full, resumed = resumption(version)
-        print(
-            f"{version.name}: {rate:.1f} % resumed; CPU {full:.2f} ms full, {resumed:.2f} ms"
-            f" resumed, {resumed / full:.2f}"
-        )
+    """Measure everything, or what the arguments name, of `KINDS`; other results stay."""
+    wanted = sys.argv[1:] or KINDS
+    where = machine()
+    rows = [row(figure) for figure in figures() if figure.what in wanted]
+    rows += [reloads()] if "reload" in wanted else []
+    rows += handshakes() if "tls" in wanted else []
+    rows += [kept for kept in report.read_rows("starts", RESULTS) if kept[0] not in wanted]
+    rows.sort(key=lambda cells: KINDS.index(cells[0]))
+    report.write_rows("starts", where, ["", "contender", "measured", "goal"], rows, RESULTS)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,17 @@ class ReportTests(TestCase):
         table = report.table(self.result)
         self.assertIn("   * - theirs\n     - 25.0\n     - 2.50 x\n", table)
 
+    def test_rows(self) -> None:
+        """Figures that are no works are a table and JSON as well, and say where they are from."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        report.write_rows("starts", "Here.", ["", "it is"], [["ours", "5 ms"]], folder)
+        text = (folder / "starts.rst").read_text()
+        self.assertTrue(text.startswith("Here.\n\n.. list-table::\n"))
+        self.assertIn("   * -\n     - it is\n   * - ours\n     - 5 ms\n", text)
+        self.assertEqual(report.read_rows("starts", folder), [["ours", "5 ms"]])
+        self.assertEqual(report.read_rows("others", folder), [])
+
     def test_more_is_better(self) -> None:
         """Where more is better, twice as much of it is 2 x."""
         ours = Summary("ours", {"req/s": 10.0}, {})
