@@ -268,7 +268,7 @@ class PageTests(ServerTestCase):
         self.browser.until("document.querySelectorAll('#workers tr').length === 2")
         for worker in self.cluster.state()["workers"]:
             name, generation, pid, *_ = self.cells(worker["worker"])
-            self.assertEqual(name, f"{worker['worker']}ready")
+            self.assertEqual(name, f"{worker['worker']}ready" + ", leads" * worker["leads"])
             self.assertEqual(int(generation), worker["generation"])
             self.assertEqual(int(pid), worker["pid"])
         self.assertEqual(self.browser.text("#health"), "2 of 2 workers ready")
