@@ -48,7 +48,7 @@ def imported(name: str, path: Path) -> Iterator[str]:
 
 def tests_for(module: str, root: Path) -> list[str]:
     """
-    The unit tests that import a module, the one that is named after it first.
+    The unit tests that import a module, those that are named after it first.
 
     Where tests of its own package (``tests/core`` for ``txsticky/core``) are among them, they are
     all: a fact is to be told where the module is, and tests of far parts take most of the time.
@@ -81,7 +81,8 @@ def tests_for(module: str, root: Path) -> list[str]:
         tests = [name for name in frontier if _is_unit_test(name)]
         if tests:
             tests = [name for name in tests if name.startswith(own)] or tests
-            return sorted(tests, key=lambda name: (not name.endswith(f"_{last}"), name))
+            ends = f".test_{last}", f"_{last}"
+            return sorted(tests, key=lambda name: (*[not name.endswith(e) for e in ends], name))
     return []
 
 

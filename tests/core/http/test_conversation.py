@@ -198,6 +198,19 @@ class InsideTests(SynchronousTestCase):
         conversation.next()
         self.assertEqual(conversation.remainder(), self.H2C)
 
+    def test_added(self) -> None:
+        """Lines that are added stand behind all others of the head; the body stays as it is."""
+        conversation = Conversation()
+        conversation.feed(self.PLAIN)
+        conversation.next()
+        conversation.keep(added=b"X-A: 1\r\n")
+        shown = self.PLAIN.replace(b"5\r\n", b"5\r\nX-A: 1\r\n")
+        step = conversation.next()
+        assert isinstance(step, Deliver)
+        rest = conversation.next()
+        data = step.data + (rest.data if isinstance(rest, Deliver) else b"")
+        self.assertEqual(data, shown)
+
     def test_absolute_target(self) -> None:
         """A target in absolute form is shown in origin form, and asked about as it came."""
         talk = Talk(inside=Inside(absolute=False))

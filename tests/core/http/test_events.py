@@ -82,6 +82,25 @@ class EventTests(SynchronousTestCase):
         [told] = talk.told
         self.assertEqual(told.begin, Begin(head_of(GET), 0, False, b"", True))
 
+    def test_first(self) -> None:
+        """About the first request was decided elsewhere, unless something else is said."""
+        for conversation, ours in (
+            (EventConversation(), True),
+            (EventConversation(first_is_ours=False), False),
+        ):
+            conversation.feed(GET)
+            step = conversation.next()
+            assert isinstance(step, Ask)
+            self.assertIs(step.first, ours)
+
+    def test_nonsense_behind(self) -> None:
+        """Behind a request nonsense is refused at its first byte."""
+        talk = EventTalk()
+        talk.client(GET)
+        talk.server(OK)
+        talk.client(b"(")
+        self.assertEqual(talk.refused, [400])
+
     def test_known(self) -> None:
         """The short cut tells the same."""
         for data in (GET, POST):

@@ -117,6 +117,8 @@ class TableTests(SynchronousTestCase):
         table.find(b"a", TOLD_EVERY)
         table.find(b"a", TOLD_EVERY + 0.1)
         self.assertEqual((table.take_used(), table.take_used()), ([b"a"], []))
+        table.find(b"a", TOLD_EVERY + 0.2)
+        self.assertEqual(table.take_used(), [])
         table.use(b"a", 2 * TOLD_EVERY)
         table.find(b"a", 3 * TOLD_EVERY - 0.1)
         self.assertEqual(table.take_used(), [])
