@@ -95,6 +95,13 @@ class StateTests(SynchronousTestCase):
         self.assertIsNone(pool.get(1))
         self.assertEqual((len(pool), ids(pool.members)), (1, [2]))
 
+    def test_added(self) -> None:
+        """A worker that is added is the member that is found."""
+        pool = Pool()
+        member = pool.add(7, 2)
+        self.assertIs(pool.get(7), member)
+        self.assertEqual((member.id, member.slot), (7, 2))
+
     def test_ids_are_unique(self) -> None:
         """A worker's id is not given to another while it lives."""
         pool = pool_of(MemberState.READY)
@@ -123,19 +130,23 @@ class VersionTests(SynchronousTestCase):
         for change in (
             lambda: pool.add(1, 1),
             lambda: pool.set_ready(1),
+            lambda: pool.let_move(1),
             lambda: pool.suspect(1, True),
             lambda: pool.set_draining(1),
             lambda: pool.set_gone(1),
         ):
             change()
             seen.append(pool.version)
-        self.assertEqual(seen, [0, 1, 2, 3, 4, 5])
+        self.assertEqual(seen, [0, 1, 2, 3, 4, 5, 6])
 
     def test_what_changes_nothing(self) -> None:
         """Load, and a state that is set again, are no new version."""
         pool = pool_of(MemberState.READY)
+        pool.let_move(1)
         version = pool.version
         pool.set_ready(1)
+        pool.let_move(1)
+        pool.let_move(9)
         pool.suspect(1, False)
         pool.reserve(1)
         pool.release(1)

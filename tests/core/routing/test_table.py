@@ -47,6 +47,7 @@ class TableTests(SynchronousTestCase):
             one.forget(2)
             many.forget(2)
             self.assertEqual((one.items(), one._size), (many.items(), many._size))
+            self.assertEqual(len(one), len(many))
 
     def test_forgotten_first(self) -> None:
         """The keys of a worker that is gone make room before any other, however new they are."""
