@@ -129,7 +129,8 @@ class Deaths(SupervisionCase):
             cluster.kill_worker(1)
             self.assertEqual(cluster.wait(40), 3)
             self.assertIn("every worker failed to start, 5 times in a row", cluster.log())
-            self.assertIn("the disk has gone", cluster.log().splitlines()[-1])
+            errors = [line for line in cluster.log().splitlines() if "#error]" in line]
+            self.assertIn("the disk has gone", errors[-1])
 
 
 class Silence(SupervisionCase):
