@@ -45,9 +45,11 @@ def terms(text: str) -> list[str]:
 
 
 def pattern(words: list[str]) -> re.Pattern[str]:
-    """Return what finds any of these words, in the singular or the plural."""
-    either = "|".join(map(re.escape, words))
-    return re.compile(rf"(?<![\w/-])({either})(s?)(?![\w/-])", re.IGNORECASE)
+    """Return what finds any of these words, in the singular or the plural; MISS is no miss."""
+    either = "|".join(
+        re.escape(word) if word.isupper() else f"(?i:{re.escape(word)})" for word in words
+    )
+    return re.compile(rf"(?<![\w/-])({either})(s?)(?![\w/-])")
 
 
 def is_prose(text: nodes.Text) -> bool:
@@ -98,7 +100,9 @@ def on_read(app: Sphinx, tree: nodes.document) -> None:
     """Link the words of a page (Sphinx calls it when it has read one)."""
     page = app.env.current_document.docname
     if page not in EXEMPT:
-        link(tree, terms((Path(app.srcdir) / f"{GLOSSARY}.rst").read_text()), page)
+        glossary = Path(app.srcdir) / f"{GLOSSARY}.rst"
+        app.env.note_dependency(str(glossary))
+        link(tree, terms(glossary.read_text()), page)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
