@@ -155,6 +155,13 @@ class MetricsTests(WatchedCase):
         for what, count in counts.items():
             self.assertEqual(told[f"txsticky_bus_messages_total{{what={what}}}"], count)
 
+    def test_bus_up(self) -> None:
+        """Whether messages leave this machine is told as 1 or 0."""
+        found = [read(self.look())["txsticky_bus_up"]]
+        self.primary.bus.outage(5.0)
+        found.append(read(self.look())["txsticky_bus_up"])
+        self.assertEqual(found, [1, 0])
+
     def test_unknown(self) -> None:
         """What the system does not tell is left out."""
         state = self.look()

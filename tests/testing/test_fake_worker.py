@@ -78,6 +78,16 @@ class FakeWorkerTests(SynchronousTestCase):
         self.worker.lose("t", 5)
         self.assertEqual((got, self.worker.published), ([b"hello", 5], []))
 
+    def test_outage(self) -> None:
+        """Messages stay on this machine; those of others may be missing."""
+        got: list[Any] = []
+        self.here.subscribe("t", got.append, gap=lambda *times: got.append(times))
+        self.worker.cut_off(5.0)
+        self.assertEqual(self.here.outage, 5.0)
+        self.worker.cut_off(None)
+        self.worker.miss(5.0, 6.0)
+        self.assertEqual((self.here.outage, got), (None, [(5.0, 6.0)]))
+
     def test_refusals(self) -> None:
         """The bus refuses what it refuses in a worker, and when the test has it full."""
         self.assertRaises(MessageTooLarge, self.here.publish, "t", bytes(api.MESSAGE_LIMIT))

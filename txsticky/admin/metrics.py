@@ -141,6 +141,12 @@ def _bus(state: ClusterState) -> Iterator[Metric]:
         " relayed to other machines.",
         _by("what", state.primary.bus.items()),
     )
+    yield _one(
+        "txsticky_bus_up",
+        "gauge",
+        "Whether messages leave this machine, as 1 or 0; 1 if the bus spans no others.",
+        int(state.primary.bus_up),
+    )
 
 
 def _workers(state: ClusterState) -> Iterator[Metric]:

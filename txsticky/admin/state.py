@@ -165,6 +165,7 @@ class PrimaryState:
     :param bound: keys that the application bound to workers.
     :param bus: messages so far: published by workers here, delivered to workers, lost on the way to
         workers, and lost on the way to other machines.
+    :param bus_up: whether messages leave this machine now, if the bus spans others.
     """
 
     pid: int
@@ -180,6 +181,7 @@ class PrimaryState:
     refusals: dict[int, int]
     bound: int
     bus: dict[str, int]
+    bus_up: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -332,6 +334,7 @@ def _primary(cluster: Managed, history: History) -> PrimaryState:
             "lost": bus.lost,
             "not relayed": bus.backplane.lost if bus.backplane is not None else 0,
         },
+        bus_up=bus.outages.since is None,
     )
 
 

@@ -151,6 +151,14 @@ class FakeWorker:
         """Have the subscribers of a topic told that so many messages are lost."""
         self.bus.lost(topic, count)
 
+    def cut_off(self, since: float | None) -> None:
+        """Have `Here.outage` tell that messages stay on this machine since then; None: they go."""
+        self.bus.outage = since
+
+    def miss(self, since: float, until: float) -> None:
+        """Have all subscribers told that messages of other machines may be missing."""
+        self.bus.missing(since, until)
+
     def lead(self) -> None:
         """Have this worker be the leader: what `on_leader` was given is called."""
         self._terms += 1
