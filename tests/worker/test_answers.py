@@ -38,6 +38,18 @@ class CookieTests(PolicyCase):
         self.system.reactor.advance(61)
         self.assertNotEqual(self.cookie(), line)
 
+    def test_the_same_again(self) -> None:
+        """The response to a request that comes again gets the line of its minute, if it may."""
+        additions = self.policy.additions(head(), CLIENT, False, How.NEW, False)
+        assert additions is not None
+        shared = b"\r\nCache-Control: public\r\n"
+        line = additions(200, PLAIN)
+        self.assertEqual([additions(200, f) for f in (PLAIN, shared, PLAIN)], [line, b"", line])
+        self.system.reactor.advance(61)
+        later = additions(200, PLAIN)
+        self.assertNotEqual(later, line)
+        self.assertEqual(additions(200, PLAIN), later)
+
     def test_shared_cache(self) -> None:
         """A response that a shared cache may store gets none."""
         for value, added in (

@@ -259,17 +259,20 @@ class Answers:
         secure = client_secure(head, host, secure, view.router.trusted)
         variant = self._insert.suffix(head), secure
         ending = asked.ending is not None
-        known, plain = cookie.known, self._plain
+        plain, clock = self._plain, cookie.clock
+        # A head that comes again has the very same fields (`core.http.response`).
+        seen, line, until = b"", b"", 0.0
 
         def answer(status: int, fields: bytes) -> bytes:
-            if not ending:
-                line = known(fields, variant)
-                if line is not None:
-                    return told + line
+            nonlocal seen, line, until
+            if fields is seen and clock() < until:
+                return line
             if ending or len(fields) > REPEATED or not plain(fields):
                 self._learn(asked, status, fields)
                 return told if may_be_shared(fields) else told + cookie.line(variant)
-            return told + cookie.keep(fields, variant)
+            seen, line = fields, told + cookie.line(variant)
+            until = cookie.until
+            return line
 
         return answer
 

@@ -76,6 +76,7 @@ class InsertedCookieTests(SynchronousTestCase):
     def test_ready(self) -> None:
         """Within a minute the very same bytes serve; then a new value is minted."""
         line = self.cookie.line((b"", False))
+        self.assertEqual(self.cookie.until, MINUTE)
         self.now = MINUTE - 0.1
         self.assertIs(self.cookie.line((b"", False)), line)
         self.now = MINUTE
@@ -86,26 +87,6 @@ class InsertedCookieTests(SynchronousTestCase):
         for port in range(1000):
             self.cookie.line((b"_%d" % port, False))
         self.assertLessEqual(len(self.cookie._lines), 64)
-
-    def test_known(self) -> None:
-        """Which responses get the line is known for as long as the line is ready."""
-        fields, plain, secure = b"\r\nA: b\r\n", (b"", False), (b"", True)
-        self.assertIsNone(self.cookie.known(fields, plain))
-        line = self.cookie.keep(fields, plain)
-        self.assertEqual(line, self.cookie.line(plain))
-        self.assertIs(self.cookie.known(fields, plain), line)
-        self.assertIsNone(self.cookie.known(fields, secure))
-        self.assertIsNone(self.cookie.known(fields + b"C: d\r\n", plain))
-        self.now += MINUTE
-        self.assertIsNone(self.cookie.known(fields, plain))
-        self.assertNotEqual(self.cookie.keep(fields, plain), line)
-
-    def test_known_is_bounded(self) -> None:
-        """Of as many responses as may come it is known of some."""
-        for number in range(3000):
-            self.cookie.keep(b"\r\nA: %d\r\n" % number, (b"", False))
-        self.assertLess(len(self.cookie._known), 3000)
-        self.assertIsNotNone(self.cookie.known(b"\r\nA: 2999\r\n", (b"", False)))
 
 
 class SharedTests(SynchronousTestCase):

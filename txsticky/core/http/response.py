@@ -130,13 +130,16 @@ class Response:
         try:
             while at < len(data):
                 if self.phase is HEAD:
+                    size = 0 if at or self._begun or self._last else data.find(b"\r\n\r\n") + 4
+                    if 4 <= size <= _CACHED_HEAD:  # most heads come so
+                        head = data[:size]
+                        if self._additions is not None:
+                            head = self._added(head)
+                            data = head + data[size:]
+                        at = self._behind(response(head, self._method), len(head), len(data))
+                        continue
                     if (self._additions is not None or self._last) and not self._begun:
                         end = data.find(b"\r\n\r\n", at)
-                        if 0 <= end <= _CACHED_HEAD and not (at or self._last):
-                            head, data = self._added(data, end + 4)
-                            framing = response(head, self._method)
-                            at = self._behind(framing, len(head), len(data))
-                            continue
                         if end < 0 and self._may_end(data, at):
                             self._withheld = data[at:]
                             self.started = True
@@ -168,25 +171,15 @@ class Response:
             and data.find(b"\n\n", at) < 0  # where lines end so, no CR LF can be waited for
         )
 
-    def _added(self, data: bytes, size: int) -> tuple[bytes, bytes]:
-        """
-        Add the lines to a short head that has come in one piece, as most do; all is remembered.
-
-        :param size: of the head, with which `data` begins.
-        :returns: the head, and the data with it.
-        """
-        rest = data[size:]
-        head = data[:size] if rest else data
+    def _added(self, head: bytes) -> bytes:
+        """Add the lines to a short head, if it is that of a final response; all is remembered."""
         status, _, fields = _opened(head)
         additions = self._additions
         if not status or additions is None:
-            return head, data
+            return head
         self._additions = None
         lines = additions(status, fields)
-        if not lines:
-            return head, data
-        head = _joined(head, lines)
-        return head, head + rest if rest else head
+        return _joined(head, lines) if lines else head
 
     def _with_lines(self, data: bytes, at: int, end: int) -> bytes:
         """Add the lines if a final response begins at ``data[at:]``; its header ends at `end`."""

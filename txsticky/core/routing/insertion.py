@@ -24,8 +24,6 @@ SUFFIX: Final = rb"(?:_[0-9]{1,5})?"
 MINUTE: Final = 60.0
 #: How many lines are kept ready; they differ by the port that a client names, and by TLS.
 _READY: Final = entries(64, 512)
-#: Of how many responses it is known that they get a line; each is `learning.REPEATED` at most.
-_KNOWN: Final = entries(1024, 1024)
 
 
 @attrs.frozen
@@ -81,6 +79,8 @@ class InsertedCookie:
     :param attributes: of the cookie, in the order and spelling in which they are sent.
     :param mint: makes a value that leads to the worker.
     :param clock: seconds, monotonic.
+    :ivar clock: the same.
+    :ivar until: when another value is minted, by the clock.
     """
 
     def __init__(
@@ -93,23 +93,10 @@ class InsertedCookie:
         self._name = name
         self._attributes = attributes
         self._mint = mint
-        self._clock = clock
+        self.clock = clock
         self._value = ""
-        self._until = float("-inf")
+        self.until = float("-inf")
         self._lines: dict[tuple[bytes, bool], bytes] = {}
-        self._known: dict[tuple[bytes, tuple[bytes, bool]], bytes] = {}
-
-    def known(self, fields: bytes, variant: tuple[bytes, bool]) -> bytes | None:
-        """Return the line for a response with these header lines, if `keep` knows it still."""
-        return self._known.get((fields, variant)) if self._clock() < self._until else None
-
-    def keep(self, fields: bytes, variant: tuple[bytes, bool]) -> bytes:
-        """Return the line, as `line` does, and know it for other responses with these lines."""
-        line = self.line(variant)
-        if len(self._known) >= _KNOWN:
-            self._known.clear()
-        self._known[fields, variant] = line
-        return line
 
     def line(self, variant: tuple[bytes, bool]) -> bytes:
         """
@@ -118,12 +105,11 @@ class InsertedCookie:
         :param variant: what stands behind the name (`PlaceName.suffix`), and whether the client
             speaks TLS.
         """
-        now = self._clock()
-        if now >= self._until or len(self._lines) >= _READY:
-            self._until = now + MINUTE
+        now = self.clock()
+        if now >= self.until or len(self._lines) >= _READY:
+            self.until = now + MINUTE
             self._value = self._mint()
             self._lines.clear()
-            self._known.clear()
         line = self._lines.get(variant)
         if line is None:
             suffix, secure = variant
