@@ -20,9 +20,9 @@ class StepTests(SynchronousTestCase):
     def test_done(self) -> None:
         """A step is done once a worker that is new enough is ready in its slot."""
         self.assertTrue(self.done(Instance(5, 1, 2, WorkerStage.READY)))
-        self.assertFalse(self.done(Instance(4, 1, 1, WorkerStage.READY)))
-        self.assertFalse(self.done(Instance(5, 1, 2, WorkerStage.STARTING)))
-        self.assertFalse(self.done(None))
+        self.assertIs(self.done(Instance(4, 1, 1, WorkerStage.READY)), False)
+        self.assertIs(self.done(Instance(5, 1, 2, WorkerStage.STARTING)), False)
+        self.assertIs(self.done(None), False)
 
 
 class PlanTests(SynchronousTestCase):
@@ -57,7 +57,7 @@ class PlanTests(SynchronousTestCase):
     def test_another_one_failed(self) -> None:
         """A failure in another slot, or of an older worker, changes nothing."""
         plan = Plan()
-        self.assertFalse(plan.failed(Instance(1, 1, 1)))
+        self.assertIs(plan.failed(Instance(1, 1, 1)), False)
         plan.reload([1], 3)
         self.assertFalse(plan.failed(Instance(4, 2, 1)))
         self.assertFalse(plan.failed(Instance(2, 1, 1)))

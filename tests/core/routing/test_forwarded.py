@@ -48,6 +48,12 @@ class TrustedTests(SynchronousTestCase):
         for host in ("192.0.2.1", "::1", "", "fe80::1%eth0"):
             self.assertIn(host, Trusted.parse("10.0.0.1,*"))
 
+    def test_true(self) -> None:
+        """What trusts any peer at all is true."""
+        for text in ("*", "unix", "10.0.0.1"):
+            self.assertTrue(Trusted.parse(text))
+        self.assertFalse(Trusted())
+
     def test_unix(self) -> None:
         """unix trusts the peers that come through a UNIX socket, and no others."""
         trusted = Trusted.parse("unix")

@@ -119,6 +119,14 @@ class StateTests(SynchronousTestCase):
         pool = pool_of(MemberState.STARTING, MemberState.READY, MemberState.DRAINING)
         self.assertEqual(ids(pool.in_state(MemberState.STARTING, MemberState.DRAINING)), [1, 3])
 
+    def test_takers(self) -> None:
+        """Of those that get new connections some take WebSockets that move."""
+        pool = pool_of(MemberState.READY, MemberState.READY, MemberState.DRAINING)
+        self.assertEqual(len(pool.takers()), 0)
+        pool.let_move(2)
+        pool.let_move(3)
+        self.assertEqual(ids(pool.takers().candidates()), [2])
+
 
 class VersionTests(SynchronousTestCase):
     """The version counts what the copies have to know."""
