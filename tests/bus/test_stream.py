@@ -186,6 +186,24 @@ class OutageTests(StreamCase):
             [("arrived", b"a", b"1"), ("arrived", b"a", b"2"), ("missed", b"a", 2)],
         )
 
+    def test_no_room(self) -> None:
+        """A Redis that is too slow is an outage until half of the room is free, told once."""
+        self.patch(unwritten, "LIMIT", 4 * (unwritten.COST + 2))
+        self.patch(unwritten, "MOST", 1)
+        self.redis.silent = True
+        self.publish(b"1", b"2", b"3", b"4", b"5")
+        self.assertEqual(self.one.shore.take(), [("outage", 0.0)])
+        for _ in range(2):
+            self.assertEqual(self.one.shore.take(), [])
+            self.answer()
+        self.assertEqual(self.one.shore.take(), [("outage", None)])
+
+    def answer(self) -> None:
+        """Redis answers to one XADD."""
+        protocol = self.one.backplane._out.redis
+        protocol.transport.clear()
+        protocol.dataReceived(b"$3\r\n9-9\r\n")
+
 
 class LossTests(StreamCase):
     """What cannot be made good is told."""

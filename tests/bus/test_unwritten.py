@@ -60,6 +60,16 @@ class UnwrittenTests(SynchronousTestCase):
         )
         self.assertTrue(self.queue.empty)
 
+    def test_relaxed(self) -> None:
+        """It has room again when half of it is free."""
+        self.patch(unwritten, "LIMIT", 4 * (COST + 2))
+        self.add(b"1", b"2")
+        self.assertTrue(self.queue.relaxed)
+        self.add(b"3")
+        self.assertFalse(self.queue.relaxed)
+        self.take()
+        self.assertTrue(self.queue.relaxed)
+
     def test_nothing_follows(self) -> None:
         """If no message follows, the loss is told when the others are written."""
         self.patch(unwritten, "LIMIT", COST + 2)

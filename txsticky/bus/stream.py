@@ -118,7 +118,8 @@ class StreamBackplane:
     def _written(self, _: object) -> None:
         self._unwritten.written()
         self._out.proven()
-        self._reach.open()
+        if self._unwritten.relaxed:  # else the next message may be lost, and the way closed again
+            self._reach.open()
         self._write()
 
     def _closed(self, reason: str) -> None:

@@ -58,6 +58,11 @@ class Unwritten:
         """Whether there is nothing to write."""
         return self._entry is None and not self._waiting and self._losses.empty
 
+    @property
+    def relaxed(self) -> bool:
+        """Whether so little waits that the next messages will find room."""
+        return self._size <= LIMIT // 2
+
     def entry(self) -> Entry:
         """Make the entry that is to be written; the same one until it is `written`."""
         if self._entry is None:
