@@ -2,6 +2,7 @@
 What the benchmarks say in one table: ``.. verdict::``, made from the last run's figures.
 
 A ratio above 1 means that txsticky is ahead: more requests, or less CPU, time or memory.
+``.. measured:: NAME`` includes what ``python -m benchmarks NAME`` has written, once it has.
 """
 
 from __future__ import annotations
@@ -55,7 +56,23 @@ class Verdict(Directive):
         return holder.children
 
 
+class Measured(Directive):
+    """``.. measured:: NAME``."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        (name,) = self.arguments
+        path = RESULTS.with_name(f"{name}.rst")
+        text = f"Not measured here yet: ``python -m benchmarks {name}`` does."
+        if path.exists():
+            text = path.read_text()
+        self.state_machine.insert_input(text.splitlines(), str(path))
+        return []
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the directive (Sphinx calls it)."""
+    """Register the directives (Sphinx calls it)."""
     app.add_directive("verdict", Verdict)
+    app.add_directive("measured", Measured)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
