@@ -237,6 +237,20 @@ class ImportsTests(SynchronousTestCase):
         found = tests_for("txsticky.gate", self.root)
         self.assertEqual(found, ["tests.test_gate", "tests.test_door"])
 
+    def test_beside(self) -> None:
+        """Those of its own folder that reach it by other modules come last."""
+        self.write(
+            txsticky__core__http__crew="",
+            txsticky__core__http__fleet="from . import crew",
+            tests__core__http__story="import txsticky.core.http.fleet",
+            tests__core__http__test_crew="import txsticky.core.http.crew",
+            tests__core__http__test_a_stop="from . import story",
+            tests__core__http__test_else="",
+            tests__core__test_far="import txsticky.core.http.fleet",
+        )
+        found = tests_for("txsticky.core.http.crew", self.root)
+        self.assertEqual(found, ["tests.core.http.test_crew", "tests.core.http.test_a_stop"])
+
     def test_none(self) -> None:
         """What nothing imports has no tests."""
         self.write(txsticky__a="import txsticky.b", txsticky__b="import txsticky.a")

@@ -28,6 +28,8 @@ class RedisAddressTests(SynchronousTestCase):
             "unix:///run/redis.sock?db=2": RedisAddress(path="/run/redis.sock", db=2),
             "redis-stream://cache/5": RedisAddress(host="cache", db=5, stream=10_000),
             "rediss-stream://cache?length=7": RedisAddress(host="cache", secure=True, stream=7),
+            "redis://cache?length=many": RedisAddress(host="cache"),
+            "redis-stream://cache?length=7&length=8": RedisAddress(host="cache", stream=7),
             "unix-stream:///r.sock?db=2": RedisAddress(path="/r.sock", db=2, stream=10_000),
         }
         self.assertEqual({text: parse_bus(text) for text in table}, table)

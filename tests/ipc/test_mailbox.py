@@ -196,6 +196,21 @@ class CommonTests:
         self.reactor.settle()
         self.assertEqual(self.reader.messages, [b"hello"])
 
+    def test_stopped_by_a_message(self: Any) -> None:
+        """The message that has reading stopped is the last that is taken."""
+        self.receiver.startReading()
+        for number in range(3):
+            self.send(b"%d" % number)
+        take = self.reader.dataReceived
+
+        def stop(data: bytes) -> None:
+            take(data)
+            self.receiver.stopReading()
+
+        self.patch(self.reader, "dataReceived", stop)
+        self.receiver.doRead()
+        self.assertEqual(self.reader.messages, [b"0"])
+
     def test_batch(self: Any) -> None:
         """One turn takes so many messages and no more."""
         for number in range(BATCH + 3):

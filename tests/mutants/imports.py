@@ -54,8 +54,8 @@ def tests_for(module: str, root: Path) -> list[str]:
     all: a fact is to be told where the module is, and tests of far parts take most of the time.
     The module's namesake in the tests is asked as well, whatever it imports itself, and so are
     those of modules of its package that import it, and those that share a module of the tests that
-    imports it; if there are none at all, those that import what
-    imports it, and so on.
+    imports it; if there are none at all, those that import what imports it, and so on. Last come
+    those in the module's own folder of tests that reach it by whatever imports.
     """
     importers = _importers(root)
     package, _, last = module.rpartition(".")
@@ -81,9 +81,22 @@ def tests_for(module: str, root: Path) -> list[str]:
         tests = [name for name in frontier if _is_unit_test(name)]
         if tests:
             tests = [name for name in tests if name.startswith(own)] or tests
+            beside = [n for n in _reach(module, importers) - {*tests} if _is_unit_test(n)]
+            here = namesake.rpartition(".")[0]
+            beside = sorted(n for n in beside if n.rpartition(".")[0] == here)
             ends = f".test_{last}", f"_{last}"
-            return sorted(tests, key=lambda name: (*[not name.endswith(e) for e in ends], name))
+            tests.sort(key=lambda name: (*[not name.endswith(e) for e in ends], name))
+            return [*tests, *beside]
     return []
+
+
+def _reach(module: str, importers: dict[str, set[str]]) -> set[str]:
+    """The modules that import a module, or one that does, and so on."""
+    found, new = set[str](), {module}
+    while new:
+        found |= new
+        new = {name for target in new for name in importers[target]} - found
+    return found
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
 import sys
@@ -59,6 +60,20 @@ class OwnershipTests(ShellCase):
         self.assertFalse(sock.get_inheritable())
         self.assertEqual(descriptors.own(-1), -1)
 
+    def test_own_lowest(self) -> None:
+        """Descriptor 0 is one as well."""
+        asked: list[tuple[int, bool]] = []
+        self.patch(os, "set_inheritable", lambda *arguments: asked.append(arguments))
+        self.assertEqual(descriptors.own(0), 0)
+        self.assertEqual(asked, [(0, False)])
+
+    def test_severed(self) -> None:
+        """The kernel knows at once of a UNIX socket whose other end has gone."""
+        here, there = self.pair()
+        self.assertFalse(descriptors.severed(here.fileno()))
+        there.close()
+        self.assertTrue(descriptors.severed(here.fileno()))
+
     def test_open_socket(self) -> None:
         """A descriptor that arrived becomes a socket that says it is TCP, without a copy of it."""
         server, _ = self.connected()
@@ -109,6 +124,13 @@ class HeadroomTests(SynchronousTestCase):
         self.assertTrue(Headroom(16, 1 << 30).has_room())
         self.assertFalse(Headroom(16, 0).has_room())
 
+    def test_room_for_one(self) -> None:
+        """The lowest free number itself has to be below the ceiling."""
+        lowest = os.open(os.devnull, os.O_RDONLY)
+        os.close(lowest)
+        self.assertFalse(descriptors.has_room(lowest))
+        self.assertTrue(descriptors.has_room(lowest + 1))
+
     def test_no_descriptor_at_all(self) -> None:
         """Where not even one can be opened there is no room."""
         headroom = Headroom(16, 1 << 30)
@@ -119,6 +141,10 @@ class HeadroomTests(SynchronousTestCase):
         """The ceiling is below this process's limit of open files."""
         self.patch(resource, "getrlimit", lambda which: (1024, 4096))
         self.assertEqual(Headroom(16).ceiling, 1024 - 64)
+        self.patch(resource, "getrlimit", lambda which: (8192, 8192))
+        self.assertEqual(Headroom(16).ceiling, 8192 - 64)
+        self.patch(resource, "getrlimit", lambda which: (512, 512))
+        self.assertEqual(Headroom(16).ceiling, 512 - 32)
         self.patch(resource, "getrlimit", lambda which: (64, 64))
         self.assertEqual(Headroom(16).ceiling, 54)
         infinite = resource.RLIM_INFINITY

@@ -47,6 +47,24 @@ class LeadershipTests(SynchronousTestCase):
         self.assertEqual(self.post.heard(1, 9.0), Appointment(1, 1, 19.0))
         self.assertIsNone(self.post.elect([2], 18.9))
 
+    def test_renewed_in_time(self) -> None:
+        """A lease is renewed as soon as `RENEW_AFTER` of it has passed."""
+        self.post.elect([1], 0.0)
+        self.assertEqual(self.post.heard(1, RENEW_AFTER), Appointment(1, 1, 10.0 + RENEW_AFTER))
+
+    def test_without_leader(self) -> None:
+        """Where no worker leads, none can resign, and one that goes changes nothing."""
+        self.post.resigned(1, 1)
+        self.post.gone(1)
+        self.assertEqual(self.post.elect([1], 0.0), Appointment(1, 1, 10.0))
+
+    def test_forgotten(self) -> None:
+        """Of a worker whose lease is over nothing is kept once it has gone."""
+        self.post.elect([1], 0.0)
+        self.assertIsNone(self.post.elect([1], 10.0))
+        self.post.gone(1)
+        self.assertEqual(self.post.elect([1], 11.0), Appointment(1, 2, 21.0))
+
     def test_not_renewed_for_others(self) -> None:
         """A sign of life of another worker renews nothing."""
         self.post.elect([1], 0.0)

@@ -19,6 +19,7 @@ from txsticky.core.messages.handoff import (
     pack_peer,
     pack_replay,
     unpack,
+    unpack_replay,
 )
 from txsticky.core.messages.origin import NOWHERE, Origin, Stage
 from txsticky.core.replay import Replay
@@ -240,6 +241,12 @@ class ReplayTests(SynchronousTestCase):
         self.assertEqual(handoff.shown().begun(), Handoff(family=2, origin=HERE))
         plain = Handoff(family=2, origin=HERE, prefix=b"GET")
         self.assertIs(plain.shown(), plain)
+
+    def test_replay_alone(self) -> None:
+        """What goes with a WebSocket is told by itself as well, and what follows it."""
+        packed = pack_replay(self.REPLAY)
+        self.assertEqual(unpack_replay(packed), (self.REPLAY, b""))
+        self.assertEqual(unpack_replay(packed + b"more"), (self.REPLAY, b"more"))
 
     def test_damaged(self) -> None:
         """One that is cut off, or too large to tell, is an error and no connection."""

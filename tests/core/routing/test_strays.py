@@ -19,6 +19,16 @@ class StraysTests(SynchronousTestCase):
         self.assertTrue(strays.came(b"a"))
         self.assertFalse(strays.came(b"a"))
 
+    def test_known_when_full(self) -> None:
+        """Where no more can be counted, one that is counted already goes on being it."""
+        strays = Strays()
+        for number in range(256):
+            strays.came(b"%d" % number)
+        for _ in range(OFTEN - 2):
+            self.assertFalse(strays.came(b"0"))
+        self.assertTrue(strays.came(b"0"))
+        self.assertEqual(len(strays._times), 256)
+
     def test_bound(self) -> None:
         """Neither their number nor the length of what they say of themselves fills the memory."""
         strays = Strays()
