@@ -20,6 +20,7 @@ from tests.raw_frames import (
     unpack_message,
 )
 from tests.shells import open_descriptors, received
+from txsticky.core.how import How
 from txsticky.core.lifecycle.snapshot import restore
 from txsticky.core.lifecycle.states import Spawn
 from txsticky.core.lifecycle.timing import SILENT
@@ -132,6 +133,25 @@ class StateTests(HandoverCase):
         after = [(m.id, m.slot, m.state, m.load) for m in self.primary.pool.members]
         self.assertEqual(after, before)
         self.assertEqual(after[1][2], MemberState.DRAINING)
+
+    def test_counted(self) -> None:
+        """What workers had accepted still counts, and once."""
+        self.start()
+        counted = {"accepted": 5, "routes": [4, 0, 0, 1, 0], "refusals": [[400, 2]], "waiting": 0}
+
+        def report() -> None:
+            for worker in self.workers[:2]:
+                worker.report(entrance=counted)
+            self.reactor.settle()
+
+        report()
+        self.take_over()
+        for _ in range(2):
+            primary = self.primary
+            self.assertEqual(primary.listeners.accepted, 10)
+            self.assertEqual(primary.dispatcher.routes[How.TAG], 8)
+            self.assertEqual(primary.reception.refusals[400], 4)
+            report()
 
     def test_tags(self) -> None:
         """Tags that were given before name the same workers."""

@@ -72,6 +72,11 @@ class Reports:
         worker.load, worker.reported = load, now
         return not stuck or load.short or not self._pool.is_ready(id)
 
+    def resume(self, worker: Reporting) -> None:
+        """Count what a worker had reported to the program before: the counts begin anew."""
+        if worker.load.listening is not None:
+            self._count(worker.load.listening, ListeningLoad())
+
     def _count(self, now: ListeningLoad, before: ListeningLoad) -> None:
         """Count what a worker has done on sockets of its own between two reports."""
         self._listeners.accepted_by_workers += now.accepted - before.accepted

@@ -155,6 +155,7 @@ def restore_workers(primary: Primary, state: UpgradeState) -> None:
     primary.supervisor.hold({handle["id"] for handle in state.handles})
     for handle in primary.workers.restore(state.handles):
         primary.supervisor.resume(handle.id)
+        primary.reports.resume(handle)
     for id, topic in state.topics:
         if id in primary.workers.handles:
             handle = primary.workers.handles[id]
