@@ -49,6 +49,8 @@ def table(result: Result) -> str:
         cells = [number(summary.figures[key]) if key in summary.figures else "" for key in columns]
         rows.append([summary.name, *cells, _advantage(summary.ratios.get(main), more)])
     rows[1][-1] = ""
+    if not any(summary.ratios for summary in result.summaries):  # a curve
+        rows = [row[:-1] for row in rows]
     return rows_table(rows)
 
 

@@ -24,8 +24,10 @@ from pathlib import Path
 
 from attrs import define
 
+from tests.integration.cluster import free_port
+
 from . import measure, report
-from .contenders import HERE, ROOT, free_port
+from .contenders import HERE, ROOT
 from .measure import Figures
 
 APPS = HERE / "apps" / "scaling"
@@ -65,11 +67,12 @@ class Cluster:
         """
         Wait until the log has a sentence so often.
 
-        :raises AssertionError: it has not in time.
+        :raises AssertionError: it has not in time, or the program has ended.
         """
         end = time.monotonic() + PATIENCE
         while self.log.read_text(errors="replace").count(sentence) < count:
-            assert time.monotonic() < end, f"no {sentence!r} in {self.log.read_text()[-2000:]}"
+            waits = time.monotonic() < end and self.process.poll() is None
+            assert waits, f"no {sentence!r} in {self.log.read_text()[-2000:]}"
             time.sleep(0.01)
 
     def get(self, target: str) -> float:
@@ -99,7 +102,16 @@ def cluster(tree: Path, workers: int, *options: str) -> Iterator[Cluster]:
     port = free_port()
     with tempfile.NamedTemporaryFile(suffix=".log") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "txsticky", "-l", str(port), "-w", str(workers), *options],
+            [
+                sys.executable,
+                "-m",
+                "txsticky",
+                "-l",
+                f"127.0.0.1:{port}",
+                "-w",
+                str(workers),
+                *options,
+            ],
             cwd=APPS,
             env={**os.environ, "PYTHONPATH": str(tree)},
             stdin=subprocess.DEVNULL,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 from xml.etree import ElementTree
 
 from twisted.trial.unittest import TestCase
 
-from benchmarks import clients, measure, polling, report, works
+from benchmarks import clients, measure, polling, report, scale, works
 from benchmarks.measure import Summary, WrongAnswer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -153,3 +155,25 @@ class ClientTests(TestCase):
         """Every work has a name of its own, and the first of its contenders is txsticky."""
         names = [work.name for work in works.WORKS]
         self.assertEqual(len(names), len(set(names)))
+
+
+class CurveTests(TestCase):
+    """What grows with what."""
+
+    def test_versions(self) -> None:
+        """Each version is measured at each point; what fails is told of, and the others go on."""
+
+        def measured(tree: Path, point: int) -> measure.Figures:
+            if tree == Path("old") and point == 64:
+                raise AssertionError("it is too slow")
+            return {"s": point / 2}
+
+        curve = scale.Curve("scale-x", "X", "workers", (2, 64), measured, "s", "be fast")
+        with redirect_stdout(io.StringIO()):
+            result = curve.result({"": Path("new"), ", before": Path("old")})
+        self.assertEqual(
+            [(summary.name, summary.figures["s"]) for summary in result.summaries],
+            [("2 workers", 1.0), ("2 workers, before", 1.0), ("64 workers", 32.0)],
+        )
+        self.assertEqual(result.missing, ["64 workers, before failed: it is too slow."])
+        self.assertIn("     - 32.0\n", report.table(result))
