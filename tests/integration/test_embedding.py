@@ -34,11 +34,25 @@ class EmbeddingCase(SynchronousTestCase):
     runner: ClassVar[tuple[str, ...]] = ()
     example: ClassVar[str]
 
-    def program(self, app: str = "txsticky.demo:resource", *options: str) -> Embedded:
-        """One of the page's examples, with two workers on a free port."""
+    def shown(self, start: str) -> str:
+        """The one example of the page that has this in it."""
         page = (ROOT / "docs" / "embedding.rst").read_text()
-        (text,) = [t for kind, t in blocks(page) if kind == "python" and self.example in t]
-        port = free_port()
+        (text,) = [t for kind, t in blocks(page) if kind == "python" and start in t]
+        return text
+
+    def program(
+        self, app: str = "txsticky.demo:resource", *options: str, ended: bool = False
+    ) -> Embedded:
+        """
+        One of the page's examples, with two workers on a free port.
+
+        :param ended: with what the page shows for the end.
+        """
+        text, port = self.shown(self.example), free_port()
+        if ended:
+            made = 'cluster = Cluster(Config(app="chat:resource"'
+            before, _, behind = self.shown("def ended(").partition(made)
+            text = text.replace(made, before + made).replace('8080"]))', '8080"]' + behind.strip())
         self.assertIn('app="chat:resource", listen=["tcp:8080"]', text)
         text = text.replace("chat:resource", app).replace(
             "tcp:8080", f"tcp:{port}:interface=127.0.0.1"
@@ -104,6 +118,15 @@ class LifeTests(EmbeddingCase):
             until(lambda: goes_on in program.log(), START, goes_on)
             self.assertIn("Another twistd server is running", program.log())
             self.assertEqual(program.get("/whoami").status, 200)
+
+    def test_ended(self) -> None:
+        """A program can say itself what happens then."""
+        self.example = PROGRAM  # type: ignore[misc]
+        program = self.program("txsticky.nothing:here", ended=True)
+        program.spawn()
+        self.addCleanup(program.stop)
+        self.assertEqual(program.wait(START), 0, program.log())
+        self.assertIn("The cluster has ended with 3: The application", program.log())
 
     def test_does_not_load(self) -> None:
         """If its application does not load, it ends with exit code 3, and twistd cleans up."""

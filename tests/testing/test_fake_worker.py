@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
 import txsticky
+from tests.test_readme import ROOT, blocks
 from txsticky import api
 from txsticky.errors import BusOverrun, KeyTooLong, MessageTooLarge
 from txsticky.testing import FakeWorker
@@ -108,6 +110,15 @@ class FakeWorkerTests(SynchronousTestCase):
             self.assertEqual((worker.here.leader, done), (False, ["start", "stop"]))
             worker.lead()
         self.assertEqual(done, ["start", "stop"] * 2)
+
+    def test_embedding(self) -> None:
+        """What docs/embedding.rst shows in a worker runs here."""
+        page = (ROOT / "docs" / "embedding.rst").read_text()
+        (text,) = [t for kind, t in blocks(page) if kind == "python" and "here.mint" in t]
+        with mock.patch("builtins.print") as printed:
+            exec(text, names := {"print": printed})
+        self.assertEqual(self.here.owner(names["session_id"]), 7)
+        printed.assert_called_once_with(b"one more")
 
     def test_the_rest(self) -> None:
         """It keeps what is left for WebSockets, and counts the reloads that are asked for."""

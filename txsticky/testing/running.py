@@ -50,7 +50,9 @@ class RunningCluster:
     :param environ: environment variables of the cluster, beside those of this process.
     :param options: other options, by their names in `Config`. By default requests have three
         seconds to finish when the cluster ends (``graceful_timeout``).
-    :raises ConfigError: an option is none, or out of range.
+    :raises ConfigError: an option is out of range.
+    :ivar config: its configuration.
+    :ivar control: the path of its control socket, as for ``txsticky ctl`` and ``txsticky publish``.
     """
 
     def __init__(
