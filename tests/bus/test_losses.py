@@ -37,6 +37,12 @@ class LossesTests(SynchronousTestCase):
         self.losses.add(b"more", 4.0)
         self.assertFalse(self.losses.take().others)
 
+    def test_others_alone(self) -> None:
+        """If no topic could be counted, there is something to tell as well."""
+        self.losses.add(b"a" * (ROOM + 1), 1.0)
+        self.assertFalse(self.losses.empty)
+        self.assertEqual(self.losses.take(), Notice(1.0, 1.0, {}, others=True))
+
     def test_long_names(self) -> None:
         """The names of topics have a limit together."""
         self.losses.add(b"a" * (ROOM - 1), 1.0)

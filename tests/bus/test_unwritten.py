@@ -60,6 +60,16 @@ class UnwrittenTests(SynchronousTestCase):
         )
         self.assertTrue(self.queue.empty)
 
+    def test_room(self) -> None:
+        """Topics and messages take room by their bytes, also after an upgrade."""
+        self.patch(unwritten, "LIMIT", 3 * COST + 20)
+        self.assertEqual(self.add(bytes(8), bytes(8), bytes(8)), [True, True, False])
+        self.queue.entry()
+        self.add(b"")
+        there = Unwritten()
+        there.restore(self.queue.snapshot())
+        self.assertFalse(there.add(b"a", b"", 5.0))
+
     def test_relaxed(self) -> None:
         """It has room again when half of it is free."""
         self.patch(unwritten, "LIMIT", 4 * (COST + 2))
@@ -84,8 +94,11 @@ class UnwrittenTests(SynchronousTestCase):
         self.patch(unwritten, "LIMIT", 10)
         self.assertEqual(self.add(bytes(20), b"x"), [True, False])
 
-    @given(st.lists(st.one_of(st.binary(max_size=60), st.none())), st.integers(0, 20))
-    def test_upgrade(self, events: list[bytes | None], moment: int) -> None:
+    @given(
+        st.lists(st.one_of(st.binary(max_size=60), st.sampled_from(["begun", "written"]))),
+        st.integers(0, 20),
+    )
+    def test_upgrade(self, events: list[bytes | str], moment: int) -> None:
         """A program that takes over at any moment writes what the one before would have written."""
         self.patch(unwritten, "LIMIT", 5 * COST)
         here, there = Unwritten(), Unwritten()
@@ -95,9 +108,30 @@ class UnwrittenTests(SynchronousTestCase):
                 there = Unwritten()
                 there.restore(json.loads(json.dumps(here.snapshot())))
             for queue, seen in zip((here, there), written, strict=True):
-                if event is not None:
+                if isinstance(event, bytes):
                     queue.add(b"\xff", event, float(number))
                 elif not queue.empty:
-                    seen.append((queue.number + 1, queue.entry()))
-                    queue.written()
-        self.assertEqual(*written)
+                    entry = queue.entry()
+                    seen.append((queue.number, entry))
+                    if event == "written":
+                        queue.written()
+        for queue, seen in zip((here, there), written, strict=True):
+            while not queue.empty:
+                seen.append((queue.number, queue.entry()))
+                queue.written()
+        self.assertEqual(written[0][-len(written[1]) :] if written[1] else [], written[1])
+
+    def test_upgrade_in_between(self) -> None:
+        """An entry that may have been written is the same in the program that takes over."""
+        self.patch(unwritten, "LIMIT", 2 * (COST + 2))
+        self.add(b"1", b"2", b"3")
+        self.take()
+        self.add(b"4")
+        entry = self.queue.entry()
+        self.add(b"5")
+        there = Unwritten()
+        there.restore(json.loads(json.dumps(self.queue.snapshot())))
+        self.assertEqual((there.entry(), there.number), (entry, 2))
+        self.assertIsNotNone(entry.notice)
+        there.written()
+        self.assertEqual(there.entry(), Entry(((b"a", b"5"),)))

@@ -85,9 +85,13 @@ class Losses:
             self._room -= len(topic)
         self._lost[topic] = self._lost.get(topic, 0) + count
 
+    def look(self) -> Notice:
+        """What there is to tell."""
+        return Notice(self._since, self._until, self._lost, self._others)
+
     def take(self) -> Notice:
         """What there is to tell; from here on nothing is."""
-        notice = Notice(self._since, self._until, self._lost, self._others)
+        notice = self.look()
         self._lost, self._others, self._room = {}, False, ROOM
         return notice
 

@@ -102,6 +102,7 @@ class Unwritten:
             "number": self.number,
             "entry": begun,
             "waiting": [_pack(message) for message in self._waiting],
+            "lost": None if self._losses.empty else self._losses.look().to_json(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -115,6 +116,8 @@ class Unwritten:
             self._size += _size(messages)
         self._waiting.extend(map(_unpack, state["waiting"]))
         self._size += _size(part for part in self._waiting if not isinstance(part, Notice))
+        if state["lost"] is not None:
+            self._losses.put_back(Notice.from_json(state["lost"].encode()))
 
 
 def _size(messages: Iterable[Message]) -> int:
