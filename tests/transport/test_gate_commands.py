@@ -101,7 +101,7 @@ class ClientEndsTests(GateCase):
         self.answer()
         with mock.patch.object(self.host, "hang_up", wraps=self.host.hang_up) as hang_up:
             self.close()
-            self.assertFalse(self.gate.ended())
+            self.assertIs(self.gate.ended(), False)
         self.assertEqual(hang_up.call_count, 1)
 
     def test_grace(self) -> None:
@@ -210,7 +210,7 @@ class StalledTests(GateCase):
         self.arrive(self.BODY)
         self.gate.pause()
         self.gate.arrived(b"held")
-        self.assertFalse(self.gate.ended())
+        self.assertIs(self.gate.ended(), False)
         self.gate.stalled(ANSWER)
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.clock.advance(1)

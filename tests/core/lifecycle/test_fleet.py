@@ -14,6 +14,7 @@ from txsticky.core.lifecycle.states import (
     Reloading,
     Say,
     Spawn,
+    WorkerStage,
     pause,
 )
 from txsticky.core.lifecycle.timing import QUICK, killed
@@ -253,6 +254,7 @@ class DeathTests(SynchronousTestCase):
         story = Story(2).serving()
         story.after(SETTLED)
         self.assertEqual(story.leaving(1), [])
+        self.assertIs(story.fleet.instances[1].stage, WorkerStage.RETIRING)
         self.assertEqual(story.after(pause(1)), [Spawn(3, 1, 1)])
         self.assertEqual(story.after(killed(DRAIN) - pause(1) - 0.01), [])
         self.assertEqual(story.after(0.01), [Kill(1, hard=True)])
