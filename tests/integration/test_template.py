@@ -81,7 +81,7 @@ class ReloadTests(SynchronousTestCase):
             until(lambda: "The reload is given up" in cluster.log(), 30, "it is given up")
             until(lambda: len(templates(cluster)) == 1, 10, "the new template ends")
             self.assertEqual(templates(cluster)[0].pid, before.pid)
-            self.assertEqual(cluster.workers(), workers)
+            until(lambda: cluster.workers() == workers, 10, "the worker that failed ends")
             self.assertEqual(cluster.log().count("no such luck"), 1, cluster.log())
             self.killed(cluster, 1)
             self.assertEqual({cluster.get("/").body for _ in range(6)}, {b"1"})
