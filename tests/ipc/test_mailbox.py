@@ -155,6 +155,15 @@ class CommonTests:
         self.assertEqual(self.reader.messages, [b"next"])
         self.assertEqual(self.receiver.lost_descriptors, 1)
 
+    def test_cut_off(self: Any) -> None:
+        """Of descriptors that were cut off the whole ones are closed, and the rest is none."""
+        descriptor, _ = self.file()
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor.to_bytes(4, "little") + b"\0")
+        came = mock.Mock(recvmsg_into=lambda *_: (1, [rights], socket.MSG_CTRUNC, None))
+        with mock.patch.object(self.receiver, "socket", came):
+            self.assertTrue(self.receiver.read_one())
+        self.assertEqual((self.receiver.lost_descriptors, is_open(descriptor)), (1, False))
+
     def test_not_inherited(self: Any) -> None:
         """A descriptor that arrives is not inherited by children (FD_CLOEXEC)."""
         self.send(b"hello")

@@ -143,6 +143,53 @@ class CorkTests(ConnectionCase):
             self.run_a_bit()
         self.assertEqual((self.transport.unsent(), self.transport.passed()), (0, 100_000))
 
+    def test_behind_a_rest(self) -> None:
+        """What is written while such a rest waits follows it, though there is room by then."""
+        server, client = self.connected()
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        answer = inner(on_data=lambda self, data: self.transport.write(100_000 * data))
+        transport = self.adopt(answer, server, client, prefix=b"a")
+        self.end_turn()
+        got = bytearray(received(client) or b"")
+        self.assertLess(len(got), 100_000)
+        client.send(b"b")
+        transport.doRead()
+        self.end_turn()
+        transport.loseConnection()
+        self.until(lambda: got.extend(received(client) or b"") or self.protocol.lost)
+        client.setblocking(True)
+        while piece := client.recv(1 << 20):
+            got += piece
+        self.assertTrue(got == 100_000 * b"a" + 100_000 * b"b")
+
+    def test_paused_producer(self) -> None:
+        """A producer that was paused goes on once all is sent."""
+        producer = mock.Mock()
+
+        def answer(protocol: Inner, data: bytes) -> None:
+            protocol.transport.registerProducer(producer, True)
+            protocol.transport.write(bytes(100_000))
+
+        server, client = self.connected()
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self.adopt(inner(on_data=answer), server, client, prefix=b"x")
+        self.assertEqual(producer.mock_calls, [mock.call.pauseProducing()])
+        self.end_turn()
+        self.assertEqual(producer.mock_calls[1:], [mock.call.resumeProducing()])
+
+    def test_flushed_before(self) -> None:
+        """What was flushed while it was delivered does not wait for the end of the turn."""
+
+        def answer(protocol: Inner, data: bytes) -> None:
+            protocol.transport.write(data)
+            protocol.transport.flush(lambda: None)
+
+        transport = self.adopt(inner(on_data=answer))
+        self.client.send(b"hello")
+        with mock.patch.object(self.turn, "add") as added:
+            transport.doRead()
+        self.assertEqual((added.mock_calls, received(self.client)), ([], b"hello"))
+
     def test_failure(self) -> None:
         """A protocol that fails loses its connection, and what it wrote is not sent."""
 

@@ -412,6 +412,16 @@ class KnownTests(GateCase):
         self.answer()
         self.assertEqual(self.host.departed, (3, to(3)))
 
+    def test_behind_the_close(self) -> None:
+        """It is not delivered to a protocol that has closed."""
+        self.remember(GET)
+        self.arrive(to(1))
+        self.answer()
+        self.host.buffered = 1
+        self.close()
+        self.gate.arrived(GET)
+        self.assertEqual(self.got, to(1))
+
     def test_behind_half_a_head(self) -> None:
         """Behind half a head the same bytes are not that request."""
         self.remember(GET)

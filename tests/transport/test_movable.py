@@ -252,6 +252,14 @@ class FlushTests(ConnectionCase):
         self.flush()
         self.assertEqual(self.flushed, [0])
 
+    def test_pulled(self) -> None:
+        """With nothing to send, no producer is asked for more."""
+        producer = mock.Mock()
+        self.adopt().registerProducer(producer, False)
+        producer.reset_mock()
+        self.flush()
+        self.assertEqual((self.flushed, producer.mock_calls), ([0], []))
+
     def test_a_little(self) -> None:
         """What one send takes is sent at once, without the reactor."""
         self.adopt()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 from tests.transport.cases import ConnectionCase
 
 
@@ -31,3 +33,23 @@ class DetachTests(ConnectionCase):
         self.addCleanup(sock.close)
         self.assertNotIn(transport, self.reactor.getWriters() + self.reactor.getReaders())
         self.assertIsNone(transport.producer)
+
+    def test_protocol(self) -> None:
+        """What still holds the transport does not keep the protocol alive."""
+        transport = self.adopt()
+        sock, _ = transport.detach()
+        self.addCleanup(sock.close)
+        self.assertIsNone(transport.protocol)
+
+
+class WriterTests(ConnectionCase):
+    """What the reactor is asked for."""
+
+    def test_removed_once(self) -> None:
+        """What it does not watch for any more is not taken from it again."""
+        transport = self.adopt()
+        transport.startWriting()
+        transport.stopWriting()
+        with mock.patch.object(self.reactor, "removeWriter") as removed:
+            transport.stopWriting()
+        self.assertEqual(removed.mock_calls, [])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.shells import ended, received
 from tests.transport.cases import GET, OK, Inner
 from tests.transport.test_gated import TransportCase
+from txsticky.transport.gated import SentFile
 from txsticky.transport.nowhere import NOWHERE
 
 
@@ -118,6 +121,14 @@ class EndTests(ProducerCase):
         self.transport.half_close()
         self.until(lambda: ended(self.client))
         self.assertEqual((self.transport.producer, self.transport.connected), (None, 1))
+
+    def test_asked_afterwards(self) -> None:
+        """For what is to be sent when the connection is lost the reactor watches nothing."""
+        self.connect(GET)
+        self.transport.connectionLost(Failure(ConnectionDone()))
+        part = SentFile(0, 0, 10, self.fail, self.fail)
+        self.transport.together(lambda: self.transport.send_file(part))
+        self.assertEqual(self.reactor.getWriters(), [])
 
     def test_later(self) -> None:
         """What is to be called later can be called off."""

@@ -121,6 +121,15 @@ class ConfirmTests(GateCase):
         self.clock.advance(10)
         self.assertEqual((self.got, self.host.sent), (to(1, 1), OK))
 
+    def test_not_read_again(self) -> None:
+        """Such a protocol is not read again, though its turn to get more had come."""
+        self.arrive(to(1, 1) + to(1, 2))
+        self.bind()
+        self.write(OK)
+        self.close()
+        self.turn()
+        self.assertEqual((self.got, self.host.reading), (to(1, 1), False))
+
     def test_half_close(self) -> None:
         """A client that has closed its side still gets it."""
         self.arrive(to(1))

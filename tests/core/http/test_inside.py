@@ -86,6 +86,11 @@ class UpgradeTests(SynchronousTestCase):
             seen = shown(WEBSOCKET, GET, *lines, b"HTTP2-Settings: AA")
             self.assertEqual(seen, [GET, b"Upgrade: websocket", b"Connection: Upgrade"])
 
+    def test_several_that_can_be_granted(self) -> None:
+        """Of several that can be granted the first stays, for one alone is begun."""
+        seen = shown(ANY, GET, b"Upgrade: chat, h2c, websocket")
+        self.assertEqual(seen, [GET, b"Upgrade: chat"])
+
     def test_folded(self) -> None:
         """A line that is folded goes as a whole."""
         seen = shown(
@@ -179,6 +184,17 @@ class AnyTests(SynchronousTestCase):
         behind = [b"A: b", *behind]
         seen = shown(WEBSOCKET, POST, *before, b"Upgrade: h2c", *behind, b"Connection: Upgrade")
         self.assertEqual(seen, [POST, *before, *behind])
+
+
+class OursTests(SynchronousTestCase):
+    """Fields that only this server may say."""
+
+    def test_taken_off(self) -> None:
+        """They go in any case and spelling, and none goes whose name only begins alike."""
+        ours = (b"Txsticky: 1", b"TXSTICKY-A: 1", b"txsticky_b: 1")
+        self.assertEqual(
+            shown(ANY, GET, *ours, b"Txstickyx: Txsticky-A"), [GET, b"Txstickyx: Txsticky-A"]
+        )
 
 
 class SameTests(SynchronousTestCase):

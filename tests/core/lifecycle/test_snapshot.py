@@ -50,6 +50,13 @@ class SuccessionTests(SynchronousTestCase):
             [Retire(2, DRAIN, False), Reloading(False), Reloading(True), Spawn(5, 1, 3)],
         )
 
+    def test_loaded_once(self) -> None:
+        """It is not forgotten that the application has loaded: one that does not ends a reload."""
+        story = self.passed_on(Story(2).serving())
+        story.start()
+        story.reload()
+        self.assertEqual(story.load_failed(3, "No module x."), [Reloading(False)])
+
     def test_deadlines(self) -> None:
         """A worker that was retiring keeps its deadline, and is not replaced."""
         story = Story(2).serving()

@@ -34,6 +34,13 @@ class StopTests(SynchronousTestCase):
         story.after(20)
         self.assertIn(Retire(2, DRAIN - 20, True), story.stop(True))
 
+    def test_retiring_beyond_its_time(self) -> None:
+        """One whose time is over, and that is not killed yet, has none left."""
+        story = Story(2).serving()
+        story.scale(-1)
+        story.after(DRAIN + LATE / 2)
+        self.assertIn(Retire(2, 0.0, True), story.stop(True))
+
     def test_quick(self) -> None:
         """A quick stop asks workers to quit, and kills those that stay beyond its time."""
         story = Story(2).serving()

@@ -92,6 +92,10 @@ class AttributeTests(SynchronousTestCase):
 class ValueTests(SynchronousTestCase):
     """Values as frameworks write them."""
 
+    def test_blanks_behind(self) -> None:
+        """Of what stands behind a value only blanks are not part of it."""
+        self.assertEqual(unquote_cookie(b"x! \t "), b"x!")
+
     @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=30))
     @settings(deadline=None)
     def test_python_cookies(self, value: str) -> None:
