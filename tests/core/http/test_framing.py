@@ -89,7 +89,7 @@ class RequestTests(SynchronousTestCase):
 
     def test_not_close(self) -> None:
         """Other options, and options that merely contain the word, do not."""
-        for value in (b"", b"keep-alive", b"closed", b"not close", b"upgrade"):
+        for value in (b"", b"keep-alive", b"closed", b"not close", b"close!", b"upgrade"):
             self.assertFalse(framed(b"Connection: " + value).last, value)
 
     def test_http10(self) -> None:

@@ -11,6 +11,7 @@ from txsticky.core.routing.keys import found, parse_chain
 from txsticky.core.routing.learning import (
     MOST_LEARNED,
     NOTHING_ASKED,
+    REPEATED,
     Asked,
     Learner,
     Lesson,
@@ -53,6 +54,7 @@ class BegunTests(SynchronousTestCase):
     def test_header(self) -> None:
         """A header is found in any case, without the blanks around it; the first one counts."""
         self.assertEqual(said("header:X-Id", "A: b", "x-iD: \t a1 "), ([b"a1"], []))
+        self.assertEqual(said("header:X-Id", "X-Id: !a! "), ([b"!a!"], []))
         self.assertEqual(said("header:X-Id", "X-Id: a", "X-Id: b"), ([b"a"], []))
         self.assertEqual(said("header:X-Id", "X-Id: ", "Y: X-Id: b", "XX-Id: c"), ([], []))
 
@@ -95,6 +97,15 @@ class BegunTests(SynchronousTestCase):
         self.assertTrue(learner.teaches(Asked(ending=b"a"), b"\r\n"))
         self.assertEqual(learner.said(NOTHING_ASKED, 200, b"\r\nA: b\r\n", NOW), Lesson())
         self.assertIs(learner.asked(head("Cookie: a=b")), NOTHING_ASKED)
+
+    def test_remembered(self) -> None:
+        """Only of short lines it is remembered what they say: long ones would fill the memory."""
+        learner = Learner(parse_chain("auto"))
+        for size in (REPEATED + 1, REPEATED):
+            learner.teaches(NOTHING_ASKED, bytes(size))
+        self.assertEqual(learner._remembered.cache_info().currsize, 1)
+        learner.teaches(NOTHING_ASKED, bytes(size))
+        self.assertEqual(learner._remembered.cache_info().hits, 1)
 
     @given(st.binary(max_size=60), st.integers(100, 599))
     def test_anything(self, data: bytes, status: int) -> None:
@@ -157,7 +168,7 @@ class EndedTests(SynchronousTestCase):
         """A DELETE of a session of MCP ends it, if it succeeds, and whatever header comes."""
         learner = Learner(parse_chain("auto"))
         asked = learner.asked(head("Mcp-Session-Id: a", method="DELETE"))
-        for status, ended in ((200, [b"a"]), (204, [b"a"]), (405, []), (500, [])):
+        for status, ended in ((199, []), (200, [b"a"]), (299, [b"a"]), (300, []), (500, [])):
             self.assertEqual(said("auto", asked=asked, status=status), ([], ended))
         self.assertEqual(said("auto", "mcp-session-id: a", asked=asked), ([], [b"a"]))
 
@@ -191,3 +202,4 @@ class SetCookieTests(SynchronousTestCase):
         """Name and value are what stands before the first semicolon."""
         self.assertEqual(read_set_cookie(b' S = "x" ;Path=/a=b', NOW), (b"S", b"x", None))
         self.assertEqual(read_set_cookie(b"", NOW), (b"", b"", None))
+        self.assertEqual(read_set_cookie(b"!S! = !a! ", NOW), (b"!S!", b"!a!", None))
