@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from txsticky.core.http.conversation import Conversation
-from txsticky.core.http.steps import Ask
+from txsticky.core.http.steps import Ask, Refuse
 
 from .talk import (
     CHUNKED,
@@ -71,6 +71,17 @@ class RefusalTests(OverCase):
         talk.client(data + GET)
         self.assertEqual(talk.refused, 400)
         self.assert_over(talk, b"")
+
+    def test_bad_body_of_a_head(self) -> None:
+        """The refusal of a HEAD has no body, that of every other method has."""
+        for method, head_only in ((b"HEAD", True), (b"PUT", False), (b"HEADS", False)):
+            conversation = Conversation()
+            conversation.feed(CHUNKED.replace(b"PUT", method).replace(b"\r\nabc", b"\nabc"))
+            self.assertIsInstance(conversation.next(), Ask)
+            conversation.keep()
+            step = conversation.next()
+            assert isinstance(step, Refuse)
+            self.assertIs(step.head_only, head_only)
 
     def test_bad_body_later(self) -> None:
         """What was delivered before the fault came stays delivered."""

@@ -196,6 +196,19 @@ class EventTests(SynchronousTestCase):
             self.assertEqual((len(talk.told), talk.refused), (told, [400]))
             self.assertTrue(talk.conversation.over)
 
+    def test_bad_body_of_a_head(self) -> None:
+        """The refusal of a HEAD has no body, that of every other method has."""
+        two = CHUNKED.replace(b"/c HTTP/1.1\r\n", b"/c HTTP/1.1\r\nContent-Length: 5\r\n")
+        for data in (CHUNKED.replace(b"\r\nabc", b"\nabc"), two):
+            for method, head_only in ((b"HEAD", True), (b"PUT", False), (b"HEADS", False)):
+                conversation = EventConversation()
+                conversation.feed(data.replace(b"PUT", method))
+                self.assertIsInstance(conversation.next(), Ask)
+                conversation.keep()
+                step = conversation.next()
+                assert isinstance(step, Refuse)
+                self.assertIs(step.head_only, head_only)
+
     @given(
         st.lists(st.tuples(st.sampled_from("nlc"), st.binary(max_size=40), CUTS), max_size=5),
         CUTS,

@@ -147,6 +147,8 @@ class FollowTests(SynchronousTestCase):
             (b"GET", SWITCHING, True),
             (b"CONNECT", OK, True),
             (b"CONNECT", b"HTTP/1.1 204 No Content\r\n\r\n", True),
+            (b"CONNECT", b"HTTP/1.1 299 Yes\r\n\r\n", True),
+            (b"CONNECT", b"HTTP/1.1 300 Choose\r\nContent-Length: 0\r\n\r\n", False),
             (b"CONNECT", b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nhello", False),
             (b"GET", OK, False),
             (b"GET", b"HTTP/1.1 200 OK\r\n\r\n", False),
