@@ -262,6 +262,15 @@ class TunnelTests(SynchronousTestCase):
         talk.server(SWITCHING[-1:])
         self.assert_tunnel(talk, UPGRADE + b"\x81\x02hi")
 
+    def test_let_go(self) -> None:
+        """A tunnel leaves with what is held, and nothing of it is left or delivered here."""
+        talk = Talk()
+        talk.client(UPGRADE)
+        talk.server(SWITCHING)
+        talk.conversation.feed(b"frame")
+        self.assertEqual(talk.conversation.let_go(), b"frame")
+        self.assertEqual((talk.conversation.held, talk.conversation.next()), (0, None))
+
     def test_refused_upgrade(self) -> None:
         """A server that answers an upgrade request in HTTP goes on in HTTP."""
         talk = Talk()
