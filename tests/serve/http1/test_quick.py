@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,12 +13,13 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.error import UnsupportedMethod
 from twisted.web.http_headers import Headers
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request, Site
+from twisted.web.resource import EncodingResourceWrapper, Resource
+from twisted.web.server import NOT_DONE_YET, GzipEncoderFactory, Request, Site
 
 from tests.gated import Transport
 from tests.serving import Connection, Page
 from txsticky.serve import ServeSettings, serving_for
+from txsticky.serve.http1 import quick
 
 PIECES = st.sampled_from([each.encode() for each in ("a", "b=", "=c", *"&;+%/*? ", "%2F")])
 TEXTS = st.lists(PIECES, max_size=8).map(b"".join)
@@ -51,6 +53,12 @@ def _upper(request: Request) -> bytes:
     return b"body"
 
 
+def _noting(request: Request) -> bytes:
+    set_header = request.setHeader
+    request.setHeader = lambda name, value: (set_header(name, value), set_header(b"x-set", name))
+    return b"body"
+
+
 def _untyped(request: Request) -> bytes:
     request.defaultContentType = None
     return b"body"
@@ -76,6 +84,7 @@ PAGES: dict[str, Callable[[Request], Any]] = {
     "headers": _made(lambda request: setattr(request, "responseHeaders", Headers({b"a": [b"b"]}))),
     "finished": _finished,
     "upper": _upper,
+    "noting": _noting,
     "unsupported": _raising(lambda: UnsupportedMethod([b"GET", b"POST"])),
     "fails": _raising(ZeroDivisionError),
     "stops": _raising(KeyboardInterrupt),
@@ -96,6 +105,8 @@ class QuickCase(SynchronousTestCase):
         root = Resource()
         for name, page in PAGES.items():
             root.putChild(name.encode(), Page(page))
+        encoded = EncodingResourceWrapper(Page(_made()), [GzipEncoderFactory()])
+        root.putChild(b"encoded", encoded)
         return Site(root, requestFactory=request, reactor=self.clock)
 
     def both(self, data: bytes, request: type[Request] = Request) -> tuple[bytes, bytes]:
@@ -131,6 +142,19 @@ class SameTests(QuickCase):
     def test_long_target(self) -> None:
         """So is one that is too long to be remembered."""
         ours, theirs = self.both(_asking(b"GET", b"/asked/x?" + b"a=b&" * 500))
+        self.assertEqual(ours, theirs)
+
+    def test_form(self) -> None:
+        """The fields of a form are arguments."""
+        lines = b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\n"
+        ours, theirs = self.both(_asking(b"POST", b"/asked", lines) + b"a=b")
+        self.assertIn(b"{b'a': [b'b']}", ours)
+        self.assertEqual(ours, theirs)
+
+    def test_encoded(self) -> None:
+        """A resource that encodes what it answers does so."""
+        ours, theirs = self.both(_asking(b"GET", b"/encoded", b"Accept-Encoding: gzip\r\n"))
+        self.assertIn(b"Content-Encoding: gzip", ours)
         self.assertEqual(ours, theirs)
 
     @given(TEXTS)
@@ -170,8 +194,32 @@ class SameTests(QuickCase):
         self.assertEqual(one, two)
 
 
+class UsualTests(QuickCase):
+    """What is usual goes the usual way."""
+
+    def test_taken(self) -> None:
+        """A usual request is answered in one go, and its cookies are remembered."""
+        with (
+            mock.patch.object(quick, "_answer", wraps=quick._answer) as answered,
+            mock.patch.object(quick, "_cookies", wraps=quick._cookies) as read,
+        ):
+            self.both(_asking(b"GET", b"/plain", b"Cookie: a=b\r\n"))
+        self.assertEqual((answered.call_count, read.call_count), (1, 1))
+
+
 class LeftTests(QuickCase):
     """What an application does itself stays its own."""
+
+    def test_site(self) -> None:
+        """A site that finds its resources in its own way is asked."""
+
+        class Own(Site):
+            def getResourceFor(self, request: Request) -> Resource:
+                return Page(_made(body=b"own"))
+
+        serving = serving_for(Own(Resource()), "auto", ServeSettings(), self.clock)
+        answer = Connection(serving.factory).send(_asking(b"GET", b"/none"))
+        self.assertTrue(answer.endswith(b"own"), answer)
 
     def test_overridden(self) -> None:
         """A step that a subclass of Request has is called."""

@@ -79,6 +79,19 @@ class FramesTests(SynchronousTestCase):
             if error.event_hint is None or error.event_hint.code != 1007:  # a text that is no UTF-8
                 self.assertTrue(frames.over or not frames.between, (stream, error))
 
+    def test_whole(self) -> None:
+        """A message that comes in one piece counts once, whatever its length and mask."""
+        for data in (frame(b"hello"), b"\x82\xfe\x01\x00" + b"\xff" * 260):
+            frames = Frames(masked=True)
+            frames.feed(data)
+            self.assertEqual((frames.messages, frames.between), (1, True))
+
+    def test_half_a_head(self) -> None:
+        """With the first byte of its head a frame has begun."""
+        frames = Frames(masked=True)
+        frames.feed(frame(b"a")[:1])
+        self.assertFalse(frames.between)
+
     def test_first_boundary(self) -> None:
         """`feed_message` stops where the present message ends, with what follows it left."""
         first = frame(b"a", fin=False) + frame(b"", 9) + frame(b"b", 0)
@@ -122,13 +135,17 @@ class FramesTests(SynchronousTestCase):
             frame(b"a", rsv=2),
             frame(b"a", 0),
             frame(b"a", fin=False) + frame(b"a"),
+            frame(b"a", 0, rsv=4),
+            frame(b"a", 3, rsv=4),
             frame(b"a", fin=False, rsv=4) + frame(b"a", 0, rsv=4),
             b"\x81\xfe\x00\x01" + MASK,
             b"\x81\xff" + b"\0" * 7 + b"\x01" + MASK,
             b"\x81\xff\x80" + b"\0" * 7 + MASK,
         ):
             for cut in (len(stream), 1):
-                frames = Frames(masked=True, compressed=stream.startswith(b"\x41"))
+                frames = Frames(
+                    masked=True, compressed=stream.startswith((b"\x41", b"\xc0", b"\xc3"))
+                )
                 for at in range(0, len(stream), cut):
                     frames.feed(stream[at : at + cut])
                 self.assertTrue(frames.over, (stream, cut))
