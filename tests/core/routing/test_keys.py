@@ -42,6 +42,11 @@ class QueryTests(SynchronousTestCase):
         for query in (b"sid=a1", b"EIO=4&sid=a1", b"sid=a1&t=x", b"x&&sid=a1&"):
             self.assertEqual(keys("sid", b"/socket.io/?" + query), [b"a1"])
 
+    def test_decoded(self) -> None:
+        """A value is decoded, whichever of the two ways to encode is in it."""
+        for text, value in ((b"b%2Fc", b"b/c"), (b"b+c", b"b c"), (b"b%2B+c", b"b+ c")):
+            self.assertEqual(keys("query:a", b"/?a=" + text), [value])
+
     def test_exact_name(self) -> None:
         """No other name that contains sid, in any place, is sid."""
         for query in (

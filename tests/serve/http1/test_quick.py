@@ -217,7 +217,9 @@ class LeftTests(QuickCase):
             def getResourceFor(self, request: Request) -> Resource:
                 return Page(_made(body=b"own"))
 
-        serving = serving_for(Own(Resource()), "auto", ServeSettings(), self.clock)
+        serving = serving_for(
+            Own(Resource(), reactor=self.clock), "auto", ServeSettings(), self.clock
+        )
         answer = Connection(serving.factory).send(_asking(b"GET", b"/none"))
         self.assertTrue(answer.endswith(b"own"), answer)
 

@@ -57,6 +57,9 @@ class RequestTests(SynchronousTestCase):
         """A GET with one key and version 13 may begin a WebSocket; nothing else may."""
         self.assertTrue(is_handshake(request()))
         self.assertFalse(is_handshake(request(method=b"POST")))
+        plain = parse_head(b"GET / HTTP/1.1\r\n\r\n", 65536)
+        assert isinstance(plain, Head)
+        self.assertFalse(is_handshake(plain))
         self.assertFalse(is_handshake(request(b"Sec-WebSocket-Key: x")))
         self.assertFalse(is_handshake(request(b"Sec-WebSocket-Version: 8")))
 
@@ -125,6 +128,12 @@ class AnswerTests(SynchronousTestCase):
         read = answer(line, always=True)
         self.assertEqual((read.head, read.compressed), (response(asked), True))
         self.assertEqual(answer(asked, always=True).head, response(asked))
+        self.assertEqual(answer(line).extensions, line.partition(b": ")[2])
+
+    def test_subprotocols(self) -> None:
+        """Several subprotocols are one list."""
+        lines = (b"Sec-WebSocket-Protocol: a", b"Sec-WebSocket-Protocol: b")
+        self.assertEqual(answer(*lines).protocol, b"a, b")
 
     def test_unknown_extensions(self) -> None:
         """One with extensions that may remember anything does not move."""
