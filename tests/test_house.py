@@ -12,10 +12,12 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import attrs
-from twisted.internet import abstract, tcp, unix
+from twisted.internet import abstract, asyncioreactor, tcp, unix
 from twisted.trial.unittest import TestCase
+from twisted.web import http, http_headers, server
 
 from txsticky.config import Config
 
@@ -53,6 +55,15 @@ CHANCE = {"random", "secrets", "time"}
 #: Modules that may import them all the same, and why.
 CHANCE_ELSEWHERE: dict[str, str] = {}
 
+#: Modules of Twisted whose attributes with an underscore are private, and who uses which all the
+#: same, beside transport.movable. Each is tested (tests/serve/http1/test_private_names.py).
+TWISTED = (asyncioreactor, http, http_headers, server)
+PRIVATE_NAMES = {
+    "serve.asgi.serving": {"_asyncioEventloop"},
+    "serve.http1.fields": {"_rawHeaders"},
+    "serve.http1.quick": {"_IEncodingResource", "_cleanup", "_encoder", "_rawHeaders"},
+}
+
 #: The thermometer: how large a thing may be, and what is larger, with the reason.
 MODULE_LINES, CLASS_LINES, FUNCTION_LINES = 400, 250, 45
 ATTRIBUTES, PACKAGE_MODULES, TOP_ENTRIES, TEST_LINES = 15, 14, 25, 600
@@ -85,6 +96,17 @@ def modules() -> tuple[tuple[str, Path, ast.Module], ...]:
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         found.append((name, path, ast.parse(path.read_text(), str(path))))
     return tuple(found)
+
+
+def sources(*found: ModuleType) -> str:
+    """The text of modules."""
+    return "".join(inspect.getsource(module) for module in found)
+
+
+def foreign(node: ast.Attribute) -> bool:
+    """Whether an attribute may be another object's than the one that a method is of."""
+    own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+    return not own or bool(re.search("[A-Z]", node.attr))
 
 
 def imports(name: str, tree: ast.Module, *, late: bool = True) -> Iterator[str]:
@@ -269,18 +291,19 @@ class OrderTests(TestCase):
         )
 
     def test_private_names_of_twisted(self) -> None:
-        """Only transport.movable uses private names of Twisted's transports (camelCase)."""
-        sources = "".join(inspect.getsource(module) for module in (abstract, tcp, unix))
-        theirs = set(re.findall(r"\b_[a-z]+[A-Z]\w*", sources))
-        self.assertIn("_tempDataBuffer", theirs)
-        foreign = [
-            f"{name} uses {node.attr} in line {node.lineno}"
-            for name, _, tree in modules()
-            if name != "transport.movable"
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute) and node.attr in theirs
-        ]
-        self.assertEqual(foreign, [])
+        """Private names of Twisted are used in the modules that are listed, and in no other."""
+        theirs = set(re.findall(r"\b_[a-z]+[A-Z]\w*", sources(abstract, tcp, unix)))
+        theirs |= set(re.findall(r"\bself\.(_[a-z]\w*)", sources(*TWISTED)))
+        self.assertLessEqual(set().union(*PRIVATE_NAMES.values()) - {"_IEncodingResource"}, theirs)
+        found = defaultdict(set)
+        for name, _, tree in modules():
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("twisted"):
+                    found[name] |= {each.name for each in node.names if each.name[0] == "_"}
+                elif isinstance(node, ast.Attribute) and node.attr in theirs and foreign(node):
+                    found[name].add(node.attr)
+        del found["transport.movable"]
+        self.assertEqual({name: used for name, used in found.items() if used}, PRIVATE_NAMES)
 
 
 class ThermometerTests(TestCase):
