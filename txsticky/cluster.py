@@ -37,6 +37,7 @@ from .errors import ListenError
 from .primary.endpoints import Endpoints
 from .primary.events import Events
 from .primary.lame_duck import LameDuck
+from .primary.last_in import LastIn
 from .primary.preflight import check
 from .primary.primary import Primary
 from .primary.supervision.provision import Provision
@@ -164,9 +165,10 @@ class Cluster(Service):
             provision,
         )
         self._endpoints = Endpoints(config, system.reactor, self.primary.listeners)
-        self._lame_duck = LameDuck(
-            config.lame_duck, system.reactor, self.journal.log, lambda: self.stop(graceful=True)
-        )
+        stop = functools.partial(self.stop, graceful=True)
+        self._lame_duck = LameDuck(config.lame_duck, system.reactor, self.journal.log, stop)
+        parts = (self.primary.listeners, self.primary.reception, self.primary.dispatcher.place)
+        self._last_in = LastIn(*parts, system.reactor, self._endpoints.close, stop)
         self._upgrade = Upgrade(
             system,
             provision.identity,
@@ -240,11 +242,7 @@ class Cluster(Service):
             self.supervisor.reload()
 
     def handle_signals(self) -> None:
-        """
-        Have this process take the command's signals while the reactor runs.
-
-        To be called once, in the main thread, before the reactor runs.
-        """
+        """Take the command's signals: once, in the main thread, before the reactor runs."""
         reactor = self.system.reactor
         reactor.callWhenRunning(signals_of(self, reactor).install)
         reactor.callWhenRunning(take_signals)
@@ -282,8 +280,9 @@ class Cluster(Service):
             self.primary.replication.tell_lame_duck()
             return self.supervisor.gone()
         self._lame_duck.cut_short()
-        if graceful and self._endpoints:
-            self.primary.listeners.accept_all()
+        if graceful and serves and self._last_in.begin():
+            return self.supervisor.gone()
+        self._last_in.cut_short()
         self.primary.stopping()
         self._endpoints.close()
         return self.supervisor.stop(graceful)

@@ -199,7 +199,8 @@ class EverythingAtOnce(SynchronousTestCase):
             self.assertEqual(set(load.answered), set(CLIENTS), chaos.deeds)
             self.assertGreater(sum(load.answered.values()), 20 * len(load.failures))
             self.rest(cluster)
-            self.assertEqual(self.counts(cluster), self.expected(cluster, before), chaos.deeds)
+            wanted = lambda: self.counts(cluster) == self.expected(cluster, before)  # noqa: E731
+            until(wanted, 40, f"nothing is left over of {chaos.deeds}")
             self.assertNotIn("Traceback", cluster.log())
             cluster.signal(signal.SIGTERM)
             self.assertEqual(cluster.wait(), 0)
@@ -209,13 +210,19 @@ class EverythingAtOnce(SynchronousTestCase):
         return [failure for failure in load.failures if not any(word in failure for word in TORN)]
 
     def rest(self, cluster: Cluster) -> None:
-        """Waits until nothing is under way any more: each number has one worker, all serve."""
+        """Waits until nothing is under way any more: each number has a worker, and all serve."""
 
         def at_rest() -> bool:
-            living = [process.slot for process in cluster.living() if process.slot]
+            said = re.findall(r"The number of workers is (\d+)", cluster.log())
+            titles = [process.title for process in cluster.living()]
+            living = sorted(process.slot for process in cluster.living() if process.slot)
             told = cluster.told("/cluster/pool")
-            return len(living) == len(set(living)) == len(told) and all(
-                member["state"] == "ready" for member in told
+            return (
+                "txsticky: primary" in titles
+                and titles.count("txsticky: template") == 1
+                and living == [*range(1, int(said[-1]) + 1 if said else 4)]
+                and len(living) == len(told)
+                and all(member["state"] == "ready" for member in told)
             )
 
         until(at_rest, 40, "one worker of each number")

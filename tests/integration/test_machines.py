@@ -96,7 +96,8 @@ class MachinesTests(SynchronousTestCase):
                     http.get(url + handshake) as response,
                 ):
                     named.append(response.cookies["txsticky"].value[:2])
-            self.assertEqual(set(named), {"b.", "c."}, named)
+            # The machine with the fewest connections gets each of them: that may be the same one.
+            self.assertLessEqual(set(named), {"b.", "c."}, named)
 
     async def drain(self, b: Box, by_haproxy: Visitors, by_nginx: Visitors) -> None:
         """A lame duck serves on, and HAProxy sends nothing new to it; then its sessions end."""
@@ -111,10 +112,10 @@ class MachinesTests(SynchronousTestCase):
         await beside(b.wait)
         for visitors in (by_haproxy, by_nginx):
             await visitors.turn()
-            # Its sessions end; over a connection kept by HAProxy a client may be hung up on.
+            # Its sessions end, and are unknown elsewhere.
             for ended in visitors.failures():
                 self.assertEqual(ended.machine, "b", ended)
-                self.assertRegex(ended.what, r" 400 |ServerDisconnected")
+                self.assertRegex(ended.what, " 400 ")
 
 
 class CheckTests(SynchronousTestCase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -50,8 +51,55 @@ class StoppingCase(SynchronousTestCase):
         return time.monotonic() - start
 
 
+class Newcomers(threading.Thread):
+    """
+    A client after another, each with one request, until one is refused.
+
+    :param pause: seconds between a client's connection and its request.
+    :ivar failure: what became of one that was neither served nor refused.
+    """
+
+    def __init__(self, cluster: Cluster, pause: float) -> None:
+        super().__init__(daemon=True)
+        self._cluster, self._pause = cluster, pause
+        self.served, self.failure = 0, ""
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection = self._cluster.connect(timeout=10)
+            except ConnectionRefusedError:
+                return
+            try:
+                time.sleep(self._pause)
+                connection.send(request("POST", "/", body=b"hello"))
+                answer = connection.response()
+            except (OSError, Fault) as error:
+                self.failure = repr(error)
+                return
+            finally:
+                connection.close()
+            if answer.status != 200:
+                self.failure = f"{answer.status} {answer.body!r:.80}"
+                return
+            self.served += 1
+
+
 class Graceful(StoppingCase):
     """TERM."""
+
+    def test_last_connections(self) -> None:
+        """Under load of new connections each is answered or refused, and none is reset."""
+        for options in ((), ("--lame-duck", "1")):
+            with Cluster("echo", *options, workers=2) as cluster:
+                clients = [Newcomers(cluster, pause) for pause in (0, 0.003) * 4]
+                until(lambda clients=clients: all(c.served > 50 for c in clients), 20, "all ask")
+                cluster.signal(signal.SIGTERM)
+                self.assertEqual(cluster.wait(), 0)
+                for client in clients:
+                    client.join()
+                self.assertEqual([client.failure for client in clients], [""] * 8, options)
 
     def test_what_is_under_way(self) -> None:
         """Requests under way are finished, bodies too; new clients are refused at once."""

@@ -102,8 +102,7 @@ class Endpoints:
         self._ports.append(port)
         sock = socket.socket(fileno=os.dup(port.fileno()))
         shared = self._config.shares(listen)
-        if shared:
-            spare(port)
+        spare(port)
         self._listeners.open(number, sock, shared)
 
     def addresses(self) -> list[Any]:
@@ -133,11 +132,19 @@ class Endpoints:
         return [(listen, port) for listen, port in ports if port is not None]
 
     def close(self) -> Deferred[Any]:
-        """Have clients refused by the system from here on; fires when every endpoint is closed."""
-        self._listeners.close()
+        """
+        Have clients refused by the system as soon as every endpoint is closed; fires then.
+
+        Endpoints close in a later turn of the reactor. Until they have, the sockets are ours as
+        well, and what comes is accepted: the system resets what waits at a socket that closes.
+        """
         closing = [maybeDeferred(port.stopListening) for _, port in self._opened()]
         self._ports = []
-        return DeferredList(closing)
+        return DeferredList(closing).addCallback(self._closed)
+
+    def _closed(self, closed: Any) -> None:
+        self._listeners.accept_all()
+        self._listeners.close()
 
 
 def place_of(address: Any) -> int | str:

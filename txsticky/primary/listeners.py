@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from ..intake.acceptor import Acceptor
 from ..intake.reception import Reception
 from ..system.descriptors import own
+from ..system.sockets.half_open import half_open
 from .kernel_routes import Group, KernelRoutes
 from .upgrade.packing import Descriptors
 
@@ -46,6 +47,7 @@ class Listeners:
         self._attended: set[int] = set()
         self._open = False
         self._waits = False
+        self._lets_in = False
         self._accepted = 0
         self.accepted_by_workers = 0
 
@@ -143,9 +145,19 @@ class Listeners:
 
     def defer(self, waits: bool) -> None:
         """Accept connections only when they bring bytes, or again at once."""
-        self._waits = waits
+        self._waits = waits and not self._lets_in
         for acceptor in self.acceptors:
-            acceptor.defer(waits)
+            acceptor.defer(self._waits)
+
+    def let_in(self) -> None:
+        """Accept connections that bring no bytes as well, until the end: no socket is left open."""
+        self._lets_in = True
+        self.defer(False)
+
+    def any_outside(self) -> bool:
+        """Whether clients are connected, or about to be, that are in no backlog yet."""
+        inet = (socket.AF_INET, socket.AF_INET6)
+        return half_open({a.sock.getsockname()[1] for a in self.acceptors if a.sock.family in inet})
 
     def start(self) -> None:
         """Begin to accept, where no worker does."""

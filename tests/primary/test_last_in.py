@@ -1,0 +1,97 @@
+"""The moment before the listening sockets close."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from txsticky.primary.last_in import PATIENCE, LastIn
+
+
+class LastInTests(SynchronousTestCase):
+    """It waits while there are connections outside, and not for ever."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.listeners, self.over = mock.Mock(), mock.Mock()
+        self.listeners.any_outside.return_value = True
+        self.closed: Deferred[None] = Deferred()
+        self.close = mock.Mock(return_value=self.closed)
+        self.reception, self.place = mock.Mock(), mock.Mock()
+        self.reception.take_waiting.return_value = []
+        parts = (self.listeners, self.reception, self.place)
+        self.last_in = LastIn(*parts, self.clock, self.close, self.over)
+
+    def test_none_outside(self) -> None:
+        """Where none is outside the sockets are closed at once, and then it is over."""
+        self.listeners.any_outside.return_value = False
+        self.assertTrue(self.last_in.begin())
+        self.close.assert_called_once_with()
+        self.over.assert_not_called()
+        self.closed.callback(None)
+        self.over.assert_called_once_with()
+
+    def test_lets_in(self) -> None:
+        """It lets silent connections in before it looks."""
+        self.last_in.begin()
+        names = [name for name, _, _ in self.listeners.mock_calls]
+        self.assertEqual(names, ["let_in", "any_outside"])
+
+    def test_last_one(self) -> None:
+        """When the last one is in, the sockets are closed, once."""
+        self.assertTrue(self.last_in.begin())
+        self.clock.pump([0.1] * 3)
+        self.close.assert_not_called()
+        self.listeners.any_outside.return_value = False
+        self.clock.advance(0.1)
+        self.close.assert_called_once_with()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_patience(self) -> None:
+        """Connections that are always outside are waited for so long and no longer."""
+        self.last_in.begin()
+        self.clock.pump([0.01] * round(PATIENCE * 100 - 5))
+        self.close.assert_not_called()
+        self.clock.pump([0.01] * 10)
+        self.close.assert_called_once_with()
+
+    def test_cut_short(self) -> None:
+        """Cut short, it closes nothing and is not over."""
+        self.last_in.begin()
+        self.last_in.cut_short()
+        self.clock.advance(PATIENCE + 1)
+        self.close.assert_not_called()
+
+    def test_cut_short_while_sockets_close(self) -> None:
+        """Cut short when the sockets are closing, it is not over when they are closed."""
+        self.listeners.any_outside.return_value = False
+        self.last_in.begin()
+        self.last_in.cut_short()
+        self.closed.callback(None)
+        self.over.assert_not_called()
+
+    def test_too_late(self) -> None:
+        """After an order that is not graceful, none begins."""
+        self.last_in.cut_short()
+        self.assertFalse(self.last_in.begin())
+
+    def test_once(self) -> None:
+        """A second order waits for none."""
+        self.last_in.begin()
+        self.last_in.cut_short()
+        self.assertFalse(self.last_in.begin())
+
+    def test_who_waits(self) -> None:
+        """Who has not asked yet gets a worker; an idle connection goes on waiting here."""
+        fresh, idle = mock.Mock(idle=False), mock.Mock(idle=True)
+        self.reception.take_waiting.return_value = [fresh, idle]
+        self.listeners.any_outside.return_value = False
+        self.last_in.begin()
+        self.place.assert_not_called()
+        self.closed.callback(None)
+        self.place.assert_called_once_with(fresh)
+        self.reception.wait.assert_called_once_with(idle)
+        self.over.assert_called_once_with()
