@@ -182,6 +182,9 @@ class DemoTests(ServerTestCase):
         """Both workers are drawn, and this tab's WebSocket in the one that holds it."""
         mine = self.serving()
         self.browser.until("document.querySelectorAll('#workers li.ready').length === 2")
+        self.browser.until(
+            "document.querySelectorAll('#workers li').length === 2", what="no worker leaves"
+        )
         self.browser.until("document.querySelectorAll('#workers .dots i.mine').length === 1")
         self.assertEqual(self.browser.texts("#workers li b"), ["worker 1", "worker 2"])
         self.assertEqual(self.browser.texts("#workers li.mine b"), [f"worker {mine}"])
