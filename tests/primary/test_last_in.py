@@ -95,3 +95,24 @@ class LastInTests(SynchronousTestCase):
         self.place.assert_called_once_with(fresh)
         self.reception.wait.assert_called_once_with(idle)
         self.over.assert_called_once_with()
+
+    def test_one_that_fails(self) -> None:
+        """One that cannot be dealt with is closed, and keeps neither the others nor the end."""
+        bad, good = mock.Mock(idle=False), mock.Mock(idle=False)
+        self.reception.take_waiting.return_value = [bad, good]
+        self.place.side_effect = [ZeroDivisionError, None]
+        self.listeners.any_outside.return_value = False
+        self.last_in.begin()
+        self.closed.callback(None)
+        bad.sock.close.assert_called_once_with()
+        good.sock.close.assert_not_called()
+        self.over.assert_called_once_with()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_does_not_close(self) -> None:
+        """Where closing the sockets fails, that is told, and it is over all the same."""
+        self.listeners.any_outside.return_value = False
+        self.last_in.begin()
+        self.closed.errback(ZeroDivisionError())
+        self.over.assert_called_once_with()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

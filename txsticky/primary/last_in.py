@@ -7,10 +7,14 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ..intake.arrival import Arrival
 from ..intake.reception import Reception
 from .listeners import Listeners
+
+log = Logger()
 
 #: Seconds between two looks at what is outside.
 _LOOK: Final = 0.02
@@ -79,11 +83,20 @@ class LastIn:
         if self._clock.seconds() < self._until and self._listeners.any_outside():
             self._due = self._clock.callLater(_LOOK, self._look)
         else:
-            self._close().addCallback(self._end)
+            self._close().addErrback(_told).addCallback(self._end)
 
-    def _end(self, closed: Any) -> None:
+    def _end(self, closed: object) -> None:
         if self._cut_short:
             return
         for arrival in self._reception.take_waiting():
-            (self._reception.wait if arrival.idle else self._place)(arrival)
+            try:
+                (self._reception.wait if arrival.idle else self._place)(arrival)
+            except Exception:  # the others, and the end, do not depend on this one
+                log.failure("A connection could not be dealt with.")
+                arrival.sock.close()
         self._over()
+
+
+def _told(failure: Failure) -> None:
+    """Tell of a socket that does not close as it should; the cluster stops all the same."""
+    log.failure("A listening socket could not be closed.", failure)
