@@ -16,6 +16,8 @@ from txsticky.core.routing.address_hash import address_word, constant, heaviest,
 sockets = st.dictionaries(st.integers(1, 200), st.integers(0, 999), min_size=1, max_size=12)
 #: Where the conditions of a program end, and those of an address too.
 ENDS = ["0.0.0.0", "0.0.0.4", "0.0.0.6", "255.255.255.255", "::", "::1", "4::", "6::", "ffff::"]
+#: IPv4-mapped addresses, and their neighbours.
+MAPPED = ["::ffff:0:0", "::ffff:1.2.3.4", "::fffe:1.2.3.4", "::1:ffff:0:1", "1::ffff:0:1"]
 
 
 class ProgramTests(SynchronousTestCase):
@@ -31,6 +33,17 @@ class ProgramTests(SynchronousTestCase):
         assert word is not None
         wanted = sockets[heaviest(word, sockets)]
         self.assertEqual(Machine(packet(str(source))).run(bpf.program(sockets)), wanted)
+
+    def test_mapped(self) -> None:
+        """An IPv4-mapped address counts as the IPv4 address, and its neighbours do not."""
+        sockets = {slot: slot for slot in range(1, 50)}
+        program = bpf.program(sockets)
+        for source in MAPPED:
+            word = address_word(source.encode())
+            assert word is not None
+            self.assertEqual(Machine(packet(source)).run(program), heaviest(word, sockets), source)
+        ipv4, mapped = Machine(packet("1.2.3.4")), Machine(packet("::ffff:1.2.3.4"))
+        self.assertEqual(mapped.run(program), ipv4.run(program))
 
     def test_a_weight_of_nothing(self) -> None:
         """A slot that weighs 0, the least there is, is chosen if there is no other."""

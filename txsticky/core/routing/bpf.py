@@ -88,13 +88,21 @@ def _word(otherwise: int) -> Iterator[Instruction]:
             (LOAD_WORD, 0, 0, NETWORK + _IPV6_SOURCE + offset),
             (XOR_X, 0, 0, 0),
         ]
+    mapped: list[Instruction] = []  # ::ffff:0:0/96 (RFC 4291, section 2.5.5.2): the last word is it
+    for offset, word in enumerate((0, 0, 0xFFFF)):
+        mapped += [
+            (LOAD_WORD, 0, 0, NETWORK + _IPV6_SOURCE + 4 * offset),
+            (IF_EQUAL, 0, 6 - 2 * offset, word),
+        ]
+    mapped += [(LOAD_WORD, 0, 0, NETWORK + _IPV6_SOURCE + 12), (JUMP, 0, 0, len(ipv6))]
     yield LOAD_BYTE, 0, 0, NETWORK  # its upper half is the version
     yield SHIFT_RIGHT, 0, 0, 4
     yield IF_EQUAL, 2, 0, 4  # to the address of IPv4
     yield IF_EQUAL, 3, 0, 6  # to that of IPv6
     yield RETURN, 0, 0, otherwise
     yield LOAD_WORD, 0, 0, NETWORK + _IPV4_SOURCE
-    yield JUMP, 0, 0, len(ipv6)
+    yield JUMP, 0, 0, len(mapped) + len(ipv6)
+    yield from mapped
     yield from ipv6
 
 
