@@ -86,6 +86,17 @@ class CookieTests(PolicyCase):
         forged = self.tag(2)[:-1] + ("A" if self.tag(2)[-1] != "A" else "B")
         self.assertIn(b"Set-Cookie: where=", self.cookie(f"Cookie: where={forged}"))
 
+    def test_over_meanwhile(self) -> None:
+        """A key freed here while a connection was on its way for it leads nowhere any more."""
+        self.options = {"sticky": "sid,insert:where"}
+        super().setUp()
+        asked = head("/?sid=mine")
+        self.bind(b"mine", 2)
+        self.assertEqual(self.answer(asked, How.HIT), b"")
+        self.view.free(b"mine")
+        self.assertIn(b"Set-Cookie: where=", self.answer(asked, How.HIT))
+        self.assertEqual(self.answer(asked, How.HIT, first=False), b"")
+
     def test_remembered_only_with_it(self) -> None:
         """A request is remembered with what is to be added to its response."""
         plain, has = head("/"), head("/", f"Cookie: where={self.tag(2)}")
@@ -122,7 +133,8 @@ class DebugTests(PolicyCase):
         self.assertEqual(lines[:2], [b"X-Txsticky-Worker: 5", b"X-Txsticky-Route: MISS"])
         self.assertTrue(lines[2].startswith(b"Set-Cookie: "))
         self.assertEqual(lines[3:], [b""])
-        self.assertEqual(self.answer(head(), How.HIT).count(b"\r\n"), 2)
+        self.bind(b"mine", 2)
+        self.assertEqual(self.answer(head("/", "Cookie: where=mine"), How.HIT).count(b"\r\n"), 2)
 
     def test_not_remembered(self) -> None:
         """With them nothing is remembered."""

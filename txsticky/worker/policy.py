@@ -246,7 +246,9 @@ class Answers:
         """Tell what is to be done with the response to a request; see `Policy.additions`."""
         view, learns = self._view, self._learner.learns
         asked = self._learner.asked(head) if learns else NOTHING_ASKED
-        cookie = None if how is How.TAG or how is How.HIT or view.draining else self._cookie
+        cookie = None if how is How.TAG or view.draining else self._cookie
+        if how is How.HIT and not (first and cookie and self._is_over(head, host)):
+            cookie = None
         if cookie is None and not self._slot_line:
             if asked is NOTHING_ASKED:
                 return self._learn_only if learns else None
@@ -275,6 +277,11 @@ class Answers:
             return line
 
         return answer
+
+    def _is_over(self, head: Head, host: str) -> bool:
+        """Whether the key has been freed here by which the connection was sent here."""
+        view = self._view
+        return view.router.bound(head, host, view.table, self._system.clock()) is None
 
     def _is_plain(self, fields: bytes) -> bool:
         """Whether there is nothing to learn from a response, and no shared cache may store it."""

@@ -184,6 +184,27 @@ class HitTests(SynchronousTestCase):
         self.assertEqual(world.route(b"/", b"Cookie: J=j1").how, How.MISS)
 
 
+class BoundTests(SynchronousTestCase):
+    """What the table says of a request, apart from all else."""
+
+    def test_bound(self) -> None:
+        """The first key that is bound names the worker, reachable or not."""
+        world = World("ip,cookie:J", "ready", "draining")
+        world.table.bind(b"j1", 2, 0.0)
+        world.pool.set_gone(2)
+        asked = head(b"/", b"Cookie: J=j1")
+        self.assertEqual(world.router.bound(asked, "192.0.2.1", world.table, 1.0), 2)
+        world.table.bind(b"192.0.2.1", 1, 0.0)
+        self.assertEqual(world.router.bound(asked, "192.0.2.1", world.table, 1.0), 1)
+
+    def test_unbound(self) -> None:
+        """No worker is named where no key is bound, or no longer is."""
+        world = World("cookie:J")
+        world.table.bind(b"j1", 1, 0.0)
+        for line, now in ((b"Cookie: J=j2", 1.0), (b"Cookie: J=j1", 61.0)):
+            self.assertIsNone(world.router.bound(head(b"/", line), "192.0.2.1", world.table, now))
+
+
 class HashTests(SynchronousTestCase):
     """HASH."""
 

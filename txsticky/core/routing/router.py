@@ -122,6 +122,15 @@ class Router:
             )
         return Route(self.balancer.choose(candidates, chance).id, How.NEW)
 
+    def bound(self, head: Head | None, peer_host: str, table: Table, now: float) -> int | None:
+        """The worker that some key of a request is bound to, whether it can be reached or not."""
+        client = client_address(head, peer_host, self.trusted) if self.by_address else ""
+        for key in found(self.chain, head, client):
+            worker = table.find(key.value, now)
+            if worker is not None:
+                return worker
+        return None
+
     def _hashed(self, key: FoundKey, members: Sequence[Member]) -> Member:
         """Choose by rendezvous."""
         if self.in_words and key.source.kind is KeyKind.IP:
