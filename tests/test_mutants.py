@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,6 +18,7 @@ from tests.__main__ import HERE
 from tests.mutants.__main__ import Equivalent, Report, chosen_modules, equivalents
 from tests.mutants.imports import imported, sources, tests_for
 from tests.mutants.mutations import Mutant, mutants, sample
+from tests.mutants.witnesses import Watch, Witness, ranks, read
 
 ROOT = HERE.parent
 
@@ -271,6 +274,65 @@ class ImportsTests(SynchronousTestCase):
             if not tests_for(name, ROOT)
         ]
         self.assertEqual(lonely, [])
+
+
+class WitnessesTests(SynchronousTestCase):
+    """Which tests are asked first."""
+
+    SOURCE = """
+        def double(a):
+            return 2 * a
+
+        def call(a, f=double):
+            return f(
+                a,
+            )
+    """
+
+    def order(self, number: int, *witnesses: Witness) -> list[str]:
+        """The names of tests, in the order in which a change of this line is asked of them."""
+        rank = ranks(witnesses, number)
+        return sorted(rank, key=rank.__getitem__)
+
+    def test_order(self) -> None:
+        """Tests that run the line come first, then those of the module; quick ones first."""
+        found = self.order(
+            7,
+            Witness("far", 0.1),
+            Witness("near", 0.2, {3}),
+            Witness("slow", 0.4, {7}),
+            Witness("quick", 0.3, {3, 7}),
+        )
+        self.assertEqual(found, ["quick", "slow", "near", "far"])
+
+    def test_statement_of_many_lines(self) -> None:
+        """A line that nothing was seen in is part of what begins above it."""
+        found = self.order(9, Witness("above", 0.1, {3}), Witness("here", 0.2, {8, 10}))
+        self.assertEqual(found, ["here", "above"])
+
+    def test_watch(self) -> None:
+        """What each test runs of the module is seen, in its thread and in others."""
+        path = Path(self.mktemp())
+        space: dict[str, Any] = {}
+        code = compile(textwrap.dedent(self.SOURCE), str(path), "exec")
+        watch = Watch(path)
+        try:
+            exec(code, space)
+            watch.hook("a", True)
+            space["double"](1)
+            watch.hook("a", False)
+            watch.hook("b", True)
+            thread = threading.Thread(target=space["double"], args=(2,))
+            thread.start()
+            thread.join()
+            space["call"](3, f=int)
+            watch.hook("b", False)
+        finally:
+            watch.write(path)
+        first, second = read(path)
+        self.assertEqual((first.name, first.lines), ("a", {3}))
+        self.assertEqual(second.name, "b")
+        self.assertTrue({3, 6, 7} <= second.lines, second)
 
 
 class EquivalentsTests(SynchronousTestCase):

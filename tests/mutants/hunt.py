@@ -3,7 +3,7 @@ Mutants run against tests: each in a process forked from this one, in a copy of 
 
 This process has loaded what tests need beside the package, which takes most of the time that a
 test run takes to begin. A child loads the package with one module changed and stops at the first
-test that fails.
+test that fails, or that takes much longer than on the clean source.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from pathlib import Path
 
 import attrs
 
+from . import witnesses
 from .mutations import Mutant
+from .witnesses import Witness
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -31,8 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SAID = "said.log"
 #: Exit codes of a child.
 PASSED, FAILED = 0, 1
-#: Seconds that a mutant has: so many times those of the tests on the clean source, and these.
-_TIMES, _MORE = 10, 20
+#: Seconds that a test has: so many times those that it takes on the clean source, and these.
+_TIMES, _MORE = 10, 10
 #: Bytes of memory that a mutant may use: some never stop to collect.
 _MEMORY = 4 << 30
 _PAUSE = 0.01
@@ -73,11 +75,21 @@ def copies(number: int, root: Path) -> Iterator[list[Path]]:
         yield places
 
 
-def run_tests(tree: Path, tests: list[str]) -> int:
-    """Run tests of the package in `tree`, in this process; its exit code. For a child."""
+def run_tests(
+    tree: Path,
+    tests: list[str],
+    hook: Callable[[str, bool], None],
+    ranks: dict[str, tuple[bool, bool, float]],
+) -> int:
+    """
+    Run tests of the package in `tree`, in this process; its exit code. For a child.
+
+    :param hook: is told of each test when it begins and ends.
+    :param ranks: the order of the tests by their ids, the least first; of the same rank, and those
+        that are not in it, in that of `tests`.
+    """
     from hypothesis import Phase, settings
-    from twisted.trial.reporter import TreeReporter
-    from twisted.trial.runner import TestLoader, TrialRunner
+    from twisted.trial.runner import TestLoader, TestSuite, TrialRunner
 
     for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "txsticky")]:
         del sys.modules[name]
@@ -89,9 +101,13 @@ def run_tests(tree: Path, tests: list[str]) -> int:
         "mutants", derandomize=True, database=None, deadline=None, phases=[Phase.generate]
     )
     settings.load_profile("mutants")
-    runner = TrialRunner(TreeReporter, exitFirst=True, workingDirectory=str(tree / "_trial_temp"))
+    reporter = witnesses.reporter(hook)
+    runner = TrialRunner(reporter, exitFirst=True, workingDirectory=str(tree / "_trial_temp"))
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # for the processes that tests start
-    result = runner.run(TestLoader().loadByNames(tests))
+    last = (True, True, 0.0)
+    found = list(witnesses.cases(TestLoader().loadByNames(tests)))
+    found.sort(key=lambda case: ranks.get(case.id(), last))
+    result = runner.run(TestSuite(found))
     return PASSED if result.wasSuccessful() and result.testsRun else FAILED
 
 
@@ -118,12 +134,13 @@ class _Child:
 
 
 def fork(
-    tree: Path, tests: list[str], seconds: float, done: Callable[[int | None], None]
+    tree: Path, work: Callable[[], int], seconds: float, done: Callable[[int | None], None]
 ) -> _Child:
     """
-    Run tests in a child.
+    Do some work in a child.
 
-    :param done: is told its exit code, or None if it had to be ended after `seconds`.
+    :param work: returns its exit code; what it prints goes to a file in `tree`.
+    :param done: is told that exit code, or None if the child had to be ended after `seconds`.
     """
     sys.stdout.flush()
     process = os.fork()
@@ -137,7 +154,7 @@ def fork(
             os.dup2(said, 1)
             os.dup2(said, 2)
             resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-            code = run_tests(tree, tests)
+            code = work()
         except BaseException:  # a mutant may do anything; it is caught then
             traceback.print_exc()
         finally:
@@ -148,21 +165,56 @@ def fork(
     return _Child(process, tree, time.monotonic() + seconds, done)
 
 
-def seconds_of(tree: Path, tests: list[str]) -> float:
+def clean(tree: Path, tests: list[str], file: Path) -> list[Witness]:
     """
-    How long tests take on the clean source; it leaves the bytecode of all that they import.
+    Run tests on the clean source, and see what each does; leave the bytecode of what they import.
 
     :raises RuntimeError: they fail on it.
     """
+
+    def work() -> int:
+        watch = witnesses.Watch(tree / file)
+        code = run_tests(tree, tests, watch.hook, {})
+        watch.write(tree / witnesses.SEEN)
+        return code
+
     codes: list[int | None] = []
-    begun = time.monotonic()
-    child = fork(tree, tests, 600, codes.append)
+    child = fork(tree, work, 600, codes.append)
     while not child.look():
         time.sleep(_PAUSE)
     if codes != [PASSED]:
         said = (tree / SAID).read_text(errors="replace")
         raise RuntimeError(f"{' '.join(tests)}: they fail on the clean source.\n{said}")
-    return time.monotonic() - begun
+    return witnesses.read(tree / witnesses.SEEN)
+
+
+def attempt(
+    place: Path,
+    mutant: Mutant,
+    tests: list[str],
+    seen: list[Witness],
+    told: Callable[[Mutant, bool], None],
+) -> _Child:
+    """
+    Run tests against a mutant that has been written to a copy of the tree.
+
+    :param seen: what they did on the clean source.
+    """
+    limits = witnesses.Limits(seen, _TIMES, _MORE)
+    ranks = witnesses.ranks(seen, mutant.number)
+    seconds = sum(witness.seconds for witness in seen) * _TIMES + 2 * _MORE
+    return fork(
+        place,
+        lambda: run_tests(place, tests, limits.hook, ranks),
+        seconds,
+        lambda code: told(mutant, code != PASSED),
+    )
+
+
+def _copy_bytecode(tree: Path, other: Path) -> None:
+    """Give another copy of the tree the bytecode of the first."""
+    for folder in tree.rglob("__pycache__"):
+        shutil.copytree(folder, other / folder.relative_to(tree), dirs_exist_ok=True)
 
 
 def hunt(
@@ -181,10 +233,12 @@ def hunt(
     :raises RuntimeError: the tests fail on the clean source.
     """
     sys.dont_write_bytecode = False
-    seconds = max(seconds_of(place, tests) for place in places)
+    seen = clean(places[0], tests, file)
     sys.dont_write_bytecode = True
-    clean = (places[0] / file).read_bytes()
+    original = (places[0] / file).read_bytes()
     for place in places:
+        if place is not places[0]:
+            _copy_bytecode(places[0], place)
         for path in (place / file).parent.glob(f"__pycache__/{file.stem}.*"):
             path.unlink()  # it might be taken for that of a mutant of the same second and size
     waiting, free, running = list(reversed(mutants)), list(places), []
@@ -193,11 +247,7 @@ def hunt(
             while waiting and free:
                 mutant, place = waiting.pop(), free.pop()
                 (place / file).write_text(mutant.render())
-
-                def done(code: int | None, mutant: Mutant = mutant) -> None:
-                    told(mutant, code != PASSED)
-
-                running.append(fork(place, tests, seconds * _TIMES + _MORE, done))
+                running.append(attempt(place, mutant, tests, seen, told))
             for child in [child for child in running if child.look()]:
                 running.remove(child)
                 free.append(child.place)
@@ -207,4 +257,4 @@ def hunt(
             child.ends = 0
             child.look()
         for place in places:
-            (place / file).write_bytes(clean)
+            (place / file).write_bytes(original)

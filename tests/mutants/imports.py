@@ -59,7 +59,7 @@ def tests_for(module: str, root: Path) -> list[str]:
     """
     importers = _importers(root)
     package, _, last = module.rpartition(".")
-    own = f"tests.{module.split('.')[1]}."
+    own = f"tests.{'.'.join(module.split('.')[1:2])}."
     namesake = f"tests{package.removeprefix('txsticky')}.test_{last}"
     kin = {namesake} & importers.keys()
     kin |= {

@@ -1,0 +1,136 @@
+"""
+What each test does on the clean source: how long it takes, and which lines of the module it runs.
+
+A mutant is asked of the tests that run its line first, the quickest of them before the others: most
+mutants are caught by the first few, and the rest of the tests has not to be run.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from unittest import TestCase, TestSuite
+
+import attrs
+from twisted.trial.reporter import TreeReporter
+
+#: The file in a copy of the tree that holds what was seen there.
+SEEN = "seen.json"
+
+
+@attrs.define
+class Witness:
+    """
+    A test, as it was on the clean source.
+
+    :param name: its id.
+    :param seconds: that it took, all tests of its name together.
+    :param lines: of the module, that it ran.
+    """
+
+    name: str
+    seconds: float = 0.0
+    lines: set[int] = attrs.field(factory=set, converter=set)
+
+
+def reporter(hooks: Callable[[str, bool], None]) -> type[TreeReporter]:
+    """
+    A class of reporters of trial.
+
+    :param hooks: is told the id of a test, and whether it begins.
+    """
+
+    class Reporter(TreeReporter):
+        """It tells when a test begins and ends."""
+
+        def startTest(self, method: Any) -> None:
+            super().startTest(method)
+            hooks(method.id(), True)
+
+        def stopTest(self, method: Any) -> None:
+            hooks(method.id(), False)
+            super().stopTest(method)
+
+    return Reporter
+
+
+class Watch:
+    """It sees which lines of a file each test runs, in whatever thread."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = str(file)
+        self._witnesses: dict[str, Witness] = {}
+        self._now = Witness("")
+        self._begun = 0.0
+        sys.settrace(self._call)
+        threading.settrace(self._call)
+
+    def hook(self, name: str, begins: bool) -> None:
+        """A test begins or ends."""
+        if begins:
+            self._now = self._witnesses.setdefault(name, Witness(name))
+            self._begun = time.monotonic()
+        else:
+            self._now.seconds += time.monotonic() - self._begun
+
+    def write(self, path: Path) -> None:
+        """Write down what was seen, and see no more."""
+        sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]  # its stub allows no None
+        rows = [(w.name, w.seconds, sorted(w.lines)) for w in self._witnesses.values()]
+        path.write_text(json.dumps(rows))
+
+    def _call(self, frame: FrameType, event: str, argument: object) -> Any:
+        return self._line if frame.f_code.co_filename == self._file else None
+
+    def _line(self, frame: FrameType, event: str, argument: object) -> Any:
+        self._now.lines.add(frame.f_lineno)
+        return self._line
+
+
+class Limits:
+    """It ends the process when a test takes much longer than on the clean source."""
+
+    def __init__(self, witnesses: Iterable[Witness], times: float, more: float) -> None:
+        self._seconds = {w.name: w.seconds * times + more for w in witnesses}
+        self._more = more
+
+    def hook(self, name: str, begins: bool) -> None:
+        """A test begins or ends."""
+        if begins:
+            seconds = self._seconds.get(name, self._more)
+            faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+        else:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def read(path: Path) -> list[Witness]:
+    """Read what was written down."""
+    return [Witness(*row) for row in json.loads(path.read_text())]
+
+
+def ranks(witnesses: Iterable[Witness], number: int) -> dict[str, tuple[bool, bool, float]]:
+    """
+    The order of the tests for a change of a line, by their ids: the least first.
+
+    A line that no test was seen in is part of the statement that begins above it.
+    """
+    witnesses = list(witnesses)
+    line = max((n for w in witnesses for n in w.lines if n <= number), default=0)
+    return {w.name: (line not in w.lines, not w.lines, w.seconds) for w in witnesses}
+
+
+def cases(suite: TestSuite | TestCase) -> Iterator[TestCase]:
+    """The single tests of a suite."""
+    if isinstance(suite, TestSuite):
+        for one in suite:
+            yield from cases(one)
+    else:
+        yield suite
