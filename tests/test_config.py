@@ -42,6 +42,7 @@ class ValueTests(SynchronousTestCase):
             ("workers", 1, 512, 1),
             ("head_timeout", 0.05, 3600, 0.01),
             ("head_limit", 1024, 131072, 1),
+            ("head_backlog", 1, 1_000_000, 1),
             ("graceful_timeout", 0, 86400, 0.1),
             ("worker_timeout", 2, 86400, 0.1),
             ("start_timeout", 0.1, 86400, 0.05),

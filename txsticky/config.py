@@ -206,6 +206,11 @@ class Config:
         Number(1024, 131072, whole=True, unit="bytes"),
         help="The largest request head, in bytes",
     )
+    head_backlog: int = option(
+        10_000,
+        Number(1, 1_000_000, whole=True),
+        help="Connections whose first request is awaited; one more makes the oldest leave",
+    )
     graceful_timeout: float = option(
         30.0,
         Number(0, 86400, unit="s"),

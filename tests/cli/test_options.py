@@ -88,6 +88,7 @@ class OptionsTests(SynchronousTestCase):
             "root_path": ("/app", "/app"),
             "head_timeout": ("2.5", 2.5),
             "head_limit": ("2048", 2048),
+            "head_backlog": ("100", 100),
             "graceful_timeout": ("5", 5.0),
             "lame_duck": ("5", 5.0),
             "worker_timeout": ("7.5", 7.5),

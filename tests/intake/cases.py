@@ -32,6 +32,7 @@ class Limits:
 
     head_timeout: float = 10.0
     head_limit: int = 4096
+    head_backlog: int = 10_000
     keep_alive: float = 60.0
 
 
@@ -46,7 +47,8 @@ class PeekCase(ShellCase):
         super().setUp()
         self.system = FakeSystem(reactor=self.reactor)
         self.placed: list[Arrival] = []
-        self.reception = Reception(self.system, Limits(), self.place)
+        self.limits = Limits()
+        self.reception = Reception(self.system, self.limits, self.place)
         self.addCleanup(self.close)
 
     def place(self, arrival: Arrival) -> None:

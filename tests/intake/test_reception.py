@@ -265,21 +265,21 @@ class EvictionTests(PeekCase):
 
     def test_oldest(self) -> None:
         """The one that has waited longest is given up for the newest."""
-        self.reception.max_waiting = 2
+        self.limits.head_backlog = 2
         clients = [self.arrive(), self.arrive(), self.arrive()]
         self.assertEqual([ended(client) for client in clients], [True, False, False])
         self.assertEqual(self.reception.waiting, 2)
 
     def test_with_half_a_head(self) -> None:
         """If it had begun its request it is told so."""
-        self.reception.max_waiting = 1
+        self.limits.head_backlog = 1
         client = self.arrive(GET[:20])
         self.arrive()
         self.assertEqual(self.status(client), 408)
 
     def test_idle(self) -> None:
         """Idle connections are not counted, and stay."""
-        self.reception.max_waiting = 1
+        self.limits.head_backlog = 1
         clients = [self.arrive(b"", hops=1, idle=True) for _ in range(3)] + [self.arrive()]
         self.assertEqual([ended(client) for client in clients], [False] * 4)
         self.arrive()
@@ -290,11 +290,6 @@ class EvictionTests(PeekCase):
         fresh, idle = self.arrive(), self.arrive(b"", hops=1, idle=True)
         self.assertTrue(self.reception.evict())
         self.assertEqual((ended(fresh), ended(idle)), (False, True))
-
-    def test_nobody_to_give_up(self) -> None:
-        """If no connection may wait, the newcomer is refused."""
-        self.reception.max_waiting = 0
-        self.assertEqual(self.status(self.arrive()), 503)
 
     def test_descriptor(self) -> None:
         """To free a descriptor, one that was refused already goes before one that waits."""

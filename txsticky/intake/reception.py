@@ -43,6 +43,15 @@ class Limits(Protocol):
         """The largest head, in bytes."""
 
     @property
+    def head_backlog(self) -> int:
+        """
+        How many connections may wait for their first request, 1 or more.
+
+        Those between two requests are bounded by the descriptors that there are, as they are where
+        they were served.
+        """
+
+    @property
     def keep_alive(self) -> float:
         """Seconds that a connection may be idle."""
 
@@ -58,9 +67,6 @@ class Reception:
     :param limits: the time and the room for a head.
     :param place: gets each `Arrival` whose first request is here, and owns it from then on.
     :ivar expectations: what clients are expected to send first.
-    :ivar max_waiting: how many connections may wait for their first request; one more makes the
-        oldest leave. Those between two requests are bounded by the descriptors that there are, as
-        they are where they were served.
     :ivar refusals: how many connections were refused, by status.
     :ivar fresh: the deadlines of connections whose first request is awaited.
     """
@@ -70,7 +76,6 @@ class Reception:
         self.limits = limits
         self.place = place
         self.expectations = Expectations()
-        self.max_waiting = 10_000
         self.refusals: collections.Counter[int] = collections.Counter()
         self._told: set[str] = set()
         self.fresh = Deadlines(system, limits.head_timeout)
@@ -171,13 +176,17 @@ class Reception:
             arrival.sock.close()
 
     def wait(self, arrival: Arrival) -> None:
-        """Have a connection wait for more of its first request."""
+        """
+        Have a connection wait for more of its first request.
+
+        If as many wait as may, the one leaves that has waited longest.
+        """
         if arrival.idle:
             Peek(self, arrival, self._idle).watch()
-        elif len(self.fresh) < self.max_waiting or self.fresh.expire_oldest():
-            Peek(self, arrival, self.fresh).watch()
-        else:
-            self.refuse(arrival, 503, "Too many connections wait to send their first request.")
+            return
+        if len(self.fresh) >= self.limits.head_backlog:
+            self.fresh.expire_oldest()
+        Peek(self, arrival, self.fresh).watch()
 
     def evict(self) -> bool:
         """
