@@ -169,6 +169,10 @@ class GatedMemory(Transport):
         """The client is there."""
         return False
 
+    def quiet(self) -> float:
+        """Data has just gone."""
+        return 0.0
+
     def flush(self, callback: Callable[[], None]) -> None:
         """All is sent."""
         callback()

@@ -96,7 +96,7 @@ def moving(serving: Any, conversation: Any, reactor: Any) -> Connections:
     view: Any = SimpleNamespace(draining=False, final=False)
     policy: Any = Policy()
     made = Connections(
-        set(),
+        {},
         policy,
         serving,
         conversation,

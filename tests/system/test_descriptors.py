@@ -74,6 +74,20 @@ class OwnershipTests(ShellCase):
         there.close()
         self.assertTrue(descriptors.severed(here.fileno()))
 
+    def test_quiet(self) -> None:
+        """A connection is quiet since data has gone either way, by the clock of the kernel."""
+        server, client = self.connected()
+        for sender in (client, server):
+            while descriptors.quiet(server) < 0.05:
+                pass
+            while descriptors.quiet(server) >= 0.05:
+                sender.send(b"x")
+
+    def test_quiet_unix_socket(self) -> None:
+        """Of a UNIX socket the kernel does not tell."""
+        here, _ = self.pair()
+        self.assertEqual(descriptors.quiet(here), 0.0)
+
     def test_open_socket(self) -> None:
         """A descriptor that arrived becomes a socket that says it is TCP, without a copy of it."""
         server, _ = self.connected()

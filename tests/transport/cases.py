@@ -319,6 +319,10 @@ class FakeHost:
         self._alive()
         return self.reset
 
+    def quiet(self) -> float:
+        """Data has just gone."""
+        return 0.0
+
     def flush(self, callback: Callable[[], None]) -> None:
         """Call back when the kernel has taken all."""
         self._alive()

@@ -29,7 +29,8 @@ from txsticky.worker.connections import Connection, Connections, Surroundings, m
 class FakeGate:
     """As much of a gate as a connection asks for."""
 
-    def __init__(self, idle: bool = True, served: bool = True) -> None:
+    def __init__(self, idle: bool = True, served: bool = True, quiet: float = 0.0) -> None:
+        self.host = SimpleNamespace(quiet=lambda: quiet)
         self.exchange = SimpleNamespace(idle=idle, tunnel=False)
         self.leaving = self.closing = False
         self.mover: Any = None
@@ -58,7 +59,7 @@ class FakeHost:
     protocol = "the protocol"
     how = How.NEW
 
-    def __init__(self, **gate: bool) -> None:
+    def __init__(self, **gate: Any) -> None:
         self.gate = FakeGate(**gate)
         self.calls: list[str] = []
         self.open = True
@@ -217,6 +218,19 @@ class ConnectionTests(SynchronousTestCase):
         make_room([*connections, self.connection()])
         self.assertEqual([host.gate.calls for host in hosts], [[], [], ["finish"], []])
 
+    def test_room_by_age(self) -> None:
+        """Those go first that have been idle for longest, and of equals those that came first."""
+        ages = [5, 9, 1, 9, 7] + 15 * [0] + [8]
+        hosts = [FakeHost(quiet=age) for age in ages]
+        connections = [self.serving(host) for host in hosts]
+        left = []
+        for _ in range(4):
+            make_room(connections)
+            left += [at for at, host in enumerate(hosts) if host.gate.calls and at not in left]
+            for host in hosts:
+                host.open = not host.gate.calls
+        self.assertEqual(left, [1, 3, 4, 20, 0, 2, 5])
+
     def test_room_by_the_unserved(self) -> None:
         """If none was served yet, those are closed that have asked for nothing."""
         host = FakeHost(served=False)
@@ -277,7 +291,7 @@ class ConnectionsTests(ShellCase):
     def connections(self, **options: Any) -> Connections:
         """Those of a new worker."""
         made = Connections(
-            set(),
+            {},
             NOWHERE,  # type: ignore[arg-type]
             self.serving,
             Conversation,
@@ -317,7 +331,7 @@ class ConnectionsTests(ShellCase):
         self.assertEqual((connection.handoff.prefix, connections.adopted), (b"", 1))
         client.close()
         self.reactor.settle()
-        self.assertEqual((connections.live, self.changed.call_count), (set(), 2))
+        self.assertEqual((connections.live, self.changed.call_count), ({}, 2))
 
     def test_transport(self) -> None:
         """The transport is that of the socket's family, with a gate in it for HTTP."""
@@ -347,7 +361,7 @@ class ConnectionsTests(ShellCase):
         self.serving.adopt = mock.Mock(side_effect=ZeroDivisionError)
         connections = self.connections()
         client = self.hand(connections)
-        self.assertEqual((ended(client), connections.live), (True, set()))
+        self.assertEqual((ended(client), connections.live), (True, {}))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_refused(self) -> None:
@@ -355,4 +369,4 @@ class ConnectionsTests(ShellCase):
         self.serving.factory.buildProtocol = lambda address: None
         connections = self.connections()
         client = self.hand(connections)
-        self.assertEqual((ended(client), connections.live), (True, set()))
+        self.assertEqual((ended(client), connections.live), (True, {}))

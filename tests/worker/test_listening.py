@@ -88,7 +88,7 @@ class OpenTests(ListeningCase):
         self.say(Kind.ACCEPT)
         self.client(get())
         self.reactor.settle()
-        self.assertEqual(self.worker.connections.live, set())
+        self.assertEqual(self.worker.connections.live, {})
 
     def test_not_inherited(self) -> None:
         """What the application starts does not inherit the socket."""
@@ -135,7 +135,7 @@ class PlaceTests(ListeningCase):
         self.assertEqual((handoff.reserved, handoff.fresh), (False, False))
         self.boxes[3].got[0][0].send(b"there")
         self.assertEqual(self.answer(client), b"there")
-        self.assertEqual((self.worker.connections.live, self.serving.protocols), (set(), []))
+        self.assertEqual((self.worker.connections.live, self.serving.protocols), ({}, []))
         self.assertEqual((self.count()["routes"], self.load()["given"]), ({"TAG": 1}, 1))
 
     def test_no_copy_stays(self) -> None:

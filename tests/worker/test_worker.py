@@ -84,7 +84,7 @@ class DeafTests(WorkerCase):
         self.assertEqual((len(self.heard(Kind.DEAF)), self.reactor.running), (1, True))
         self.serving.protocols[0].transport.write(OK)
         self.reactor.settle()
-        self.assertEqual((received(client), self.worker.connections.live), (OK, set()))
+        self.assertEqual((received(client), self.worker.connections.live), (OK, {}))
         self.beat(QUIET + 2 * HEARTBEAT)
         self.say(Kind.GO)
         self.reactor.settle()
@@ -400,7 +400,7 @@ class StallTests(WorkerCase):
         self.assertTrue(answer.startswith(b"HTTP/1.1 408 "), answer)
         self.assertTrue(ended(self.client))
         self.assertEqual([each.lost for each in self.serving.protocols], [1])
-        self.assertEqual(self.worker.connections.live, set())
+        self.assertEqual(self.worker.connections.live, {})
 
     def test_download(self) -> None:
         """A response that is not taken is cut off in time."""
@@ -412,7 +412,7 @@ class StallTests(WorkerCase):
         self.wait(7)
         self.assertEqual(len(self.worker.connections.live), 1)
         self.wait(5)
-        self.assertEqual(self.worker.connections.live, set())
+        self.assertEqual(self.worker.connections.live, {})
         self.assertLess(len(received(self.client) or b""), 9_000_000)
 
     def test_taken_little_by_little(self) -> None:

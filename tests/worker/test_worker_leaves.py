@@ -27,7 +27,7 @@ class DrainTests(WorkerCase):
         self.drain()
         (handoff,) = self.boxes[3].read()
         self.assertEqual((handoff.prefix, handoff.hops), (b"", 1))
-        self.assertEqual((received(client), self.worker.connections.live), (OK, set()))
+        self.assertEqual((received(client), self.worker.connections.live), (OK, {}))
 
     def test_idle_of_a_lame_duck(self) -> None:
         """The idle connections of a lame duck get the next request answered, as the last one."""
@@ -60,7 +60,7 @@ class DrainTests(WorkerCase):
         """A connection that came idle, and has not spoken since, goes on in the same way."""
         self.begin()
         client = self.hand(b"")
-        self.assertEqual((self.serving.protocols, self.worker.connections.live), ([], set()))
+        self.assertEqual((self.serving.protocols, self.worker.connections.live), ([], {}))
         self.assertEqual(self.load()["live"], 1)
         self.drain()
         (handoff,) = self.boxes[3].read()
@@ -141,7 +141,7 @@ class DrainTests(WorkerCase):
         self.assertEqual(self.serving.stops, 1)
         client = self.hand()
         self.beat(2 * HEARTBEAT)
-        self.assertEqual((self.worker.connections.live, received(client)), (set(), None))
+        self.assertEqual((self.worker.connections.live, received(client)), ({}, None))
 
     def test_not_pinned_any_more(self) -> None:
         """When it has been withdrawn, what was pinned to it belongs to others."""
@@ -278,7 +278,7 @@ class FinalTests(WorkerCase):
             got += received(client) or b""
             self.reactor.turn()
         self.assertTrue(got.endswith(body))
-        self.assertEqual(self.worker.connections.live, set())
+        self.assertEqual(self.worker.connections.live, {})
 
 
 class ExitTests(WorkerCase):

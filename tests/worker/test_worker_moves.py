@@ -77,7 +77,7 @@ class AdoptTests(WorkerCase):
         self.assertEqual(len(self.serving.protocols[0].got), 2)
         client.close()
         self.reactor.settle()
-        self.assertEqual((self.worker.connections.live, self.serving.protocols[0].lost), (set(), 1))
+        self.assertEqual((self.worker.connections.live, self.serving.protocols[0].lost), ({}, 1))
 
     def test_tcp(self) -> None:
         """The same over TCP."""
@@ -126,7 +126,7 @@ class GiveTests(WorkerCase):
         received(client)
         self.boxes[3].got[0][0].send(b"there")
         self.assertEqual(received(client), b"there")
-        self.assertEqual((self.worker.connections.live, self.serving.protocols[0].lost), (set(), 1))
+        self.assertEqual((self.worker.connections.live, self.serving.protocols[0].lost), ({}, 1))
         self.assertEqual(self.load()["given"], 1)
 
     def test_hops(self) -> None:

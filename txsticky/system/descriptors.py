@@ -7,12 +7,15 @@ import os
 import resource
 import select
 import socket
+import struct
 import sys
 
 #: What a system call fails with where this process, or the system, has no descriptor left.
 OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 #: Seconds until the next attempt after `OUT_OF_DESCRIPTORS`.
 RESPITE = 0.1
+#: Of what the kernel tells of a TCP connection: the milliseconds since data was sent, and received.
+_SINCE = struct.Struct("=44xI4xI")
 
 
 def raise_file_limit() -> None:
@@ -103,3 +106,18 @@ def severed(descriptor: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, 0)  # errors and hang-ups are always told
     return bool(poll.poll(0))
+
+
+def quiet(connection: socket.socket) -> float:
+    """
+    Tell for how many seconds no data has gone either way over a TCP connection (tcp(7), TCP_INFO).
+
+    The kernel counts on while the connection goes from process to process.
+
+    :returns: 0 for another kind of connection, of which it does not tell.
+    """
+    try:
+        told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SINCE.size)
+    except OSError:
+        return 0.0
+    return min(_SINCE.unpack(told)) / 1000 if len(told) == _SINCE.size else 0.0

@@ -18,6 +18,7 @@ from zope.interface import implementer
 from ..core.how import How
 from ..core.http.conversation import Conversation
 from ..core.http.steps import Begin, Content
+from ..system.descriptors import quiet
 from ..transport.gate import Gate
 from ..transport.host import Cancelable
 from ..transport.policy import Policy
@@ -273,6 +274,10 @@ class SecureTransport(_Within, SecureMixin):
     def severed(self) -> bool:
         """Whether the kernel knows that the client is gone."""
         return bool(self._outer.severed())
+
+    def quiet(self) -> float:
+        """Seconds for which no data has gone either way."""
+        return quiet(self._outer.socket)
 
     def flush(self, callback: Callable[[], None]) -> None:
         """Call back if still open: the connection itself stays, so its output may wait."""

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from ..core.how import How
 from ..core.http.steps import Begin, Content
+from ..system.descriptors import quiet
 from .gate import Gate
 from .host import Cancelable
 from .movable import DONE, MovableMixin, MovableServer, MovableUNIXServer
@@ -180,6 +181,9 @@ class GatedMixin(MovableMixin):
             super().loseWriteConnection()
 
     # The gate's side of it: `Host`.
+
+    def quiet(self) -> float:
+        return quiet(self.socket)
 
     def deliver(self, data: bytes) -> None:
         self.protocol.dataReceived(data)

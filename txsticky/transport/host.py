@@ -55,6 +55,9 @@ class Host(Protocol):
     def severed(self) -> bool:
         """Whether the kernel knows that the client is gone."""
 
+    def quiet(self) -> float:
+        """Seconds for which no data has gone either way; 0 where the kernel does not tell."""
+
     def settled(self, messages: int) -> bool:
         """
         Whether the application has dealt with what its client has sent, as far as can be told.

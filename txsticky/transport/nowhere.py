@@ -40,6 +40,10 @@ class Nowhere:
         """True: the connection is over."""
         return True
 
+    def quiet(self) -> float:
+        """0: the connection is over."""
+        return 0.0
+
     def settled(self, messages: int) -> bool:
         """True: the connection is over."""
         return True

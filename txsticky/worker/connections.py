@@ -160,6 +160,12 @@ class Connection:
         gate = self.gate
         return gate is not None and gate.served
 
+    @property
+    def quiet(self) -> float:
+        """Seconds for which no data has gone either way; 0 where that is not known."""
+        gate = self.gate
+        return 0.0 if gate is None else gate.host.quiet()
+
     def make_room(self) -> None:
         """Close if idle: descriptors are short."""
         gate = self.gate
@@ -249,10 +255,13 @@ def make_room(connections: Iterable[Connection]) -> None:
     """
     Close a part of the idle connections, those first that were served already.
 
-    Descriptors are short, and clients that have something to ask need them.
+    Descriptors are short, and clients that have something to ask need them.  Those go first that
+    have been idle for longest or, where the kernel does not tell, that came first.
+
+    :param connections: in the order in which they came.
     """
     idle = [connection for connection in connections if connection.idle]
-    idle.sort(key=lambda connection: not connection.served)
+    idle.sort(key=lambda connection: (not connection.served, -connection.quiet))
     for connection in idle[: 1 + len(idle) // 16]:
         connection.make_room()
 
@@ -261,7 +270,7 @@ class Connections:
     """
     The connections that are served here.
 
-    :param live: the set that is to hold the connections.
+    :param live: the dictionary that is to hold the connections, for its order.
     :param policy: what their gates ask.
     :param serving: the application, wrapped for its interface.
     :param converse: makes what follows a new conversation; `first_is_ours` says whether its first
@@ -271,14 +280,14 @@ class Connections:
     :param give: gives a connection away: its socket, the place, what travels with it.
     :param changed: called whenever there is one more, or one less.
     :param system: the clock, and the reactor that serves.
-    :ivar live: the connections.
+    :ivar live: the connections, in the order in which they came.
     :ivar policy: what their gates ask.
     :ivar adopted: how many came so far.
     """
 
     def __init__(
         self,
-        live: set[Connection],
+        live: dict[Connection, None],
         policy: RequestPolicy,
         serving: Serving,
         converse: Callable[..., Conversation],
@@ -317,7 +326,7 @@ class Connections:
         handoff = handoff.shown()
         connection = Connection(self._around, handoff)
         self.adopted += 1
-        self.live.add(connection)
+        self.live[connection] = None
         self._changed()
         try:
             adopted = self._serve(sock, connection)
@@ -358,7 +367,7 @@ class Connections:
         return True
 
     def _forget(self, connection: Connection) -> None:
-        self.live.discard(connection)
+        self.live.pop(connection, None)
         self._changed()
 
     def make_room(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
@@ -119,14 +119,14 @@ class Worker:
         self.bindings = Bindings(self.view, self.channel, system.clock)
         self.outbox = Outbox(boot.front_desk, self.view, self.channel.send, system.reactor)
         self.bus = BusClient(self.channel, MESSAGE_LIMIT)
-        self.connections = self._make_connections(set(), fast_path, certificates)
+        self.connections = self._make_connections({}, fast_path, certificates)
         self.listening = self._make_listening(boot.listeners)
         self.inbox = self._make_inbox(boot.mailbox)
         self.end = End(system, self.leading.before(serving.stop))
         self.drain = self._make_drain()
 
     def _make_connections(
-        self, live: set[Connection], fast_path: FastPath, certificates: Any
+        self, live: dict[Connection, None], fast_path: FastPath, certificates: Any
     ) -> Connections:
         config = self._config
         policy = RequestPolicy(
@@ -345,7 +345,7 @@ def _conversations(
 
 
 def _stall_watch(
-    system: System, config: Config, serving: Serving, live: set[Connection]
+    system: System, config: Config, serving: Serving, live: Iterable[Connection]
 ) -> StallWatch:
     """Make what ends connections whose clients pause for too long."""
     # An application that is a protocol factory sees to its pauses itself, unless it takes events.

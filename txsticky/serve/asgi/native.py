@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from ...core.how import How
 from ...core.http.steps import Begin, Content
-from ...system.descriptors import OUT_OF_DESCRIPTORS, RESPITE, open_socket, severed
+from ...system.descriptors import OUT_OF_DESCRIPTORS, RESPITE, open_socket, quiet, severed
 from ...transport.host import Cancelable
 from ...transport.kept import Kept
 from ...transport.write_batch import WriteBatch
@@ -172,6 +172,10 @@ class NativeHost(WritingHost):
     def severed(self) -> bool:
         """Whether the kernel knows that the client's end is gone."""
         return severed(self.native.get_extra_info("socket").fileno())
+
+    def quiet(self) -> float:
+        """Seconds for which no data has gone either way; 0 over a UNIX socket."""
+        return quiet(self.native.get_extra_info("socket"))
 
     def deliver(self, data: bytes) -> None:
         """Give bytes to the protocol."""
