@@ -114,7 +114,7 @@ class EndTests(ClusterCase):
         """If the application does not load, the program ends, with the command's exit code."""
         self.not_loading()
         self.stop.assert_called_once_with()
-        self.end_with.assert_called_once_with(3)
+        self.end_with.assert_called_once_with(3, "no such module")
 
     def test_stopped(self) -> None:
         """Told to stop, as by a signal, it ends the program, which has its own exit code."""
@@ -153,15 +153,17 @@ class EndTests(ClusterCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_exit_status(self) -> None:
-        """The status is that of the process, after all that is registered for its end."""
+        """The status is the process's and the reason its last line, after all clean-up."""
         script = (
             f"import {this_process.__name__} as this, atexit\n"
-            "atexit.register(print, 'cleaned up')\nthis.end_with(3)\nprint('goes on')"
+            "atexit.register(print, 'cleaned up')\nthis.end_with(3, 'Too bad.')\nprint('goes on')"
         )
         done = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
-        )
-        self.assertEqual((done.returncode, done.stdout), (3, "goes on\ncleaned up\n"))
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, timeout=60, check=False,
+        )  # fmt: skip
+        said = "goes on\ncleaned up\ntxsticky: Too bad.\n"
+        self.assertEqual((done.returncode, done.stdout), (3, said))
 
 
 class TrialTests(SynchronousTestCase):

@@ -349,7 +349,7 @@ def _end_program(cluster: Cluster, code: int, reason: str) -> None:
     """End the program with its cluster, unless the program itself has stopped the service."""
     if code:
         log.error("{reason}", reason=reason)
-        end_with(code)
+        end_with(code, reason)
     if code or cluster.running:
         reactor = cluster.system.reactor
         reactor.callLater(0, _tell, lambda *_: reactor.stop(), code, reason)

@@ -140,5 +140,6 @@ class LifeTests(EmbeddingCase):
             program.spawn()
             self.addCleanup(program.stop)
             self.assertEqual(program.wait(START), 3, program.log())
-            self.assertIn("txsticky.nothing:here does not load", program.log())
+            last = program.log().splitlines()[-1]
+            self.assertIn("txsticky: The application txsticky.nothing:here does not load", last)
         self.assertFalse(os.path.exists(pid_file))

@@ -138,7 +138,8 @@ class QuickstartTests(ServerTestCase):
         address = f"127.0.0.1:{free_port()}"
         done = subprocess.run(
             [sys.executable, "-P", "-m", "txsticky", "-l", address, "-w", "2", "broken:app"],
-            cwd=folder, capture_output=True, text=True, timeout=START, check=False,
+            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=START,
+            check=False,
         )  # fmt: skip
         self.assertEqual(done.returncode, 3)
         self.shown("log: failure", done.stdout.replace(f"{folder}/", ""))

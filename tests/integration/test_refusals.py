@@ -233,14 +233,18 @@ class Command(SynchronousTestCase):
             start_new_session=True,
             check=False,
         )
-        said = done.stdout.decode(errors="replace")
-        self.assertNotIn("Traceback", said)
-        return done.returncode, said
+        return done.returncode, done.stdout.decode(errors="replace")
 
     def serve(self, *arguments: str) -> tuple[int, str]:
         """The same, listening on a free port with one worker."""
         listen = f"tcp:{free_port()}:interface=127.0.0.1"
         return self.run_command("--listen", listen, "-w", "1", *arguments)
+
+    def refused(self, *arguments: str) -> tuple[int, str]:
+        """The same, where not even a worker has a traceback to show."""
+        code, output = self.serve(*arguments)
+        self.assertNotIn("Traceback", output)
+        return code, output
 
     def test_an_application_that_does_not_load(self) -> None:
         """Exit code 3 and one line that names the application and what is wrong."""
@@ -250,11 +254,34 @@ class Command(SynchronousTestCase):
             (f"{APPS}:does_not_load", "the settings of this application are missing", "--factory"),
             ("tests.integration.rawhttp:_BLOCK", "_BLOCK"),
         ):
-            code, output = self.serve(*options, app)
+            code, output = self.refused(*options, app)
             self.assertEqual(code, 3, output)
             lines = [line for line in output.splitlines() if said in line and app in line]
             self.assertTrue(lines, output)
-            self.assertLess(len(output.splitlines()), 8, output)
+            self.assertLess(len(output.splitlines()), 9, output)
+
+    def test_the_reason_is_the_last_line(self) -> None:
+        """Whatever keeps a cluster from serving is told in the last line that is printed."""
+        absent = ("--tls-cert", "nowhere.pem", "--tls-key", "nowhere.key")
+        failing = "tests.integration.asgi_apps:cannot_start"
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            for said, *arguments in (
+                ("no_such_module", "no_such_module:app"),
+                ("no_such_module", "--preload", "no_such_module:app"),
+                ("no database", failing),
+                ("no database", "--preload", failing),
+                ("no database", "--accept", "workers", failing),
+                ("in use", "--listen", f"127.0.0.1:{taken.getsockname()[1]}", self.app),
+                ("--balance", "--balance", "fairly", self.app),
+                ("--nonsense", "--nonsense", self.app),
+                ("nowhere.pem", *absent, self.app),
+            ):
+                code, output = self.serve(*arguments)
+                last = output.splitlines()[-1]
+                self.assertRegex(last, f"^txsticky: .*{said}", output)
+                self.assertTrue(code, output)
 
     def test_wrong_options(self) -> None:
         """A wrong option is named, with what it may be; the exit code is not 0, nor 3."""
@@ -270,7 +297,7 @@ class Command(SynchronousTestCase):
             ("--head-timeout", "--head-timeout", "soon"),
             ("--forwarded-allow-ips", "--forwarded-allow-ips", "everyone"),
         ):
-            code, output = self.serve(*options, self.app)
+            code, output = self.refused(*options, self.app)
             self.assertNotIn(code, (0, 3), output)
             self.assertIn(name.lstrip("-"), output)
 
@@ -283,6 +310,7 @@ class Command(SynchronousTestCase):
             listen = f"tcp:{port}:interface=127.0.0.1"
             code, output = self.run_command("--listen", listen, "-w", "1", self.app)
         self.assertNotIn(code, (0, 3), output)
+        self.assertNotIn("Traceback", output)
         self.assertIn(str(port), output)
         self.assertRegex(output.lower(), "in use")
 

@@ -96,6 +96,23 @@ class StreamTests(SynchronousTestCase):
         )
         self.assertEqual(self.end("", script)[0], 7)
 
+    def test_last_words(self) -> None:
+        """Why the program ends is its last line, behind what it has printed so far."""
+        script = (
+            "import sys\nfrom txsticky.system.startup import tell_operator\n"
+            "print('so far')\ntell_operator('Too bad.')\nsys.exit(7)\n"
+        )
+        self.assertEqual(self.end("2>&1", script), (7, b"so far\ntxsticky: Too bad.\n"))
+
+    def test_last_words_anywhere(self) -> None:
+        """A standard error that cannot be used is no reason to end otherwise."""
+        script = (
+            "import sys\nfrom txsticky.system.startup import tell_operator\n"
+            "{break_it}\ntell_operator('Too bad.')\nsys.stdout = sys.stderr = None\nsys.exit(7)\n"
+        )
+        for break_it in ("sys.stderr = None", "sys.stderr.close()"):
+            self.assertEqual(self.end("", script.format(break_it=break_it))[0], 7)
+
 
 class PathTests(SynchronousTestCase):
     """The working directory."""

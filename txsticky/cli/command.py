@@ -59,7 +59,7 @@ class Command(Service):
         try:
             self.cluster.startService()
         except TxstickyError as error:
-            print(f"txsticky: {error}", file=sys.stderr)
+            startup.tell_operator(str(error))
             sys.exit(error.exit_code)
         set_title("txsticky: primary")
         if os.getpid() == 1:
@@ -122,8 +122,8 @@ def run(arguments: Sequence[str]) -> None:
     try:
         options.parseOptions(list(arguments))
     except usage.UsageError as error:
-        usage_line = f"{options.getSynopsis()}   (--help tells the options)"
-        print(f"{usage_line}\ntxsticky: {error}", file=sys.stderr)
+        print(f"{options.getSynopsis()}   (--help tells the options)", file=sys.stderr)
+        startup.tell_operator(str(error))
         sys.exit(64)
     service = makeService(options)
     from twisted.internet import reactor

@@ -12,6 +12,10 @@ import io
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
 #: The folder that this package is in.
 HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -103,3 +107,17 @@ def flush_streams() -> None:
             stream.flush()
         except (AttributeError, OSError, ValueError):
             pass  # there is none; it cannot be written to; it is closed
+
+
+def tell_operator(sentence: str, stream: TextIO | None = None) -> None:
+    """
+    Print why the program ends, behind all that the standard streams hold.
+
+    :param sentence: the reason, for the operator.
+    :param stream: where to; by default standard error.
+    """
+    flush_streams()
+    try:
+        print(f"txsticky: {sentence}", file=stream or sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass  # it cannot be written to, or is closed

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-from .startup import flush_streams
+from .startup import tell_operator
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 #: Seconds between two looks for a new parent, which comes as soon as the old one ends.
@@ -64,26 +64,29 @@ def ignore_at_the_end() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def end_with(status: int) -> None:
+def end_with(status: int, reason: str) -> None:
     """
     Have this process end with an exit status, whatever the program that runs in it ends with.
 
-    It ends when it would, after the program's own clean-up: a service runner like ``twistd`` first
-    removes its pid file.
+    The process ends when it would, after the program's own clean-up: a service runner like
+    ``twistd`` first removes its pid file. The reason is the last line that the process prints: what
+    the reactor and the runner log of their end would hide it.
 
     :param status: the exit status; 0 leaves it to the program.
+    :param reason: the sentence for the operator.
     """
-    global _status
-    _status = status
+    global _status, _reason
+    _status, _reason = status, reason
 
 
 #: What `end_with` was told.
-_status = 0
+_status, _reason = 0, ""
 
 
 def _end() -> None:
     if _status:
-        flush_streams()
+        # Not `sys.stderr`: twistd has put its log there, which is closed by now.
+        tell_operator(_reason, sys.__stderr__)
         os._exit(_status)
 
 
