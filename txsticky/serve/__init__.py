@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IProtocolFactory
 from ..core.http.inside import Inside
 from ..core.routing.forwarded import Trusted
 from ..system.logs.shared import HandedLog
+from .unread import leave_unread
 
 #: Where each interface is served: the module's `serving` makes an application ready.
 HOMES = {
@@ -144,4 +145,5 @@ def serving_for(
         from twisted.internet import reactor
     module = importlib.import_module(HOMES[interface])
     serving: Serving = module.serving(app, settings, reactor)
+    leave_unread()
     return serving

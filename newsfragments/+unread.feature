@@ -1,0 +1,1 @@
+Opening a WebSocket of autobahn's costs about half of what it did: the texts of autobahn's debugging messages are made where such a message is read, and no more for every connection and every message.
