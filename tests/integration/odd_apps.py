@@ -1,7 +1,8 @@
 """One application for each interface, which tells what it sees of a request, or frames it wrongly.
 
 Paths: ``/long`` names 5 bytes and sends 10, ``/short`` names 20 and sends 10, ``/empty`` names 20
-and sends none, ``/nothing`` is a 204 with a body; every other is answered with what was seen.
+and sends none, ``/nothing`` is a 204 with a body; every other is answered with what was seen,
+``/copied`` with header lines as an application copies them from a response that it has got.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ WRONG = {
     "/empty": (200, 20, b""),
     "/nothing": (204, None, DIGITS),
 }
+
+#: Header lines of a response from elsewhere.
+COPIED = {"/copied": {"Transfer-Encoding": "chunked"}}
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -55,7 +59,7 @@ class Odd(Resource):
         super().__init__()
         self.putChild(b"", self)
         self.putChild(b"a", self)
-        for path in WRONG:
+        for path in (*WRONG, *COPIED):
             self.putChild(path[1:].encode(), self)
 
     def render(self, request: Request) -> bytes | int:
@@ -73,7 +77,14 @@ class Odd(Resource):
             k.decode().lower(): v[0].decode() for k, v in request.requestHeaders.getAllRawHeaders()
         }
         query = request.uri.partition(b"?")[2].decode()
-        return told(request.method.decode(), path, query, headers, request.content.read())
+        seen = told(request.method.decode(), path, query, headers, request.content.read())
+        if path not in COPIED:
+            return seen
+        for name, value in COPIED[path].items():
+            request.setHeader(name, value)
+        request.write(seen)
+        request.finish()
+        return NOT_DONE_YET
 
 
 web = Odd()
@@ -87,7 +98,8 @@ def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterabl
         fields = [] if length is None else [("Content-Length", str(length))]
         start_response(f"{status} X", fields)
         return [bytes([byte]) for byte in body]
-    start_response("200 OK", [("Content-Type", "application/json")])
+    copied = COPIED.get(path, {}).items()
+    start_response("200 OK", [("Content-Type", "application/json"), *copied])
     headers = {k[5:].lower(): v for k, v in environ.items() if k.startswith("HTTP_")}
     body = environ["wsgi.input"].read()
     return [told(environ["REQUEST_METHOD"], path, environ["QUERY_STRING"], headers, body)]
@@ -109,6 +121,7 @@ async def asgi(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     seen = told(scope["method"], path, scope["query_string"].decode(), headers, content)
     status, length, body = WRONG.get(path, (200, len(seen), seen))
     fields = [] if length is None else [(b"content-length", b"%d" % length)]
+    fields += [(k.lower().encode(), v.encode()) for k, v in COPIED.get(path, {}).items()]
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": body})
 

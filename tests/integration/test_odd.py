@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import ssl
 from typing import Any, ClassVar
 
@@ -321,6 +322,13 @@ class Facts:
             got = play(self.connect(), b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path)
             test.assertTrue(got.closed)
             test.assertEqual(got.data.partition(b"\r\n\r\n")[2], body)
+
+    def test_copied(self) -> None:
+        """What is copied from another response does not hide the end of its own."""
+        copied = request("GET", "/copied") + request("GET", "/", headers=[CLOSE])
+        data = play(self.connect(), copied).data
+        test: Any = self
+        test.assertEqual(re.findall(rb'"path": "(.*?)"', data), [b"/copied", b"/"])
 
 
 def _case(title: str, app: str, http: str = "", *, tls: bool = False, accept: str = "") -> None:

@@ -187,7 +187,10 @@ BAD_RESPONSES: dict[str, bytes] = {
     "status_of_no_class": b"HTTP/1.1 600 OK\r\n\r\n",
     "reason_with_control": b"HTTP/1.1 200 \x01\r\n\r\n",
     "chunked_http10": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-    "both": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
+    "two_lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    "no_length_or_one": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: 2\r\n\r\n",
+    "chunked_and_no_length": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+    b"Content-Length: 1, 1\r\n\r\n",
 }
 
 
@@ -260,6 +263,13 @@ class ResponseTests(SynchronousTestCase):
     def test_chunked(self) -> None:
         """Transfer-Encoding: chunked means a chunked body."""
         self.assertIs(answered(b"Transfer-Encoding: chunked").kind, BodyKind.CHUNKED)
+
+    def test_said_twice(self) -> None:
+        """The chunked coding beats a length, and the same twice is the same (RFC 9112, 6.3)."""
+        length, chunked = b"Content-Length: 7", b"Transfer-Encoding: chunked"
+        for fields in ((length, chunked), (chunked, length), (chunked, chunked)):
+            self.assertIs(answered(*fields).kind, BodyKind.CHUNKED)
+        self.assertEqual(answered(length, length), answered(length))
 
     def test_until_close(self) -> None:
         """Without framing fields the body lasts until the connection closes."""

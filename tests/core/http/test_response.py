@@ -324,7 +324,7 @@ class LinesTests(SynchronousTestCase):
 
     def test_last_is_odd(self) -> None:
         """An odd response passes as it is, and so does a head without end."""
-        odd = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx"
+        odd = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx"
         self.assertEqual(due(last=True).follow(odd), odd)
         response = due(last=True, limit=50)
         head = b"HTTP/1.1 200 OK\r\nX: " + b"x" * 80

@@ -33,7 +33,12 @@ class HeadTests(SynchronousTestCase):
             [environ[name] for name in names],
             ["PUT", "/a/b c/d\xc3\xa9", "x=%20&y?", "HTTP/1.0"],
         )
-        self.assertEqual(self.of("OPTIONS", "*")["PATH_INFO"], "/")
+        for method, target, path in (
+            ("OPTIONS", "*", "/"),
+            ("CONNECT", "example:443", "/example:443"),
+            ("GET", "a/b", "/a/b"),
+        ):
+            self.assertEqual(self.of(method, target)["PATH_INFO"], path)
         self.assertEqual(self.of("GET", "//a/../b")["PATH_INFO"], "//a/../b")
         self.assertEqual(self.of("GET", "/%zz%2")["PATH_INFO"], "/%zz%2")
 

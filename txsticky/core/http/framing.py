@@ -173,7 +173,7 @@ def _response(head: bytes, bodiless: bool) -> ResponseFraming:
     line = _STATUS_LINE.match(head)
     if line is None:
         raise Odd("the status line is not 'HTTP/1.1 nnn reason' ended by CR LF")
-    kind, length, close = _fields(head[line.end() - 2 :])
+    kind, length, close = _fields(head[line.end() - 2 :], repeated=True)
     if line[1] == b"0":
         if kind is BodyKind.CHUNKED:
             raise Odd("a chunked HTTP/1.0 response")
@@ -184,11 +184,14 @@ def _response(head: bytes, bodiless: bool) -> ResponseFraming:
     return ResponseFraming(status, kind, length, close or kind is BodyKind.UNTIL_CLOSE)
 
 
-def _fields(block: bytes) -> tuple[BodyKind, int, bool]:
+def _fields(block: bytes, repeated: bool = False) -> tuple[BodyKind, int, bool]:
     """
     What header lines say about framing: the kind, the length, whether ``close`` is said.
 
     :param block: the header lines with the CR LF before the first and the empty line at the end.
+    :param repeated: the same may be said twice, and the chunked coding beats a length: RFC 9112,
+        section 6.3, has every client read a response so. Applications send such that copy header
+        lines from elsewhere. In a request the difference is for smugglers.
     """
     if not _BLOCK.fullmatch(block):
         raise Odd("a header line is not 'Name: value' ended by CR LF")
@@ -199,10 +202,12 @@ def _fields(block: bytes) -> tuple[BodyKind, int, bool]:
         value = value.rstrip(b" \t")
         if name == b"connection":
             close = close or b"close" in [option.strip(b" \t") for option in value.split(b",")]
-        elif kind is not BodyKind.UNTIL_CLOSE:
+            continue
+        told = told_by(name, value)
+        if kind is BodyKind.UNTIL_CLOSE or (repeated and told[0] is BodyKind.CHUNKED is not kind):
+            kind, length = told
+        elif not repeated or (kind is not BodyKind.CHUNKED and told != (kind, length)):
             raise Odd("more than one Content-Length or Transfer-Encoding")
-        else:
-            kind, length = told_by(name, value)
     return kind, length, close
 
 

@@ -81,7 +81,7 @@ def _of_head(raw: bytes, fields_at: int) -> Environ:
     named = _HOST.fullmatch(host) if host else None
     environ |= {
         "REQUEST_METHOD": method,
-        "PATH_INFO": "/" + unquote_to_bytes(path[1:]).decode("latin-1"),
+        "PATH_INFO": _path_info(path),
         "QUERY_STRING": query,
         "CONTENT_TYPE": environ.pop("HTTP_CONTENT_TYPE", ""),
         "SERVER_NAME": named[1] if named is not None else "",
@@ -91,6 +91,15 @@ def _of_head(raw: bytes, fields_at: int) -> Environ:
     if length is not None:  # many take an empty one for a number
         environ["CONTENT_LENGTH"] = length
     return environ
+
+
+def _path_info(path: str) -> str:
+    """
+    Tell PATH_INFO, which begins with a slash also where the path does not.
+
+    The target of ``OPTIONS *`` is the server itself; that of a CONNECT has no path.
+    """
+    return "/" + unquote_to_bytes("" if path == "*" else path.removeprefix("/")).decode("latin-1")
 
 
 def environ_of_head(head: Head) -> Environ:

@@ -19,12 +19,12 @@ _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 #: RFC 9110, section 5.5: a field's value has neither CR, LF nor NUL; other control characters are
 #: of no use, and dangerous in logs.
 _NO_VALUE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-#: The connection is the server's, and these say what it decides anyway; a `close` is followed.
-_OF_THE_CONNECTION: Final = frozenset({"connection", "keep-alive", "proxy-connection"})
-#: The rest of what PEP 3333 forbids ("Other HTTP Features"): these would change what follows.
-_HOP_BY_HOP: Final = frozenset(
-    {"proxy-authenticate", "proxy-authorization", "te", "trailer", "trailers"}
-    | {"transfer-encoding", "upgrade"}
+#: The connection is the server's: what PEP 3333 forbids applications to send in "Other HTTP
+#: Features" is left out, as gunicorn leaves it out, for applications copy it from elsewhere. A
+#: `close` is followed.
+_OF_THE_CONNECTION: Final = frozenset(
+    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"}
+    | {"te", "trailer", "trailers", "transfer-encoding", "upgrade"}
 )
 _NO_CONTENT: Final = frozenset({204, 304})
 
@@ -71,7 +71,7 @@ def response_head(status: Any, headers: Any) -> ResponseHead:
         usual one.
     :param headers: as the application gave them.
     :raises ValueError: the status is no HTTP status, a text is not ISO-8859-1 or has control
-        characters, a name is none, there are two lengths, or a header is for the server to send.
+        characters, a name is none, or there are two lengths.
     :raises TypeError: the status or a header is not a `str`, or a header is not a pair.
     """
     lines = tuple(headers)
@@ -103,7 +103,7 @@ def _read(status: str, headers: tuple[tuple[str, str], ...]) -> ResponseHead:
             if lower == "connection" and "close" in value.lower():
                 lines.append((b"Connection", b"close"))
             continue
-        _check(name, lower, value)
+        _check(name, value)
         if lower == "content-length":
             number = value.strip()
             if length is not None or not (number.isascii() and number.isdigit()):
@@ -126,12 +126,8 @@ def _pair(header: Any) -> tuple[str, str]:
     return name, value
 
 
-def _check(name: str, lower: str, value: str) -> None:
+def _check(name: str, value: str) -> None:
     if _NAME.fullmatch(name) is None:
         raise ValueError(f"{name!r} is no name of a header")
     if _NO_VALUE.search(value) is not None:
         raise ValueError(f"the header {name} has a control character in its value: {value!r}")
-    if lower in _HOP_BY_HOP:
-        raise ValueError(
-            f"the header {name} is for the server to send, not for the application (PEP 3333)"
-        )
