@@ -154,7 +154,7 @@ class Leader(Protocol):
 
 class Here:
     """
-    This worker, for the application in it.
+    A worker, as the application in it sees it: `current` returns it.
 
     All methods can be called in any thread. In the reactor's they return at once; in another one,
     such as that of a WSGI request, when the reactor's thread has done it. They raise `WorkerEnds`

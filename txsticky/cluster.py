@@ -212,13 +212,13 @@ class Cluster(Service):
         """
         Replace the workers one by one: start one, wait until it is ready, drain the old one.
 
-        Nothing happens if the cluster is told to stop; so it is with `scale`.
+        Nothing happens if the cluster is told to stop.
         """
         if not self._stopping:
             self.supervisor.reload()
 
     def scale(self, delta: int) -> None:
-        """Run so many workers more, or less."""
+        """Run so many workers more, or less; nothing happens if the cluster is told to stop."""
         if not self._stopping:
             self.supervisor.scale(delta)
 
@@ -288,7 +288,7 @@ class Cluster(Service):
         return self.supervisor.stop(graceful)
 
     def _ended(self, code: int, reason: str) -> None:
-        """No worker is left, and none will come."""
+        """Close the endpoints and tell the program: no worker is left, and none will come."""
         self._endpoints.close()
         _tell(self._on_ended, code, reason)
 

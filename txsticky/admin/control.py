@@ -57,23 +57,23 @@ class ControlConnection(LineReceiver, TimeoutMixin):
         self.transport.registerProducer(self, True)  # it pauses, and resumes, what is read
 
     def lineReceived(self, line: bytes) -> None:
-        """A request has come."""
+        """Answer a request (`LineReceiver`)."""
         if self.transport.disconnecting:
             return
         self.resetTimeout()
         self._send(self._answer(line))
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """It is too long to be one."""
+        """Refuse a line that is too long for a request (`LineReceiver`)."""
         self._send({"ok": False, "error": f"A request has at most {self.MAX_LENGTH} bytes."})
         self.transport.loseConnection()
 
     def timeoutConnection(self) -> None:
-        """The operator is silent, or does not take the answers."""
+        """Hang up: the operator is silent, or does not take the answers."""
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The operator has gone."""
+        """Stop the clock: the operator has gone (`IProtocol`)."""
         self.setTimeout(None)
 
     def _send(self, answer: Answer) -> None:

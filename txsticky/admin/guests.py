@@ -26,12 +26,12 @@ class Guest(ProtocolWrapper):
     factory: Guests
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Take bytes, which show that the connection is in use (`IProtocol`)."""
         self.factory.stirred(self)
         super().dataReceived(data)
 
     def write(self, data: bytes) -> None:
-        """Send bytes."""
+        """Send bytes, which show that the connection is in use (`ITransport`)."""
         self.factory.stirred(self)
         super().write(data)
 
@@ -63,7 +63,7 @@ class Guests(WrappingFactory):
         return str(self.wrappedFactory.logPrefix())
 
     def registerProtocol(self, p: Any) -> None:
-        """A connection has come."""
+        """Take in a connection; of too many, close the one that was silent for longest."""
         super().registerProtocol(p)
         most = max(1, min(self._most, int(descriptor_ceiling() * SHARE)))
         while len(self.protocols) > most:
@@ -72,10 +72,10 @@ class Guests(WrappingFactory):
             longest.abortConnection()
 
     def unregisterProtocol(self, p: Any) -> None:
-        """A connection has ended."""
+        """Forget a connection that has ended."""
         self.protocols.pop(p, None)
 
     def stirred(self, guest: Guest) -> None:
-        """Something passes over a connection."""
+        """Note that something passes over a connection."""
         if self.protocols.pop(guest, None) is not None:
             self.protocols[guest] = 1

@@ -157,7 +157,7 @@ class History:
         self.points.append([round(value, 2) for value in point])
 
     def pace(self, id: int) -> Pace:
-        """How fast a worker of the primary's goes."""
+        """Tell how fast a worker of the primary goes."""
         return self._paces.get(id) or Pace(self._primary.workers.handles[id])
 
     def proportion(self, pid: int) -> int | None:

@@ -62,5 +62,5 @@ def open_descriptors() -> int | None:
 
 
 def descriptor_limit() -> int:
-    """How many it may have (getrlimit(2))."""
+    """How many descriptors this process may have (getrlimit(2))."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

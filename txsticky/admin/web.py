@@ -156,11 +156,11 @@ class ReadOnlyRequest(Request):
         self.finish()
 
     def gotLength(self, length: int | None) -> None:
-        """Keep nothing."""
+        """Make no room for the request's body, which is dropped."""
         self.content = BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Drop it."""
+        """Drop a piece of the request's body."""
 
 
 class StatusSite(Site):
@@ -205,7 +205,7 @@ class Viewer(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no 
         self.factory.joined(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """There is nothing that a page could have to say."""
+        """Drop what a page says: the status site takes no orders."""
         self.sendClose(NOT_ALLOWED, "This is only to be read.")
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
@@ -218,15 +218,15 @@ class Viewer(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn has no 
             self.sendMessage(payload)
 
     def pauseProducing(self) -> None:
-        """The browser is slow."""
+        """Send no views: the browser is slow (`IPushProducer`)."""
         self.behind = True
 
     def resumeProducing(self) -> None:
-        """It has caught up."""
+        """Send views again: the browser has read all (`IPushProducer`)."""
         self.behind = False
 
     def stopProducing(self) -> None:
-        """It has gone; `onClose` follows."""
+        """Send no views: the browser has gone, and `onClose` follows (`IPushProducer`)."""
         self.behind = True
 
 
@@ -254,7 +254,7 @@ class Viewers(WebSocketServerFactory):  # type: ignore[misc]  # autobahn has no 
         self._look = look
 
     def joined(self, viewer: Viewer) -> None:
-        """A page was opened: it gets all that is known of the past."""
+        """Send a page that was opened all that is known of the past."""
         self.viewers.add(viewer)
         points = list(self._history.points)
         viewer.tell(_message(state=self._look().to_json(), series=SERIES, points=points))
@@ -268,7 +268,7 @@ class Viewers(WebSocketServerFactory):  # type: ignore[misc]  # autobahn has no 
                 viewer.tell(message)
 
     def close(self) -> None:
-        """The cluster ends."""
+        """Close every page: the cluster ends."""
         for viewer in list(self.viewers):
             viewer.dropConnection(abort=True)
 

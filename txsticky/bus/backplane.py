@@ -43,13 +43,13 @@ class Shore(Protocol):
     """What other machines' messages come to (`bus.hub.Bus`). Times are seconds since the epoch."""
 
     def arrived(self, topic: bytes, message: bytes) -> None:
-        """A message of another machine is here."""
+        """Take a message of another machine."""
 
     def missed(self, topic: bytes, count: int) -> None:
-        """So many messages of a topic did not leave another machine."""
+        """Take note that so many messages of a topic did not leave another machine."""
 
     def gap(self, since: float, until: float) -> None:
-        """Messages of other machines may be missing, of whatever topics."""
+        """Take note that messages of other machines, of whatever topics, may be missing."""
 
     def outage(self, since: float | None) -> None:
-        """Messages of this machine have not gone out since then; None: they go out."""
+        """Take note since when messages of this machine do not go out; None: they go out."""

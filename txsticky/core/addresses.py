@@ -26,7 +26,7 @@ def unmapped(address: Address) -> Address:
 
 
 def unmapped_host(host: str) -> str:
-    """The same for the text that the kernel gives of an address; any other text stays."""
+    """The text of the address, or of the IPv4 address that it stands for; other texts stay."""
     if not host.startswith(_MAPPED):
         return host
     try:

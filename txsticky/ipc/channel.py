@@ -202,7 +202,7 @@ class Channel:
     # ---------------------------------------------------------------- closing
 
     def connectionLost(self, reason: Failure) -> None:
-        """The channel has ended: the other side closed it or is gone."""
+        """End the channel: the other side has closed it, or is gone."""
         if not self.connected:
             return
         self.connected = False

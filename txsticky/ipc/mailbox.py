@@ -318,7 +318,7 @@ class MailboxTransport:
         self.socket.close()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor lost this descriptor (it stops, or polling it failed)."""
+        """Close this end, whose descriptor the reactor has lost: it stops, or polling failed."""
         if not self.disconnecting:
             self._lose()
 
@@ -331,7 +331,7 @@ class MailboxTransport:
         return "mailbox"
 
     def getPeer(self) -> UNIXAddress:
-        """A mailbox has no address."""
+        """Return an empty address: a mailbox has none."""
         return UNIXAddress(None)
 
     getHost = getPeer

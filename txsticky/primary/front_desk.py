@@ -42,11 +42,11 @@ class FrontDesk:
                 log.failure("A connection could not be taken back.")
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
-        """A descriptor has come; its message follows at once."""
+        """Keep a descriptor; its message follows at once (`MailboxProtocol`)."""
         self._descriptor = descriptor
 
     def dataReceived(self, data: bytes) -> None:
-        """A connection was given back, or a dead worker had not taken it."""
+        """Take a connection that was given back, or that a dead worker had not taken."""
         descriptor, self._descriptor = self._descriptor, -1
         try:
             message = unpack(data)

@@ -53,7 +53,7 @@ class Listeners:
 
     @property
     def acceptors(self) -> list[Acceptor]:
-        """One for each socket."""
+        """The acceptors, one for each socket."""
         return list(self._acceptors.values())
 
     @property

@@ -313,7 +313,7 @@ class Primary:
             self._unpark()
 
     def _reloading(self, under_way: bool) -> None:
-        """A reload has begun, or is over: of which templates workers go on is known then."""
+        """Tell that a reload has begun or is over; end the templates that are not needed then."""
         if not under_way:
             proven = self.workers.has_ready(self.supervisor.fleet.generation)
             self.workers.spawner.templates.reloaded(proven)

@@ -58,7 +58,7 @@ class WaitingRoom:
         return len(self._seats)
 
     def arrivals(self) -> list[Arrival]:
-        """Those that wait, in their order."""
+        """The connections that wait, in their order."""
         return [seat.arrival for seat in self._seats.values()]
 
     def admit(self, arrival: Arrival) -> None:
@@ -107,7 +107,7 @@ class WaitingRoom:
         return seat.arrival
 
     def late(self, seat: _Seat) -> None:
-        """One has waited for its time."""
+        """Hand on a connection that has waited for its time."""
         self._late(self.take(seat))  # out first: it may come back
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ class WaitingRoom:
         return "waiting room"
 
     def doRead(self) -> None:
-        """Clients have gone, or have ended their sending side."""
+        """Drop clients that have gone, out of those that have ended their sending side."""
         ends = [] if self._epoll is None else self._epoll.poll(0)
         for descriptor, events in ends:
             seat = self._seats[descriptor]
@@ -154,7 +154,7 @@ class WaitingRoom:
 
 
 class _Seat:
-    """One that waits (`deadlines.Waiter`)."""
+    """A connection that waits (`deadlines.Waiter`)."""
 
     def __init__(self, room: WaitingRoom, arrival: Arrival) -> None:
         self.arrival = arrival
@@ -162,9 +162,9 @@ class _Seat:
         self._room = room
 
     def expired(self) -> None:
-        """Its time is over."""
+        """Take the connection out, for it has waited its time (`deadlines.Waiter`)."""
         self._room.late(self)
 
     def closed(self) -> None:
-        """It waits no more, and ends."""
+        """Take the connection out and close it (`deadlines.Waiter`)."""
         self._room.take(self).sock.close()

@@ -16,7 +16,7 @@ class Waiter(Protocol):
     """What a deadline may fall on."""
 
     def expired(self) -> None:
-        """The time is over."""
+        """Take note that the time is over."""
 
     def closed(self) -> None:
         """Close: the wait is over for another reason."""

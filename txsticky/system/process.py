@@ -85,7 +85,7 @@ class Process:
         return f"process {self.pid}"
 
     def doRead(self) -> None:
-        """The pidfd is readable: the process has ended."""
+        """Tell that the process has ended: its pidfd is readable."""
         self._reap()
 
     def _poll(self) -> None:

@@ -45,18 +45,18 @@ class Notifier:
         self._watchdog.clock = clock
 
     def ready(self, status: str = "") -> None:
-        """The service is up, at first or after a reload; the watchdog is fed from now on."""
+        """Say that the service is up, at first or after a reload; begin to feed the watchdog."""
         self._send("READY=1", *_status(status))
         if self._interval and not self._watchdog.running:
             self._watchdog.start(self._interval)
 
     def reloading(self, status: str = "") -> None:
-        """A reload begins; `ready` ends it."""
+        """Say that a reload begins; `ready` ends it."""
         now = int(self._monotonic() * _USEC)
         self._send("RELOADING=1", f"MONOTONIC_USEC={now}", *_status(status))
 
     def stopping(self, status: str = "") -> None:
-        """The service begins to stop. The watchdog is still fed."""
+        """Say that the service begins to stop; the watchdog is still fed."""
         self._send("STOPPING=1", *_status(status))
 
     def status(self, status: str) -> None:

@@ -112,7 +112,7 @@ def distrust(path: list[str], text: str, identity: Identity) -> None:
 
 
 def written(paths: Iterable[str], identity: Identity) -> list[str]:
-    """Those of the paths that exist and that the user may write."""
+    """Find those of the paths that exist and that the user may write."""
     return [path for path in paths if os.path.lexists(path) and identity.may_write(path)]
 
 

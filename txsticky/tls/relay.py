@@ -46,7 +46,7 @@ class Relay(Protocol):
         self._far: _FarEnd | None = None
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes have come from the client."""
+        """Pass on bytes that have come from the client (`IProtocol`)."""
         if self._far is not None:
             self._far.write(data)
         else:
@@ -69,23 +69,23 @@ class Relay(Protocol):
         self._give(theirs, data)
 
     def pauseProducing(self) -> None:
-        """The other worker is behind: read nothing from the client."""
+        """Read nothing from the client: the other worker is behind (`IPushProducer`)."""
         self.transport.pauseProducing()  # type: ignore[union-attr]
 
     def resumeProducing(self) -> None:
-        """Read from the client again."""
+        """Read from the client again (`IPushProducer`)."""
         self.transport.resumeProducing()  # type: ignore[union-attr]
 
     def stopProducing(self) -> None:
-        """The pipe is lost, which `far_left` is told next, with the reason."""
+        """Do nothing: the pipe is lost, and `far_left` is called next, with the reason."""
 
     def far_wrote(self, data: bytes) -> None:
-        """Bytes have come from the worker that serves the request."""
+        """Send the client what the worker that serves the request has written."""
         self._write(data)
 
     def far_left(self, reason: Failure) -> None:
         """
-        The worker that serves the request has closed the connection, or is no more.
+        End the client's transport: the worker that serves the request has closed, or is no more.
 
         A response that stops short must not look complete to the client.
         """
@@ -106,7 +106,7 @@ class Relay(Protocol):
         self.transport.loseConnection()  # type: ignore[union-attr]
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """The client has left, or its next request belongs elsewhere."""
+        """Close the pipe: the client has left, or its next request belongs elsewhere."""
         far, self._far = self._far, None
         if far is not None:
             far.leave(reason)
@@ -123,7 +123,7 @@ class _FarEnd(Protocol):
         self.transport.write(data)  # type: ignore[union-attr]
 
     def leave(self, reason: Failure) -> None:
-        """Nothing more will be passed on."""
+        """Close the pipe: nothing more will be passed on."""
         self._relay = None
         transport: Any = self.transport
         transport.unregisterProducer()
@@ -155,5 +155,5 @@ class RelayedServer(SecureMixin, GatedUNIXServer):
         return peer_address(host, port) if host else super().getHost()
 
     def ended(self) -> bool:
-        """The client has left: TLS knows no half-close here, so the relay never has one."""
+        """Lose the connection: the client has left, for the relay has no half-close."""
         return True

@@ -64,7 +64,7 @@ class SecureMixin:
         return True
 
     def getPeerCertificate(self) -> None:
-        """Clients are not asked for certificates (`ISSLTransport`)."""
+        """Return None: clients are not asked for certificates (`ISSLTransport`)."""
 
     def getTcpNoDelay(self) -> bool:
         """Return True: it is on for every connection over TLS (`ITCPTransport`)."""

@@ -191,7 +191,7 @@ class MovableMixin(FlushMixin):
         self.protocol.dataReceived(data)
 
     def ended(self) -> bool:
-        """The client has closed its side; returns whether to lose the connection now."""
+        """Take note that the client has closed its side; returns whether to lose the connection."""
         return True
 
     def caught_up(self) -> None:

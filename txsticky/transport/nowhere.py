@@ -59,7 +59,7 @@ class Nowhere:
         return self
 
     def cancel(self) -> None:
-        """Nothing is under way."""
+        """Cancel nothing: nothing is under way."""
 
     def _nothing(self, *ignored: Any) -> None:
         """Do nothing."""

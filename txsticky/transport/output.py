@@ -205,7 +205,7 @@ class Output:
             self.host.hang_up()
 
     def _pump_no_more(self) -> None:
-        """The gate is closing: the next call from the reactor is another."""
+        """Call off the pump: the gate is closing, and the reactor's next call is another."""
         if self._call is not None:
             self._call.cancel()
             self._call = None

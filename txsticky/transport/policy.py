@@ -68,4 +68,4 @@ class Policy(Protocol):
         """
 
     def request_done(self) -> None:
-        """A response is complete."""
+        """Count a response that is complete."""

@@ -50,7 +50,7 @@ class Withheld:
         self._then = action
 
     def drop(self) -> None:
-        """The connection is over: send nothing."""
+        """Send nothing of what waits: the connection is over."""
         self._host = NOWHERE
         self._then = self._released = _nothing
 

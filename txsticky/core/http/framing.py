@@ -23,7 +23,7 @@ from .head import TCHAR, Head
 
 
 class Odd(Exception):
-    """This is not the plain RFC 9112 that has exactly one reading; the argument says why."""
+    """A message is not the plain RFC 9112 that has exactly one reading; the argument says why."""
 
 
 class TooLarge(Odd):

@@ -102,7 +102,7 @@ class Fleet(Crew):
         return self._settle(now)
 
     def ready(self, id: int, now: float) -> list[Effect]:
-        """The worker's application is loaded and started."""
+        """Take in that the worker's application is loaded and started."""
         worker = self.instances.get(id)
         if worker is None or worker.stage is not WorkerStage.STARTING:
             return []
@@ -120,7 +120,7 @@ class Fleet(Crew):
         return self._settle(now)
 
     def load_failed(self, id: int, reason: str, now: float) -> list[Effect]:
-        """The worker says that its application does not load; it is about to exit."""
+        """Take in that the worker's application does not load; the worker is about to exit."""
         worker = self.instances.get(id)
         if worker is None or worker.stage is not WorkerStage.STARTING:
             return []
@@ -130,7 +130,7 @@ class Fleet(Crew):
         return self._settle(now)
 
     def not_spawned(self, id: int, reason: str, now: float) -> list[Effect]:
-        """The process could not be created; there will be no exit."""
+        """Take in that the process could not be created: there will be no exit."""
         worker = self.instances.pop(id, None)
         if worker is not None and worker.stage is WorkerStage.STARTING:
             self._start_failed(worker, reason, 1, now)
@@ -193,7 +193,7 @@ class Fleet(Crew):
         return self._settle(now)
 
     def retire_request(self, id: int, now: float) -> list[Effect]:
-        """The worker asks to be replaced: after so many requests, or told to by a signal."""
+        """Replace a worker, as it asks: after so many requests, or told to by a signal."""
         return self._unwanted(id, "asks to be replaced", now)
 
     # ------------------------------------------------------------------- events: the operator

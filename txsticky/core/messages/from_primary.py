@@ -55,7 +55,7 @@ class Boot(Fields):
 
     def moved(self, numbers: Mapping[int, int]) -> Boot:
         """
-        The same, for a worker whose descriptors have come under other numbers.
+        The frame for a worker whose descriptors have come under other numbers.
 
         :param numbers: the numbers there, by those here.
         """

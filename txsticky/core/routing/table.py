@@ -66,7 +66,7 @@ class Table:
         return list(self._entries)
 
     def owners(self, keys: Collection[bytes]) -> dict[int, list[bytes]]:
-        """Those of the keys that are bound, by their workers, each worker's in their order."""
+        """Sort the keys that are bound by their workers, each worker's in their order."""
         owned: defaultdict[_Owner, list[bytes]] = defaultdict(list)
         for key, entry in zip(keys, map(self._entries.get, keys), strict=True):
             if entry is not None:

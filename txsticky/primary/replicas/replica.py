@@ -76,13 +76,13 @@ class Replica:
             self._channel.write(frames)
 
     def missed(self) -> None:
-        """Something may not have been sent: have the worker begin anew when it has caught up."""
+        """Have the worker begin anew when it has caught up: something may not have been sent."""
         self.stale = True
         if not self._channel.behind:
             self.caught_up()
 
     def caught_up(self) -> None:
-        """The worker is no longer behind."""
+        """Send what was not sent meanwhile: the worker is no longer behind."""
         if self.stale:
             self.stale = self._pool_due = False
             self._channel.send(self._view(True))

@@ -43,16 +43,16 @@ class Appointing:
 
     def ready(self, id: int, appointable: bool) -> None:
         """
-        A worker is ready.
+        Appoint a worker that is ready, if none leads.
 
-        :param appointable: whether it understands that it is appointed.
+        :param appointable: whether the worker understands that it is appointed.
         """
         if appointable:
             self._appointable.add(id)
         self.look()
 
     def heard(self, id: int) -> None:
-        """A worker has given a sign of life."""
+        """Take in a worker's sign of life: renew its lease if it leads."""
         self._tell(self._post.heard(id, self._clock()))
         self.look()
 
@@ -71,12 +71,12 @@ class Appointing:
             handle.channel.send(Lead(appointment.term, appointment.until))
 
     def resigned(self, id: int, term: int) -> None:
-        """A worker has given the post back."""
+        """Take in that a worker has given the post back, and appoint another."""
         self._post.resigned(id, term)
         self.look()
 
     def gone(self, id: int) -> None:
-        """A worker's process has ended."""
+        """Forget a worker whose process has ended, and appoint another if it led."""
         self._appointable.discard(id)
         self._post.gone(id)
         self.look()

@@ -144,12 +144,12 @@ class Supervisor:
     # ---------------------------------------------------------------------- from the workers
 
     def ready(self, id: int) -> None:
-        """A worker's application is started; from now on it has to give signs of life."""
+        """Take in that a worker's application is started: from now on it gives signs of life."""
         self._heartbeats.expect(id)
         self._run(self.fleet.ready(id, self._now()))
 
     def resume(self, id: int) -> None:
-        """A worker that was ready before this program began goes on giving signs of life."""
+        """Expect signs of life of a worker that was ready before this program began."""
         self._heartbeats.expect(id)
 
     def hold(self, there: Container[int]) -> None:
@@ -163,11 +163,11 @@ class Supervisor:
                 self._turns.add(Spawn(worker.id, worker.slot, worker.generation))
 
     def load_failed(self, id: int, reason: str) -> None:
-        """A worker says that its application does not load."""
+        """Take in that a worker's application does not load."""
         self._run(self.fleet.load_failed(id, reason, self._now()))
 
     def retire_request(self, id: int) -> None:
-        """A worker asks to be replaced."""
+        """Replace a worker, as it asks."""
         self._run(self.fleet.retire_request(id, self._now()))
 
     def heartbeat(self, id: int, takes: bool = True) -> None:
@@ -179,7 +179,7 @@ class Supervisor:
         self._heartbeats.beat(id, takes)
 
     def leaving(self, id: int) -> None:
-        """A worker serves no more and shuts down, and gives no more signs of life."""
+        """Take in that a worker shuts down: it gives no more signs of life."""
         self._heartbeats.forget(id)
         self._run(self.fleet.leaving(id, self._now()))
 

@@ -124,7 +124,7 @@ class Template:
         return "template"
 
     def doRead(self) -> None:
-        """It has said that it is ready, or not to be got ready; or it ends."""
+        """Take what the template says: that it is ready, or not to be got ready; or see it end."""
         self._system.reactor.removeReader(self)
         try:
             assert self._socket is not None
@@ -178,7 +178,7 @@ class Template:
         return self._system.watch(pid, reading, said, exited)
 
     def _ask(self, descriptors: list[int]) -> int:
-        """The pid of a worker that is a child of this process."""
+        """Ask for a worker that is a child of this process; returns its pid."""
         if len(descriptors) > MOST_DESCRIPTORS:
             raise OSError("there are too many listening sockets")
         folder = None if self.preloaded else self._system.folder_there()
@@ -214,12 +214,12 @@ class Template:
     # -------------------------------------------------------------------------------- end
 
     def look(self) -> None:
-        """End it if it is stopped: it would be waited for in vain."""
+        """End the template if it is stopped: it would be waited for in vain."""
         if self.alive and is_stopped(self.process.pid):
             self._kill()
 
     def end(self) -> None:
-        """End it, because it is not needed any more."""
+        """End the template, because it is not needed any more."""
         self.wanted = self.awaited = False
         self._kill()
 

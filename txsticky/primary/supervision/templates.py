@@ -154,7 +154,7 @@ class Templates:
         self._look_later()
 
     def _changed(self, template: Template) -> None:
-        """A template has got ready, or has ended."""
+        """Go on with what waited for a template, which has got ready or has ended."""
         waited, template.awaited = template.awaited, False
         if not template.alive:
             self._ended(template, waited)

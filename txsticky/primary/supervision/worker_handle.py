@@ -23,19 +23,19 @@ class HandleOwner(Protocol):
     """What a handle tells."""
 
     def heard(self, handle: WorkerHandle, frame: Frame) -> None:
-        """A control frame has come from the worker."""
+        """Take a control frame from the worker."""
 
     def caught_up(self, handle: WorkerHandle) -> None:
-        """The worker, which did not read its channel, has read all that waited."""
+        """Take note that the worker has read all that waited in its channel."""
 
     def fell_silent(self, handle: WorkerHandle) -> None:
-        """The worker's channel has ended."""
+        """Take note that the worker's channel has ended."""
 
     def crowded(self, handle: WorkerHandle, flag: bool) -> None:
-        """The worker's mailbox is full and hand-offs queue here, or no longer."""
+        """Take note that the worker's mailbox is full and hand-offs queue here, or no longer."""
 
     def exited(self, handle: WorkerHandle, status: int) -> None:
-        """The worker's process has ended."""
+        """Take note that the worker's process has ended."""
 
 
 class WorkerHandle:

@@ -187,15 +187,15 @@ class Workers:
     # ------------------------------------------------------------- what handles tell
 
     def caught_up(self, handle: WorkerHandle) -> None:
-        """A worker that did not read its channel has read all that waited."""
+        """Send a worker, which has read all that waited, what it was not sent (`HandleOwner`)."""
         self._replication.caught_up(handle.id)
 
     def crowded(self, handle: WorkerHandle, flag: bool) -> None:
-        """A worker's mailbox is full, or has room again."""
+        """Suspect a worker whose mailbox is full, until it has room again (`HandleOwner`)."""
         self.suspicions.set(handle.id, flag, CROWDED)
 
     def fell_silent(self, handle: WorkerHandle) -> None:
-        """A worker's channel has ended: without it the worker is no use, and ends, if it lives."""
+        """Route nothing to a worker whose channel has ended, and end it soon (`HandleOwner`)."""
         if self.handles.get(handle.id) is handle and handle.ready:
             self.withdraw(handle)
             self._end_soon(handle)
@@ -210,7 +210,7 @@ class Workers:
         self._leaving(id)
 
     def exited(self, handle: WorkerHandle, status: int) -> None:
-        """A worker's process has ended."""
+        """Forget a worker whose process has ended, and count how it has (`HandleOwner`)."""
         self.withdraw(handle)
         self.exits[status] += 1
         del self.handles[handle.id]

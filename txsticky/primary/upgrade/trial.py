@@ -136,7 +136,7 @@ class Trial:
         self._time = system.reactor.callLater(TRIAL_TIME, self._end, "it takes too long to start")
 
     def cancel(self) -> None:
-        """It is not wanted any more."""
+        """End the trial, which is not wanted any more."""
         self._done = lambda problem: None
         self._end("it was cancelled")
 

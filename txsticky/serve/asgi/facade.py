@@ -98,7 +98,7 @@ class FacadeHost(Protocol):
 
     @property
     def native(self) -> FacadeHost:
-        """This host, which tells the buffer limits (`asgi.transport.BufferLimits`)."""
+        """The host itself, which tells the buffer limits (`asgi.transport.BufferLimits`)."""
         return self
 
     def get_write_buffer_limits(self) -> tuple[int, int]:

@@ -184,7 +184,7 @@ class NativeHost(WritingHost):
         self.protocol.data_received(data)
 
     def tell(self, step: Begin | Content) -> None:
-        """Never called: asyncio's protocols take bytes."""
+        """Do nothing: asyncio's protocols take bytes, and no events."""
         raise NotImplementedError
 
     def settled(self, messages: int) -> bool:

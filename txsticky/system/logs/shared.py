@@ -97,7 +97,7 @@ class SharedLog:
         return self.descriptor >= 0
 
     def close(self) -> None:
-        """Close it here."""
+        """Close the file in this process."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
@@ -105,7 +105,7 @@ class SharedLog:
 
 class HandedLog:
     """
-    A worker's side of it.
+    The access log in a worker, as the primary has opened it.
 
     :param descriptor: the file, open; owned from here on.
     """
@@ -114,10 +114,10 @@ class HandedLog:
         self._descriptor = descriptor
 
     def take(self, descriptor: int) -> None:
-        """A new file has come; it is owned from here on."""
+        """Take a new file, which is owned from here on."""
         os.close(self._descriptor)
         self._descriptor = descriptor
 
     def open(self) -> int:
-        """A descriptor of the file that came last, for the caller to close."""
+        """Return a descriptor of the file that came last, for the caller to close."""
         return os.dup(self._descriptor)

@@ -237,7 +237,7 @@ class Mover:
         self._gate.host.flush(self._depart)
 
     def _depart(self) -> None:
-        """All output is in the kernel: go, unless something has happened on the way there."""
+        """Depart unless something has happened meanwhile: all output is in the kernel."""
         gate = self._gate
         host = gate.host
         if gate.closing or not host.live():

@@ -113,7 +113,7 @@ class Upgrading:
         return gate.exchange.wrote(data)
 
     def _failed(self, gate: Upgradable) -> bytes:
-        """The client cannot go on with this server: have it come anew (code 1012)."""
+        """Have the client come anew (code 1012): it cannot go on with this server."""
         gate.upgrading = None
         gate.exchange.refuse(_DISAGREE, head_only=False)
         return close_frame(SERVICE_RESTART)

@@ -169,7 +169,7 @@ class Frames:
         return opcode in (_TEXT, _BINARY) and not self._fragments and plain
 
     def _ended(self) -> None:
-        """A frame has ended, and perhaps a message with it."""
+        """Take note that a frame has ended, and perhaps a message with it."""
         if self._last:
             self._last = False
             self.messages += 1

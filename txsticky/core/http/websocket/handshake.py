@@ -143,13 +143,13 @@ def read_answer(
 
 def _forgetful(extensions: bytes) -> bytes | None:
     """
-    The same extensions, with a client that compresses each message for itself.
+    Have a client's extensions compress each message for itself.
 
     A server may ask for that of its own accord (RFC 7692, section 7.1.1.2). Its own compressor
     may remember: that of the next worker begins anew, and refers to nothing before, which any
     client can read.
 
-    :returns: None if there are extensions of which it is not known what they remember.
+    :returns: the extensions as they are then; None if it is not known of one what it remembers.
     """
     if not extensions:
         return extensions
