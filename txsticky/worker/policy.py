@@ -186,11 +186,13 @@ class RequestPolicy:
         if self._view.lame_duck and not announced and head.header(b"upgrade") is None:
             # A connection that is closed later would cross with a request on its way.
             return lambda status, fields: (answer(status, fields) if answer else b"") + LAST
-        lasts = self._reusable and self._lasts(head, how)
-        # What came first over a connection is seldom repeated over another one.
-        if lasts and (not first or (how is How.TAG and self._fast_path.comes_again(head))):
+        if self._reusable and self._repeats(head, how, first) and self._lasts(head, how):
             self._fast_path.remember(head, how, answer)
         return answer
+
+    def _repeats(self, head: Head, how: How, first: bool) -> bool:
+        """Whether a request is likely to come again, as the first of a connection seldom does."""
+        return not first or (how is How.TAG and self._fast_path.comes_again(head))
 
     def _lasts(self, head: Head, how: How) -> bool:
         """Tell whether all that was said of a request holds until the cluster changes."""

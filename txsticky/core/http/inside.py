@@ -78,7 +78,10 @@ class Inside:
 
     def _without_offer(self, head: Head, fields: bytes) -> bytes:
         """The fields without the protocols that the server inside cannot upgrade to."""
-        values = b",".join(head.headers(b"upgrade")).split(b",")
+        lines = head.headers(b"upgrade")
+        if lines == (_WEBSOCKET,) and self._knows(head.method, _WEBSOCKET):
+            return fields  # as most offers are
+        values = b",".join(lines).split(b",")
         offered = [value.strip(b" \t") for value in values]
         granted = [value for value in offered if self._knows(head.method, value.lower())]
         if granted == offered:

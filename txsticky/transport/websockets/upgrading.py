@@ -16,6 +16,7 @@ from ...core.http.websocket.handshake import (
     is_engine_io,
     is_handshake,
     read_answer,
+    speaks_of_moves,
 )
 from ...core.http.websocket.passport import Passport
 from .movements import WebSockets
@@ -45,13 +46,12 @@ class Upgrading:
     :param head: the request's.
     """
 
-    __slots__ = ("_begun", "_key", "_movements", "_stays", "passport")
+    __slots__ = ("_begun", "_head", "_movements", "passport")
 
     def __init__(self, gate: Movable, movements: WebSockets, head: Head) -> None:
         self.passport: Passport = movements.passport(head.raw, gate.client, gate.exchange.replay)
         self._movements = movements
-        self._key = head.header(b"sec-websocket-key") or b""
-        self._stays = is_engine_io(head)
+        self._head = head
         self._begun = b""
 
     @property
@@ -67,7 +67,7 @@ class Upgrading:
     @property
     def may_move(self) -> bool:
         """Whether the WebSocket may move, as far as can be told before the response."""
-        return not self._stays and (self.moved or self._movements.always)
+        return (self.moved or self._movements.always) and not is_engine_io(self._head)
 
     def wrote(self, gate: Upgradable, data: bytes) -> bytes:
         """
@@ -93,13 +93,16 @@ class Upgrading:
 
     def _answered(self, gate: Upgradable, head: bytes, rest: bytes) -> bytes:
         passport, movements = self.passport, self._movements
-        answer = read_answer(head, self._key, movements.always, self.moved)
+        if not (self.moved or movements.always or speaks_of_moves(head)):
+            return self._not_followed(gate, head + rest)
+        key = self._head.header(b"sec-websocket-key") or b""
+        answer = read_answer(head, key, movements.always, self.moved)
         replay = passport.replay
-        if answer is None or (replay is not None and not answer.agrees(replay, self._key)):
+        if answer is None or (replay is not None and not answer.agrees(replay, key)):
             return self._failed(gate) if self.moved else self._not_followed(gate, head + rest)
         gate.upgrading = None
         sent = gate.exchange.wrote(answer.head)
-        if answer.may_move and not self._stays and gate.exchange.upgraded:
+        if answer.may_move and not is_engine_io(self._head) and gate.exchange.upgraded:
             passport.accepted(answer)
             gate.mover = Mover(gate, movements, passport, answer.compressed)
             gate.mover.wrote(rest)

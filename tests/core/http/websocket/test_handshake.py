@@ -15,6 +15,7 @@ from txsticky.core.http.websocket.handshake import (
     is_engine_io,
     is_handshake,
     read_answer,
+    speaks_of_moves,
 )
 from txsticky.core.http.websocket.passport import Passport
 from txsticky.core.replay import Replay
@@ -109,6 +110,11 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual((read.may_move, read.head), (True, response(b"A: b")))
         self.assertTrue(answer(always=True).may_move)
         self.assertFalse(answer(b"Txsticky-Websocket: close", always=True).may_move)
+
+    def test_speaks_of_moves(self) -> None:
+        """Whether there is a word for this server is told before the head is read."""
+        self.assertTrue(speaks_of_moves(response(b"TXSTICKY-State: here")))
+        self.assertFalse(speaks_of_moves(response(b"Server: txsticky")))
 
     def test_wrong_accept(self) -> None:
         """One with another accept does not move: its client will not take it."""

@@ -97,6 +97,15 @@ def check_state(state: bytes) -> str:
     return ""
 
 
+def speaks_of_moves(head: bytes) -> bool:
+    """
+    Whether the head of a response has a word for this server.
+
+    If not, there is nothing in it to be taken off or to be obeyed: most applications say nothing.
+    """
+    return PREFIX in head.lower()
+
+
 def read_answer(
     head: bytes, key: bytes, always: bool = False, moved: bool = False
 ) -> Accepted | None:
