@@ -108,7 +108,7 @@ class SocketTests(TestCase):
         self.assertEqual(gone, [b""] * (2 * GUESTS + 1))
 
     def test_private(self) -> None:
-        """Only the owner may open it, whatever the umask; the umask stays as it was."""
+        """Only the owner may open the socket, whatever the umask; the umask stays as it was."""
         before = os.umask(0)
         self.addCleanup(os.umask, before)
         self.open()
@@ -118,7 +118,7 @@ class SocketTests(TestCase):
         self.assertEqual(os.umask(0), 0)
 
     def test_never_public(self) -> None:
-        """It has that mode already when Twisted, a moment later, gives it its mode."""
+        """The socket has its mode before Twisted, a moment later, gives it one."""
         before = os.umask(0)
         self.addCleanup(os.umask, before)
         modes = []
@@ -144,7 +144,7 @@ class SocketTests(TestCase):
         return self.answers()
 
     def test_live(self) -> Deferred[Any]:
-        """One that a server answers at is left alone, and the server goes on."""
+        """A socket that a server answers at is left alone, and the server goes on."""
         self.open()
         self.assertIn("another process answers there", self.refused())
         return self.answers()
@@ -189,7 +189,7 @@ class SocketTests(TestCase):
 
     @inlineCallbacks
     def test_nobody(self) -> Any:
-        """Where no server answers, ctl says so; that a stale socket is there is no help."""
+        """Where no server answers, ctl says so, whether a stale socket is there or not."""
         for _ in range(2):
             error = yield self.assertFailure(
                 deferToThread(ask, self.path, {"verb": "stop"}), Unanswered
@@ -241,7 +241,7 @@ class ConnectionTests(TestCase):
         self.assertEqual([answer["asked"]["a"] for answer in self.answers()], [2, 3, 4])
 
     def test_not_taken_for_long(self) -> None:
-        """An operator who does not take the answers is hung up on at once, not after them."""
+        """An operator who does not take answers is hung up on at once, not after the answers."""
         ends: list[str] = []
         self.patch(self.transport, "abortConnection", lambda: ends.append("at once"))
         self.connection.dataReceived(b"{}\n")
@@ -255,7 +255,7 @@ class ConnectionTests(TestCase):
         self.assertEqual(len(self.answers()), 1)
 
     def test_silence(self) -> None:
-        """A silent connection is hung up on; one that speaks has the whole time again."""
+        """A silent connection is hung up on; after a line it has the whole time again."""
         self.clock.advance(PATIENCE - 1)
         self.connection.dataReceived(b"{}\n")
         self.clock.advance(PATIENCE - 1)

@@ -29,7 +29,7 @@ ESCAPE = "\x1b"
 
 
 class Terminal(io.StringIO):
-    """A stream that a person sees."""
+    """A stream to a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -86,7 +86,7 @@ class CtlCase(SynchronousTestCase):
         return err
 
     def answered(self, answer: bytes, *arguments: str) -> tuple[int, str, str]:
-        """Run it against a server that answers with these bytes."""
+        """Run the command against a server that answers with these bytes."""
         self.server = Server(self.path, answer)
         try:
             return self.run_ctl("--control", self.path, *arguments)
@@ -175,7 +175,7 @@ class CommandLineTests(CtlCase):
 
 
 class DisplayTests(WatchedCase):
-    """What a person reads."""
+    """The answers as an operator reads them."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -227,7 +227,7 @@ class DisplayTests(WatchedCase):
         )
 
     def test_plain(self) -> None:
-        """What does not go to a terminal has no colours; what does has them."""
+        """Colours are for what goes to a terminal, and for nothing else."""
         for verb in ("status", "workers"):
             self.assertNotIn(ESCAPE, self.shown(verb))
             painted = self.shown(verb, Style(colours=True))
@@ -334,7 +334,7 @@ class CompletionTests(TestCase):
 
 
 class StartTests(TestCase):
-    """How it starts."""
+    """The start of the command."""
 
     def loaded(self, *arguments: str) -> Sequence[str]:
         """The modules that the command loads for itself."""
@@ -351,7 +351,7 @@ class StartTests(TestCase):
         return done.stderr.split()
 
     def test_fast(self) -> None:
-        """It loads nothing of Twisted or of the server: it is to answer at once."""
+        """The command loads nothing of Twisted or of the server: it answers at once."""
         loaded = self.loaded("ctl", "--help")
         self.assertIn("txsticky.admin.ctl", loaded)
         self.assertEqual({"twisted", "txsticky.primary.primary"} & set(loaded), set())

@@ -13,7 +13,7 @@ from txsticky.admin.guests import Guests
 
 
 class Ended(Protocol):
-    """Notes what came and whether it has ended."""
+    """A protocol that notes what came and whether its connection has ended."""
 
     def __init__(self) -> None:
         self.got = b""
@@ -51,7 +51,7 @@ class GuestsTests(SynchronousTestCase):
         return [n for n, transport in enumerate(self.transports) if transport.disconnecting]
 
     def test_passes(self) -> None:
-        """What comes reaches the protocol, and what it writes the transport."""
+        """What comes reaches the protocol, and what the protocol writes reaches the transport."""
         guest = self.come()
         guest.dataReceived(b"question")
         self.assertEqual(guest.wrappedProtocol.got, b"question")
@@ -60,13 +60,13 @@ class GuestsTests(SynchronousTestCase):
         self.assertEqual(self.transports[0].value(), b"answer")
 
     def test_one_more(self) -> None:
-        """One more ends the oldest, if nothing has passed over any; as many as may be are left."""
+        """A connection too many ends the oldest, if nothing has passed over any; others stay."""
         for _ in range(5):
             self.come()
         self.assertEqual(self.aborted(), [0, 1])
 
     def test_in_use(self) -> None:
-        """One over which something passes, either way, is newer than all that idle."""
+        """A connection over which something passes, either way, is newer than all that idle."""
         first, second, _ = self.come(), self.come(), self.come()
         first.dataReceived(b"question")
         second.wrappedProtocol.transport.write(b"answer")
@@ -75,7 +75,7 @@ class GuestsTests(SynchronousTestCase):
         self.assertEqual(self.aborted(), [0, 2])
 
     def test_ended(self) -> None:
-        """One that has ended makes room; its end is told once, also if it was ended from here."""
+        """A connection that has ended makes room; its end is told once, whichever side ended it."""
         for _ in range(3):
             self.come()
         self.protocols[1].connectionLost(None)
@@ -89,7 +89,7 @@ class GuestsTests(SynchronousTestCase):
         self.assertEqual([protocol.ends for protocol in self.inside], [1, 1, 0, 0, 0, 0])
 
     def test_few_descriptors(self) -> None:
-        """Of few descriptors it takes an eighth, and one connection there may always be."""
+        """A door takes an eighth of few descriptors, and one connection at least."""
         self.patch(guests, "descriptor_ceiling", lambda: 16)
         for _ in range(4):
             self.come()

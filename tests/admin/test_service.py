@@ -51,13 +51,13 @@ class SuccessionTests(TestCase):
 
     @inlineCallbacks
     def test_running(self) -> Any:
-        """A cluster that runs keeps both."""
+        """A cluster that runs keeps its status port and its control socket."""
         self.assertEqual((yield self.frees()), (False, False))
         self.assertEqual(len(self.admin._ports), 2)
 
     @inlineCallbacks
     def test_leaving(self) -> Any:
-        """One that is told to stop gives both up, and says so; the next one can have them."""
+        """A cluster that is told to stop gives both up and says so; the next one can have them."""
         self.leaves = True
         self.assertEqual((yield self.frees()), (True, True))
         self.assertEqual(self.admin._ports, [])
@@ -81,7 +81,7 @@ class SuccessionTests(TestCase):
 
 
 class StrangerTests(TestCase):
-    """What has the place is no cluster that leaves."""
+    """A place that is taken by what is no cluster that leaves."""
 
     def listen(self, port: int) -> Any:
         """Open a port."""
@@ -99,7 +99,7 @@ class StrangerTests(TestCase):
         return sock
 
     def test_another_program(self) -> None:
-        """One that answers something else keeps its place, and the start fails as ever."""
+        """A program that answers something else keeps its place, and the start fails as ever."""
         sock = self.taken()
         port = sock.getsockname()[1]
 

@@ -40,7 +40,7 @@ class StateTests(WatchedCase):
         self.assertEqual((state.ready, state.healthy, state.takes_traffic), (0, False, False))
 
     def test_ready(self) -> None:
-        """With all of them ready traffic is wanted."""
+        """With all workers ready traffic is wanted."""
         self.start()
         state = self.look()
         self.assertEqual((state.ready, state.wanted, state.interface), (2, 2, "web"))
@@ -77,7 +77,7 @@ class StateTests(WatchedCase):
         self.assertEqual((other.connections, other.coming, other.requests), (0, 0, 0))
 
     def test_entrance(self) -> None:
-        """What a worker accepted itself is told, and who waits there counts as waiting."""
+        """What a worker accepted itself is told, and its waiting connections count as waiting."""
         self.start()
         entrance = {"accepted": 7, "waiting": 2, "routes": [0, 0, 0, 5, 0], "refusals": []}
         self.report(1, entrance={**entrance, "short": False})
@@ -166,7 +166,7 @@ class StateTests(WatchedCase):
         self.assertEqual(primary.pid, os.getpid())
 
     def test_kernel_routes(self) -> None:
-        """It is told in words whether the kernel chooses the workers, and beside the key."""
+        """The state tells in words, beside the key, whether the kernel chooses the worker."""
         told = self.look().to_json()
         self.assertEqual(told["kernel_routes"], "")
         self.assertIn("sticky by auto, balanced", display.status(told, display.Style()))
@@ -189,7 +189,7 @@ class StateTests(WatchedCase):
         self.assertNotIn("on machine", display.status(told, display.Style()))
 
     def test_json(self) -> None:
-        """All of it goes through JSON."""
+        """The whole state goes through JSON."""
         self.start()
         self.die(1, 1)
         told = json.loads(json.dumps(self.look().to_json()))
@@ -244,7 +244,7 @@ class HistoryTests(WatchedCase):
         self.assertEqual(self.point()["requests"], 100.0)
 
     def test_silence(self) -> None:
-        """The rate of a worker that no longer reports is kept for a moment, then it is nothing."""
+        """The rate of a worker that no longer reports is kept for a moment, then it is none."""
         self.start()
         self.reactor.advance(1)
         self.report(1, requests=10)
@@ -293,7 +293,7 @@ class HistoryTests(WatchedCase):
         self.assertEqual((other.memory, other.load), (None, None))
 
     def test_totals_outlive_a_worker(self) -> None:
-        """What the workers of one number did is never less than before, whichever has gone."""
+        """What the workers of a number did never gets less, whichever worker has gone."""
         self.start()
         self.usages[1001] = Usage(1, 1.5)
         self.report(1, requests=10, adopted=5, given=1)
@@ -309,7 +309,7 @@ class HistoryTests(WatchedCase):
         self.assertEqual((second.worker, second.requests), (2, 0))
 
     def test_ticks(self) -> None:
-        """Once started it looks at every period and tells; a failure does not end that."""
+        """Once started the history looks at every period and tells; a failure does not end that."""
         told: list[float] = []
 
         def looked() -> None:
@@ -330,7 +330,7 @@ class JournalTests(TestCase):
     """The last events."""
 
     def test_bounded(self) -> None:
-        """Only the last ones are kept."""
+        """Only the last events are kept."""
         journal = Journal()
         for number in range(ENTRIES_KEPT + 3):
             journal.log.info("event {number}", number=number)
@@ -347,7 +347,7 @@ class JournalTests(TestCase):
         self.assertTrue(before <= entry.time <= time.time())
 
     def test_printable(self) -> None:
-        """What it remembers is printable, for whatever shows it."""
+        """What the journal remembers is printable, for whatever shows it."""
         journal = Journal()
         journal.log.info("Changes in {names}.", names="\x1b[2J.py")
         self.assertEqual(journal.entries[0].text, r"Changes in \x1b[2J.py.")

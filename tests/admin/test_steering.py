@@ -61,7 +61,7 @@ class LookTests(SteeringCase):
         self.assertEqual([pause["worker"] for pause in answer["pauses"]], [2])
 
     def test_table(self) -> None:
-        """`table` is the keys with their workers, the last ones used first."""
+        """`table` shows the keys with their workers, the key used last first."""
         self.start()
         for key in (b"first", b"n\xf6chste"):
             self.workers[2].send(Kind.BIND, key)
@@ -77,7 +77,7 @@ class LookTests(SteeringCase):
         )
 
     def test_large_table(self) -> None:
-        """Of a large table the last ones used are shown, and how many there are."""
+        """Of a large table the keys used last are shown, and how many keys there are."""
         for number in range(KEYS_SHOWN + 10):
             self.primary.replication.table.bind(b"%d" % number, 1, 0.0)
         answer = self.say("table")
@@ -141,7 +141,7 @@ class SteerTests(SteeringCase):
         self.assertEqual(len(self.cluster.supervisor.fleet.slots), 3)
 
     def test_remove(self) -> None:
-        """`remove` drains the one with the highest number; the last worker stays."""
+        """`remove` drains the worker with the highest number; the last worker stays."""
         self.say("remove")
         self.assertEqual(
             {worker.worker: worker.state for worker in self.look().workers},

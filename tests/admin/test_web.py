@@ -125,7 +125,7 @@ class SiteCase(WatchedCase):
         self.site = make_site(self.viewers, self.look, Hosts(["cluster.test"]), self.give_up)
 
     def give_up(self) -> bool:
-        """A successor asks for the port."""
+        """Give the port up for a successor."""
         self.wishes.append(self.leaves)
         return self.leaves
 
@@ -182,7 +182,7 @@ class PagesTests(SiteCase):
         self.assertEqual(self.ask("GET /healthz")[::2], (200, b"ok\n"))
 
     def test_health_of_the_stuck(self) -> None:
-        """It is 503 when every worker that is ready is silent or takes nothing."""
+        """`/healthz` is 503 when every ready worker is silent or takes nothing."""
         self.start()
         for id, why in ((1, STUCK), (2, MUTE)):
             self.primary.workers.suspect(id, True, why)
@@ -268,12 +268,12 @@ class NamesTests(SiteCase):
             self.assertNotEqual(client.ask(f"GET {path}")[0], 403, path)
 
     def test_our_names(self) -> None:
-        """By an address, as localhost and by a given name all is told."""
+        """An address, localhost and a given name are answered in full."""
         for host in ("127.0.0.1:9090", "[::1]:9090", "localhost", "cluster.test:9090"):
             self.assertEqual(self.status(f"GET /status.json HTTP/1.1\nHost: {host}"), 200)
 
     def test_two(self) -> None:
-        """Of two names both have to be ours."""
+        """Of two names in a request both have to be the site's."""
         start = "GET /status.json HTTP/1.1\nHost: "
         self.assertNotEqual(self.status(f"{start}localhost\nHost: evil.example"), 200)
         self.assertNotEqual(self.status(f"{start}evil.example\nHost: localhost"), 200)
@@ -366,7 +366,7 @@ class ViewerTests(SiteCase):
         self.assertEqual(self.cluster.stops, [])
 
     def test_other_sites(self) -> None:
-        """Another site's script gets nothing, the own page and a plain client do."""
+        """A script of another site gets nothing; the site's own page and a plain client do."""
         for origin in ("http://evil.example", "http://cluster.test:81", "null"):
             answer = self.connect().join(("Origin", origin))
             self.assertRegex(answer, b" 40[03] ")

@@ -33,7 +33,7 @@ class Shore:
         self._told.append(("outage", since))
 
     def take(self) -> list[tuple[Any, ...]]:
-        """What was told since the last call."""
+        """What the shore was told since the last call."""
         told, self._told = self._told, []
         return told
 

@@ -45,7 +45,7 @@ class PublishTests(ClientCase):
             self.assertEqual(FrameReader(FRAME_LIMIT).feed(encode(kind, body)), [(kind, body)])
 
     def test_too_long(self) -> None:
-        """A longer one is refused, and not sent."""
+        """A message that is longer is refused, and not sent."""
         error = self.assertRaises(
             MessageTooLarge, self.client.publish, "n" * 100, bytes(MESSAGE_LIMIT - 99)
         )
@@ -69,7 +69,7 @@ class SubscribeTests(ClientCase):
     """Subscribing."""
 
     def say(self, topic: str, message: bytes = b"hello") -> None:
-        """A message comes."""
+        """Have a message come."""
         self.client.message(topic.encode(), message)
 
     def test_messages(self) -> None:
@@ -89,7 +89,7 @@ class SubscribeTests(ClientCase):
         self.assertEqual(self.sent(Kind.UNSUBSCRIBE), [b"news"])
 
     def test_ended(self) -> None:
-        """What has ended gets nothing; ended twice it ends no other subscription."""
+        """A subscription that has ended gets nothing; ended twice it ends no other."""
         end = self.client.subscribe("news", self.got.append)
         self.client.subscribe("news", self.got.append)
         end()
@@ -144,7 +144,7 @@ class SubscribeTests(ClientCase):
         self.assertEqual(self.got, [0, 1, 2])
 
     def test_fails(self) -> None:
-        """One that fails is logged, and the others are called."""
+        """A subscriber that fails is logged, and the others are called."""
         self.client.subscribe("news", lambda message: 1 / 0)
         self.client.subscribe("news", self.got.append)
         self.say("news")
@@ -152,7 +152,7 @@ class SubscribeTests(ClientCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_ends_another(self) -> None:
-        """One that another one's callback has ended is not called any more."""
+        """A subscriber that another one's callback has ended is not called any more."""
         ends = []
         self.client.subscribe("news", lambda message: ends[0]())
         ends.append(self.client.subscribe("news", self.got.append))
@@ -160,7 +160,7 @@ class SubscribeTests(ClientCase):
         self.assertEqual(self.got, [])
 
     def test_subscribes_meanwhile(self) -> None:
-        """One that comes while a message is told gets the next."""
+        """A subscriber that comes while a message is told gets the next message."""
         self.client.subscribe(
             "news", lambda message: self.client.subscribe("news", self.got.append)
         )

@@ -24,11 +24,11 @@ class EntryTests(SynchronousTestCase):
         self.assertEqual(Reading(b"own").read(entry.fields(b"other", 1)), entry)
 
     def test_own(self) -> None:
-        """One's own is nothing new."""
+        """An entry of the reader's own machine is nothing new."""
         self.assertIsNone(self.reading.read(Entry(((b"a", b"x"),)).fields(b"own", 1)))
 
     def test_again(self) -> None:
-        """An entry that was written twice is read once; of each machine."""
+        """An entry that was written twice is read once, whichever machine wrote it."""
         one = Entry(((b"a", b"1"),))
         for mark in (b"one", b"two"):
             self.assertEqual(self.reading.read(one.fields(mark, 1)), one)

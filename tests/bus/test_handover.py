@@ -27,7 +27,7 @@ class BacklogTests(SynchronousTestCase):
         self.assertEqual(backlog.since(6, b"a"), ([], 0))
 
     def test_many(self) -> None:
-        """Beyond its number the oldest are dropped, and counted if they are wanted."""
+        """Beyond the number of messages the oldest are dropped, and counted if they are wanted."""
         backlog = Backlog()
         for number in range(MOST + 3):
             backlog.add(b"a", b"%d" % number)
@@ -36,7 +36,7 @@ class BacklogTests(SynchronousTestCase):
         self.assertEqual(backlog.since(3, b"a")[1], 0)
 
     def test_large(self) -> None:
-        """Beyond its room likewise."""
+        """Beyond the room in bytes the oldest are dropped, and counted if they are wanted."""
         backlog = Backlog()
         for _ in range(3):
             backlog.add(b"a", b"x" * (ROOM // 2))
@@ -71,11 +71,11 @@ class Worker:
     # What the hub writes to, and what the client sends by.
 
     def write(self, data: bytes) -> None:
-        """The hub says."""
+        """Queue what the hub says, for `hear`."""
         self.unheard += self.reader.feed(data)
 
     def send(self, frame: Frame) -> None:
-        """The hub or the client says."""
+        """Take a frame of the hub's, or of the client's."""
         match frame:
             case Subscribe(topic):
                 self.bus.subscribe(self.id, "w", self, topic)
@@ -117,7 +117,7 @@ class HandoverTests(SynchronousTestCase):
         self.old.client.drain()
 
     def publish(self, *messages: str) -> None:
-        """Messages are published to the topic, and others to another one."""
+        """Publish messages to the topic "t", and others to another one."""
         for message in messages:
             self.bus.publish(b"t", message.encode())
             self.bus.publish(b"other", b"")
@@ -142,7 +142,7 @@ class HandoverTests(SynchronousTestCase):
         self.assertFalse(self.new.client.pending)
 
     def test_subscribed_already(self) -> None:
-        """Beside a subscription that was there before, none gets a message twice."""
+        """Beside a subscription that was there before, neither gets a message twice."""
         other = Worker.subscribe
         other(self.new)
         first, self.new.got = self.new.got, []
@@ -155,7 +155,7 @@ class HandoverTests(SynchronousTestCase):
         self.assertEqual(first, [])
 
     def test_old_worker_gone(self) -> None:
-        """For a while after its end what it would have been sent is remembered, and not longer."""
+        """What the old worker would have been sent is remembered for a while after its end."""
         behind = self.behind
         self.publish("a")
         self.bus.forget(1)
@@ -189,7 +189,7 @@ class HandoverTests(SynchronousTestCase):
         self.assertEqual((self.new.got, self.new.client.pending), ([], False))
 
     def test_counted(self) -> None:
-        """What a worker that leaves loses counts as given: it is told of that itself."""
+        """What a worker that leaves loses counts as given, for the worker itself is told."""
         self.old.behind = True
         self.publish("a")
         self.old.behind = False

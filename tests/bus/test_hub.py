@@ -27,7 +27,7 @@ from txsticky.errors import ConfigError
 
 @define
 class Outlet:
-    """A channel that remembers what was sent."""
+    """A channel that notes what was sent."""
 
     behind: bool = False
     _frames: list[tuple[Kind, bytes]] = field(factory=list, init=False)
@@ -133,7 +133,7 @@ class BusTests(SynchronousTestCase):
         self.assertEqual((self.bus.published, self.bus.delivered, self.bus.lost), (4, 4, 3))
 
     def test_settles(self) -> None:
-        """If no message follows, it hears of its loss when it next speaks and is not behind."""
+        """If no message follows, a worker hears of its loss when it speaks and is not behind."""
         one = self.subscribe(1, b"a")
         one.behind = True
         self.publish(b"a", b"1")
@@ -194,14 +194,14 @@ class BusTests(SynchronousTestCase):
         self.assertEqual((one.take(), backplane.told), ([("a", b"x")], []))
 
     def test_lost_elsewhere(self) -> None:
-        """What did not leave another machine is told to those who listen to that topic."""
+        """What did not leave another machine is told to the workers that listen to the topic."""
         one, two = self.subscribe(1, b"a"), self.subscribe(2, b"b")
         self.bus.missed(b"a", 3)
         (frame,) = one.take()
         self.assertEqual((frame, two.take(), self.bus.lost), (("a", 3), [], 0))
 
     def test_upgrade(self) -> None:
-        """A program that takes over goes on with what the backplane had, and with the same ears."""
+        """A program that takes over has what the backplane had, and the same subscribers."""
         self.bus.backplane = mock.Mock(snapshot=lambda: {"heard": 3.0})
         self.bus.outages.join(1, Outlet(), 0.0)
         state = self.bus.snapshot()

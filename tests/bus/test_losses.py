@@ -17,7 +17,7 @@ class LossesTests(SynchronousTestCase):
         self.losses = Losses()
 
     def test_counted(self) -> None:
-        """Each topic is counted, from the first loss to the last; taken, nothing is left."""
+        """Each topic is counted, from the first loss to the last; after a take nothing is left."""
         for now, topic in enumerate((b"a", b"b", b"a")):
             self.losses.add(topic, now)
         self.assertEqual(self.losses.take(), Notice(0, 2, {b"a": 2, b"b": 1}))
@@ -26,7 +26,7 @@ class LossesTests(SynchronousTestCase):
         self.assertEqual(self.losses.take(), Notice(7.0, 7.0, {b"c": 1}))
 
     def test_too_many_topics(self) -> None:
-        """So many topics are counted; of others it is known that they are."""
+        """A bounded number of topics is counted; of others it is known that some were lost."""
         for number in range(TOPICS):
             self.losses.add(b"%d" % number, 1.0)
         self.losses.add(b"1", 2.0)

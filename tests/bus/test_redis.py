@@ -40,7 +40,7 @@ class BackplaneTests(SynchronousTestCase):
         return len(self.reactor.unixClients)
 
     def refuse(self) -> None:
-        """The latest attempt of each link fails."""
+        """Have the latest attempt of each link fail."""
         refusal = Failure(ConnectionRefusedError())
         for client, connector in zip(
             self.reactor.unixClients[-2:], self.reactor.connectors[-2:], strict=True
@@ -48,7 +48,7 @@ class BackplaneTests(SynchronousTestCase):
             client[1].clientConnectionFailed(connector, refusal)
 
     def connect(self) -> tuple[Any, Any]:
-        """The latest attempts succeed: returns the protocols that publish and that listen."""
+        """Have the latest attempts succeed; returns the protocols that publish and that listen."""
         protocols = []
         for client in self.reactor.unixClients[-2:]:
             protocol = client[1].buildProtocol(None)
@@ -59,7 +59,7 @@ class BackplaneTests(SynchronousTestCase):
         return protocols[0], protocols[1]
 
     def lose(self, *protocols: Any) -> None:
-        """Connections end."""
+        """Have connections end."""
         for protocol in protocols:
             protocol.connectionLost(Failure(ConnectionDone()))
 
@@ -136,7 +136,7 @@ class BackplaneTests(SynchronousTestCase):
         )
 
     def test_heard(self) -> None:
-        """What others publish is passed on as it is; one's own is not."""
+        """What other machines publish is passed on as it is; the machine's own messages are not."""
         _, listening = self.connect()
         frame = b"*3\r\n$7\r\nmessage\r\n$12\r\ntxsticky:3:a\r\n$10\r\n%s\r\n"
         listening.dataReceived(frame % b"mark-own12" + frame % b"mark-oth12")
@@ -162,7 +162,7 @@ class BackplaneTests(SynchronousTestCase):
         self.assertEqual(self.shore.take(), [("gap", 101.0, 108.0)])
 
     def test_outage(self) -> None:
-        """Messages that stay here are counted by topic; the others are told when it is over."""
+        """Messages that stay here are counted by topic; other machines are told when it is over."""
         self.reactor.advance(10.0)
         self.lose(self.connect()[0])
         for topic in (b"a", b"b", b"a"):
@@ -183,7 +183,7 @@ class BackplaneTests(SynchronousTestCase):
         self.assertEqual(self.shore.take(), [OPEN])
 
     def test_notice(self) -> None:
-        """Of another machine's losses the hub is told how many of which topics, of nonsense not."""
+        """The hub is told how many of which topics another machine has lost, nonsense not."""
         _, listening = self.connect()
         self.shore.take()
         frame = b"*3\r\n$7\r\nmessage\r\n$15\r\ntxsticky-lost:3\r\n$%d\r\n%b\r\n"
@@ -193,7 +193,7 @@ class BackplaneTests(SynchronousTestCase):
         self.assertEqual(self.shore.take(), [("missed", b"a", 2), ("gap", 5.0, 6.0)])
 
     def test_not_kept_up(self) -> None:
-        """A Redis that does not answer costs so much memory; the end of that is told."""
+        """A Redis that does not answer costs bounded memory; the end of that is told."""
         out, _ = self.connect()
         self.shore.take()
         large = bytes(UNANSWERED_LIMIT)
@@ -252,27 +252,27 @@ class BackplaneTests(SynchronousTestCase):
         self.assertEqual(self.attempts(), 4)
 
     def test_asked(self) -> None:
-        """A quiet connection is asked now and then whether it is still one."""
+        """A quiet connection is asked now and then whether it still works."""
         out, listening = self.connect()
         self.reactor.advance(link.PING_INTERVAL)
         for protocol in (out, listening):
             self.assertEqual(protocol.transport.value(), b"*1\r\n$4\r\nPING\r\n")
 
     def test_stop_while_waiting(self) -> None:
-        """Stopped between two attempts, there is no further one."""
+        """A link that is stopped between two attempts makes no further one."""
         self.refuse()
         self.successResultOf(self.backplane.stop())
         self.reactor.advance(60.0)
         self.assertEqual((self.attempts(), self.reactor.getDelayedCalls()), (2, []))
 
     def test_stop_while_connecting(self) -> None:
-        """Stopped during an attempt, it is given up."""
+        """A link that is stopped during an attempt gives the attempt up."""
         self.successResultOf(self.backplane.stop())
         self.reactor.advance(60.0)
         self.assertEqual(self.attempts(), 2)
 
     def test_stop(self) -> None:
-        """Stopped while connected, it is over when the connections have ended."""
+        """The stop of a connected link is over when its connections have ended."""
         protocols = self.connect()
         stopped = self.backplane.stop()
         self.assertNoResult(stopped)

@@ -30,7 +30,7 @@ class Machine:
         self.connect(2)
 
     def connect(self, count: int) -> None:
-        """The latest attempts succeed."""
+        """Have the latest attempts succeed."""
         for client in self.reactor.unixClients[-count:]:
             self.redis.accept(client[1].buildProtocol(None))
 
@@ -62,13 +62,13 @@ class StreamCase(SynchronousTestCase):
         self.redis.said.clear()
 
     def publish(self, *messages: bytes, topic: bytes = b"a") -> None:
-        """The first machine publishes."""
+        """Publish from the first machine."""
         for message in messages:
             self.one.backplane.publish(topic, message)
         self.redis.serve()
 
     def outage(self) -> None:
-        """Redis ends all connections."""
+        """Have Redis end all connections."""
         for machine in (self.one, self.two):
             machine.reactor.advance(10.0)
         self.redis.drop()
@@ -80,7 +80,7 @@ class MessagesTests(StreamCase):
     """While all is well."""
 
     def test_arrives(self) -> None:
-        """What one machine publishes arrives at the other, in order, and not at itself."""
+        """What one machine publishes arrives at the other in order, and not at the first itself."""
         self.publish(b"1", b"2")
         self.publish(b"3", topic=b"b")
         self.assertEqual(
@@ -97,21 +97,21 @@ class MessagesTests(StreamCase):
         self.assertEqual(len(self.two.heard()), 20)
 
     def test_many(self) -> None:
-        """More than is read at once arrives as well."""
+        """More entries than are read at once arrive as well."""
         for number in range(3 * stream.COUNT):
             self.one.backplane.publish(b"a", b"%d" % number)
             self.redis.serve()
         self.assertEqual(len(self.two.heard()), 3 * stream.COUNT)
 
     def test_quiet(self) -> None:
-        """If nothing comes for a while, it is waited for again, and nothing is told."""
+        """If no entry comes for a while, the reader waits again, and nothing is told."""
         self.redis.unblock()
         self.assertEqual(self.two.shore.take(), [])
         self.publish(b"1")
         self.assertEqual(self.two.heard(), [b"1"])
 
     def test_subscriptions(self) -> None:
-        """Topics are no matter of the stream."""
+        """A subscription changes nothing in the stream: all topics are read."""
         self.two.backplane.subscribe(b"a")
         self.two.backplane.unsubscribe(b"a")
         self.redis.serve()
@@ -199,7 +199,7 @@ class OutageTests(StreamCase):
         self.assertEqual(self.one.shore.take(), [("outage", None)])
 
     def answer(self) -> None:
-        """Redis answers to one XADD."""
+        """Have Redis answer one XADD."""
         protocol = self.one.backplane._out.redis
         protocol.transport.clear()
         protocol.dataReceived(b"$3\r\n9-9\r\n")
@@ -221,7 +221,7 @@ class LossTests(StreamCase):
         self.assertEqual(self.two.shore.take(), [])
 
     def test_trimmed_while_it_reads(self) -> None:
-        """So are those that are removed under a reader that does not keep up."""
+        """Entries removed under a reader that does not keep up are told as a gap, once."""
         self.redis.silent = True
         for number in range(3):
             self.one.backplane.publish(b"a", b"%d" % number)
@@ -255,7 +255,7 @@ class LossTests(StreamCase):
         self.assertEqual(self.two.news(), [("gap", 0.0, 12.0), ("arrived", b"a", b"1")])
 
     def test_clock_set_back(self) -> None:
-        """So it is if the new one's clock is behind the old one's."""
+        """What others have written to a new Redis is read though its clock is behind."""
         self.outage()
         self.redis.entries.clear()
         self.redis.time = 10
@@ -289,7 +289,7 @@ class BadRedisTests(StreamCase):
         return list(map(formatEvent, events))
 
     def test_full(self) -> None:
-        """One that is full is tried again until it has room; told once, and nothing is lost."""
+        """A Redis that is full is tried again until it has room; told once, and nothing is lost."""
         away, back = self.refused("OOM command not allowed when used memory > 'maxmemory'.")
         self.assertIn("(OOM command not allowed", away)
         self.assertIn("reaches Redis again", back)
@@ -297,13 +297,13 @@ class BadRedisTests(StreamCase):
         self.assertEqual(self.one.shore.take(), [("outage", 0.0), ("outage", None)])
 
     def test_replica(self) -> None:
-        """So is one that is a replica."""
+        """A Redis that is a replica is tried again until it takes entries; nothing is lost."""
         away, _ = self.refused("READONLY You can't write against a read only replica.")
         self.assertIn("(READONLY", away)
         self.assertEqual(self.two.heard(), [b"1"])
 
     def test_delays_grow(self) -> None:
-        """Though it lets us connect each time, the next attempt comes later."""
+        """The next attempt comes later each time, though Redis lets us connect each time."""
         self.refused("OOM", 0)
         waits = []
         self.redis.refusing = "OOM"
@@ -316,7 +316,7 @@ class BadRedisTests(StreamCase):
         self.assertLess(max(waits), 15.1)
 
     def test_replica_from_the_beginning(self) -> None:
-        """One that lets no entry be written at the start is told, and tried again."""
+        """A Redis that lets no entry be written at the start is told, and tried again."""
         self.redis.refusing = "READONLY no"
         machine = Machine(self.redis, b"mark-3rd")
         with capturedLogs() as events:
@@ -328,7 +328,7 @@ class BadRedisTests(StreamCase):
         self.assertEqual(machine.heard(), [b"1"])
 
     def test_slow(self) -> None:
-        """One that does not answer delays messages and loses none."""
+        """A Redis that does not answer delays messages and loses none."""
         self.redis.silent = True
         self.publish(b"1", b"2", b"3")
         self.assertEqual(self.two.heard(), [])
@@ -345,7 +345,7 @@ class BadRedisTests(StreamCase):
 
 
 class LifeTests(StreamCase):
-    """How it begins and ends."""
+    """The beginning and the end of the way to other machines."""
 
     def test_begins_at_the_end(self) -> None:
         """What was published before a machine came is not heard there."""
@@ -375,7 +375,7 @@ class LifeTests(StreamCase):
         self.assertEqual(self.one.backplane.snapshot()["mark"], b"mark-one".hex())
 
     def test_stop(self) -> None:
-        """Stopped, it ends its connections and makes no further ones."""
+        """A backplane that is stopped ends its connections and makes no further ones."""
         stopped = self.one.backplane.stop()
         self.redis.serve()
         self.successResultOf(stopped)

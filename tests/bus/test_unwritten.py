@@ -71,7 +71,7 @@ class UnwrittenTests(SynchronousTestCase):
         self.assertFalse(there.add(b"a", b"", 5.0))
 
     def test_relaxed(self) -> None:
-        """It has room again when half of it is free."""
+        """The queue has room again when half of it is free."""
         self.patch(unwritten, "LIMIT", 4 * (COST + 2))
         self.add(b"1", b"2")
         self.assertTrue(self.queue.relaxed)

@@ -15,13 +15,13 @@ class UnmappedTests(SynchronousTestCase):
     """An IPv4-mapped address is the IPv4 address that it stands for."""
 
     def test_host(self) -> None:
-        """The text that the kernel gives; other texts stay."""
+        """The text that the kernel gives is unmapped; other texts stay."""
         self.assertEqual(unmapped_host("::ffff:192.0.2.1"), "192.0.2.1")
         for host in ("192.0.2.1", "::1", "2001:db8::ffff:1", "fe80::1%lo", "", "::ffff:x", "a"):
             self.assertEqual(unmapped_host(host), host)
 
     def test_network(self) -> None:
-        """A network of mapped addresses; others stay, and what is none is refused."""
+        """A network of mapped addresses is unmapped, others stay, and nonsense is refused."""
         for text, network in (
             ("::ffff:127.0.0.1", "127.0.0.1/32"),
             ("::ffff:10.0.0.0/104", "10.0.0.0/8"),

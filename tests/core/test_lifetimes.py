@@ -25,7 +25,7 @@ class LifetimesTests(SynchronousTestCase):
         self.assertEqual((lifetimes.next, lifetimes.take(20.0)), (None, []))
 
     def test_bounded(self) -> None:
-        """There are no more than may be; those that are kept can still be set anew."""
+        """There are no more keys than may be; those that are kept can still be set anew."""
         lifetimes = Lifetimes(2)
         for number, key in enumerate((b"a", b"b", b"c", b"a")):
             lifetimes.set(key, 5.0 + number)

@@ -65,7 +65,7 @@ def head(mark: int, size: int) -> Head:
 
 
 class RuleTests(SynchronousTestCase):
-    """The rule."""
+    """The rule for the size of a memo."""
 
     def test_bound(self) -> None:
         """As many entries as fit are granted, one more is an error that tells the numbers."""

@@ -81,19 +81,19 @@ class OtherTests(SynchronousTestCase):
         self.assertEqual((Text().shown(None), Text().shown("a")), ("none", "a"))
 
     def test_choice(self) -> None:
-        """One of the names."""
+        """A choice takes one of its names."""
         Choice(("a", "b")).check("b")
         self.assertRaises(ValueError, Choice(("a", "b")).check, "c")
 
     def test_flag(self) -> None:
-        """Yes or no, in several words and whatever their case."""
+        """A flag is yes or no, in several words and whatever their case."""
         self.assertEqual([Flag().read(text) for text in ("YES", "1", "off", "0")], [1, 1, 0, 0])
         self.assertRaises(ValueError, Flag().read, "perhaps")
         self.assertRaises(ValueError, Flag().check, 1)
         self.assertEqual([Flag().shown(True), Flag().shown(False)], ["on", "off"])
 
     def test_several(self) -> None:
-        """Texts between blanks, each checked."""
+        """Texts between blanks are each checked."""
         self.assertEqual(Several().read(" a  b "), ("a", "b"))
         Several(int).check(("1", "2"))
         for wrong in (("1", "x"), ("1", 2), ["1"], "1"):

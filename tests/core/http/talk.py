@@ -50,12 +50,12 @@ class Talk:
         self.refused = 0
 
     def client(self, data: bytes) -> None:
-        """The client sends."""
+        """Have the client send."""
         self.conversation.feed(data)
         self.pull()
 
     def server(self, data: bytes) -> bytes:
-        """The inner protocol writes, and the client gets what is returned."""
+        """Have the inner protocol write; returns what the client gets."""
         sent = self.conversation.wrote(data)
         self.pull()
         return sent
@@ -77,7 +77,7 @@ class OverCase(SynchronousTestCase):
     """What the tests of a connection's end share."""
 
     def assert_over(self, talk: Talk, delivered: bytes) -> None:
-        """This was delivered and nothing more will be, the connection is to be closed."""
+        """Assert that this was delivered, that nothing more will be, and that the end is due."""
         for _ in range(2):
             conversation = talk.conversation
             self.assertEqual(talk.delivered, delivered)

@@ -31,7 +31,7 @@ class BoundaryTests(SynchronousTestCase):
         self.assertIsNone(conversation.next())
 
     def test_first(self) -> None:
-        """Only the first request of a routed connection is known to be ours."""
+        """Only the first request of a connection that was routed is known to belong here."""
         for conversation, ours in (
             (Conversation(), True),
             (Conversation(first_is_ours=False), False),
@@ -291,14 +291,14 @@ class InjectTests(SynchronousTestCase):
         self.assertEqual(talk.server(OK), OK)
 
     def test_last(self) -> None:
-        """The response to a request that nothing follows gets them as well."""
+        """The last response of a connection gets the lines as well."""
         for data, last in ((ODD, LAST), (b"CONNECT a:1 HTTP/1.1\r\n\r\n", b""), (OLD, b"")):
             talk = Talk(COOKIE)
             talk.client(data)
             self.assertEqual(talk.server(OK), OK.replace(b"OK\r\n", b"OK\r\n" + COOKIE + last))
 
     def test_status_line_in_pieces(self) -> None:
-        """A status line that comes in pieces gets them, and the conversation goes on."""
+        """A status line in pieces gets the lines, and the conversation goes on."""
         talk = Talk(COOKIE)
         talk.client(GET + NEXT)
         sent = b"".join(talk.server(OK[at : at + 1]) for at in range(len(OK)))
@@ -310,7 +310,7 @@ class HalfCloseTests(SynchronousTestCase):
     """What a client that sends no more is still owed."""
 
     def owed(self, conversation: Conversation) -> tuple[bool, bool, bool]:
-        """The properties that say it."""
+        """The properties that say what a client is owed."""
         return (
             conversation.request_open,
             conversation.finished_request,
@@ -318,7 +318,7 @@ class HalfCloseTests(SynchronousTestCase):
         )
 
     def test_course_of_a_request(self) -> None:
-        """Open with its head, finished with its last byte, over with the response's."""
+        """A request is open from its head on, finished with its last byte, over when answered."""
         talk = Talk()
         self.assertEqual(self.owed(talk.conversation), (False, False, False))
         talk.client(POST[:-1])

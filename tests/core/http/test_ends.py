@@ -132,7 +132,7 @@ class OddTests(OverCase):
     """A request whose end is not certain is the last of its connection."""
 
     def test_framing(self) -> None:
-        """It passes as it comes, but that the inner protocol is told to close, as is the client."""
+        """An odd request passes as it comes, but that server and client are told to close."""
         talk = Talk()
         talk.client(ODD + b"rest")
         self.assertEqual((talk.asked, talk.delivered), ([b"/"], SHOWN + b"rest"))
@@ -214,7 +214,7 @@ class OddTests(OverCase):
             self.assertEqual(talk.delivered, data + NEXT)
 
     def test_odd_connect(self) -> None:
-        """One whose content has no certain end is odd, and upgraded by a 2xx like any other."""
+        """A CONNECT whose content has no certain end is odd, and upgraded by a 2xx."""
         data = b"CONNECT a:1 HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\nx"
         for response, over in ((OK, False), (OK.replace(b"200", b"400"), True)):
             talk = Talk()
@@ -224,7 +224,7 @@ class OddTests(OverCase):
             self.assertEqual((talk.conversation.over, talk.conversation.upgraded), (over, not over))
 
     def test_refused_connect(self) -> None:
-        """If it is none, nothing that follows is served."""
+        """If the response to a CONNECT is no 2xx, nothing that follows is served."""
         data = b"CONNECT a:1 HTTP/1.1\r\n\r\n"
         no = OK.replace(b"200 OK", b"405 No")
         talk = Talk()
@@ -234,7 +234,7 @@ class OddTests(OverCase):
 
 
 class LastTests(OverCase):
-    """What is followed by nothing, for whatever reason."""
+    """Requests that nothing follows, for whatever reason."""
 
     def test_http10(self) -> None:
         """An HTTP/1.0 request is asked about, answered, and followed by nothing."""
@@ -282,7 +282,7 @@ class LastTests(OverCase):
         self.assertEqual(told, [False, False, True, True, False, False])
 
     def test_interim_to_the_old(self) -> None:
-        """But not one of HTTP/1.0, which would take it for the response."""
+        """A client of HTTP/1.0, which would take it for the response, gets no interim one."""
         talk = Talk()
         talk.client(OLD)
         self.assertFalse(talk.conversation.interim)
@@ -333,7 +333,7 @@ class LastTests(OverCase):
             self.assert_over(talk, GET)
 
     def test_surplus_behind_the_last(self) -> None:
-        """It is cut off behind a last response as well, and told."""
+        """Surplus behind a last response is cut off as well, and told."""
         talk = Talk()
         talk.client(OLD)
         talk.server(OK)
@@ -348,7 +348,7 @@ class LastTests(OverCase):
         self.assertEqual(conversation.remainder(), NEXT)
 
     def test_surplus_before_it_is_kept(self) -> None:
-        """If that is to stay instead, the connection is over: more might come."""
+        """Surplus before the next request is kept ends the connection: more might come."""
         conversation = self.asking()
         conversation.wrote(b"x")
         conversation.keep()

@@ -43,12 +43,12 @@ class EventTalk:
         self.raw = b""
 
     def client(self, data: bytes) -> None:
-        """The client sends."""
+        """Have the client send."""
         self.conversation.feed(data)
         self.pull()
 
     def server(self, data: bytes) -> bytes:
-        """The server writes."""
+        """Have the server write."""
         sent = self.conversation.wrote(data)
         self.pull()
         return sent
@@ -83,7 +83,7 @@ class EventTests(SynchronousTestCase):
         self.assertEqual(told.begin, Begin(head_of(GET), 0, False, b"", True))
 
     def test_first(self) -> None:
-        """About the first request was decided elsewhere, unless something else is said."""
+        """The first request is taken as decided about, unless something else is said."""
         for conversation, ours in (
             (EventConversation(), True),
             (EventConversation(first_is_ours=False), False),
@@ -102,7 +102,7 @@ class EventTests(SynchronousTestCase):
         self.assertEqual(talk.refused, [400])
 
     def test_known(self) -> None:
-        """The short cut tells the same."""
+        """The short cut tells the server the same as the long way."""
         for data in (GET, POST):
             talk = EventTalk()
             talk.client(GET)
@@ -247,7 +247,7 @@ class OddTests(SynchronousTestCase):
     @given(st.sampled_from(ODDITIES), st.lists(st.sampled_from([GET, POST]), min_size=1), CUTS)
     @settings(deadline=None, max_examples=150)
     def test_last(self, odd: bytes, behind: list[bytes], cuts: list[int]) -> None:
-        """They are told once, or refused; they are the last in either case, however cut."""
+        """An odd request is told once, or refused; it is the last in either case, however cut."""
         talk = EventTalk()
         for piece in pieces(odd + b"".join(behind), cuts):
             talk.client(piece)
@@ -262,7 +262,7 @@ class OddTests(SynchronousTestCase):
         self.assertLessEqual(len(talk.told), 1)
 
     def test_read(self) -> None:
-        """Where one reading is left they are read so."""
+        """An odd request of which one reading is left is read so."""
         for lines, length, shown in (
             (b"A: \x01\r\n", 0, b"A: \x01\r\n"),
             (b"A: b\r\n c\r\n\td\r\n", 0, b"A: b c d\r\n"),
@@ -280,7 +280,7 @@ class OddTests(SynchronousTestCase):
             self.assertEqual(head.raw[head.fields_at : -2], shown or lines)
 
     def test_refused(self) -> None:
-        """Where none is left they are not."""
+        """An odd request of which no reading is left is refused."""
         for lines in (
             b"Content-Length: 5\r\nContent-Length: 5\r\n",
             b"Content-Length: 5, 5\r\n",

@@ -88,7 +88,7 @@ class RequestTests(SynchronousTestCase):
             self.assertTrue(framed(*fields).last, fields)
 
     def test_not_close(self) -> None:
-        """Other options, and options that merely contain the word, do not."""
+        """Other options, also such that contain the word close, make no request the last."""
         for value in (b"", b"keep-alive", b"closed", b"not close", b"close!", b"upgrade"):
             self.assertFalse(framed(b"Connection: " + value).last, value)
 

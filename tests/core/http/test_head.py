@@ -56,7 +56,7 @@ class HeadTests(SynchronousTestCase):
         self.assertTrue(head.raw[head.fields_at :].startswith(b"Host:"))
 
     def test_looked_at_again(self) -> None:
-        """What was looked at last is not read again; with another limit it is."""
+        """The bytes parsed last are not read again; with another limit they are."""
         data = b"GET / HTTP/1.1\r\nHost: example\r\n\r\n"
         head = parsed(data)
         self.assertIs(parsed(data), head)

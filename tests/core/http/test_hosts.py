@@ -17,7 +17,7 @@ class HostTests(TestCase):
     """The Host of a request."""
 
     def test_ours(self) -> None:
-        """Addresses, localhost and the names that were given, with a port or without."""
+        """Addresses, localhost and the names that were given are ours, with a port or without."""
         for host in (
             "127.0.0.1", "10.2.3.4:9090", "[::1]", "[::1]:9090", "[2001:db8::1]:1",
             "[::ffff:127.0.0.1]", "localhost", "LocalHost:9090", "localhost.", "localhost.:80",
@@ -26,7 +26,7 @@ class HostTests(TestCase):
             self.assertTrue(OURS.answers(host), host)
 
     def test_others(self) -> None:
-        """No other name, whatever it looks like."""
+        """No other name is ours, whatever it looks like."""
         for host in (
             "evil.example", "evil.example:9090", "localhost.evil.example", "127.0.0.1.evil.example",
             "evil.example@localhost", "localhost@evil.example", "localhost/evil", "",
@@ -47,7 +47,7 @@ class HostTests(TestCase):
 
     @given(st.text(st.characters(codec="latin-1")))
     def test_any_text(self, host: str) -> None:
-        """Any text is judged, and so is it as an origin."""
+        """Any text is judged, as a host and as an origin."""
         self.assertIn(OURS.answers(host), (True, False))
         self.assertIn(is_of("http://" + host, host), (True, False))
 
@@ -56,7 +56,7 @@ class OriginTests(TestCase):
     """The Origin of a page."""
 
     def test_same(self) -> None:
-        """A page of the same host and port."""
+        """An origin of the same host and port is that of the request."""
         for origin, host in (
             ("http://localhost:9090", "localhost:9090"),
             ("HTTP://LOCALHOST:9090", "localhost:9090"),
@@ -66,7 +66,7 @@ class OriginTests(TestCase):
             self.assertTrue(is_of(origin, host), origin)
 
     def test_another(self) -> None:
-        """No other: not by another port, by an address, or by no name at all."""
+        """No other origin is: not by another port, by an address, or by no name at all."""
         for origin, host in (
             ("http://evil.example", "localhost:9090"),
             ("http://localhost:8080", "localhost:9090"),
@@ -87,7 +87,7 @@ class NameTests(TestCase):
     """What may be given for a name."""
 
     def test_names(self) -> None:
-        """Names of hosts, and nothing around them."""
+        """Names of hosts are names; anything around them makes them none."""
         for name in ("a", "a.example", "a-b.example.", "app_1", "xn--nxasmq6b"):
             self.assertTrue(is_name(name), name)
         for name in ("", "a:80", "http://a", "a/b", "*", "*.a", "a..b", ".a", "-a", "ü", "a" * 64,

@@ -62,7 +62,7 @@ class UpgradeTests(SynchronousTestCase):
             self.assertEqual(shown(inside, *lines), list(lines))
 
     def test_websocket_by_another_method(self) -> None:
-        """It is one by GET alone (RFC 6455, section 4.1)."""
+        """The handshake of a WebSocket is a GET (RFC 6455, 4.1); another method's is none."""
         seen = shown(WEBSOCKET, POST, b"Upgrade: websocket", b"Connection: Upgrade", b"A: b")
         self.assertEqual(seen, [POST, b"A: b"])
 
@@ -115,7 +115,7 @@ class TargetTests(SynchronousTestCase):
             self.assertEqual(seen, [b"GET %b HTTP/1.1" % path, b"Host: %b" % host, b"X: y"])
 
     def test_stays(self) -> None:
-        """Every other form stays, and this one for a server that makes sense of it."""
+        """Every other form stays, and so does absolute form for a server that makes sense of it."""
         for line in (
             GET,
             b"GET /http://b/ HTTP/1.1",
@@ -149,7 +149,7 @@ class LastTests(SynchronousTestCase):
         self.assertEqual(seen[1], LAST[:-2])
 
     def test_upgrade(self) -> None:
-        """Not if it may become another protocol."""
+        """A last request that may become another protocol is not told to be the last."""
         lines = [GET, b"Connection: Upgrade", b"Upgrade: websocket"]
         self.assertEqual(shown(WEBSOCKET, *lines, last=True), lines)
         lines = [GET, b"Connection: Upgrade", b"Upgrade: h2c"]
@@ -190,7 +190,7 @@ class OursTests(SynchronousTestCase):
     """Fields that only this server may say."""
 
     def test_taken_off(self) -> None:
-        """They go in any case and spelling, and none goes whose name only begins alike."""
+        """Fields of ours go in any case and spelling; a name that only begins alike stays."""
         ours = (b"Txsticky: 1", b"TXSTICKY-A: 1", b"txsticky_b: 1")
         self.assertEqual(
             shown(ANY, GET, *ours, b"Txstickyx: Txsticky-A"), [GET, b"Txstickyx: Txsticky-A"]
@@ -201,7 +201,7 @@ class SameTests(SynchronousTestCase):
     """A head of which nothing changes."""
 
     def test_same(self) -> None:
-        """It is the very bytes that came, whatever the form of a target that is understood."""
+        """A head of which nothing changes is the very bytes that came, whatever its target."""
         for inside, line in (
             (ANY, b"GET http://a/b HTTP/1.1"),
             (ANY, b"OPTIONS * HTTP/1.1"),

@@ -24,7 +24,7 @@ def told(conversation: Conversation) -> tuple[object, ...]:
 
 
 class BeginTests(SynchronousTestCase):
-    """The same as the long way."""
+    """The short cut, compared with the long way."""
 
     def begun(self) -> Conversation:
         """A conversation whose first request was answered."""
@@ -53,13 +53,13 @@ class BeginTests(SynchronousTestCase):
                 self.assertEqual(told(short), told(long), data)
 
     def test_first(self) -> None:
-        """The first request of a connection does not take it: it was routed before."""
+        """The first request of a connection does not take the short cut: it was routed before."""
         conversation = Conversation()
         self.assertIsNone(conversation.begin(known_of(GET), GET))
         self.assertTrue(conversation.idle)
 
     def test_first_of_the_same(self) -> None:
-        """Unless it is said that it may be the first; the next is asked about as ever."""
+        """The first request takes the short cut if that is allowed; the next is asked about."""
         conversation = Conversation()
         self.assertTrue(conversation.first_is_ours)
         self.assertEqual(conversation.begin(known_of(GET), GET, True), Deliver(GET))
@@ -70,13 +70,13 @@ class BeginTests(SynchronousTestCase):
         self.assertEqual(isinstance(ask, Ask) and ask.first, False)
 
     def test_held(self) -> None:
-        """Nothing takes it behind the beginning of another request."""
+        """No request takes the short cut behind the beginning of another request."""
         conversation = self.begun()
         conversation.feed(b"GE")
         self.assertIsNone(conversation.begin(known_of(GET), GET))
 
     def test_open(self) -> None:
-        """Nothing takes it while a response is due."""
+        """No request takes the short cut while a response is due."""
         conversation = self.begun()
         self.assertEqual(conversation.begin(known_of(GET), GET), Deliver(GET))
         self.assertIsNone(conversation.begin(known_of(GET), GET))

@@ -64,7 +64,7 @@ class FollowTests(SynchronousTestCase):
         self.assertEqual((response.phase, response.surplus), (SILENT, True))
 
     def test_late_body_of_a_head_response(self) -> None:
-        """The same holds for a body that comes in a later write."""
+        """The body of a response to HEAD is cut off in a later write, too."""
         response = due(b"HEAD")
         response.follow(OK[:-5])
         self.assertFalse(response.surplus)
@@ -226,7 +226,7 @@ class LinesTests(SynchronousTestCase):
         )
 
     def test_once(self) -> None:
-        """The next response on the connection does not get them again."""
+        """The next response on the connection does not get the lines again."""
         response = due(lines=COOKIE)
         response.follow(OK)
         response.expect(b"GET", None)
@@ -296,7 +296,7 @@ class LinesTests(SynchronousTestCase):
         self.assertIs(response.phase, PASSING)
 
     def test_last(self) -> None:
-        """The last response of a connection says so, behind the other lines."""
+        """The last response of a connection says that it is, behind the other lines."""
         added = OK.replace(b"OK\r\n", b"OK\r\n" + COOKIE + LAST)
         self.assertEqual(due(lines=COOKIE, last=True).follow(OK), added)
         self.assertEqual(
@@ -331,7 +331,7 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual(response.follow(head), head)
 
     def test_interim_head_in_pieces(self) -> None:
-        """The head of an interim response is no place for them, in however many pieces."""
+        """An interim response gets no lines, in however many pieces its head comes."""
         response = due(lines=COOKIE)
         pieces = (b"HTTP/1.1 103 Early Hints\r\nLin", b"k: x", b"\r\n\r\n")
         self.assertEqual(b"".join(map(response.follow, pieces)), b"".join(pieces))

@@ -19,12 +19,12 @@ Call = Callable[[Conversation], object]
 
 
 def feeding(data: bytes) -> Call:
-    """The client sends."""
+    """Have the client send."""
     return lambda conversation: conversation.feed(data)
 
 
 def writing(data: bytes) -> Call:
-    """The inner protocol writes."""
+    """Have the inner protocol write."""
     return lambda conversation: conversation.wrote(data)
 
 

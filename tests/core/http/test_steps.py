@@ -18,11 +18,11 @@ class Told:
         self.told: list[tuple[str, object]] = []
 
     def begun(self, step: Begin) -> None:
-        """A request has begun."""
+        """Note that a request has begun."""
         self.told.append(("begun", step))
 
     def continued(self, step: Content) -> None:
-        """More has come."""
+        """Note that more of a request has come."""
         self.told.append(("continued", step))
 
 
@@ -42,7 +42,7 @@ class KnownTests(SynchronousTestCase):
     """What is remembered of a request."""
 
     def test_remembered(self) -> None:
-        """Of plain requests it is remembered where they end, and what goes for them."""
+        """Of a plain request its end is remembered, and what goes for the request."""
         for data in (GET, POST):
             found = known(head_of(data), How.TAG)
             assert found is not None
@@ -51,7 +51,7 @@ class KnownTests(SynchronousTestCase):
             self.assertTrue(found.begin.whole)
 
     def test_not_remembered(self) -> None:
-        """Nothing is of those whose end is not in the head, or that are not plain HTTP/1.1."""
+        """A request is not remembered whose end its head does not tell, or not plain HTTP/1.1."""
         for data in (
             CHUNKED,
             b"\r\n" + GET,
@@ -62,7 +62,7 @@ class KnownTests(SynchronousTestCase):
             self.assertIsNone(known(head_of(data), How.NEW), data)
 
     def test_changed(self) -> None:
-        """Nothing is of those that the server inside is to see otherwise than they came."""
+        """A request is not remembered that the server inside is to see otherwise than it came."""
         head = head_of(GET.replace(b"GET /", b"GET http://a/"))
         self.assertIsNotNone(known(head, How.NEW))
         self.assertIsNone(known(head, How.NEW, Inside(absolute=False)))

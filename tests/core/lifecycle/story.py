@@ -47,9 +47,9 @@ class Story:
         return self
 
     def told(self) -> str:
-        """The last thing that was said."""
+        """The last sentence of the fleet."""
         return self.said[-1].text.format(**self.said[-1].fields)
 
     def levels(self) -> set[str]:
-        """How loud it was."""
+        """The levels of the fleet's sentences."""
         return {say.level for say in self.said}

@@ -13,7 +13,7 @@ class TurnTests(SynchronousTestCase):
     """A worker's time to get ready."""
 
     def test_starting(self) -> None:
-        """Those that are not ready yet are counted."""
+        """Workers that are not ready yet are counted."""
         story = Story(3)
         story.start()
         story.ready(2)

@@ -13,13 +13,13 @@ class EndWithinTests(SynchronousTestCase):
     """The time that a worker is given."""
 
     def given(self, deadline: float | None, why: str, seconds: float = 30.0) -> tuple[object, str]:
-        """What a worker has that had this, and is told to end now."""
+        """The deadline and the reason of a worker that had these, and is told to end now."""
         worker = Instance(1, 1, 1, deadline=deadline, why=why)
         end_within(worker, seconds, 30.0, "its stop", 0.0)
         return worker.deadline, worker.why
 
     def test_start(self) -> None:
-        """The time to start is none to end: it is replaced, even by a longer one."""
+        """The time to start is none to end: the time to end replaces it, be it longer."""
         why = "did not end within the graceful timeout of 30 s"
         self.assertEqual(self.given(5.0, ""), (killed(30), why))
 
@@ -49,13 +49,13 @@ class HowItLeftTests(SynchronousTestCase):
         return how_it_left(Instance(1, 1, 1, stage, deadline=deadline, why=why), status)
 
     def test_killed(self) -> None:
-        """One whose time was over was killed, which is no wonder if it was starting."""
+        """A worker whose time was over was killed, which is no wonder if it was starting."""
         leaving = WorkerStage.LEAVING
         self.assertEqual(self.told(leaving, KILLED), ("warn", "was slow and was killed"))
         self.assertEqual(self.told(leaving, KILLED, why=STARTING)[0], "info")
 
     def test_by_itself(self) -> None:
-        """One that ended in its time has left, however it ended; a retiring one should exit 0."""
+        """A worker that ended in its time has left, however; a retiring one should exit with 0."""
         leaving, retiring = WorkerStage.LEAVING, WorkerStage.RETIRING
         by_signal = "has left: it was ended by signal 9"
         self.assertEqual(self.told(leaving, KILLED, deadline=5.0), ("info", by_signal))

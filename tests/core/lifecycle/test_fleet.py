@@ -63,7 +63,7 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(story.after(pause(1)), [Spawn(2, 1, 1)])
 
     def test_no_start_timeout(self) -> None:
-        """With no bound it may take for ever."""
+        """With no bound on its start a worker may take for ever."""
         story = Story(1)
         story.fleet.start_timeout = 0.0
         story.start()
@@ -158,7 +158,7 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(story.after(0.01), [Spawn(2, 1, 1)])
 
     def test_processes_that_cannot_be_created(self) -> None:
-        """If that happens again and again, the cluster ends with exit code 1."""
+        """If no process can be created again and again, the cluster ends with code 1."""
         story = Story(1)
         effects = story.start()
         for id in range(1, ATTEMPTS + 1):
@@ -215,7 +215,7 @@ class DeathTests(SynchronousTestCase):
         self.assertEqual(story.exited(1, -9), [])
 
     def test_takes_nothing(self) -> None:
-        """A worker that lives and takes nothing is replaced in the same way."""
+        """A worker that lives and takes nothing is replaced as a silent one is."""
         effects = Story(2).serving().fleet.silent(1, 100.0, takes=False)
         done = [effect for effect in effects if not isinstance(effect, Say)]
         self.assertEqual(done, [Kill(1, hard=True), Spawn(3, 1, 1)])
@@ -223,7 +223,7 @@ class DeathTests(SynchronousTestCase):
         self.assertIn("takes no connections", said.text.format(**said.fields))
 
     def test_silent_with_a_successor(self) -> None:
-        """If its successor is starting already, no other one starts."""
+        """If the successor of a silent worker is starting already, no other one starts."""
         story = Story(1).serving()
         story.reload()
         self.assertEqual(story.silent(1), [Kill(1, hard=True)])
@@ -261,7 +261,7 @@ class DeathTests(SynchronousTestCase):
         self.assertIn("error", story.levels())
 
     def test_leaving_as_told(self) -> None:
-        """That a worker which was told to leave serves no more is no event."""
+        """A worker that was told to leave and serves no more is no event."""
         story = Story(1).serving()
         story.stop(True)
         story.after(DRAIN - 1)
@@ -269,7 +269,7 @@ class DeathTests(SynchronousTestCase):
         self.assertEqual(story.after(killed(DRAIN) - DRAIN + 1), [Kill(1, hard=True)])
 
     def test_leaving_with_a_successor(self) -> None:
-        """If a successor is starting already, no other one starts."""
+        """If the successor of a worker that leaves is starting, no other one starts."""
         story = Story(1).serving()
         story.reload()
         self.assertEqual([story.leaving(1), story.after(1)], [[], []])

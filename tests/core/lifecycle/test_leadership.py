@@ -143,7 +143,7 @@ class Workers(RuleBasedStateMachine):
 
     @rule()
     def begins(self) -> None:
-        """One more worker is ready."""
+        """Have one more worker ready."""
         self.newest += 1
         self.alive.add(self.newest)
         self.ready.add(self.newest)
@@ -151,19 +151,19 @@ class Workers(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0, 12))
     def passes(self, seconds: float) -> None:
-        """Time passes; all that do not speak meanwhile were stopped."""
+        """Let time pass; all workers that do not speak meanwhile were stopped."""
         self.now += seconds
 
     @rule(data=st.data())
     def beats(self, data: st.DataObject) -> None:
-        """A worker gives a sign of life."""
+        """Have a worker give a sign of life."""
         if self.alive:
             self.tell(self.post.heard(data.draw(st.sampled_from(sorted(self.alive))), self.now))
             self.tell(self.post.elect(self.ready, self.now))
 
     @rule(data=st.data())
     def leaves(self, data: st.DataObject) -> None:
-        """A worker is told to leave, and resigns if it leads."""
+        """Have a worker leave, which resigns if it leads."""
         if self.ready:
             id = data.draw(st.sampled_from(sorted(self.ready)))
             self.ready.remove(id)
@@ -173,7 +173,7 @@ class Workers(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def ends(self, data: st.DataObject) -> None:
-        """A worker's process ends."""
+        """Have a worker's process end."""
         if self.alive:
             id = data.draw(st.sampled_from(sorted(self.alive)))
             self.alive.remove(id)
@@ -184,7 +184,7 @@ class Workers(RuleBasedStateMachine):
 
     @rule()
     def another_program(self) -> None:
-        """The primary executes a new version of itself."""
+        """Have the primary execute a new version of itself."""
         last, leads = self.post.last, self.post.leader is not None
         if last is not None:
             until = last.until if leads else -math.inf
@@ -205,4 +205,4 @@ Workers.TestCase.settings = settings(deadline=None, max_examples=60, stateful_st
 
 
 class MachineTests(Workers.TestCase, SynchronousTestCase):  # type: ignore[misc, name-defined]
-    """The rules above in any order."""
+    """The rules of leadership, in any order of events."""

@@ -48,7 +48,7 @@ class TableTests(SynchronousTestCase):
                 self.assertIs(ANSWERS[state][command], LifeAnswer.NOTHING)
 
     def test_gone(self) -> None:
-        """What is gone answers nothing and goes nowhere."""
+        """A connection that is gone answers nothing and goes nowhere."""
         self.assertEqual(set(ANSWERS[LifeState.GONE].values()), {LifeAnswer.NOTHING})
         self.assertEqual(MOVES[LifeState.GONE], set())
 

@@ -203,7 +203,7 @@ class ReloadTests(SynchronousTestCase):
 
 
 class ReplaceTests(SynchronousTestCase):
-    """One worker is to go, for a reason of its own."""
+    """Replacements of one worker, for a reason of its own."""
 
     def test_max_requests(self) -> None:
         """A worker that asks to be replaced retires when its successor is ready."""
@@ -212,7 +212,7 @@ class ReplaceTests(SynchronousTestCase):
         self.assertEqual(story.ready(3), [Retire(2, DRAIN, False)])
 
     def test_asked_twice(self) -> None:
-        """It is replaced once, however often it asks."""
+        """A worker is replaced once, however often it asks."""
         story = Story(1).serving()
         story.retire_request(1)
         said = len(story.said)
@@ -254,7 +254,7 @@ class ReplaceTests(SynchronousTestCase):
         self.assertEqual(story.ready(4), [Retire(2, DRAIN, False), Spawn(5, 1, 1)])
 
     def test_drain(self) -> None:
-        """The operator's drain of one worker does the same."""
+        """The operator's drain of one worker replaces it as its own request does."""
         story = Story(2).serving()
         self.assertEqual(story.drain(1), [Spawn(3, 1, 1)])
         self.assertEqual(story.ready(3), [Retire(1, DRAIN, False)])

@@ -51,7 +51,7 @@ class SuccessionTests(SynchronousTestCase):
         )
 
     def test_loaded_once(self) -> None:
-        """It is not forgotten that the application has loaded: one that does not ends a reload."""
+        """The next primary knows that the application has loaded: a failure ends a reload only."""
         story = self.passed_on(Story(2).serving())
         story.start()
         story.reload()

@@ -17,7 +17,7 @@ class PauseTests(SynchronousTestCase):
     """The pauses between deaths, which operators know."""
 
     def test_times(self) -> None:
-        """The pauses, and what makes an end of them, are in seconds what they always were."""
+        """The pauses, and the life after which a row ends, are the seconds that operators know."""
         self.assertEqual((BACKOFF_FIRST, BACKOFF_MOST, SETTLED), (0.1, 30.0, 10.0))
 
     def test_pauses(self) -> None:

@@ -14,7 +14,7 @@ class StopTests(SynchronousTestCase):
     """The end."""
 
     def test_graceful(self) -> None:
-        """All workers are told to finish, and it ends with the last."""
+        """All workers are told to finish, and the fleet ends with the last."""
         story = Story(2).serving()
         self.assertEqual(story.stop(True), [Retire(1, DRAIN, True), Retire(2, DRAIN, True)])
         self.assertEqual(story.exited(2, 0), [])
@@ -35,7 +35,7 @@ class StopTests(SynchronousTestCase):
         self.assertIn(Retire(2, DRAIN - 20, True), story.stop(True))
 
     def test_retiring_beyond_its_time(self) -> None:
-        """One whose time is over, and that is not killed yet, has none left."""
+        """A worker whose time is over, and that is not killed yet, has no time left."""
         story = Story(2).serving()
         story.scale(-1)
         story.after(DRAIN + LATE / 2)
@@ -113,7 +113,7 @@ class StopTests(SynchronousTestCase):
         self.assertEqual(Story(2).stop(True), [Ended(0, "it was told to stop")])
 
     def test_once(self) -> None:
-        """It ends once."""
+        """The fleet ends once."""
         story = Story(1).serving()
         story.stop(True)
         story.exited(1, 0)

@@ -20,17 +20,17 @@ class TurnsTests(SynchronousTestCase):
         self.queued: list[int] = []
 
     def next(self, starting: int) -> Spawn | None:
-        """Whose turn it is."""
+        """Take the worker whose turn it is."""
         return self.turns.next(starting, lambda each: each <= self.generation, self.queued.append)
 
     def test_order(self) -> None:
-        """They start in their order, while there is room; the others are told that they wait."""
+        """Workers start in their order while there is room; the others are told that they wait."""
         self.assertEqual([self.next(4) for _ in range(3)], [*self.spawns[:2], None])
         self.assertEqual(self.queued, [3, 4])
         self.assertEqual(self.next(3), self.spawns[2])
 
     def test_not_settled(self) -> None:
-        """One that cannot be started yet is passed over, and is not told that it waits."""
+        """A worker that cannot be started yet is passed over, and not told that it waits."""
         self.generation = 1
         self.assertEqual([self.next(4) for _ in range(3)], [*self.spawns[:2], None])
         self.assertEqual([self.next(2), self.queued], [self.spawns[2], [3]])
@@ -38,7 +38,7 @@ class TurnsTests(SynchronousTestCase):
         self.assertEqual(self.queued, [3])
 
     def test_dropped(self) -> None:
-        """One that is not wanted any more leaves its turn to the next."""
+        """A worker that is not wanted any more leaves its turn to the next."""
         self.turns.drop(1)
         self.assertEqual([id in self.turns for id in (1, 2)], [False, True])
         self.assertEqual(self.next(3), self.spawns[1])

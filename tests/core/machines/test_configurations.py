@@ -1,4 +1,4 @@
-"""What is written for each balancer. That the balancers take it is tested with themselves."""
+"""The configuration of each balancer, as text; that balancers take it is an integration test's."""
 
 from __future__ import annotations
 

@@ -17,13 +17,13 @@ class MachineTests(SynchronousTestCase):
     """A machine."""
 
     def test_read(self) -> None:
-        """It is a name, an address or a host's name, and a port."""
+        """A machine is a name, an address or a host's name, and a port."""
         self.assertEqual(Machine.read("a=10.0.0.1:8080"), A)
         self.assertEqual(Machine.read("b=[fd00::2]:80"), B)
         self.assertEqual(Machine.read("c-1=app.internal:9000").place, "app.internal:9000")
 
     def test_refused(self) -> None:
-        """What is none is refused, and the sentence says how to write one."""
+        """A text that is no machine is refused, and the sentence says how to write one."""
         for text in (
             "10.0.0.1:8080",
             "a=8080",

@@ -168,7 +168,7 @@ class TogetherTests(SynchronousTestCase):
         )
 
     def test_damaged(self) -> None:
-        """Without a worker it is damaged."""
+        """A frame of many bindings without a worker is damaged."""
         self.assertRaises(WireError, from_primary.BoundAll.of, b"x \nkey")
 
 
@@ -204,12 +204,12 @@ class VersionTests(SynchronousTestCase):
     )
 
     def test_written(self) -> None:
-        """This version writes the same bytes."""
+        """This version writes the same bytes as the first."""
         for frame, data in self.BY_THE_FIRST:
             self.assertEqual(encode(frame), data)
 
     def test_read(self) -> None:
-        """This version reads them."""
+        """This version reads the bytes of the first."""
         for frame, data in self.BY_THE_FIRST:
             self.assertEqual(type(frame).of(data[5:]), frame)
         self.assertEqual(

@@ -40,12 +40,12 @@ class LoadTests(SynchronousTestCase):
             self.assertEqual(told.get("short", False), short)
 
     def test_read(self) -> None:
-        """What is written is read again."""
+        """A load that was written is read again."""
         for load in (Load(), Load(short=True, live=3), Load(listening=LISTENING, lag=1.5)):
             self.assertEqual(Load.of(load.body()), load)
 
     def test_read_otherwise(self) -> None:
-        """What is no mapping of the sockets' figures is left out."""
+        """Figures of the sockets that are no mapping are left out."""
         self.assertIsNone(Load.of(b'{"entrance": 7}').listening)
 
 

@@ -182,11 +182,11 @@ class LogTests(SynchronousTestCase):
     """The access log, opened anew."""
 
     def test_round_trip(self) -> None:
-        """It comes with one byte, as in the first version."""
+        """The message of an access log is one byte, as in the first version."""
         self.assertEqual((pack_log(), unpack(pack_log())), (b"\x03", Log()))
 
     def test_wrong_size(self) -> None:
-        """More than that is refused."""
+        """A longer message of an access log is refused."""
         self.assertRaises(WireError, unpack, pack_log() + b"\0")
 
 
@@ -194,7 +194,7 @@ class BegunTests(SynchronousTestCase):
     """A connection that has begun."""
 
     def test_without_the_prefix(self) -> None:
-        """It keeps all but its prefix, and was counted as taken."""
+        """A hand-off that has begun keeps all but its prefix, and was counted as taken."""
         for fresh in (False, True):
             handoff = attrs.evolve(HANDOFF, fresh=fresh)
             self.assertEqual(handoff.begun(), attrs.evolve(handoff, prefix=b"", reserved=False))
@@ -204,7 +204,7 @@ class DefaultsTests(SynchronousTestCase):
     """A hand-off of which only the origin is told."""
 
     def test_defaults(self) -> None:
-        """It has not moved, nothing of it was read or reserved, and it is new to the cluster."""
+        """By default a connection has not moved, was not read or reserved, and is new."""
         self.assertEqual(
             attrs.astuple(Handoff(family=2, origin=HERE), recurse=False),
             (2, HERE, b"", How.NEW, 0, False, False, None),
@@ -225,12 +225,12 @@ class ReplayTests(SynchronousTestCase):
     )
 
     def test_round_trip(self) -> None:
-        """It comes before the hand-off, and both come back as they were."""
+        """A replay comes before its hand-off, and both come back as they were."""
         handoff = Handoff(family=2, origin=HERE, prefix=b"\x81\x80", replay=self.REPLAY)
         self.assertEqual(unpack(pack_handoff(handoff)), handoff)
 
     def test_stage(self) -> None:
-        """It does not wait for a request, although it may bring nothing but the handshake."""
+        """A WebSocket that moves does not wait for a request, even if it brings only its replay."""
         moved = Handoff(family=2, origin=HERE, replay=self.REPLAY)
         self.assertIs(moved.stage, Stage.ROUTED)
 
@@ -249,7 +249,7 @@ class ReplayTests(SynchronousTestCase):
         self.assertEqual(unpack_replay(packed + b"more"), (self.REPLAY, b"more"))
 
     def test_damaged(self) -> None:
-        """One that is cut off, or too large to tell, is an error and no connection."""
+        """A replay that is cut off, or too large to tell, is an error and no connection."""
         message = pack_handoff(Handoff(family=2, origin=HERE, replay=self.REPLAY))
         for size in (1, 20, 40, len(message) - 1):
             self.assertRaises(WireError, unpack, message[:size])

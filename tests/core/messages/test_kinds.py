@@ -13,7 +13,7 @@ class KindTests(SynchronousTestCase):
     """The number of each kind of frame, which never changes."""
 
     def test_from_a_worker(self) -> None:
-        """What a worker says."""
+        """The kinds of frames of a worker have their numbers."""
         self.assertEqual(
             {number: kind.__name__ for number, kind in FROM_WORKER.items()},
             {
@@ -39,7 +39,7 @@ class KindTests(SynchronousTestCase):
         )
 
     def test_from_the_primary(self) -> None:
-        """What the primary says."""
+        """The kinds of frames of the primary have their numbers."""
         self.assertEqual(
             {number: kind.__name__ for number, kind in FROM_PRIMARY.items()},
             {
@@ -65,7 +65,7 @@ class KindTests(SynchronousTestCase):
 
 
 class DefaultsTests(SynchronousTestCase):
-    """What a frame says that says nothing."""
+    """The meaning of a frame that leaves fields out."""
 
     def test_load(self) -> None:
         """A worker that tells nothing does nothing."""
@@ -77,7 +77,7 @@ class DefaultsTests(SynchronousTestCase):
         self.assertEqual((Ready("web", True).sources, Ready("web", True).protocol), ([], 1))
 
     def test_older_ones(self) -> None:
-        """A worker that does not say so cannot be appointed, and a primary does not appoint."""
+        """A worker that does not tell cannot be appointed, and a primary then appoints none."""
         self.assertFalse(Ready("web", True).appointable)
         self.assertFalse(Ready("web", True).told)
         self.assertFalse(attrs.fields(Boot).appoints.default)

@@ -8,9 +8,9 @@ from txsticky.core.messages.origin import Origin
 
 
 class OriginTests(SynchronousTestCase):
-    """What is known of it."""
+    """The fields of an origin."""
 
     def test_peer_alone(self) -> None:
-        """With its peer alone it was connected nowhere, and its bytes came as they are."""
+        """An origin of its peer alone has no address of this end, and is not secure."""
         peer = ("192.0.2.1", 5000)
         self.assertEqual(Origin(peer), Origin(peer, ("", 0), secure=False))

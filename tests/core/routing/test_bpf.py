@@ -28,7 +28,7 @@ class ProgramTests(SynchronousTestCase):
     def test_agrees(
         self, source: ipaddress.IPv4Address | ipaddress.IPv6Address | str, sockets: dict[int, int]
     ) -> None:
-        """It names the socket of the slot that the hash chooses, for every address and slots."""
+        """The program names the socket of the slot that the hash chooses, for every address."""
         word = address_word(str(source).encode())
         assert word is not None
         wanted = sockets[heaviest(word, sockets)]

@@ -11,7 +11,7 @@ class PlaceNameTests(SynchronousTestCase):
     """The name that says where the cluster listens."""
 
     def test_port(self) -> None:
-        """It has the port, however that is written."""
+        """The name has the port, however the port is written."""
         for listen in (
             "8080",
             "127.0.0.1:8080",
@@ -25,12 +25,12 @@ class PlaceNameTests(SynchronousTestCase):
             self.assertEqual(PlaceName.of([listen]).name, "txsticky_8080", listen)
 
     def test_several(self) -> None:
-        """Of several places the first that has a port names it, for all of them."""
+        """Of several places the first that has a port names the cookie, for all of them."""
         name = PlaceName.of(["unix:/run/a.sock", "8080", "8081"])
         self.assertEqual((name.name, name.ports), ("txsticky_8080", {b"8080", b"8081"}))
 
     def test_no_port(self) -> None:
-        """Without a port the path stands for it, another one for each."""
+        """Without a port the path stands in the name, another name for each path."""
         names = {PlaceName.of([f"unix:/run/{name}.sock:mode=660"]).name for name in ("a", "b", "b")}
         names.add(PlaceName.of(["systemd:domain=INET:index=0"]).name)
         self.assertEqual(len(names), 3)
@@ -38,7 +38,7 @@ class PlaceNameTests(SynchronousTestCase):
             self.assertRegex(name, "^txsticky_[0-9a-f]{8}$")
 
     def test_suffix(self) -> None:
-        """A port that the client names and on which nothing listens here is told behind it."""
+        """A port that the client names and on which nothing listens here stands behind the name."""
         name = PlaceName.of(["8080", "8081"])
         for host, suffix in (
             (b"example:9001", b"_9001"),
@@ -62,7 +62,7 @@ class InsertedCookieTests(SynchronousTestCase):
         self.cookie = InsertedCookie("W", ("Path=/",), self.mint, lambda: self.now)
 
     def mint(self) -> str:
-        """Another value each time."""
+        """Make another value each time."""
         self.minted += 1
         return f"v{self.minted}"
 
@@ -93,7 +93,7 @@ class SharedTests(SynchronousTestCase):
     """Whether a shared cache may store a response."""
 
     def test_directives(self) -> None:
-        """It may where public or s-maxage is said, in any case and place."""
+        """A response may be shared where public or s-maxage is said, in any case and place."""
         for value, shared in (
             ("public", True),
             ("Public, max-age=60", True),
@@ -113,7 +113,7 @@ class SharedTests(SynchronousTestCase):
                 self.assertEqual(may_be_shared(fields), shared, value)
 
     def test_several(self) -> None:
-        """Each line counts, and only lines of this name."""
+        """Each Cache-Control line counts, and only lines of this name."""
         both = b"\r\nCache-Control: max-age=1\r\nCache-Control: public\r\n"
         self.assertTrue(may_be_shared(both))
         self.assertFalse(may_be_shared(b"\r\nX-Cache-Control: public\r\nA: , public\r\n"))

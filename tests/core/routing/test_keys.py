@@ -74,7 +74,7 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual(keys("query:ko", b"/?%6B%6f=a"), [b"a"])
 
     def test_first_wins(self) -> None:
-        """The first that has a value counts, as in parse_qs."""
+        """The first parameter that has a value counts, as in parse_qs."""
         self.assertEqual(keys("sid", b"/?sid=&sid=a&sid=b"), [b"a"])
 
     def test_any_length(self) -> None:
@@ -165,14 +165,14 @@ class CookieTests(SynchronousTestCase):
         self.assertEqual(keys("insert:W", b"/", *lines), [b"a1", b"c1", b"d1"])
 
     def test_inserted_many(self) -> None:
-        """Of a jar full of them only some are looked at, and what lies before is no matter."""
+        """Of a jar full of inserted cookies only some are looked at; others are no matter."""
         jar = b"Cookie: " + b"; ".join(b"x%d=%d" % (n, n) for n in range(400))
         self.assertEqual(keys("insert:W", b"/", jar + b"; W=a1"), [b"a1"])
         many = b"; ".join(b"W=%d" % n for n in range(1000))
         self.assertEqual(keys("insert:W", b"/", b"Cookie: " + many), [b"%d" % n for n in range(8)])
 
     def test_inserted_without_a_name(self) -> None:
-        """Without a name it is the cookie of the port that the client has connected to."""
+        """insert without a name finds the cookie of the port that the client has connected to."""
         jar = b"Cookie: txsticky_8080=a; txsticky_8080_90=b; txsticky_80=c; txsticky_8080_9=d"
         source = parse_chain("insert", ("8080", "8081"))
         for host, value in (

@@ -82,13 +82,13 @@ class BegunTests(SynchronousTestCase):
         self.assertEqual(said("cookie:T,header:X,cookie:S", *lines), ([b"a", b"b", b"c"], []))
 
     def test_most(self) -> None:
-        """Of a thousand the last few are, as a browser keeps the last."""
+        """Of a thousand cookies the last few are learned, as a browser keeps the last."""
         begun, ended = said("cookie:S", *(f"Set-Cookie: S={n}" for n in range(1000)))
         self.assertEqual(begun, [b"%d" % n for n in range(1000 - MOST_LEARNED, 1000)])
         self.assertEqual(ended, [])
 
     def test_nothing(self) -> None:
-        """Most responses say nothing, and need not be read."""
+        """A response that says nothing, as most do, need not be read."""
         learner = Learner(parse_chain("auto"))
         for line, teaches in ((b"A: b", False), (b"mcp-session-ID: b", True)):
             for more in (b"", b"X: " + b"x" * 5000 + b"\r\n"):
@@ -99,7 +99,7 @@ class BegunTests(SynchronousTestCase):
         self.assertIs(learner.asked(head("Cookie: a=b")), NOTHING_ASKED)
 
     def test_remembered(self) -> None:
-        """Only of short lines it is remembered what they say: long ones would fill the memory."""
+        """Only short lines are remembered with what they say: long ones would fill the memory."""
         learner = Learner(parse_chain("auto"))
         for size in (REPEATED + 1, REPEATED):
             learner.teaches(NOTHING_ASKED, bytes(size))
@@ -134,7 +134,7 @@ class EndedTests(SynchronousTestCase):
                 self.assertEqual(said("cookie:S", line, asked=asked), ([], [b"held"]), line)
 
     def test_not_expired(self) -> None:
-        """What says neither, or both, or nonsense, has not expired by it."""
+        """A cookie has not expired by a date or an age that is to come, or is nonsense."""
         asked = Learner(parse_chain("cookie:S")).asked(head("Cookie: S=held"))
         for attributes in (
             "Max-Age=1",
@@ -153,7 +153,7 @@ class EndedTests(SynchronousTestCase):
         self.assertEqual(said("cookie:S", "Set-Cookie: S=", asked=asked), ([], [b"held"]))
 
     def test_renewed(self) -> None:
-        """Taken away and set again in one response, it goes on."""
+        """A session whose cookie is taken away and set again in one response goes on."""
         asked = Asked(((b"S", b"held"),))
         lines = ("Set-Cookie: S=; Max-Age=0", "Set-Cookie: S=held")
         self.assertEqual(said("cookie:S", *lines, asked=asked), ([b"held"], []))
@@ -173,7 +173,7 @@ class EndedTests(SynchronousTestCase):
         self.assertEqual(said("auto", "mcp-session-id: a", asked=asked), ([], [b"a"]))
 
     def test_other_requests(self) -> None:
-        """No other method ends it, nor does a DELETE with another header."""
+        """No other method ends a session of MCP, nor does a DELETE with another header."""
         self.assertIs(Learner(parse_chain("auto")).asked(head("Mcp-Session-Id: a")), NOTHING_ASKED)
         learner = Learner(parse_chain("header:X-Id"))
         self.assertIs(learner.asked(head("X-Id: a", method="DELETE")), NOTHING_ASKED)

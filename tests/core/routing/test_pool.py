@@ -26,7 +26,7 @@ def pool_of(*states: MemberState) -> Pool:
 
 
 def ids(members: tuple[Member, ...]) -> list[int]:
-    """Their ids."""
+    """The ids of members."""
     return [member.id for member in members]
 
 
@@ -38,7 +38,7 @@ def member(pool: Pool, id: int) -> Member:
 
 
 class StateTests(SynchronousTestCase):
-    """Who may get what."""
+    """The workers that may get a connection, by their states."""
 
     def test_candidates(self) -> None:
         """Only workers that are ready get what nothing pins."""
@@ -206,7 +206,7 @@ class StuckTests(SynchronousTestCase):
         return pool
 
     def test_since(self) -> None:
-        """It is stuck for as long as its reports say the same, while something waits."""
+        """A worker is stuck for as long as its reports say the same, while something waits."""
         pool = self.pool()
         self.assertEqual(pool.stuck(1, 100.0), 0.0)
         for now in (10.0, 11.0, 13.0):
@@ -214,14 +214,14 @@ class StuckTests(SynchronousTestCase):
         self.assertEqual(pool.stuck(1, 13.0), 3.0)
 
     def test_takes_one(self) -> None:
-        """What it takes begins the time anew."""
+        """A hand-off that is taken begins the time anew."""
         pool = self.pool()
         pool.report(1, 5, 0, 0.0, 10.0)
         pool.report(1, 5, 1, 0.0, 12.0)
         self.assertEqual(pool.stuck(1, 13.0), 1.0)
 
     def test_nothing_waits(self) -> None:
-        """When all is taken it is not stuck, however long nothing changes."""
+        """A worker that has taken all is not stuck, however long nothing changes."""
         pool = self.pool()
         pool.report(1, 5, 0, 0.0, 10.0)
         pool.report(1, 5, 2, 0.0, 12.0)

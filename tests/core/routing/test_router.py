@@ -82,7 +82,7 @@ def tagged(worker: int, ident: str = "abc") -> bytes:
 
 
 class TagTests(SynchronousTestCase):
-    """TAG."""
+    """Requests that a tag routes (TAG)."""
 
     def test_tag(self) -> None:
         """A tagged key goes to its worker."""
@@ -93,7 +93,7 @@ class TagTests(SynchronousTestCase):
             )
 
     def test_another_machine(self) -> None:
-        """Another machine's tag is an unknown key, whatever its worker; an own one wins."""
+        """Another machine's tag is an unknown key, whatever its worker; an own tag wins."""
         world = World("sid,insert:W")
         world.router.signer = Signer(b"0123456789abcdef", "a")
         foreign, own = (
@@ -154,7 +154,7 @@ class TagTests(SynchronousTestCase):
 
 
 class HitTests(SynchronousTestCase):
-    """HIT."""
+    """Requests that the table routes (HIT)."""
 
     def test_bound(self) -> None:
         """A bound key goes to its worker, a draining one included."""
@@ -206,7 +206,7 @@ class BoundTests(SynchronousTestCase):
 
 
 class HashTests(SynchronousTestCase):
-    """HASH."""
+    """Requests that a hashed key routes (HASH)."""
 
     def test_stable(self) -> None:
         """One address always goes to one worker, whatever the load; many go to all."""
@@ -279,7 +279,7 @@ class HashTests(SynchronousTestCase):
 
 
 class MissTests(SynchronousTestCase):
-    """MISS."""
+    """Requests whose keys no worker has (MISS)."""
 
     def test_agree(self) -> None:
         """Requests with one unknown key agree on a worker, whatever the load; many spread."""
@@ -306,7 +306,7 @@ class StaleCookieTests(SynchronousTestCase):
     COOKIE = b"Cookie: W=" + tagged(9)
 
     def test_spread(self) -> None:
-        """Its clients are spread, by their addresses and programs."""
+        """Clients of a cookie whose worker has gone are spread, by addresses and programs."""
         world = World("insert:W")
         by_address = {
             world.route(b"/", self.COOKIE, peer=f"192.0.2.{number}").worker for number in range(40)
@@ -328,7 +328,7 @@ class StaleCookieTests(SynchronousTestCase):
 
 
 class NewTests(SynchronousTestCase):
-    """NEW."""
+    """Requests without a key (NEW)."""
 
     def test_spread(self) -> None:
         """What nothing pins goes where the balancer says: 200 at once are 50 each."""
@@ -367,7 +367,7 @@ class NewTests(SynchronousTestCase):
 
 
 class RefusalTests(SynchronousTestCase):
-    """Nowhere."""
+    """Requests that no worker can serve."""
 
     def test_none_ready(self) -> None:
         """Without a ready worker everything that no reachable worker holds is refused with 503."""
@@ -391,7 +391,7 @@ class NeedsHeadTests(SynchronousTestCase):
     """Whether the head has to be read first."""
 
     def test_needs_head(self) -> None:
-        """It has to for a key in it, and for an address that a proxy may name in it."""
+        """The head is needed for a key in it, and for an address that a proxy may name in it."""
         cases = {
             ("sid", ""): True,
             ("ip", ""): False,

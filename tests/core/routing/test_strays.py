@@ -8,10 +8,10 @@ from txsticky.core.routing.strays import OFTEN, Strays
 
 
 class StraysTests(SynchronousTestCase):
-    """Counting them."""
+    """Counts of clients."""
 
     def test_often(self) -> None:
-        """One that has come often is told once; another is counted for itself."""
+        """A client that has come often is told once; another client is counted for itself."""
         strays = Strays()
         for _ in range(OFTEN - 1):
             self.assertFalse(strays.came(b"a"))
@@ -20,7 +20,7 @@ class StraysTests(SynchronousTestCase):
         self.assertFalse(strays.came(b"a"))
 
     def test_known_when_full(self) -> None:
-        """Where no more can be counted, one that is counted already goes on being it."""
+        """Where no more can be counted, a client that is counted already goes on being it."""
         strays = Strays()
         for number in range(256):
             strays.came(b"%d" % number)
@@ -30,7 +30,7 @@ class StraysTests(SynchronousTestCase):
         self.assertEqual(len(strays._times), 256)
 
     def test_bound(self) -> None:
-        """Neither their number nor the length of what they say of themselves fills the memory."""
+        """Neither the number of clients nor the length of their words fills the memory."""
         strays = Strays()
         for number in range(5000):
             strays.came(b"%d" % number + b"x" * 1000)

@@ -232,18 +232,18 @@ class TableMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(0, 6))
     def wait(self, seconds: int) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.now += seconds
 
     @rule(key=keys, worker=workers)
     def bind(self, key: bytes, worker: int) -> None:
-        """A key is bound."""
+        """Bind a key."""
         self.table.bind(key, worker, self.now)
         self.model = [*self.without(key)[-2:], (key, worker, self.now + 10)]
 
     @rule(key=keys)
     def find(self, key: bytes) -> None:
-        """A key is looked for."""
+        """Look for a key."""
         expected = None
         for name, worker, expires in self.model:
             if name == key and expires > self.now:
@@ -254,13 +254,13 @@ class TableMachine(RuleBasedStateMachine):
 
     @rule(key=keys)
     def free(self, key: bytes) -> None:
-        """A key is freed."""
+        """Free a key."""
         self.table.free(key)
         self.model = self.without(key)
 
     @rule(worker=workers)
     def forget(self, worker: int) -> None:
-        """A worker goes."""
+        """Have a worker go."""
         self.table.forget(worker)
         self.model = [entry for entry in self.model if entry[1] != worker]
 

@@ -174,7 +174,7 @@ class MachineTests(SynchronousTestCase):
                 self.assertIsNone(signer.machine_of(forged), forged)
 
     def test_known(self) -> None:
-        """Machines that share the secret know whose a value is; others do not."""
+        """Machines that share the secret know whose a value is; other machines do not."""
         value = self.a.mint(3, "x.y")
         self.assertEqual([s.machine_of(value) for s in (SIGNER, self.a, self.b)], ["a"] * 3)
         self.assertEqual(self.b.machine_of(value.encode()), "a")

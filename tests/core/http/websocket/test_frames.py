@@ -51,7 +51,7 @@ class FramesTests(SynchronousTestCase):
 
     @given(st.booleans(), st.data())
     def test_any_split(self, masked: bool, data: st.DataObject) -> None:
-        """However the stream is cut, the same messages end, and it stands between them."""
+        """However the stream is cut, the same messages end, and `between` tells the same places."""
         stream = b"".join(data.draw(st.lists(message(masked), max_size=4)))
         cuts = data.draw(st.lists(st.integers(0, max(len(stream), 1)), max_size=8))
         frames = Frames(masked)
@@ -93,7 +93,7 @@ class FramesTests(SynchronousTestCase):
         self.assertFalse(frames.between)
 
     def test_first_boundary(self) -> None:
-        """`feed_message` stops where the present message ends, with what follows it left."""
+        """`feed_message` stops where the present message ends, and leaves what follows it."""
         first = frame(b"a", fin=False) + frame(b"", 9) + frame(b"b", 0)
         frames = Frames(masked=True)
         frames.feed(first[:9])
@@ -103,7 +103,7 @@ class FramesTests(SynchronousTestCase):
         self.assertEqual((frames.between, frames.messages), (True, 1))
 
     def test_no_boundary(self) -> None:
-        """Without one, all is followed."""
+        """`feed_message` follows all bytes where no message ends in them."""
         frames = Frames(masked=False)
         self.assertEqual(frames.feed_message(frame(b"ab", fin=False, masked=False)), 4)
         self.assertFalse(frames.between)

@@ -39,7 +39,7 @@ def request(*lines: bytes, target: bytes = b"/ws", method: bytes = b"GET") -> He
 
 
 def response(*lines: bytes, status: bytes = b"101 Switching Protocols") -> bytes:
-    """The head of a response to it, with further lines."""
+    """The head of a response to a handshake, with further lines."""
     accept = b"Sec-WebSocket-Accept: " + ACCEPT
     return b"\r\n".join((b"HTTP/1.1 " + status, accept, *lines, b"", b""))
 
@@ -99,7 +99,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertIsNone(read_answer(response(status=b"200 OK"), KEY))
 
     def test_closed(self) -> None:
-        """Without a word of application or operator it does not move, and its head stays."""
+        """Without a word of application or operator a WebSocket does not move; the head stays."""
         read = answer(b"Sec-WebSocket-Extensions:permessage-deflate")
         self.assertFalse(read.may_move)
         self.assertEqual(read.head, response(b"Sec-WebSocket-Extensions:permessage-deflate"))
@@ -117,18 +117,18 @@ class AnswerTests(SynchronousTestCase):
         self.assertFalse(speaks_of_moves(response(b"Server: txsticky")))
 
     def test_wrong_accept(self) -> None:
-        """One with another accept does not move: its client will not take it."""
+        """A WebSocket with another accept does not move: its client will not take it."""
         self.assertFalse(answer(b"Sec-WebSocket-Accept: x", always=True).may_move)
 
     def test_state(self) -> None:
-        """A state in the response is kept and taken off, one that is too long only taken off."""
+        """A state in the response is kept and taken off; if it is too long it is only taken off."""
         read = answer(b"Txsticky-State: here", always=True)
         self.assertEqual((read.state, read.head), (b"here", response()))
         long = answer(b"Txsticky-State: " + b"x" * (STATE_LIMIT + 1), always=True)
         self.assertEqual((long.state, long.head), (b"", response()))
 
     def test_compression(self) -> None:
-        """The client of one that may move is asked to compress each message for itself."""
+        """The client of a WebSocket that may move is asked to compress each message for itself."""
         line = b"Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=12"
         asked = line + b"; client_no_context_takeover"
         read = answer(line, always=True)
@@ -142,7 +142,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(answer(*lines).protocol, b"a, b")
 
     def test_unknown_extensions(self) -> None:
-        """One with extensions that may remember anything does not move."""
+        """A WebSocket does not move with extensions that may remember anything."""
         for value in (b"x-other", b"permessage-deflate, x-other"):
             self.assertFalse(answer(b"Sec-WebSocket-Extensions: " + value, always=True).may_move)
 
