@@ -62,16 +62,16 @@ class Inner(Protocol):
 
 @implementer(IHalfCloseableProtocol)
 class HalfCloseable(Inner):
-    """One that goes on when the client has closed its side."""
+    """A protocol that goes on when the client has closed its side."""
 
     half = False
 
     def readConnectionLost(self) -> None:
-        """The client sends no more."""
+        """Note that the client sends no more."""
         self.half = True
 
     def writeConnectionLost(self) -> None:
-        """Our side is closed."""
+        """Note that the server's side is closed."""
 
 
 def inner(
@@ -180,7 +180,7 @@ class FakePolicy:
 
     @property
     def bindings(self) -> FakePolicy:
-        """Its bindings, which it keeps itself."""
+        """The policy's bindings, which it keeps itself."""
         return self
 
     def whose(self, head: Head, host: str) -> Verdict:
@@ -208,7 +208,7 @@ class FakePolicy:
             action()
 
     def confirm(self) -> None:
-        """One binding is confirmed."""
+        """Confirm one binding."""
         self.unconfirmed -= 1
         if not self.unconfirmed:
             after, self._after = self._after, []
@@ -216,7 +216,7 @@ class FakePolicy:
                 action()
 
     def request_done(self) -> None:
-        """A response is complete."""
+        """Count a response that is complete."""
         self.done += 1
 
 
@@ -261,14 +261,14 @@ class FakeHost:
         assert self.open, "a call after the end"
 
     def deliver(self, data: bytes) -> None:
-        """The protocol gets bytes."""
+        """Give the protocol bytes."""
         self._alive()
         assert not self.closing, "the protocol has closed"
         self.delivered.append(data)
         self.react(data)
 
     def live(self) -> bool:
-        """Whether it is open and not being closed."""
+        """Whether the transport is open and not being closed."""
         return self.open and not self.closing
 
     def stop_reading(self) -> None:
@@ -281,16 +281,16 @@ class FakeHost:
         self.reading = True
 
     def send(self, data: bytes) -> None:
-        """Bytes go to the client."""
+        """Send bytes to the client."""
         self._alive()
         self.sent += data
 
     def withholds(self, size: int) -> None:
-        """So many bytes wait in the gate."""
+        """Note how many bytes wait in the gate."""
         self.withheld.append(size)
 
     def later(self, seconds: float, action: Callable[[], None]) -> IDelayedCall:
-        """A call by the reactor."""
+        """Have the reactor call later."""
 
         def act() -> None:
             self._alive()
@@ -299,7 +299,7 @@ class FakeHost:
         return self.clock.callLater(seconds, act)
 
     def guarded(self, action: Callable[[], None]) -> None:
-        """A call that may fail."""
+        """Call what may fail."""
         action()
 
     def unsent(self) -> int:
@@ -332,7 +332,7 @@ class FakeHost:
             callback()
 
     def drained(self) -> None:
-        """The kernel takes all."""
+        """Have the kernel take all."""
         self.buffered = 0
         flushed, self.flushed = self.flushed, None
         if flushed is not None:
@@ -341,14 +341,14 @@ class FakeHost:
             self.end()
 
     def depart(self, place: int, held: bytes) -> None:
-        """The connection is given away."""
+        """Give the connection away."""
         self._alive()
         assert not self.buffered, "given away with output that is not in the kernel"
         self.departed = (place, held)
         self.open = False
 
     def hang_up(self) -> None:
-        """Closed after what is written."""
+        """Close after what is written."""
         self._alive()
         self.closing = True
         self.reading = False
@@ -356,19 +356,19 @@ class FakeHost:
             self.end()
 
     def half_close(self) -> None:
-        """The client hears that nothing follows what is written."""
+        """Tell the client that nothing follows what is written."""
         self._alive()
         self.halved = True
 
     def gone(self) -> None:
-        """The protocol hears that the client has left."""
+        """Tell the protocol that the client has left."""
         self._alive()
         self.end()
 
     dismiss = gone
 
     def end(self) -> None:
-        """The connection is over."""
+        """End the connection."""
         self.lost = True
         self.open = False
         self.gate.closed()
@@ -390,17 +390,17 @@ class GateCase(SynchronousTestCase):
         self.host.gate = self.gate
 
     def arrive(self, data: bytes) -> None:
-        """The client sends."""
+        """Have the client send."""
         assert self.host.reading, "nothing is read now"
         self.gate.arrived(data)
         self.turn()
 
     def turn(self) -> None:
-        """The reactor turns, without time passing."""
+        """Have the reactor turn, without time passing."""
         self.clock.advance(0)
 
     def end(self) -> bool:
-        """The client closes its sending side; whether the connection is lost now."""
+        """Have the client close its sending side; returns whether the connection is lost now."""
         assert self.host.reading, "nothing is read now"
         if self.gate.ended():
             self.host.end()
@@ -409,18 +409,18 @@ class GateCase(SynchronousTestCase):
         return False
 
     def write(self, data: bytes) -> None:
-        """The protocol inside writes, now and not in a turn of its own."""
+        """Have the protocol inside write, now and not in a turn of its own."""
         out = self.gate.wrote(data)
         if out:
             self.host.send(out)
 
     def answer(self, data: bytes = OK) -> None:
-        """The protocol answers, and the reactor turns."""
+        """Have the protocol answer, and the reactor turn."""
         self.write(data)
         self.turn()
 
     def close(self) -> None:
-        """The protocol inside closes."""
+        """Have the protocol inside close."""
         if self.gate.may_close():
             self.host.hang_up()
 

@@ -30,7 +30,7 @@ class AdoptTests(ConnectionCase):
         self.until(lambda: self.protocol.data == b"first later")
 
     def test_no_prefix(self) -> None:
-        """Without any, nothing is delivered until the client sends."""
+        """Without bytes read elsewhere nothing is delivered until the client sends."""
         self.adopt()
         self.run_a_bit()
         self.assertEqual(self.protocol.pieces, [])
@@ -119,7 +119,7 @@ class AdoptTests(ConnectionCase):
         self.assertEqual(self.transport.closings, 1)
 
     def test_fails_over_a_late_prefix(self) -> None:
-        """The same when the prefix was delivered later."""
+        """A protocol that fails over a prefix that came later ends its connection as well."""
         self.adopt(
             inner(lambda self: self.transport.pauseProducing(), lambda self, data: 1 / 0), b"prefix"
         )
@@ -206,7 +206,7 @@ class AdoptTests(ConnectionCase):
 
 
 class AddressTests(ConnectionCase):
-    """What is at the two ends."""
+    """The addresses at the two ends."""
 
     def addresses(
         self, server: socket.socket, peer: tuple[str, int], make: Any = MovableServer
@@ -218,14 +218,14 @@ class AddressTests(ConnectionCase):
         return factory.buildProtocol.call_args.args[0], transport.getPeer(), transport.getHost()
 
     def test_ipv4(self) -> None:
-        """Over IPv4: the peer as it was named, the host as the socket has it."""
+        """Over IPv4 the peer has the name that it was given, the host that of the socket."""
         server, client = self.connected()
         peer = IPv4Address("TCP", *client.getsockname())
         host = IPv4Address("TCP", *client.getpeername())
         self.assertEqual(self.addresses(server, client.getsockname()), (peer, peer, host))
 
     def test_ipv6(self) -> None:
-        """Over IPv6 likewise."""
+        """Over IPv6 the peer has the name that it was given, the host that of the socket."""
         server, client = self.connected(socket.AF_INET6)
         peer = IPv6Address("TCP", *client.getsockname()[:2])
         built, said, host = self.addresses(server, client.getsockname()[:2])
@@ -246,7 +246,7 @@ class AddressTests(ConnectionCase):
         self.assertEqual(host, IPv4Address("TCP", "127.0.0.1", port))
 
     def test_unix(self) -> None:
-        """Over a UNIX socket: no name for the peer, the socket's path for the host."""
+        """Over a UNIX socket the peer has no name, and the host the socket's path."""
         path = self.mktemp()
         listener = self.owned(socket.socket(socket.AF_UNIX))
         listener.bind(path)
@@ -261,7 +261,7 @@ class AddressTests(ConnectionCase):
         )
 
     def test_unix_pair(self) -> None:
-        """One end of a pair has no name at all."""
+        """An end of a socket pair has no name at all."""
         server, _ = self.pair()
         nameless = UNIXAddress(None)
         self.assertEqual(

@@ -65,7 +65,7 @@ class CorkTests(ConnectionCase):
         self.assertEqual([received(client) for client in clients], [b"hello"] * 2)
 
     def test_one_that_fails(self) -> None:
-        """One that cannot send keeps no other from sending."""
+        """A connection that cannot send keeps no other from sending."""
         echo = inner(on_data=lambda self, data: self.transport.write(data))
         failing = self.adopt(echo, prefix=b"hello")
         protocol = self.protocol
@@ -129,7 +129,7 @@ class CorkTests(ConnectionCase):
         self.assertEqual(len(self.protocol.lost), 1)
 
     def test_rest(self) -> None:
-        """So it is for what a small buffer takes a part of, on a connection that is kept."""
+        """What a small buffer takes a part of, the reactor sends; the connection is kept."""
         server, client = self.connected()
         server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -144,7 +144,7 @@ class CorkTests(ConnectionCase):
         self.assertEqual((self.transport.unsent(), self.transport.passed()), (0, 100_000))
 
     def test_behind_a_rest(self) -> None:
-        """What is written while such a rest waits follows it, though there is room by then."""
+        """What is written while a rest waits follows that rest, though there is room by then."""
         server, client = self.connected()
         server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         answer = inner(on_data=lambda self, data: self.transport.write(100_000 * data))
@@ -262,11 +262,11 @@ class CorkTests(ConnectionCase):
 
 
 def _start(transport: Any) -> None:
-    """As `MovableServer.startWriting` is without a cork."""
+    """Start writing as `MovableServer.startWriting` does without a cork."""
     transport.reactor.addWriter(transport)
 
 
 def _read(transport: Any) -> None:
-    """As `MovableServer.startReading` is without a cork."""
+    """Start reading as `MovableServer.startReading` does without a cork."""
     transport._reading = transport._watched = True
     transport.reactor.addReader(transport)

@@ -9,12 +9,12 @@ class DrainTests(GateCase):
     """A worker that leaves."""
 
     def drain(self) -> bool:
-        """The worker begins to leave; whether this connection left at once."""
+        """Have the worker begin to leave; returns whether the connection left at once."""
         self.policy.draining = True
         return self.gate.drain()
 
     def test_odd_request(self) -> None:
-        """What is odd is answered first; then, as it cannot move, it is closed."""
+        """An odd request is answered first; then its connection, which cannot move, is closed."""
         odd = b"GET / HTTP/1.1\r\nX: a\x01b\r\n\r\n"
         self.arrive(odd)
         self.assertFalse(self.drain())
@@ -31,21 +31,21 @@ class DrainTests(GateCase):
         self.assertEqual(self.host.departed, (0, b""))
 
     def test_idle(self) -> None:
-        """One that is between two requests is given away."""
+        """A connection that is between two requests is given away."""
         self.arrive(to(1))
         self.answer()
         self.assertTrue(self.drain())
         self.assertEqual(self.host.departed, (0, b""))
 
     def test_busy(self) -> None:
-        """One that is in a request is given away when that is answered."""
+        """A connection that is in a request is given away when that is answered."""
         self.arrive(to(1))
         self.assertFalse(self.drain())
         self.answer()
         self.assertEqual((self.host.departed, self.host.sent), ((0, b""), OK))
 
     def test_in_a_head(self) -> None:
-        """One that is in a head stays until that is complete; then it is asked about."""
+        """A connection that is in a head stays until the head is complete and asked about."""
         self.arrive(to(1))
         self.answer()
         self.arrive(to(0)[:10])
@@ -54,7 +54,7 @@ class DrainTests(GateCase):
         self.assertEqual(self.host.departed, (0, to(0)))
 
     def test_pinned(self) -> None:
-        """A request that is pinned to this worker is still served, and then it leaves."""
+        """A request that is pinned here is still served, and then its connection leaves."""
         self.arrive(to(1))
         self.answer()
         self.arrive(to(1)[:10])
@@ -73,7 +73,7 @@ class DrainTests(GateCase):
         self.assertIsNone(self.host.departed)
 
     def test_flush(self) -> None:
-        """It leaves when its output is in the kernel."""
+        """A connection leaves when its output is in the kernel."""
         self.arrive(to(1))
         self.host.buffered = 10
         self.answer()
@@ -84,7 +84,7 @@ class DrainTests(GateCase):
         self.assertEqual(self.host.departed, (0, b""))
 
     def test_closing(self) -> None:
-        """One that is being closed is left alone."""
+        """A connection that is being closed is left alone."""
         self.arrive(to(1))
         self.host.buffered = 10
         self.answer()

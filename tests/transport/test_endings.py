@@ -17,7 +17,7 @@ class EndTests(GateCase):
     """The last that a connection is sent."""
 
     def ends(self) -> None:
-        """The client was told that nothing follows, and has time to read; then it is closed."""
+        """Assert that the client is told that nothing follows, may read, and is closed then."""
         self.turn()
         self.assertEqual((self.host.halved, self.host.reading), (True, True))
         self.arrive(to(1) + b"anything")
@@ -27,7 +27,7 @@ class EndTests(GateCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def refused(self, status: int, before: bytes = b"") -> None:
-        """The client got this and then a whole refusal, and nothing behind it."""
+        """Assert that the client got this and then a whole refusal, and nothing behind it."""
         self.assertTrue(self.host.sent.startswith(before + b"HTTP/1.1 %d " % status))
         head, _, body = self.host.sent[len(before) :].partition(b"\r\n\r\n")
         self.assertIn(b"\r\nConnection: close", head)
@@ -109,7 +109,7 @@ class EndTests(GateCase):
         self.ends()
 
     def test_odd_and_the_protocol_closes(self) -> None:
-        """A protocol that was told to close may do it first."""
+        """A protocol that was told to close may close first."""
         self.arrive(b"GET /1 HTTP/1.1\r\nA: \x01\r\n\r\n")
         self.write(OK)
         self.close()
@@ -125,7 +125,7 @@ class EndTests(GateCase):
         self.assertTrue(self.host.lost)
 
     def test_client_leaves_meanwhile(self) -> None:
-        """A client that has read it and closes its side need not wait."""
+        """A client that has read its refusal and closes its side is closed at once."""
         self.arrive(b"\0")
         self.assertTrue(self.end())
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -138,7 +138,7 @@ class EndTests(GateCase):
         self.ends()
 
     def test_drain(self) -> None:
-        """A worker that leaves lets it end as it would."""
+        """A worker that leaves lets such a connection end as it would."""
         self.arrive(b"GET /1 HTTP/1.1\r\nA: \x01\r\n\r\n")
         self.policy.draining = True
         self.assertFalse(self.gate.drain())

@@ -28,7 +28,7 @@ class BoundaryTests(GateCase):
         self.assertEqual((self.host.delivered, self.policy.asked), ([to(1), to(1, 7)], [b"/7"]))
 
     def test_foreign(self) -> None:
-        """One that does not takes the connection along; the protocol sees nothing of it."""
+        """A request that belongs elsewhere takes the connection along, unseen by the protocol."""
         self.arrive(to(1))
         self.answer()
         self.arrive(to(3, 7, b"body"))
@@ -36,7 +36,7 @@ class BoundaryTests(GateCase):
         self.assertEqual((self.host.delivered, self.host.reading), ([to(1)], False))
 
     def test_front_desk(self) -> None:
-        """One whose worker is not known here goes to the front desk."""
+        """A request whose worker is not known here goes to the front desk."""
         self.arrive(to(1))
         self.answer()
         self.arrive(to(0))
@@ -134,7 +134,7 @@ class BoundaryTests(GateCase):
         self.assertEqual(self.host.departed, (3, to(3)))
 
     def test_lost_before_it_is_flushed(self) -> None:
-        """If it is lost before that, nothing more happens."""
+        """If the connection is lost before its output is sent, nothing more happens."""
         self.arrive(to(1))
         self.host.buffered = 1000
         self.answer()
@@ -144,7 +144,7 @@ class BoundaryTests(GateCase):
         self.assertIsNone(self.host.departed)
 
     def test_written_while_it_leaves(self) -> None:
-        """What the protocol writes meanwhile, unasked, is cut off, and the connection goes."""
+        """What the protocol writes unasked while the connection leaves is cut off."""
         self.arrive(to(1))
         self.host.buffered = 1000
         self.answer()
@@ -156,7 +156,7 @@ class BoundaryTests(GateCase):
         self.assertEqual((self.got, self.host.sent), (to(1), OK))
 
     def test_speaks_first_while_it_leaves(self) -> None:
-        """If it speaks first, before it was asked anything, the connection stays."""
+        """If the protocol speaks before it was asked anything, the connection stays."""
         self.policy.draining = True
         self.host.buffered = 1000
         self.gate.drain()
@@ -168,7 +168,7 @@ class BoundaryTests(GateCase):
         self.assertEqual((self.got, self.host.reading), (b"EHLO", True))
 
     def test_speaks_first_and_pauses_while_it_leaves(self) -> None:
-        """If it has paused its input as well, it stays paused."""
+        """A protocol that speaks first, and has paused its input, stays paused."""
         self.host.buffered = 1000
         self.gate.drain()
         self.write(b"220 hello")
@@ -237,7 +237,7 @@ class PauseTests(GateCase):
         self.assertEqual((self.got, self.host.reading), (to(1, 1), False))
 
     def test_inner_resumes(self) -> None:
-        """When it resumes, it gets what is here, but not inside its own call."""
+        """When the protocol resumes, it gets what is here, but not inside its own call."""
         self.host.react = lambda data: (self.write(OK), self.gate.pause())
         self.arrive(to(1, 1) + to(1, 2))
         self.host.react = lambda data: None
@@ -247,7 +247,7 @@ class PauseTests(GateCase):
         self.assertEqual(self.got, to(1, 1) + to(1, 2))
 
     def test_resumed_while_delivered(self) -> None:
-        """One that pauses and resumes while it is given a request goes on with the next."""
+        """A protocol that pauses and resumes over a request goes on with the next."""
         self.host.react = lambda data: (self.gate.pause(), self.write(OK), self.gate.resume())
         self.arrive(to(1, 1) + to(1, 2))
         self.assertEqual((self.got, self.host.reading), (to(1, 1) + to(1, 2), True))
@@ -267,7 +267,7 @@ class PauseTests(GateCase):
         self.assertFalse(self.host.reading, "it is too much again")
 
     def test_too_much_held_and_paused(self) -> None:
-        """If the protocol has paused by then, nothing is read until it resumes."""
+        """If too much is held and the protocol has paused, nothing is read until it resumes."""
         self.make(hold_limit=1000)
         self.arrive(to(1, 1) + 30 * to(1, 2))
         self.gate.pause()
@@ -298,7 +298,7 @@ class PauseTests(GateCase):
 
 
 class ClosedTests(GateCase):
-    """When the connection is over."""
+    """Calls that were to come when the connection is over."""
 
     def test_no_call(self) -> None:
         """No call that was to come later comes any more."""
@@ -338,7 +338,7 @@ class KnownTests(GateCase):
             self.policy.known[head.raw] = memo
 
     def test_not_asked(self) -> None:
-        """It is delivered without asking."""
+        """A known request is delivered without asking."""
         self.remember(GET)
         self.arrive(to(1))
         self.answer()
@@ -368,7 +368,7 @@ class KnownTests(GateCase):
             self.assertEqual(self.policy.asked, [b"/1"])
 
     def test_while_another_is_open(self) -> None:
-        """It waits its turn like any other."""
+        """A known request waits its turn like any other."""
         self.remember(GET)
         self.arrive(to(1))
         self.arrive(GET)
@@ -377,7 +377,7 @@ class KnownTests(GateCase):
         self.assertEqual(self.got, to(1) + GET)
 
     def test_first(self) -> None:
-        """The first is delivered without asking if it is known by the tag by which it came."""
+        """A first request takes the short cut if it is known and came by its tag."""
         for how, told in ((How.TAG, []), (How.HIT, [True])):
             self.make()
             self.host.how = how
@@ -389,7 +389,7 @@ class KnownTests(GateCase):
             self.assertEqual(self.host.departed, (3, to(3)))
 
     def test_given(self) -> None:
-        """One that is known to be another worker's leaves without asking, with what follows it."""
+        """A request known to be another worker's leaves without asking, with what follows it."""
         self.policy.given[to(3, 7)] = Give(3, How.TAG)
         self.arrive(to(1))
         self.answer()
@@ -398,13 +398,13 @@ class KnownTests(GateCase):
         self.assertIs(self.host.how, How.TAG)
 
     def test_given_at_first(self) -> None:
-        """The first stays, whatever is known: it was routed here."""
+        """A first request stays, whatever is known of it: it was routed here."""
         self.policy.given[to(3)] = Give(3, How.TAG)
         self.arrive(to(3))
         self.assertEqual((self.got, self.host.departed), (to(3), None))
 
     def test_given_behind_another(self) -> None:
-        """It waits until the one before is answered."""
+        """A known request of another worker waits until the one before is answered."""
         self.policy.given[to(3)] = Give(3, How.TAG)
         self.arrive(to(1))
         self.arrive(to(3))
@@ -413,7 +413,7 @@ class KnownTests(GateCase):
         self.assertEqual(self.host.departed, (3, to(3)))
 
     def test_behind_the_close(self) -> None:
-        """It is not delivered to a protocol that has closed."""
+        """A known request is not delivered to a protocol that has closed."""
         self.remember(GET)
         self.arrive(to(1))
         self.answer()
@@ -423,7 +423,7 @@ class KnownTests(GateCase):
         self.assertEqual(self.got, to(1))
 
     def test_behind_half_a_head(self) -> None:
-        """Behind half a head the same bytes are not that request."""
+        """Behind half a head the bytes of a known request are not that request."""
         self.remember(GET)
         self.arrive(to(1))
         self.answer()
@@ -447,7 +447,7 @@ class KnownTests(GateCase):
         at_once=st.booleans(),
     )
     def test_the_same(self, steps: list[str], at_once: bool) -> None:
-        """Whatever happens, with and without the short cut it comes to the same."""
+        """With and without the short cut every course of events comes to the same."""
         results = []
         for short in (False, True):
             self.make()
@@ -472,7 +472,7 @@ class KnownTests(GateCase):
         self.assertEqual(results[0], results[1])
 
     def step(self, step: str) -> None:
-        """Something happens, if it can."""
+        """Have something happen, if it can."""
         data = {
             "get": GET,
             "post": to(1, 1, b"body"),

@@ -16,7 +16,7 @@ class KnownCase(GateCase):
     """A known request may come."""
 
     def know(self) -> None:
-        """Know one, and answer the first request."""
+        """Know a request, and answer the first request."""
         head = parse_head(GET, 65536)
         assert isinstance(head, Head)
         memo = known(head, self.host.how)
@@ -31,7 +31,7 @@ class KnownTests(KnownCase):
     """A known request is delivered."""
 
     def test_more_comes_meanwhile(self) -> None:
-        """What comes while it is delivered follows it."""
+        """What comes while a known request is delivered follows it."""
         self.know()
 
         def react(data: bytes) -> None:
@@ -44,7 +44,7 @@ class KnownTests(KnownCase):
         self.assertEqual(self.host.delivered, [GET, to(1, 7)])
 
     def test_answered_while_it_is_delivered(self) -> None:
-        """Its connection leaves in the same turn if the worker does."""
+        """The connection of a known request leaves in the same turn if the worker does."""
         self.know()
         self.host.react = lambda data: self.write(OK)
         self.policy.draining = True
@@ -53,7 +53,7 @@ class KnownTests(KnownCase):
         self.assertEqual((self.gate.leaving, self.clock.getDelayedCalls()), (True, []))
 
     def test_counted(self) -> None:
-        """All bytes that come are counted, but for it."""
+        """All bytes that come are counted, except those of a known request."""
         self.know()
         self.arrive(GET)
         self.answer()
@@ -130,7 +130,7 @@ class LeavingTests(GateCase):
         self.assertEqual((self.gate.leaving, self.host.reading), (True, False))
 
     def test_read_already(self) -> None:
-        """What was read already goes with it, and is not delivered here."""
+        """What was read already goes with the connection, and is not delivered here."""
         self.arrive(to(1))
         self.host.buffered = 1000
         self.answer()
@@ -147,7 +147,7 @@ class LeavingTests(GateCase):
         self.assertEqual((self.gate.drain(), self.gate.leaving), (False, False))
 
     def test_closes_meanwhile(self) -> None:
-        """One that its protocol closes is closed, also if its last output has to wait."""
+        """A connection that its protocol closes is closed, even if its last output has to wait."""
         self.arrive(to(1))
         self.host.buffered = 1000
         self.answer()
@@ -167,7 +167,7 @@ class StalledTests(GateCase):
     BODY = to(1, 1, b"x" * 50)[:-10]
 
     def test_told(self) -> None:
-        """Within a request it is told, read no more, and given 1 s to take the answer."""
+        """A client that stalls in a request is told, read no more, and given 1 s for the answer."""
         self.arrive(self.BODY)
         self.gate.stalled(ANSWER)
         self.assertEqual((self.host.sent, self.host.reading), (ANSWER, False))
@@ -178,27 +178,27 @@ class StalledTests(GateCase):
         self.assertTrue(self.host.lost)
 
     def test_read_already(self) -> None:
-        """What was read of it already is not delivered any more."""
+        """What was read of a stalled request already is not delivered any more."""
         self.arrive(self.BODY)
         self.gate.stalled(ANSWER)
         self.gate.arrived(b"more")
         self.assertEqual(self.got, self.BODY)
 
     def test_answered(self) -> None:
-        """If its response has begun, nothing is added to that, and it is lost at once."""
+        """If the response has begun, nothing is added to it, and the connection is lost at once."""
         self.arrive(self.BODY)
         self.answer(OK[:-1])
         self.gate.stalled(ANSWER)
         self.assertEqual((self.host.sent, self.host.lost), (OK[:-1], True))
 
     def test_between_requests(self) -> None:
-        """It is lost at once when its request is here."""
+        """A stalled client whose request is here is lost at once."""
         self.arrive(GET)
         self.gate.stalled(ANSWER)
         self.assertEqual((self.host.sent, self.host.lost), (b"", True))
 
     def test_withheld(self) -> None:
-        """It is not told behind a response that has to wait."""
+        """A client is not told behind a response that has to wait."""
         self.arrive(self.BODY)
         self.policy.unconfirmed = 1
         self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -206,7 +206,7 @@ class StalledTests(GateCase):
         self.assertEqual((self.host.sent, self.host.lost), (b"", True))
 
     def test_half_closed(self) -> None:
-        """A client that was being looked at is looked at no more."""
+        """A stalled client that was being looked at is looked at no more."""
         self.arrive(self.BODY)
         self.gate.pause()
         self.gate.arrived(b"held")
@@ -221,7 +221,7 @@ class WithheldTests(GateCase):
     """A response waits for a binding."""
 
     def test_order(self) -> None:
-        """What is written between its confirmation and its release follows it."""
+        """What is written between confirmation and release of a response follows the response."""
         self.arrive(GET)
         self.policy.unconfirmed = 1
         self.write(OK[:10])
@@ -237,6 +237,6 @@ class OverTests(GateCase):
     """The connection is over."""
 
     def test_let_go(self) -> None:
-        """The gate lets go of host and policy, or only the collector would free them."""
+        """A gate that is over lets go of host and policy, which only the collector would free."""
         self.host.end()
         self.assertEqual((self.gate.host, self.gate.policy), (NOWHERE, NOWHERE))

@@ -30,15 +30,15 @@ class Kept(Stages):
         self.moves: list[tuple[socket.socket, int, bytes]] = []
 
     def delivered(self) -> None:
-        """All that it brought is delivered."""
+        """Count that all is delivered which the connection brought."""
         self.deliveries += 1
 
     def closed(self) -> None:
-        """It is over."""
+        """Count that the connection is over."""
         self.closings += 1
 
     def departed(self, sock: socket.socket, place: int, held: bytes) -> None:
-        """It was given away."""
+        """Keep what was given away."""
         self.moves.append((sock, place, held))
 
 
@@ -135,7 +135,7 @@ class TransportTests(TransportCase):
         self.assertEqual(self.kept.deliveries, 1)
 
     def test_and_goes_on_there(self) -> None:
-        """There it is adopted and goes on, as if nothing had happened."""
+        """A connection that was given away is adopted and goes on as if nothing had happened."""
         self.serve(lambda request: b"one", GET)
         self.client.sendall(to(3, 7, b"body"))
         self.until(lambda: self.kept.moves)
@@ -207,7 +207,7 @@ class TransportTests(TransportCase):
         self.assertEqual(len(left), 1)
 
     def test_half_closed_before_a_big_response(self) -> None:
-        """A big answer is whole, too, and the connection is closed behind it."""
+        """A big answer is whole for a client that has closed its side, and then it ends."""
         requests = []
         self.serve(lambda request: requests.append(request) or NOT_DONE_YET, GET)
         self.client.shutdown(socket.SHUT_WR)
@@ -301,7 +301,7 @@ class TransportTests(TransportCase):
         self.assertEqual((received(self.client), transport.producerPaused), (None, True))
 
     def test_withheld_and_half_closed(self) -> None:
-        """A client that closes its side meanwhile gets its answer, and then the end."""
+        """A client that closes its side while a response waits gets it, and then the end."""
         self.withheld()
         self.client.shutdown(socket.SHUT_WR)
         self.reactor.settle()
@@ -310,7 +310,7 @@ class TransportTests(TransportCase):
         self.until(lambda: self.kept.closings)
 
     def test_withheld_and_leaving(self) -> None:
-        """A connection whose next request is foreign leaves when all is sent."""
+        """A connection whose next request is foreign leaves when all that waits is sent."""
         self.withheld()
         self.client.sendall(to(3) + b"end")
         self.policy.confirm()

@@ -18,7 +18,7 @@ class HalfCloseTests(GateCase):
         self.assertEqual((self.host.sent, self.host.lost), (OK, True))
 
     def test_whole_response(self) -> None:
-        """It is closed behind the last byte of the response, and when that is sent."""
+        """The connection is closed behind the last byte of the response, once that is sent."""
         self.arrive(to(1))
         self.end()
         self.host.buffered = 100
@@ -34,7 +34,7 @@ class HalfCloseTests(GateCase):
         self.assertTrue(self.end())
 
     def test_idle(self) -> None:
-        """Between two requests, too."""
+        """Between two requests the connection is lost at once."""
         self.arrive(to(1))
         self.answer()
         self.assertTrue(self.end())
@@ -82,7 +82,7 @@ class HalfCloseTests(GateCase):
         self.assertEqual((self.host.sent, self.host.departed), (OK, (3, to(3, 2))))
 
     def test_draining(self) -> None:
-        """While the worker leaves it is closed, not given away: nothing more will come."""
+        """While the worker leaves the connection is closed, not given away: no more will come."""
         self.arrive(to(1))
         self.end()
         self.policy.draining = True
@@ -90,7 +90,7 @@ class HalfCloseTests(GateCase):
         self.assertEqual((self.host.lost, self.host.departed), (True, None))
 
     def pass_time(self, seconds: float) -> None:
-        """Time passes, step by step."""
+        """Let time pass, step by step."""
         self.clock.pump([0.025] * round(seconds / 0.025))
 
     def test_still_there(self) -> None:
@@ -107,7 +107,7 @@ class HalfCloseTests(GateCase):
         self.assertEqual((self.host.sent, self.host.lost), (6 * CONTINUE + OK, True))
 
     def test_gone(self) -> None:
-        """Of one who has gone the protocol hears as soon as the question is answered by a reset."""
+        """The protocol hears of a client that has gone as soon as a reset answers the question."""
         self.arrive(to(1))
         self.end()
         self.pass_time(HALF_CLOSE_GRACE / 2 + 0.05)
@@ -117,7 +117,7 @@ class HalfCloseTests(GateCase):
         self.assertTrue(self.host.lost)
 
     def test_known_to_be_gone(self) -> None:
-        """One whom the kernel knows to have gone is not waited for."""
+        """A client whom the kernel knows to have gone is not waited for."""
         self.arrive(to(1))
         self.host.reset = True
         self.assertTrue(self.end())
@@ -140,7 +140,7 @@ class HalfCloseTests(GateCase):
         self.assertEqual((self.host.sent, self.host.lost), (b"HTTP/1.1 200", False))
 
     def test_slow_answer(self) -> None:
-        """One that goes on may take its time, and so may a client that is behind with reading."""
+        """A response that goes on may take its time, and so may a client that reads slowly."""
         self.arrive(to(1))
         self.end()
         self.answer(OK[:-2])

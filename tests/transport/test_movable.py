@@ -93,7 +93,7 @@ class DetachTests(ConnectionCase):
         self.assertEqual(self.events(), [])
 
     def test_in_data_received(self) -> None:
-        """Taken away in dataReceived: one read was made, the rest is in the kernel, in order."""
+        """A connection taken away in dataReceived was read once; the rest is in the kernel."""
         taken = []
         server, client = self.connected()
         data = os.urandom(400_000)
@@ -116,7 +116,7 @@ class DetachTests(ConnectionCase):
         self.assertEqual(self.protocol.data + rest, data[:sent])
 
     def test_readable_and_writable(self) -> None:
-        """Taken away by the read half of an event, it does not get the write half."""
+        """A connection taken away by the read half of an event gets no write half."""
         taken = []
         self.adopt(inner(on_data=lambda self, data: taken.append(self.transport.detach()[0])))
         self.transport.startWriting()
@@ -127,7 +127,7 @@ class DetachTests(ConnectionCase):
         self.assertFalse(ended(self.client))
 
     def test_with_unsent_output(self) -> None:
-        """With output that is not in the kernel it cannot leave."""
+        """A connection with output that is not in the kernel cannot leave."""
         self.adopt()
         self.transport.write(b"x")
         self.assertFalse(self.transport.can_leave())
@@ -192,7 +192,7 @@ class DetachTests(ConnectionCase):
         self.assertEqual((first.data, self.protocol.data), (b"", b"mine"))
 
     def test_and_adopted_again(self) -> None:
-        """It can be adopted again, with more bytes read elsewhere, and taken away again."""
+        """A connection can be adopted again with more bytes read elsewhere, and taken away."""
         sock, _ = self.adopt(prefix=b"one ").detach()
         self.assertEqual(self.protocol.data, b"one ")
         self.client.sendall(b"three")
@@ -205,7 +205,7 @@ class DetachTests(ConnectionCase):
 
 
 class AsyncioDetachTests(DetachTests):
-    """The same on Twisted's asyncio reactor."""
+    """Connections that are taken away, on Twisted's asyncio reactor."""
 
     def make_reactor(self) -> Any:
         self.loop = asyncio.new_event_loop()
@@ -247,7 +247,7 @@ class FlushTests(ConnectionCase):
         return data
 
     def test_nothing(self) -> None:
-        """With nothing to send, at once."""
+        """With nothing to send the call comes at once."""
         self.adopt()
         self.flush()
         self.assertEqual(self.flushed, [0])
@@ -268,7 +268,7 @@ class FlushTests(ConnectionCase):
         self.assertEqual((self.flushed, received(self.client)), ([0], b"hello"))
 
     def test_a_lot(self) -> None:
-        """More than that: when the last byte is in the kernel, and not before."""
+        """What one send does not take is told of when its last byte is in the kernel."""
         self.adopt()
         data = self.fill()
         self.flush()
@@ -321,7 +321,7 @@ class FlushTests(ConnectionCase):
         self.assertFalse(ended(self.client))
 
     def test_lost_meanwhile(self) -> None:
-        """Never, if the connection is lost before."""
+        """The call never comes if the connection is lost before."""
         self.adopt()
         self.fill()
         self.flush()
@@ -339,7 +339,7 @@ class FlushTests(ConnectionCase):
         self.assertEqual((self.flushed, self.protocol.lost), ([], [error.ConnectionLost]))
 
     def test_closing(self) -> None:
-        """Never, if the connection is being closed: it is lost when all is sent."""
+        """The call never comes if the connection is being closed: it is lost when all is sent."""
         self.adopt()
         self.transport.write(b"bye")
         self.transport.loseConnection()
@@ -422,7 +422,7 @@ class LastBytesTests(ConnectionCase):
 
 
 class UNIXTests(ConnectionCase):
-    """The same over UNIX sockets, whose transport reads and writes in its own way."""
+    """Connections over UNIX sockets, whose transport reads and writes in its own way."""
 
     def adopt_pair(self, prefix: bytes = b"", protocol: type[Inner] = Inner) -> Any:
         """Adopt one end of a pair."""
@@ -460,7 +460,7 @@ class UNIXTests(ConnectionCase):
             os.close(descriptors[0])
 
     def test_detach(self) -> None:
-        """Taken away, the other end notices nothing."""
+        """The other end notices nothing of a connection that is taken away."""
         sock, _ = self.adopt_pair().detach()
         self.owned(sock)
         self.run_a_bit()

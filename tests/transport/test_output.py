@@ -8,7 +8,7 @@ from tests.transport.cases import ConnectionCase
 
 
 class UnsentTests(ConnectionCase):
-    """How much that is."""
+    """How many bytes are unsent."""
 
     def test_just_written(self) -> None:
         """All that was written since the reactor last sent counts."""
@@ -22,7 +22,7 @@ class DetachTests(ConnectionCase):
     """A connection is taken away from a transport that was to send."""
 
     def test_lets_go(self) -> None:
-        """The reactor watches it for nothing, and the protocol's producer is let go."""
+        """The reactor watches the transport for nothing, and the protocol's producer is let go."""
         transport = self.adopt()
         transport.registerProducer(object(), True)
         transport.write(b"hello")
@@ -46,7 +46,7 @@ class WriterTests(ConnectionCase):
     """What the reactor is asked for."""
 
     def test_removed_once(self) -> None:
-        """What it does not watch for any more is not taken from it again."""
+        """A transport that the reactor does not watch any more is not removed again."""
         transport = self.adopt()
         transport.startWriting()
         transport.stopWriting()

@@ -33,7 +33,7 @@ class ProducerCase(TransportCase):
     """A protocol that keeps what it gets."""
 
     def connect(self, prefix: bytes = b"", protocol: type[Protocol] = Inner) -> None:
-        """Connect it."""
+        """Connect the protocol."""
         self.transport = self.serve(Factory.forProtocol(protocol), prefix)
         self.protocol = self.transport.protocol
 
@@ -50,17 +50,17 @@ class ProducerTests(ProducerCase):
         return not self.transport.connected
 
     def test_keeps_pace(self) -> None:
-        """One that was there before the first request does not."""
+        """A producer that was there before the first request does not keep the connection open."""
         self.connect()
         self.assertTrue(self.closes(True))
 
     def test_response(self) -> None:
-        """One that was registered for a response does."""
+        """A producer that was registered for a response keeps the connection open."""
         self.connect(GET)
         self.assertFalse(self.closes(True))
 
     def test_pulled(self) -> None:
-        """One that is pulled does."""
+        """A producer that is pulled keeps the connection open."""
         self.connect()
         self.assertFalse(self.closes(False))
 
@@ -69,7 +69,7 @@ class PauseTests(ProducerCase):
     """The protocol pauses, and goes on."""
 
     def test_paused(self) -> None:
-        """The gate knows it, and what the client sends waits in the kernel meanwhile."""
+        """The gate knows of the pause, and what the client sends waits in the kernel meanwhile."""
         self.connect(GET)
         self.transport.write(OK)
         self.transport.pauseProducing()

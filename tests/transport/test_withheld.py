@@ -15,7 +15,7 @@ class ConfirmTests(GateCase):
     """Responses wait until what was bound before them is known everywhere."""
 
     def bind(self, data: bytes = b"") -> None:
-        """The application binds a key."""
+        """Have the application bind a key."""
         self.policy.unconfirmed += 1
 
     def test_withheld(self) -> None:
@@ -60,7 +60,7 @@ class ConfirmTests(GateCase):
         self.assertEqual(self.host.sent, OK)
 
     def test_several(self) -> None:
-        """It waits for all bindings."""
+        """A response waits for all bindings made before it."""
         self.arrive(to(1))
         self.bind()
         self.answer(OK[:10])
@@ -72,7 +72,7 @@ class ConfirmTests(GateCase):
         self.assertEqual(self.host.sent, OK)
 
     def test_afterwards(self) -> None:
-        """Afterwards output passes as it comes."""
+        """Once all is confirmed output passes as it comes."""
         self.arrive(to(1))
         self.bind()
         self.answer(OK[:10])
@@ -98,7 +98,7 @@ class ConfirmTests(GateCase):
         self.assertEqual(self.host.sent, SWITCHING + b"frame")
 
     def test_close(self) -> None:
-        """A protocol that closes behind it is closed when it is sent; nothing is read any more."""
+        """A protocol that closes behind a withheld response is closed once that is sent."""
         self.arrive(to(1))
         self.bind()
         self.answer()
@@ -108,7 +108,7 @@ class ConfirmTests(GateCase):
         self.assertEqual((self.host.sent, self.host.lost), (OK, True))
 
     def test_close_with_more_held(self) -> None:
-        """Such a protocol gets no further request."""
+        """A protocol that has closed behind a withheld response gets no further request."""
         self.arrive(to(1, 1) + to(1, 2))
         self.bind()
         self.answer()
@@ -122,7 +122,7 @@ class ConfirmTests(GateCase):
         self.assertEqual((self.got, self.host.sent), (to(1, 1), OK))
 
     def test_not_read_again(self) -> None:
-        """Such a protocol is not read again, though its turn to get more had come."""
+        """A protocol that has closed is not read again, though its turn to get more had come."""
         self.arrive(to(1, 1) + to(1, 2))
         self.bind()
         self.write(OK)
@@ -131,7 +131,7 @@ class ConfirmTests(GateCase):
         self.assertEqual((self.got, self.host.reading), (to(1, 1), False))
 
     def test_half_close(self) -> None:
-        """A client that has closed its side still gets it."""
+        """A client that has closed its side still gets a withheld response."""
         self.arrive(to(1))
         self.end()
         self.bind()
@@ -141,7 +141,7 @@ class ConfirmTests(GateCase):
         self.assertEqual((self.host.sent, self.host.lost), (OK, True))
 
     def test_half_close_afterwards(self) -> None:
-        """One that closes its side while it is withheld, too."""
+        """A client that closes its side while a response is withheld still gets it."""
         self.arrive(to(1))
         self.bind()
         self.answer()
@@ -150,7 +150,7 @@ class ConfirmTests(GateCase):
         self.assertEqual((self.host.sent, self.host.lost), (OK, True))
 
     def test_lost(self) -> None:
-        """If the connection is lost meanwhile, nothing more happens."""
+        """If the connection is lost while a response is withheld, nothing more happens."""
         self.arrive(to(1))
         self.bind()
         self.answer()
@@ -159,7 +159,7 @@ class ConfirmTests(GateCase):
         self.assertEqual(self.host.sent, b"")
 
     def test_leaves_afterwards(self) -> None:
-        """A connection whose next request is foreign leaves when it is sent."""
+        """A connection whose next request is foreign leaves when the withheld response is sent."""
         self.arrive(to(1, 1) + to(3, 2))
         self.bind()
         self.answer()
@@ -179,7 +179,7 @@ class ConfirmTests(GateCase):
         self.assertEqual((self.host.sent, self.host.departed), (OK, (0, b"")))
 
     def test_nothing_is_read_until_it_leaves(self) -> None:
-        """While that is waited for nothing is read, so that no request can begin meanwhile."""
+        """While a connection waits to leave nothing is read: no request can begin then."""
         self.arrive(to(1))
         self.bind()
         self.policy.draining = True
@@ -191,7 +191,7 @@ class ConfirmTests(GateCase):
         self.assertEqual(self.host.departed, (0, b""))
 
     def test_lost_before_it_leaves(self) -> None:
-        """If the connection is lost meanwhile, it does not leave."""
+        """If the connection is lost while a response is withheld, it does not leave."""
         self.arrive(to(1, 1) + to(3, 2))
         self.bind()
         self.answer()
@@ -223,5 +223,5 @@ class ProducerTests(SynchronousTestCase):
             self.assertIs(transport.producerPaused, False)
 
     def test_none(self) -> None:
-        """There may be no producer."""
+        """A transport without a producer has none to pause."""
         self.assertIs(self.hold(11, producer=None).producerPaused, False)

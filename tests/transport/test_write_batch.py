@@ -20,7 +20,7 @@ class WriteBatchTests(SynchronousTestCase):
         self.turn = WriteBatch(self.calls.append, lambda: self.now)
 
     def add(self, name: str, then: Callable[[], None] = lambda: None) -> None:
-        """A connection has something to send."""
+        """Add a connection that has something to send."""
 
         def send() -> None:
             self.sent.append(name)
@@ -29,13 +29,13 @@ class WriteBatchTests(SynchronousTestCase):
         self.turn.add(SimpleNamespace(end_turn=send))
 
     def end(self) -> None:
-        """The loop comes to the end of the turn."""
+        """Come to the end of the turn."""
         calls, self.calls[:] = self.calls[:], []
         for call in calls:
             call()
 
     def test_together(self) -> None:
-        """All send at the end, in their order, and the loop is asked once."""
+        """All connections send at the end, in their order, and the loop is asked once."""
         self.add("a")
         self.add("b")
         self.assertEqual((self.sent, len(self.calls)), ([], 1))
@@ -51,7 +51,7 @@ class WriteBatchTests(SynchronousTestCase):
         self.assertEqual(self.sent, ["a", "b"])
 
     def test_long(self) -> None:
-        """In a turn that takes long, those who wait send before its end."""
+        """In a turn that takes long, the connections that wait send before its end."""
         self.add("a")
         self.now += LONG / 2
         self.add("b")
@@ -63,7 +63,7 @@ class WriteBatchTests(SynchronousTestCase):
         self.assertEqual(self.sent, ["a", "b", "c"])
 
     def test_one_that_fails(self) -> None:
-        """One that fails keeps no other from sending."""
+        """A connection that fails keeps no other from sending."""
 
         def fail() -> None:
             raise ZeroDivisionError
@@ -75,7 +75,7 @@ class WriteBatchTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_after_a_long_one(self) -> None:
-        """What comes behind that waits anew, and for the end at most."""
+        """What comes behind an early flush waits anew, and for the end at most."""
         self.add("a")
         self.now += 2 * LONG
         self.add("b")

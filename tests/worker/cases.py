@@ -138,7 +138,7 @@ class Box:
         self._descriptor = -1
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
-        """A descriptor."""
+        """Keep a descriptor."""
         self._descriptor = descriptor
 
     def dataReceived(self, data: bytes) -> None:
@@ -260,21 +260,21 @@ class WorkerCase(ShellCase):
         return client
 
     def say(self, kind: Kind, body: bytes = b"") -> None:
-        """The primary says something."""
+        """Have the primary say something."""
         self.primary.sendall(encode(kind, body))
         self.reactor.settle()
 
     def say_json(self, kind: Kind, **fields: Any) -> None:
-        """The primary says something."""
+        """Have the primary say something with a JSON object."""
         self.primary.sendall(encode_json(kind, **fields))
         self.reactor.settle()
 
     def say_pool(self) -> None:
-        """The primary says who is there."""
+        """Have the primary say which workers there are."""
         self.say_json(Kind.POOL, pool=self.pool.view())
 
     def drain(self, seconds: float = 30.0, final: bool = False) -> None:
-        """The primary has the worker leave."""
+        """Have the primary tell the worker to leave."""
         self.pool.set_draining(2)
         self.say_pool()
         self.say_json(Kind.DRAIN, seconds=seconds, final=final)

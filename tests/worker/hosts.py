@@ -45,7 +45,7 @@ class Inner:
     held_up = False
 
     def hold_up(self) -> None:
-        """Write no more; it is not told again before it may go on."""
+        """Write no more until `go_on`."""
         assert not self.held_up, "paused twice"
         self.held_up = True
 
@@ -58,27 +58,27 @@ class Inner:
         """Have the transport tell when to write."""
 
     def came(self) -> None:
-        """It is connected."""
+        """Note that the protocol is connected."""
         self.got, self.answers, self.over = b"", 0, False
         self.case.inners.append(self)
         self.case.meanwhile(self)
 
     def take(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Take bytes, and answer each request unless the test says so."""
         self.got += data
         if self.case.chance.random() < 0.5:
             self.answer()
         self.case.meanwhile(self)
 
     def answer(self) -> None:
-        """LifeAnswer what has been asked."""
+        """Answer what has been asked."""
         while self.answers < self.got.count(b"\r\n\r\n") and not self.over:
             self.answers += 1
             self.transport.write(self.case.chance.choice((OK, OK, OK, BIG)))
 
 
 class TwistedInner(Inner, Protocol):
-    """On a transport of Twisted."""
+    """A protocol on a transport of Twisted."""
 
     def connectionMade(self) -> None:
         self.came()
@@ -112,7 +112,7 @@ class TwistedInner(Inner, Protocol):
 
 
 class AsyncioInner(Inner, asyncio.Protocol):
-    """On a transport of asyncio, or one that looks like it."""
+    """A protocol on a transport of asyncio, or on one that looks like it."""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -158,7 +158,7 @@ class Peer:
         self.connection: Connection
 
     def request(self, elsewhere: str = "") -> bytes:
-        """A request that says whose it is."""
+        """Make a request that says whose it is."""
         query = f"?sid={elsewhere}" if elsewhere else ""
         return f"GET /peer{self.number}/{query} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
 
@@ -271,7 +271,7 @@ class HostCase(WorkerCase):
         return before
 
     def act(self) -> None:
-        """One thing happens, from outside or from inside."""
+        """Have one thing happen, from outside or from inside."""
         chance = self.chance
         action = chance.choices(
             (
@@ -288,7 +288,7 @@ class HostCase(WorkerCase):
         action()
 
     def meanwhile(self, inner: Inner) -> None:
-        """A callback of the protocol is under way: something may happen inside of it."""
+        """Have something happen inside a callback of the protocol."""
         if not self.acting and self.chance.random() < 0.2:
             self.acting = True
             try:
@@ -297,7 +297,7 @@ class HostCase(WorkerCase):
                 self.acting = False
 
     def hand(self) -> None:
-        """A connection is handed to the worker."""
+        """Hand the worker a connection."""
         if len(self.peers) > 5:
             return
         peer, server, brought = self.adopted()
@@ -327,7 +327,7 @@ class HostCase(WorkerCase):
             peer.inners = self.inners[inners : inners + 1]
 
     def command(self) -> None:
-        """Something comes from outside, in whatever state a connection is."""
+        """Give a command from outside, in whatever state a connection is."""
         if not self.peers:
             return
         command = self.chance.choices(
@@ -364,7 +364,7 @@ class HostCase(WorkerCase):
             self.assertIs(connection.state, before, f"{command} in {before}")
 
     def client_acts(self) -> None:
-        """A client sends, or leaves."""
+        """Have a client send, or leave."""
         if not self.peers:
             return
         peer = self.chance.choice(self.peers)
@@ -384,11 +384,11 @@ class HostCase(WorkerCase):
                 peer.send = lambda data: None  # type: ignore[method-assign]
 
     def next_request(self, peer: Peer) -> bytes:
-        """A request for this worker or for another one."""
+        """Make a request for this worker or for another one."""
         return peer.request(self.chance.choice(("", "", self.tag(3))))
 
     def half_close(self, peer: Peer) -> None:
-        """A client says that it sends no more."""
+        """Have a client say that it sends no more."""
         try:
             peer.sock.shutdown(socket.SHUT_WR)
         except OSError:
@@ -396,7 +396,7 @@ class HostCase(WorkerCase):
         peer.send = lambda data: None  # type: ignore[method-assign]
 
     def inner_acts(self) -> None:
-        """A protocol answers, closes, pauses, goes on or binds a key."""
+        """Have a protocol answer, close, pause, go on or bind a key."""
         inners = [inner for inner in self.inners if not inner.over]
         if not inners:
             return
@@ -416,12 +416,12 @@ class HostCase(WorkerCase):
             inner.pause(what == "pause")  # type: ignore[attr-defined]
 
     def confirm(self) -> None:
-        """The primary confirms all bindings."""
+        """Confirm all bindings, as the primary does."""
         for _ in range(self.worker.bindings.unconfirmed):
             self.say(Kind.BOUND)
 
     def come_to_rest(self) -> None:
-        """Nothing is held up any more: everything is answered."""
+        """Hold nothing up any more, and have everything answered."""
         self.chance.random = lambda: 0.3  # type: ignore[method-assign]
         self.acting = True
         for _ in range(6):
@@ -435,7 +435,7 @@ class HostCase(WorkerCase):
     # ----------------------------------------------------------------- the rules
 
     def check(self, seed: int) -> None:
-        """The rules."""
+        """Assert the rules."""
         told = f"seed {seed}"
         self.assertEqual(self.flushLoggedErrors(), [], told)
         moved: dict[int, bytes] = {}
@@ -463,7 +463,7 @@ class HostCase(WorkerCase):
         self.assertEqual(self.flushLoggedErrors(), [], told)
 
     def check_peer(self, peer: Peer, moved: bytes | None, told: str) -> None:
-        """What a client has sent is at the application, on its way elsewhere, or was cut."""
+        """Assert that all that a client has sent is at the application, on its way, or was cut."""
         mark = b"/peer%d/" % peer.number
         inners = peer.inners or [inner for inner in self.inners if mark in inner.got]
         delivered = b"".join(inner.got for inner in inners)

@@ -97,18 +97,18 @@ class PolicyCase(SynchronousTestCase):
         return additions(status, fields) if additions else b""
 
     def serve(self, target: str = "/", *headers: str, method: str = "GET", **options: Any) -> None:
-        """A request that is not the first of its connection comes, and is answered here if kept."""
+        """Have a request that is not its connection's first come, and be answered here if kept."""
         request = head(target, *headers, method=method)
         verdict = self.policy.whose(request, CLIENT, **options)
         if isinstance(verdict, Keep):
             self.policy.additions(request, CLIENT, False, verdict.how, False)
 
     def bind(self, key: bytes, worker: int) -> None:
-        """A worker has bound a key."""
+        """Have a worker bind a key."""
         self.view.table.bind(key, worker, self.system.clock())
 
     def missed(self, *owners: int) -> str:
-        """A key that is not known and that leads to one of these workers."""
+        """Find a key that is not known and that leads to one of these workers."""
         for number in range(100):
             if place_of(self.whose(f"/?sid=unknown{number}"), 2) in owners:
                 return f"unknown{number}"

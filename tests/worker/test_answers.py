@@ -51,7 +51,7 @@ class CookieTests(PolicyCase):
         self.assertEqual(additions(200, PLAIN), later)
 
     def test_shared_cache(self) -> None:
-        """A response that a shared cache may store gets none."""
+        """A response that a shared cache may store gets no cookie."""
         for value, added in (
             ("public", False),
             ("max-age=60, Public", False),
@@ -64,7 +64,7 @@ class CookieTests(PolicyCase):
             self.assertEqual(bool(self.answer(head(), fields=fields)), added, value)
 
     def test_secure(self) -> None:
-        """Over TLS it is one that never leaves TLS."""
+        """Over TLS the cookie is one that never leaves TLS."""
         self.assertIn(b"; Secure", self.cookie(secure=True))
 
     def test_secure_outside(self) -> None:
@@ -74,7 +74,7 @@ class CookieTests(PolicyCase):
         self.assertIn(b"; Secure", self.cookie(told, host="192.0.2.9"))
 
     def test_has_one(self) -> None:
-        """A client that has one of this worker gets none."""
+        """A client with a cookie of this worker gets none."""
         self.assertEqual(self.cookie(f"Cookie: a=b; where={self.tag(2)}"), b"")
 
     def test_has_another(self) -> None:
@@ -128,7 +128,7 @@ class DebugTests(PolicyCase):
     options = {"debug_headers": True, "sticky": "insert:where"}
 
     def test_headers(self) -> None:
-        """They say the worker's slot and the reason, beside the cookie."""
+        """Debugging headers say the worker's slot and the reason, beside the cookie."""
         lines = self.answer(head(), How.MISS).split(b"\r\n")
         self.assertEqual(lines[:2], [b"X-Txsticky-Worker: 5", b"X-Txsticky-Route: MISS"])
         self.assertTrue(lines[2].startswith(b"Set-Cookie: "))
@@ -137,7 +137,7 @@ class DebugTests(PolicyCase):
         self.assertEqual(self.answer(head("/", "Cookie: where=mine"), How.HIT).count(b"\r\n"), 2)
 
     def test_not_remembered(self) -> None:
-        """With them nothing is remembered."""
+        """With debugging headers no request is remembered."""
         self.serve(f"/?sid={self.tag(2)}", f"Cookie: where={self.tag(2)}")
         self.assertEqual(self.policy.known, {})
 
@@ -168,7 +168,7 @@ class LearnTests(PolicyCase):
         self.assertEqual(self.bindings.unconfirmed, 1)
 
     def test_cookie(self) -> None:
-        """So is a cookie that is set."""
+        """The key of a cookie that is set is bound, and the response has to wait for it."""
         self.answer(head(), fields=b"\r\nSet-Cookie: JSESSIONID=two; Path=/\r\n")
         self.assertEqual(self.said(), [Bind(b"two")])
 
@@ -180,7 +180,7 @@ class LearnTests(PolicyCase):
         self.assertEqual(self.said(), [])
 
     def test_anothers(self) -> None:
-        """A key that another worker has bound is this one's then, as the application's would be."""
+        """A key that another worker has bound is this one's then, as with the application's."""
         self.bind(b"one", 3)
         self.answer(head(), fields=self.SESSION)
         self.assertEqual(self.said(), [Bind(b"one")])
@@ -193,7 +193,7 @@ class LearnTests(PolicyCase):
         self.assertEqual((self.owner(b"two"), self.said()), (None, [Free(b"two")]))
 
     def test_expired_elsewhere(self) -> None:
-        """But not one that another worker has bound."""
+        """A cookie that is taken away does not free a key that another worker has bound."""
         self.bind(b"two", 3)
         over = b"\r\nSet-Cookie: JSESSIONID=; Max-Age=0\r\n"
         self.answer(head("/", "Cookie: JSESSIONID=two"), How.HIT, over)
@@ -215,7 +215,7 @@ class LearnTests(PolicyCase):
         self.assertEqual(self.system.reactor.getDelayedCalls(), [])
 
     def test_lasts_less(self) -> None:
-        """A cookie that is set for a shorter time ends its key sooner; without one, not at all."""
+        """A cookie set for a shorter time ends its key sooner; one without a time ends it never."""
         for seconds in (600, 60):
             self.answer(head(), fields=self.lasting("two", seconds))
         self.answer(head(), fields=self.lasting("three", 60))
@@ -270,7 +270,7 @@ class DefaultTests(PolicyCase):
         self.assertTrue(other.startswith(b"Set-Cookie: txsticky_9001_8003="), other)
 
     def test_has_a_key(self) -> None:
-        """One whose key leads here gets none."""
+        """A client whose key leads here gets no cookie."""
         self.bind(b"mcp", 2)
         for request in (
             head(f"/?EIO=4&sid={self.tag(2)}"),
@@ -293,7 +293,7 @@ class DefaultTests(PolicyCase):
         self.assertIs(self.whose("/mcp", "Mcp-Session-Id: abc").how, How.MISS)
 
     def test_strays(self) -> None:
-        """It is logged once when clients come back without the cookie, by one worker."""
+        """The log says once, by one worker, that clients come back without the cookie."""
         for slot, times in ((5, 0), (1, 1)):
             self.view.slot = slot
             with mock.patch("txsticky.worker.policy.log.info") as info:
@@ -303,7 +303,7 @@ class DefaultTests(PolicyCase):
             super().setUp()
 
     def test_no_strays(self) -> None:
-        """Not of what comes over one connection, or has a key."""
+        """Nothing is logged of requests over one connection, or with a key."""
         self.view.slot = 1
         with mock.patch("txsticky.worker.policy.log.info") as info:
             for _ in range(40):

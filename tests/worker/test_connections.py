@@ -65,7 +65,7 @@ class FakeHost:
         self.open = True
 
     def live(self) -> bool:
-        """Whether it is open."""
+        """Whether the host is open."""
         return self.open
 
     def loseConnection(self) -> None:
@@ -86,11 +86,11 @@ class FakeWorker:
         self.given: list[tuple[Any, int, Handoff]] = []
 
     def forget(self, connection: Connection) -> None:
-        """It is no longer here."""
+        """Forget the connection."""
         self.forgotten.append(connection)
 
     def give(self, sock: Any, place: int, handoff: Handoff) -> None:
-        """Give it away."""
+        """Give the connection away."""
         self.given.append((sock, place, handoff))
 
 
@@ -101,7 +101,7 @@ class ConnectionTests(SynchronousTestCase):
         self.worker = FakeWorker()
 
     def connection(self, host: FakeHost | None = None) -> Connection:
-        """One that is handed here, and has a host if one is given."""
+        """A connection that is handed here, and has a host if one is given."""
         worker: Any = self.worker
         around = Surroundings(
             worker.view, worker.forget, worker.give, lambda protocol: False, mock.Mock()
@@ -114,14 +114,14 @@ class ConnectionTests(SynchronousTestCase):
         return connection
 
     def serving(self, host: FakeHost) -> Connection:
-        """One of which all is delivered."""
+        """A connection of which all is delivered."""
         connection = self.connection(host)
         connection.begun()
         connection.delivered()
         return connection
 
     def test_states(self) -> None:
-        """Its state is what its host says, and while it is served what the gate says."""
+        """The state is the host's word, and while the connection is served the gate's."""
         host = FakeHost()
         connection = self.connection()
         states = [connection.state]
@@ -145,7 +145,7 @@ class ConnectionTests(SynchronousTestCase):
         )  # fmt: skip
 
     def test_gate(self) -> None:
-        """Its gate is its host's; there is none before there is a host, or before TLS is set up."""
+        """The gate is the host's; there is none before there is a host, or before TLS is set up."""
         host = FakeHost()
         self.assertIs(self.connection(host).gate, host.gate)
         connection = self.connection()
@@ -172,21 +172,21 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(host.calls, ["close"])
 
     def test_comes_to_a_leaving_worker(self) -> None:
-        """One that comes while the worker leaves is let go as soon as all is delivered."""
+        """A connection that comes to a leaving worker is let go once all is delivered."""
         self.worker.view.draining = True
         host = FakeHost()
         self.serving(host)
         self.assertEqual(host.gate.calls, ["drain"])
 
     def test_comes_to_the_end(self) -> None:
-        """When the whole cluster stops, it is closed then."""
+        """A connection that comes while the whole cluster stops is closed once all is delivered."""
         self.worker.view.draining = self.worker.view.final = True
         host = FakeHost()
         self.serving(host)
         self.assertEqual(host.gate.calls, ["finish"])
 
     def test_ends_once(self) -> None:
-        """It ends in one place: what is closed departs no more, nor the other way round."""
+        """A connection ends in one place: it is closed or departs, and never both."""
         left, right = socket.socketpair()
         self.addCleanup(right.close)
         connection = self.serving(FakeHost())
@@ -203,7 +203,7 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual((place, handoff.prefix), (3, b"held"))
 
     def test_failing(self) -> None:
-        """One that fails is closed, the failure is logged, and nothing is raised."""
+        """A connection that fails is closed, the failure is logged, and nothing is raised."""
         for command in (Connection.make_room, lambda c: c.let_go(False), lambda c: c.let_go(True)):
             host = FakeHost()
             host.gate.failing = True
@@ -212,7 +212,7 @@ class ConnectionTests(SynchronousTestCase):
             self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_room(self) -> None:
-        """Of those that are idle a part makes room, those first that were served."""
+        """Of idle connections a part makes room, first those that were served."""
         hosts = [FakeHost(served=False), FakeHost(idle=False), FakeHost(), FakeHost()]
         connections = [self.serving(host) for host in hosts]
         make_room([*connections, self.connection()])
@@ -232,13 +232,13 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(left, [1, 3, 4, 20, 0, 2, 5])
 
     def test_room_by_the_unserved(self) -> None:
-        """If none was served yet, those are closed that have asked for nothing."""
+        """If no idle connection was served yet, those that have asked for nothing make room."""
         host = FakeHost(served=False)
         make_room([self.serving(host)])
         self.assertEqual(host.gate.calls, ["finish"])
 
     def test_websocket_that_may_move(self) -> None:
-        """One that may move goes by itself, but not while the whole cluster stops."""
+        """A WebSocket that may move goes by itself, but not while the whole cluster stops."""
         for final in (False, True):
             host = FakeHost(idle=False)
             host.gate.exchange.tunnel = True
@@ -251,7 +251,7 @@ class ConnectionTests(SynchronousTestCase):
             self.assertEqual(connection.insist(), not final)
 
     def test_last_moment(self) -> None:
-        """When it is to be closed it moves if it can, and is closed if not."""
+        """A connection that is to be closed moves if it can, and is closed if not."""
         for leaves in (True, False):
             host = FakeHost()
             host.gate.mover = mock.Mock()
@@ -260,7 +260,7 @@ class ConnectionTests(SynchronousTestCase):
             self.assertEqual(host.calls, [] if leaves else ["close"])
 
     def test_room_and_a_failure(self) -> None:
-        """One that fails keeps no other from being closed."""
+        """A connection that fails keeps no other from being closed."""
         hosts = [FakeHost() for _ in range(20)]
         hosts[0].gate.failing = True
         make_room([self.serving(host) for host in hosts])
@@ -289,7 +289,7 @@ class ConnectionsTests(ShellCase):
         self.given: list[Any] = []
 
     def connections(self, **options: Any) -> Connections:
-        """Those of a new worker."""
+        """The connections of a new worker."""
         made = Connections(
             {},
             NOWHERE,  # type: ignore[arg-type]
@@ -357,7 +357,7 @@ class ConnectionsTests(ShellCase):
         self.assertEqual(secured.call_count, 1)
 
     def test_native(self) -> None:
-        """Where the application brings its own transports, these serve; a failure is closed."""
+        """Where the application brings its own transports, a connection that fails is closed."""
         self.serving.adopt = mock.Mock(side_effect=ZeroDivisionError)
         connections = self.connections()
         client = self.hand(connections)

@@ -80,14 +80,14 @@ class BeginTests(DrainCase):
     """The beginning."""
 
     def test_begin(self) -> None:
-        """It accepts no more before it drains, and lets every connection go."""
+        """A worker accepts no more before it drains, and lets every connection go."""
         (connection,) = self.connect()
         self.drain.begin(30.0, final=False)
         self.assertEqual(self.told, [("within", 30.0), "give back", ("deaf", False, False)])
         self.assertEqual((connection.let, self.view.draining), ([False], True))
 
     def test_twice(self) -> None:
-        """Told again, connections are let go again, and the rest is not done twice."""
+        """When a worker is told again, connections are let go again; the rest is done once."""
         (connection,) = self.connect()
         self.drain.begin(30.0, final=False)
         self.drain.begin(1.0, final=True)
@@ -112,7 +112,7 @@ class QuietTests(DrainCase):
     """When nothing is left."""
 
     def test_quiet(self) -> None:
-        """Without a connection for a while it is withdrawn, and not before."""
+        """A worker without a connection for a while is withdrawn, and not before."""
         self.drain.begin(30.0, final=False)
         self.wait(QUIET - 0.25)
         self.assertEqual(self.count("withdraw"), 0)
@@ -141,7 +141,7 @@ class QuietTests(DrainCase):
         self.assertGreaterEqual(self.count("withdraw"), 1)
 
     def test_last_part(self) -> None:
-        """In the last part of the time it is withdrawn, and what lasts by then is closed."""
+        """In the last part of its time a worker is withdrawn, and what lasts by then is closed."""
         (connection,) = self.connect()
         self.drain.begin(10.0, final=False)
         connection.lasts = True
@@ -159,7 +159,7 @@ class QuietTests(DrainCase):
         self.assertEqual(connection.closed, 1)
 
     def test_time_is_over(self) -> None:
-        """When the time for requests is over it leaves, whatever is still open."""
+        """When the time for requests is over the worker leaves, whatever is still open."""
         self.connect()
         self.drain.begin(5.0, final=False)
         self.system.reactor.advance(requests_end(5.0) - 0.01)
@@ -172,7 +172,7 @@ class WithdrawnTests(DrainCase):
     """When nothing comes any more."""
 
     def test_leaves(self) -> None:
-        """Once it is withdrawn and holds nothing, it leaves."""
+        """A worker that is withdrawn and holds nothing leaves."""
         self.connect()
         self.drain.begin(30.0, final=False)
         self.drain.withdrawn()
@@ -183,14 +183,14 @@ class WithdrawnTests(DrainCase):
         self.assertEqual(self.count("leave"), 1)
 
     def test_mailbox(self) -> None:
-        """What is in the mailbox then is taken first, and served."""
+        """What is in the mailbox of a withdrawn worker is taken first, and served."""
         self.on_take_all.side_effect = self.connect
         self.drain.begin(30.0, final=False)
         self.drain.withdrawn()
         self.assertEqual((self.on_take_all.call_count, self.count("leave")), (1, 0))
 
     def test_final(self) -> None:
-        """When the whole cluster stops it leaves as soon as it holds nothing."""
+        """When the whole cluster stops a worker leaves as soon as it holds nothing."""
         self.drain.begin(30.0, final=True)
         self.assertEqual((self.view.final, self.told[-1]), (True, "leave"))
         self.assertIn(("deaf", True, False), self.told)

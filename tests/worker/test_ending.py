@@ -47,7 +47,7 @@ class EndTests(SynchronousTestCase):
         self.stopped.callback(None)
 
     def test_hurried(self) -> None:
-        """Told to hurry, it has the shorter time; told again of a longer one, it keeps that."""
+        """An end that is hurried has the shorter time, and keeps it when told of a longer one."""
         self.end.begin(0)
         self.reactor.advance(2.0)
         self.end.within(5.0)

@@ -37,13 +37,13 @@ class FastPathTests(SynchronousTestCase):
         self.assertEqual(self.known, {})
 
     def test_bound(self) -> None:
-        """The memory is bounded."""
+        """The memory of known requests is bounded."""
         for number in range(MEMORY + 1):
             self.fast_path.remember(head(f"/{number}"), How.NEW, None)
         self.assertEqual(len(self.known), 1)
 
     def test_bounds_of_the_rest(self) -> None:
-        """So is that of what is given away, and of what came once."""
+        """The memory of what is given away, and of what came once, is bounded."""
         requests = [head(f"/{number}") for number in range(MEMORY + 1)]
         for request in requests:
             self.fast_path.remember_given(request, Give(3, How.TAG))

@@ -104,7 +104,7 @@ class NativeTests(HostCase):
         self.patch(os, "dup", self.dup)
 
     def finish_tasks(self, tasks: set[Any]) -> None:
-        """Nothing of the loop's is left."""
+        """Assert that the loop has nothing left."""
         self.once(20)
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
 
@@ -115,7 +115,7 @@ class NativeTests(HostCase):
         return self._dup(descriptor)
 
     def once(self, times: int = 1) -> None:
-        """The loop turns once."""
+        """Turn the loop once."""
         for _ in range(times):
             self.loop.call_soon(self.loop.stop)
             self.loop.run_forever()

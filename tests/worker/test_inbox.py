@@ -114,7 +114,7 @@ class InboxTests(ShellCase):
         self.assertEqual(len(self.adopted), 20)
 
     def test_stop(self) -> None:
-        """Once it is stopped, messages stay in the mailbox for other workers."""
+        """An inbox that is stopped leaves its messages in the mailbox for other workers."""
         self.inbox.start()
         self.inbox.stop()
         self.hand()

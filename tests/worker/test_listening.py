@@ -73,7 +73,7 @@ class OpenTests(ListeningCase):
     """When it accepts."""
 
     def test_not_before(self) -> None:
-        """Not before the primary says so."""
+        """A worker does not accept before the primary says so."""
         self.begin()
         client = self.client(get())
         self.reactor.settle()
@@ -82,7 +82,7 @@ class OpenTests(ListeningCase):
         self.assertEqual(self.answer(client), OK)
 
     def test_not_while_leaving(self) -> None:
-        """And not when it is leaving already."""
+        """A worker that is leaving already does not accept when the primary says so."""
         self.begin()
         self.drain()
         self.say(Kind.ACCEPT)
@@ -139,14 +139,14 @@ class PlaceTests(ListeningCase):
         self.assertEqual((self.count()["routes"], self.load()["given"]), ({"TAG": 1}, 1))
 
     def test_no_copy_stays(self) -> None:
-        """Nothing of it stays open here."""
+        """Nothing of a connection that was given away stays open here."""
         self.client(get(f"/?sid={self.tag(3)}"))
         self.given(3)
         self.boxes[3].got[0][0].close()
         self.assertFalse(is_open(self.boxes[3].got[0][0].fileno()))
 
     def test_stranger(self) -> None:
-        """If the other's mailbox is not known here the front desk gets it, and counts it."""
+        """If the other worker's mailbox is not known here the front desk gets the connection."""
         self.worker.outbox.boxes.pop(3).loseConnection()
         self.client(get(f"/?sid={self.tag(3)}"))
         self.given(FRONT_DESK)
@@ -168,7 +168,7 @@ class PlaceTests(ListeningCase):
         self.assertEqual(self.given(3).prefix, get(f"/?sid={self.tag(3)}"))
 
     def test_waiting(self) -> None:
-        """As long as it does not come, the connection is counted as waiting."""
+        """As long as its head does not come, a connection is counted as waiting."""
         self.client(b"GET /")
         self.until(lambda: self.worker.listening.reception.waiting)
         self.assertEqual(self.count()["waiting"], 1)
@@ -260,7 +260,7 @@ class ProxyTests(ListeningCase):
         self.assertTrue(handoff.prefix.startswith(b"GET "))
 
     def test_half_a_header(self) -> None:
-        """Given back before the header is complete, it is received as a new one."""
+        """A connection given back before its header is complete is received as a new one."""
         self.client(PROXY[:9])
         self.until(lambda: self.worker.listening.reception.waiting)
         self.drain()
@@ -268,7 +268,7 @@ class ProxyTests(ListeningCase):
         self.assertEqual((arrival.data, arrival.proxied, arrival.hops), (PROXY[:9], False, 0))
 
     def test_half_a_head(self) -> None:
-        """Behind the header, it is received as one whose header was read."""
+        """A connection given back behind its header is received as one whose header was read."""
         self.client(PROXY + b"GET /")
         self.until(lambda: self.worker.listening.reception.waiting)
         self.drain()
@@ -289,7 +289,7 @@ class LeaveTests(ListeningCase):
         return [acceptor.fileno() for acceptor in self.worker.listening.acceptors] == [-1]
 
     def test_draining(self) -> None:
-        """When it drains it accepts no more; what comes then waits for the next that accepts."""
+        """A worker that drains accepts no more; what comes then waits for the next that accepts."""
         self.drain()
         self.assertTrue(self.closed())
         client = self.client(get())
@@ -298,7 +298,7 @@ class LeaveTests(ListeningCase):
         self.listener.accept()[0].close()
 
     def test_half_a_head(self) -> None:
-        """A client that has not said what it wants goes to the front desk, with what it said."""
+        """A client with half a head goes to the front desk, with what it said."""
         half, silent = self.client(b"GET / HT"), self.client()
         self.until(lambda: self.worker.listening.reception.waiting == 2)
         self.drain()
@@ -311,7 +311,7 @@ class LeaveTests(ListeningCase):
         self.assertEqual(self.worker.listening.reception.waiting, 0)
 
     def test_final(self) -> None:
-        """When the cluster stops, who is there already is served; then the socket is closed."""
+        """When the cluster stops, clients in the backlog are served; then the socket is closed."""
         self.reactor.removeReader(self.worker.listening.acceptors[0])
         self.serving.waits = True
         client = self.client(get())
@@ -322,7 +322,7 @@ class LeaveTests(ListeningCase):
         self.until(lambda: ended(client))
 
     def come_again(self, address: object) -> Inner:
-        """Serve a client who comes again at once."""
+        """Serve a client that comes again at once."""
         protocol = Inner()
         self.serving.protocols.append(protocol)
         if len(self.serving.protocols) < 50:
@@ -341,7 +341,7 @@ class LeaveTests(ListeningCase):
             self.listener.accept()[0].close()
 
     def test_final_and_one_fails(self) -> None:
-        """If the application fails over one of them, the others are served."""
+        """If the application fails over one of the last clients, the others are served."""
         real = self.serving.factory.buildProtocol
         self.serving.factory.buildProtocol = mock.Mock(side_effect=[ZeroDivisionError, real(None)])
         self.reactor.removeReader(self.worker.listening.acceptors[0])
@@ -352,7 +352,7 @@ class LeaveTests(ListeningCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def told_over_a_connection(self, final: bool) -> None:
-        """Have it learn that it is to leave while it looks whose a connection is."""
+        """Have a worker learn that it is to leave while it looks whose a connection is."""
         self.reactor.removeReader(self.worker.channel)
         self.primary.sendall(encode_json(Kind.DRAIN, seconds=30.0, final=final))
         clients = [self.client(get(f"/?sid=unknown{number}")) for number in range(3)]
@@ -363,15 +363,15 @@ class LeaveTests(ListeningCase):
             self.listener.accept()[0].close()
 
     def test_told_over_a_connection(self) -> None:
-        """It may learn that it is to leave from what it reads to know whose a connection is."""
+        """A worker may learn that it is to leave from what it reads to route a connection."""
         self.told_over_a_connection(final=False)
 
     def test_told_over_a_connection_that_all_stop(self) -> None:
-        """Or that the whole cluster stops."""
+        """A worker may learn over a connection that the whole cluster stops."""
         self.told_over_a_connection(final=True)
 
     def test_final_half_a_head(self) -> None:
-        """Whose head is complete before the worker goes is served as well."""
+        """A client whose head is complete before the worker goes is served as well."""
         self.serving.waits = True
         stays = self.client(get())
         half = self.client(b"GET / HT")
@@ -393,7 +393,7 @@ class LeaveTests(ListeningCase):
         self.until(lambda: ended(silent))
 
     def test_primary_dies(self) -> None:
-        """When the primary has died, it serves who is there, and leaves with the socket closed."""
+        """When the primary has died, a worker serves its clients, and closes its socket."""
         self.patch(os, "dup2", mock.Mock())
         self.reactor.removeReader(self.worker.listening.acceptors[0])
         client = self.client(get())
@@ -429,6 +429,6 @@ class NoneTests(WorkerCase):
     """A worker without sockets."""
 
     def test_report(self) -> None:
-        """It reports nothing of an entrance."""
+        """A worker without sockets reports nothing of listening."""
         self.begin()
         self.assertNotIn("entrance", self.load())

@@ -68,7 +68,7 @@ class ReportTests(SynchronousTestCase):
         self.assertEqual([type(frame) for frame in self.sent()], [Load] * 11)
 
     def test_idle(self) -> None:
-        """While nothing does, the sign of life only says so, and comes less often."""
+        """While nothing changes the sign of life only says so, and comes less often."""
         self.report.start()
         self.system.reactor.pump([HEARTBEAT, *[IDLE_HEARTBEAT / 4] * 20])
         self.assertEqual(self.sent(), [Load(), *[Beat()] * 6])
@@ -85,7 +85,7 @@ class ReportTests(SynchronousTestCase):
         self.assertEqual(self.sent(), [Load(), Load(lag=0.5), Load()])
 
     def test_old_primary(self) -> None:
-        """A primary that does not understand it gets the whole report each time."""
+        """A primary that does not understand the short form gets the whole report each time."""
         report = LoadReport(self.channel, self.system, lambda lag: Load(lag=lag))
         report.start()
         self.system.reactor.pump([HEARTBEAT] * 3)
@@ -131,7 +131,7 @@ class IdleHeartbeatTests(SynchronousTestCase):
     """How often an idle worker gives a sign of life."""
 
     def test_twice_before_suspicion(self) -> None:
-        """Twice in the time after which a silent worker is suspect."""
+        """An idle worker gives two signs of life in the time to suspicion."""
         for timeout, seconds in ((0, 1.0), (2.0, 0.5), (3.0, 0.75), (30.0, 1.0)):
             self.assertEqual(idle_heartbeat(Config(worker_timeout=timeout)), seconds)
 
@@ -140,7 +140,7 @@ class RetirementTests(SynchronousTestCase):
     """After how many requests a worker asks to be replaced."""
 
     def test_never(self) -> None:
-        """Without a number it never does."""
+        """Without a number a worker never asks to be replaced."""
         self.assertEqual(retirement(Config(max_requests_jitter=5), mock.Mock()), 0)
 
     def test_chance(self) -> None:

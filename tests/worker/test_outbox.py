@@ -87,7 +87,7 @@ class OutboxTests(ShellCase):
         self.assertEqual(self.told, [WantPeer(4)] * 2)
 
     def test_old_primary(self) -> None:
-        """A primary that does not understand it is asked for nothing."""
+        """A primary that cannot bring mailboxes is asked for none."""
         self.assertFalse(self.outbox.reaches(4))
         self.assertEqual(self.told, [])
 
@@ -136,7 +136,7 @@ class OutboxTests(ShellCase):
             pool.set_ready(id)
 
     def test_idle(self) -> None:
-        """An idle connection waits at a worker that began later, those in turn."""
+        """An idle connection waits at a worker that began later, at each of these in turn."""
         self.boxes[4] = Box(self)
         self.outbox.add(4, self.boxes[4].sending.detach())
         self.ids(1, 2, 3, 4)
@@ -145,13 +145,13 @@ class OutboxTests(ShellCase):
         self.assertEqual([len(self.came(place)) for place in (0, 1, 3, 4)], [0, 0, 2, 2])
 
     def test_idle_at_the_youngest(self) -> None:
-        """Where none began later, it waits at another."""
+        """Where no worker began later, an idle connection waits at another."""
         self.ids(1, 2)
         self.give(FRONT_DESK)
         self.assertEqual([len(self.came(place)) for place in (0, 1, 3)], [0, 1, 0])
 
     def test_idle_and_alone(self) -> None:
-        """Where there is no other, or none that is known here, it goes to the front desk."""
+        """Where no other worker is known, an idle connection goes to the front desk."""
         for ids in ((2,), (2, 7)):
             self.ids(*ids)
             self.give(FRONT_DESK)

@@ -17,17 +17,17 @@ class HeadlessTests(PolicyCase):
     options = {"sticky": "ip"}
 
     def test_balanced(self) -> None:
-        """Nothing pins it without an address: it stays where it is."""
+        """A connection without an address stays where it is: nothing pins it."""
         self.assertEqual(self.policy.whose(None, "", settled=True), Keep(How.NEW))
         self.assertEqual(self.policy.known, {})
 
     def test_by_address(self) -> None:
-        """By its address it belongs to one worker, and the others say the same."""
+        """A connection belongs to one worker by its address, and all workers agree."""
         verdicts = [self.policy.whose(None, f"192.0.2.{n}", settled=True) for n in range(64)]
         self.assertEqual({place_of(verdict, 2) for verdict in verdicts}, {1, 2, 3})
 
     def test_draining(self) -> None:
-        """What nothing pins is no draining worker's."""
+        """A connection that nothing pins is no draining worker's."""
         self.view.drain()
         self.assertEqual(self.policy.whose(None, "", settled=True), GiveBack(How.NEW))
 
@@ -40,11 +40,11 @@ class WhoseTests(PolicyCase):
         self.assertEqual(self.whose(f"/?sid={self.tag(2)}"), Keep(How.TAG))
 
     def test_tag(self) -> None:
-        """One with the tag of another goes there."""
+        """A request with the tag of another worker goes there."""
         self.assertEqual(self.whose(f"/?sid={self.tag(3)}"), Give(3, How.TAG))
 
     def test_no_mailbox(self) -> None:
-        """If that one's mailbox is not known here, it goes by the front desk."""
+        """If the other worker's mailbox is not known here, the request goes by the front desk."""
         self.peers.remove(3)
         self.assertEqual(self.whose(f"/?sid={self.tag(3)}"), GiveBack(How.TAG))
 
@@ -58,7 +58,7 @@ class WhoseTests(PolicyCase):
         self.assertEqual(self.whose(), Keep(How.NEW))
 
     def test_bound(self) -> None:
-        """A key that is bound leads to whom it is bound to."""
+        """A key that is bound leads to the worker that it is bound to."""
         self.bind(b"mine", 2)
         self.bind(b"theirs", 1)
         self.assertEqual(self.whose("/?sid=mine"), Keep(How.HIT))
@@ -71,7 +71,7 @@ class WhoseTests(PolicyCase):
         self.assertEqual(self.whose(f"/?sid={other}"), self.whose(f"/?sid={other}"))
 
     def test_just_bound(self) -> None:
-        """Before it counts as unknown, what the primary has told by now is taken in."""
+        """Before a key counts as unknown, what the primary has told by now is taken in."""
         self.read_now.side_effect = lambda: self.bind(b"new", 3)
         self.assertEqual(self.whose("/?sid=new"), Give(3, How.HIT))
 
@@ -92,13 +92,13 @@ class WhoseTests(PolicyCase):
         self.assertEqual(self.whose("/?EIO=4&transport=polling"), GiveBack(How.NEW))
 
     def test_new_session_stays(self) -> None:
-        """That may be this one: the connection itself is no reason to send it away."""
+        """A new session stays if this worker has the least load."""
         for id in (1, 3):
             self.pool.report(id, 1, 0, 0.0)
         self.assertEqual(self.whose("/?EIO=4&transport=polling"), Keep(How.NEW))
 
     def test_new_sessions(self) -> None:
-        """Many of them spread, also those over the very connection."""
+        """Many new sessions spread, also those over the very connection."""
         for id in (1, 3):
             self.pool.report(id, 8, 0, 0.0)
         self.live.update(range(8))
@@ -106,7 +106,7 @@ class WhoseTests(PolicyCase):
         self.assertEqual(places, {2: 10, 1: 10, 3: 10})
 
     def test_new_session_on_a_settled_connection(self) -> None:
-        """Unless the connection cannot move any more."""
+        """A new session stays where its connection cannot move any more."""
         self.assertEqual(self.whose("/?EIO=4", settled=True), Keep(How.NEW))
 
     def test_nobody(self) -> None:
@@ -123,11 +123,11 @@ class AloneTests(PolicyCase):
     others = ()
 
     def test_new_session(self) -> None:
-        """A new session stays."""
+        """A new session stays at the only worker."""
         self.assertEqual(self.whose("/?EIO=4"), Keep(How.NEW))
 
     def test_draining(self) -> None:
-        """And so does everything when it leaves and no successor has come yet."""
+        """Everything stays at the only worker when it leaves and no successor has come yet."""
         self.view.drain()
         self.pool.set_draining(2)
         self.assertEqual(self.whose(), Keep(How.NEW))
@@ -143,7 +143,7 @@ class DrainTests(PolicyCase):
         self.pool.set_draining(2)
 
     def test_pinned(self) -> None:
-        """What is pinned to it stays."""
+        """What is pinned to a draining worker stays."""
         self.bind(b"mine", 2)
         self.assertEqual(self.whose(f"/?sid={self.tag(2)}"), Keep(How.TAG))
         self.assertEqual(self.whose("/?sid=mine"), Keep(How.HIT))
@@ -164,7 +164,7 @@ class DrainTests(PolicyCase):
         self.assertEqual(self.whose("/?EIO=4"), Keep(How.NEW))
 
     def test_no_cookie(self) -> None:
-        """It inserts no cookie any more."""
+        """A draining worker inserts no cookie any more."""
         self.options = {"sticky": "insert:where"}
         super().setUp()
         self.view.drain()
@@ -198,7 +198,7 @@ class LameDuckTests(PolicyCase):
         self.assertEqual(self.policy.known, {})
 
     def test_draining(self) -> None:
-        """So it is to the end; over TLS a worker that leaves says it without being told."""
+        """A lame duck that drains calls each response the last; TLS says so by itself."""
         self.view.serve_on()
         self.view.drain()
         self.assertEqual(self.answer(head(), How.TAG), b"Connection: close\r\n")
@@ -217,7 +217,7 @@ class HashTests(PolicyCase):
         self.assertEqual({verdict.how for verdict in verdicts}, {How.HASH})
 
     def test_address_again(self) -> None:
-        """Where an address leads to is remembered, until a key is bound or the cluster changes."""
+        """Where an address leads is remembered until a key is bound or the cluster changes."""
         hosts = [f"192.0.2.{number}" for number in range(20)]
         first = [self.policy.whose(head(), host) for host in hosts]
         decide = self.patch(self.policy, "_decide", None)
@@ -231,7 +231,7 @@ class HashTests(PolicyCase):
         self.assertEqual(self.fast_path.hosts, {})
 
     def test_given_back(self) -> None:
-        """It is not where the way is not known yet."""
+        """An address is not remembered while the way to its worker is not known."""
         self.peers.clear()
         hosts = [f"192.0.2.{number}" for number in range(20)]
         verdicts = [self.policy.whose(None, host) for host in hosts]
@@ -239,14 +239,14 @@ class HashTests(PolicyCase):
         self.assertEqual(set(self.fast_path.hosts.values()), {Keep(How.HASH)})
 
     def test_many_addresses(self) -> None:
-        """The memory is bounded, and nothing long enters it."""
+        """The memory of addresses is bounded, and no long text enters it."""
         for number in range(5000):
             self.policy.whose(None, f"10.0.{number >> 8}.{number & 255}")
         self.policy.whose(None, "x" * 100)
         self.assertTrue(0 < len(self.fast_path.hosts) <= 4096)
 
     def test_not_remembered(self) -> None:
-        """It is not remembered: the same request of another client belongs elsewhere."""
+        """A request that goes by its address is not remembered: another client's goes elsewhere."""
         for host in map(str, range(20)):
             self.policy.additions(head(), host, False, self.policy.whose(head(), host).how, False)
         self.assertEqual(self.policy.known, {})
@@ -256,21 +256,21 @@ class MemoryTests(PolicyCase):
     """Requests that are remembered to the letter."""
 
     def test_what(self) -> None:
-        """What stays for good reason is remembered, with the reason."""
+        """A request that stays for good reason is remembered, with the reason."""
         self.serve("/plain")
         self.serve(f"/?sid={self.tag(2)}")
         self.assertEqual([memo.how for memo in self.policy.known.values()], [How.NEW, How.TAG])
         self.assertIn(head("/plain").raw, self.policy.known)
 
     def test_body(self) -> None:
-        """Of a request with a body it is remembered how long it is."""
+        """A request with a body is remembered with the body's length."""
         request = head("/", "Content-Length: 3", method="POST")
         self.serve("/", "Content-Length: 3", method="POST")
         (memo,) = self.policy.known.values()
         self.assertEqual(memo.size, len(request.raw) + 3)
 
     def test_what_not(self) -> None:
-        """What may belong elsewhere a moment later, or has a body of unknown length, is not."""
+        """A request that may belong elsewhere later, or of unknown length, is not remembered."""
         self.bind(b"mine", 2)
         self.serve("/?sid=mine")
         self.serve(f"/?sid={self.tag(3)}")
@@ -289,20 +289,20 @@ class MemoryTests(PolicyCase):
         self.assertEqual(self.policy.known, {})
 
     def test_the_first(self) -> None:
-        """What came first over its connection is not remembered: another one seldom repeats it."""
+        """A connection's first request is not remembered: another connection seldom repeats it."""
         self.policy.additions(head(), CLIENT, False, How.NEW, True)
         self.policy.additions(head(), CLIENT, False, How.NEW, True)
         self.assertEqual(self.policy.known, {})
 
     def test_the_first_again(self) -> None:
-        """By a tag it is remembered when it comes again: so it is with connections that move."""
+        """A connection's first request is remembered by its tag when it comes again."""
         tagged = head(f"/?sid={self.tag(2)}")
         for remembered in (0, 1):
             self.policy.additions(tagged, CLIENT, False, How.TAG, True)
             self.assertEqual(len(self.policy.known), remembered)
 
     def test_given(self) -> None:
-        """What is another worker's by its tag is remembered, until the cluster changes."""
+        """A request that is another worker's by its tag is remembered until the cluster changes."""
         self.bind(b"theirs", 3)
         verdict = self.whose(f"/?sid={self.tag(3)}")
         self.whose("/?sid=theirs")
@@ -314,7 +314,7 @@ class MemoryTests(PolicyCase):
         self.assertEqual(given, {})
 
     def test_close(self) -> None:
-        """It is remembered whether a request was the last."""
+        """Whether a request is its connection's last is remembered with it."""
         self.serve("/", "Connection: close")
         (memo,) = self.policy.known.values()
         self.assertTrue(memo.last)
@@ -326,14 +326,14 @@ class MemoryTests(PolicyCase):
         self.assertEqual(self.policy.known, {})
 
     def test_bound(self) -> None:
-        """The memory is bounded."""
+        """The memory of requests is bounded."""
         for number in range(MEMORY + 1):
             self.serve(f"/{number}")
         self.assertEqual(len(self.policy.known), 1)
 
 
 class GateTests(PolicyCase):
-    """What else the gates ask."""
+    """The policy's other answers to the gates."""
 
     def test_request_done(self) -> None:
         """Each complete response is told."""
@@ -341,7 +341,7 @@ class GateTests(PolicyCase):
         self.assertEqual(self.done.call_count, 1)
 
     def test_draining(self) -> None:
-        """Whether the worker drains is what its view says."""
+        """The policy says that the worker drains if its view says so."""
         self.assertFalse(self.policy.draining)
         self.view.drain()
         self.assertTrue(self.policy.draining)

@@ -140,13 +140,13 @@ class StartTests(BootCase):
     """The start of a worker."""
 
     def test_serves(self) -> None:
-        """It loads the application, says READY, and serves what is in its mailbox."""
+        """A worker loads the application, says READY, and serves what is in its mailbox."""
         self.boot()
         self.assertEqual(self.hear(Kind.READY), {"interface": "protocol", "http": False})
         self.assertEqual(self.ask(b" hello"), b"4 hello")
 
     def test_of_an_old_primary(self) -> None:
-        """A primary of version 0.1.0 starts it by another name, and says no protocol."""
+        """A primary of version 0.1.0 starts a worker by another name, and says no protocol."""
         self.boot(module="txsticky.boot")
         self.assertEqual(self.hear(Kind.READY), {"interface": "protocol", "http": False})
         self.assertEqual(self.ask(b" hello"), b"4 hello")
@@ -158,7 +158,7 @@ class StartTests(BootCase):
         self.assertEqual(self.status(), 3)
 
     def test_accepts(self) -> None:
-        """Told to, it accepts on the sockets that it has inherited."""
+        """A worker that is told to accepts on the sockets that it has inherited."""
         self.boot()
         self.hear(Kind.READY)
         client = self.owned(socket.create_connection(self.listener.getsockname()))
@@ -170,7 +170,7 @@ class StartTests(BootCase):
         self.assertEqual(client.recv(100), b"4 hello")
 
     def test_title(self) -> None:
-        """It shows itself under its own name."""
+        """A worker shows itself under its own name."""
         self.boot()
         self.hear(Kind.READY)
         assert self.process is not None
@@ -204,7 +204,7 @@ class StartTests(BootCase):
 
 
 class EndTests(BootCase):
-    """Its end."""
+    """The end of a worker."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -212,39 +212,39 @@ class EndTests(BootCase):
         self.hear(Kind.READY)
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send the worker a signal."""
         assert self.process is not None
         self.process.send_signal(number)
 
     def test_drained(self) -> None:
-        """Told to leave when the cluster stops, it leaves with exit code 0."""
+        """A worker that is told to leave when the cluster stops leaves with exit code 0."""
         self.channel.sendall(encode_json(Kind.DRAIN, seconds=10.0, final=True))
         self.assertEqual(self.status(), 0)
 
     def test_primary_dies(self) -> None:
-        """If the primary dies, it leaves."""
+        """If the primary dies, the worker leaves."""
         self.channel.close()
         self.assertEqual(self.status(), 0)
 
     def test_quit(self) -> None:
-        """QUIT ends it quickly, in order."""
+        """QUIT ends a worker quickly, in order."""
         self.send_signal(signal.SIGQUIT)
         self.assertEqual(self.status(), 0)
 
     def test_term(self) -> None:
-        """TERM, sent by hand, makes it ask to be replaced; it goes on serving."""
+        """TERM, sent by hand, makes a worker ask to be replaced; it goes on serving."""
         self.send_signal(signal.SIGTERM)
         while not any(kind is Kind.RETIRE for kind, _ in self.frames):
             self.frames += self._reader.feed(self.channel.recv(65536))
         self.assertEqual(self.ask(b" hello"), b"4 hello")
 
     def test_terminal(self) -> None:
-        """INT and HUP are the primary's business."""
+        """INT and HUP do nothing to a worker: they are for the primary."""
         self.send_signal(signal.SIGINT)
         self.send_signal(signal.SIGHUP)
         self.assertEqual(self.ask(b" hello"), b"4 hello")
 
     def test_last_words(self) -> None:
-        """What it logs at its end still reaches the primary."""
+        """What a worker logs at its end still reaches the primary."""
         self.channel.sendall(encode_json(Kind.DRAIN, seconds=10.0, final=True))
         self.assertIn("Main loop terminated", self.output())

@@ -89,7 +89,7 @@ class AwaitedTests(GateCase):
         return awaited(self.gate, upgrades)
 
     def test_idle(self) -> None:
-        """Between two requests nothing is owed, nor with half a head: for those is another time."""
+        """Between two requests nothing is owed, nor with half a head: other times bound those."""
         self.assertIsNone(self.mark())
         self.arrive(GET)
         self.answer()
@@ -114,7 +114,7 @@ class AwaitedTests(GateCase):
         self.assertIsNone(self.mark())
 
     def test_upload_after_its_answer(self) -> None:
-        """It is owed also when the answer is there already."""
+        """The rest of a body is owed also when the answer is there already."""
         self.arrive(POST)
         self.answer()
         self.assertIsNotNone(self.mark())
@@ -140,7 +140,7 @@ class AwaitedTests(GateCase):
         self.assertIsNone(self.mark())
 
     def test_download_and_close(self) -> None:
-        """Also when it is the last one, and the connection is being closed."""
+        """The last response is to be taken while the connection is being closed."""
         self.arrive(b"GET / HTTP/1.0\r\n\r\n")
         self.host.buffered = 5
         self.answer(b"HTTP/1.0 200 OK\r\n\r\nok")
@@ -157,7 +157,7 @@ class AwaitedTests(GateCase):
         self.assertIsNotNone(self.mark(upgrades=False))
 
     def test_not_plain(self) -> None:
-        """Without one, a response to such a request is to be taken."""
+        """Where nothing can be upgraded, a response to an odd request is to be taken."""
         self.arrive(b"GET / HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\n")
         self.host.buffered = 5
         self.assertIsNotNone(self.mark())
@@ -177,7 +177,7 @@ class StalledTests(GateCase):
         self.assertTrue(self.host.lost)
 
     def test_upload_in_its_answer(self) -> None:
-        """One that is being answered is cut off."""
+        """A request that is being answered is cut off."""
         self.arrive(POST)
         self.answer(PART)
         self.gate.stalled(LATE)
@@ -223,12 +223,12 @@ class WatchTests(SynchronousTestCase):
         return host
 
     def pass_by(self, seconds: float) -> None:
-        """Time passes, in small steps."""
+        """Let time pass, in small steps."""
         for _ in range(int(seconds)):
             self.clock.advance(1)
 
     def test_stalled(self) -> None:
-        """A client that pauses is ended after the time; one that moves or idles stays."""
+        """A client that pauses is ended after the time; a client that moves or idles stays."""
         self.watch()
         long = POST.replace(b"10", b"100")
         paused, moving, idle = self.connect(), self.connect(long), self.connect(GET)
@@ -255,7 +255,7 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(call.getTime(), LOOK_MOST)
 
     def test_one_fails(self) -> None:
-        """One that cannot be ended does not keep the others, nor the next look."""
+        """A connection that cannot be ended keeps no other from its end, nor the next look."""
         self.watch()
         first, second = self.connect(), self.connect()
         first.send = lambda data: 1 / 0  # type: ignore[assignment]

@@ -110,7 +110,7 @@ class ChangeTests(ViewCase):
         self.changed.assert_not_called()
 
     def test_drain(self) -> None:
-        """The worker drains."""
+        """A view says that its worker drains, and decisions are made anew."""
         self.view.drain()
         self.assertEqual((self.view.draining, self.changed.call_count), (True, 1))
 
@@ -126,13 +126,13 @@ class OthersTests(ViewCase):
     """Whether another worker could serve."""
 
     def test_others(self) -> None:
-        """Another worker could, as long as one is ready."""
+        """Another worker could serve as long as one is ready."""
         self.assertTrue(self.view.others)
         for id in (1, 3):
             self.view.pool.set_draining(id)
         self.assertFalse(self.view.others)
 
     def test_final(self) -> None:
-        """None could while the whole cluster stops."""
+        """No other worker could serve while the whole cluster stops."""
         self.view.final = True
         self.assertFalse(self.view.others)

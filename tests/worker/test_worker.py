@@ -28,7 +28,7 @@ class StartTests(WorkerCase):
     """The start."""
 
     def test_ready(self) -> None:
-        """When the application is started it says READY and what it serves."""
+        """When its application is started a worker says READY and what it serves."""
         self.begin()
         (body,) = self.heard(Kind.READY)
         self.assertEqual(
@@ -53,7 +53,7 @@ class StartTests(WorkerCase):
         self.assertEqual((len(self.heard(Kind.READY)), received(client)), (1, OK))
 
     def test_fails(self) -> None:
-        """If it does not start, the reason is said, and the exit code is 3."""
+        """If the application does not start, the worker says why and exits with 3."""
         self.serving.started = Deferred()
         self.worker.start()
         self.serving.started.errback(Failure(ZeroDivisionError("no database")))
@@ -91,7 +91,7 @@ class DeafTests(WorkerCase):
         self.assertEqual((self.reactor.running, self.worker.end.status), (False, 1))
 
     def test_the_primary_is_gone(self) -> None:
-        """If it has ended because the primary has gone, that is another matter."""
+        """A mailbox that ends because the primary has gone does not make a worker deaf."""
         self.patch(os, "dup2", mock.Mock())
         self.begin()
         self.hand()
@@ -102,7 +102,7 @@ class DeafTests(WorkerCase):
         self.assertEqual(self.worker.end.status, 0)
 
     def test_not_at_the_end(self) -> None:
-        """A worker that ends has nothing to say of it."""
+        """A worker that ends has nothing to say of its mailbox."""
         self.begin()
         self.worker.leave(0)
         self.worker.inbox.box._lose()
@@ -114,7 +114,7 @@ class PoolTests(WorkerCase):
     """What the primary tells of the cluster."""
 
     def test_gone_before_it_was_introduced(self) -> None:
-        """A mailbox that comes only after its worker has gone does not stay open."""
+        """A mailbox that comes after its worker has gone does not stay open."""
         self.begin()
         self.boxes[4] = Box(self)
         self.introduce(4)
@@ -151,7 +151,7 @@ class PoolTests(WorkerCase):
             self.assertEqual(len(self.worker.connections.policy.known), 0)
 
     def test_lame_duck(self) -> None:
-        """Once the cluster is to stop, what was remembered is forgotten, and so it stays."""
+        """Once the cluster is to stop what was remembered is forgotten, and the view stays so."""
         self.begin()
         self.worker.connections.policy.known[b"x"] = mock.Mock()
         self.say_json(Kind.POOL, pool=self.pool.view(), lame_duck=True)
@@ -166,7 +166,7 @@ class PoolTests(WorkerCase):
         self.assertEqual(self.serving.reopened, 1)
 
     def give_log(self, path: str) -> None:
-        """The primary gives the worker an access log."""
+        """Have the primary give the worker an access log."""
         self.sender.sendFileDescriptor(os.open(path, os.O_WRONLY | os.O_CREAT))
         self.sender.write(pack_log())
         self.reactor.settle()
@@ -208,7 +208,7 @@ class PoolTests(WorkerCase):
         self.assertEqual((self.heard(Kind.SUBSCRIBE), got), ([b"news"], [b"hello"]))
 
     def test_lost_messages(self) -> None:
-        """And so does the number of those that were lost."""
+        """The number of lost messages reaches the subscribers."""
         self.begin()
         lost: list[int] = []
         self.worker.bus.subscribe("news", lambda message: None, lost.append)
@@ -272,7 +272,7 @@ class LoadTests(WorkerCase):
     """Reports."""
 
     def test_lag(self) -> None:
-        """It says how late its event loop runs."""
+        """A report says how late the worker's event loop runs."""
         self.begin()
         self.assertEqual(self.load()["lag"], 0.0)
         self.reactor.advance(HEARTBEAT + 1.0)
@@ -288,19 +288,19 @@ class OrphanTests(WorkerCase):
         self.patch(os, "dup2", self.dup2)
 
     def orphan(self) -> None:
-        """The primary dies, and with it the front desk."""
+        """Have the primary die, and with it the front desk."""
         self.boxes[FRONT_DESK].close()
         self.primary.close()
         self.reactor.settle()
 
     def test_idle(self) -> None:
-        """A worker without connections leaves at once, in order."""
+        """An orphaned worker without connections leaves at once, in order."""
         self.begin()
         self.orphan()
         self.assertEqual((self.serving.stops, self.reactor.running), (1, False))
 
     def test_busy(self) -> None:
-        """One that serves finishes that first."""
+        """An orphaned worker finishes what it serves first."""
         self.serving.waits = True
         self.begin()
         client = self.hand()
@@ -314,7 +314,7 @@ class OrphanTests(WorkerCase):
         self.assertFalse(self.reactor.running)
 
     def test_in_the_mailbox(self) -> None:
-        """What was in its mailbox by then is served: no other could."""
+        """What is in an orphaned worker's mailbox is served: no other worker could."""
         self.begin()
         self.reactor.removeReader(self.worker.inbox.box)
         clients = [self.hand(get(f"/{n}")) for n in range(20)]
@@ -322,7 +322,7 @@ class OrphanTests(WorkerCase):
         self.assertEqual([received(client) for client in clients], [OK] * 20)
 
     def test_given_afterwards(self) -> None:
-        """And so is what another worker gives to it as long as it is there."""
+        """What another worker gives to an orphaned one is served as long as it is there."""
         self.serving.waits = True
         self.begin()
         self.hand()
@@ -331,7 +331,7 @@ class OrphanTests(WorkerCase):
         self.assertEqual(received(self.hand()), OK)
 
     def test_bound(self) -> None:
-        """Responses that wait for a binding leave, and later bindings wait for nothing."""
+        """An orphan's responses that wait for a binding leave; later ones wait for nothing."""
         self.serving.waits = True
         self.begin()
         client, other = self.hand(), self.hand()
@@ -346,13 +346,13 @@ class OrphanTests(WorkerCase):
         self.assertEqual(received(other), OK)
 
     def test_output(self) -> None:
-        """Its output is not read any more: it goes nowhere, instead of raising."""
+        """The output of an orphan is not read any more: it goes nowhere, instead of raising."""
         self.begin()
         self.orphan()
         self.assertEqual([call.args[1] for call in self.dup2.call_args_list], [1, 2])
 
     def test_deadline(self) -> None:
-        """After the graceful timeout it leaves, whatever it serves."""
+        """After the graceful timeout an orphan leaves, whatever it serves."""
         self.serving.waits = True
         self.begin()
         self.hand()
@@ -363,7 +363,7 @@ class OrphanTests(WorkerCase):
         self.assertFalse(self.reactor.running)
 
     def test_own_end(self) -> None:
-        """When its own reactor closes the channel, the primary is not taken for dead."""
+        """When its own reactor closes the channel, a worker does not take its primary for dead."""
         self.begin()
         self.drain(final=True)
         self.worker.channel.connectionLost(Failure(OSError()))
@@ -386,7 +386,7 @@ class StallTests(WorkerCase):
         self.client = self.hand(head + b"part")
 
     def wait(self, seconds: int) -> None:
-        """Time passes."""
+        """Let time pass."""
         for _ in range(4 * seconds):
             self.reactor.advance(0.25)
             self.reactor.settle()
@@ -416,7 +416,7 @@ class StallTests(WorkerCase):
         self.assertLess(len(received(self.client) or b""), 9_000_000)
 
     def test_taken_little_by_little(self) -> None:
-        """One that is taken, however slowly, is not."""
+        """A response that is taken, however slowly, is not cut off."""
         self.client.sendall(b"12345")
         self.reactor.settle()
         self.serving.protocols[0].transport.write(

@@ -57,7 +57,7 @@ class DrainTests(WorkerCase):
         self.assertEqual((received(client), len(self.boxes[3].read())), (OK, 1))
 
     def test_idle_that_came(self) -> None:
-        """A connection that came idle, and has not spoken since, goes on in the same way."""
+        """A connection that came idle, and has not spoken since, goes on to another worker."""
         self.begin()
         client = self.hand(b"")
         self.assertEqual((self.serving.protocols, self.worker.connections.live), ([], {}))
@@ -77,14 +77,14 @@ class DrainTests(WorkerCase):
         self.assertEqual(received(client), OK)
 
     def test_pinned(self) -> None:
-        """What is pinned to it is still served."""
+        """What is pinned to a draining worker is still served."""
         self.begin()
         self.drain()
         client = self.hand(get(f"/?sid={self.tag(2)}"), how=How.TAG)
         self.assertEqual(received(client), OK)
 
     def test_done_when_quiet(self) -> None:
-        """When it has had no connection for a while it says DONE, and not before."""
+        """A worker without a connection for a while says DONE, and not before."""
         self.begin()
         self.drain()
         self.beat(QUIET - 0.25)
@@ -96,7 +96,7 @@ class DrainTests(WorkerCase):
         self.assertGreaterEqual(len(self.heard(Kind.DONE)), 1)
 
     def test_done_before_the_end(self) -> None:
-        """With connections it says DONE in the last part of its time, for which it serves on."""
+        """A worker with connections says DONE in the last part of its time, and serves on."""
         self.serving.waits = True
         self.begin()
         client = self.hand()
@@ -111,7 +111,7 @@ class DrainTests(WorkerCase):
         self.assertEqual(received(client), OK)
 
     def test_go(self) -> None:
-        """Told to go, it leaves as soon as it holds nothing."""
+        """A worker that is told to go leaves as soon as it holds nothing."""
         self.serving.waits = True
         self.begin()
         self.hand()
@@ -123,7 +123,7 @@ class DrainTests(WorkerCase):
         self.assertEqual((self.serving.stops, self.reactor.running), (1, False))
 
     def test_came_before_it_goes(self) -> None:
-        """What is in its mailbox by then is served, too."""
+        """What is in the mailbox of a worker that is told to go is served, too."""
         self.begin()
         self.drain()
         self.reactor.removeReader(self.worker.inbox.box)
@@ -144,7 +144,7 @@ class DrainTests(WorkerCase):
         self.assertEqual((self.worker.connections.live, received(client)), ({}, None))
 
     def test_not_pinned_any_more(self) -> None:
-        """When it has been withdrawn, what was pinned to it belongs to others."""
+        """What was pinned to a worker that is withdrawn belongs to others."""
         self.serving.waits = True
         self.begin()
         self.worker.view.table.bind(b"key", 2, 0.0)
@@ -159,7 +159,7 @@ class DrainTests(WorkerCase):
         self.assertEqual(len(self.worker.view.table), 0)
 
     def test_time_for_the_application(self) -> None:
-        """All the time that is left is the application's, and it is told how much that is."""
+        """An application that stops is told all the time that is left, and has it."""
         self.serving.waits = True
         self.serving.stopped = Deferred()
         self.begin()
@@ -174,7 +174,7 @@ class DrainTests(WorkerCase):
         self.serving.stopped.callback(None)
 
     def test_no_time(self) -> None:
-        """With no time at all it leaves at once."""
+        """A worker with no time at all leaves at once."""
         self.serving.waits = True
         self.begin()
         self.hand()
@@ -203,7 +203,7 @@ class DrainTests(WorkerCase):
         return clients
 
     def test_upgraded(self) -> None:
-        """A WebSocket behind the gate is among them; one that has gone by its turn is not."""
+        """A WebSocket behind the gate is told to go; one that has gone by its turn is not."""
         self.begin()
         clients = self.upgrade(3)
         self.drain(seconds=10.0)
@@ -214,7 +214,7 @@ class DrainTests(WorkerCase):
         self.assertEqual(len(self.serving.polite), 2)
 
     def test_upgraded_meanwhile(self) -> None:
-        """One that became a WebSocket meanwhile is closed in the last part of the time."""
+        """A connection that became a WebSocket meanwhile is closed in the last part of the time."""
         self.serving.waits = True
         self.begin()
         client = self.hand(get("/", "Connection: Upgrade", "Upgrade: websocket"))
@@ -230,7 +230,7 @@ class FinalTests(WorkerCase):
     """Leaving when the whole cluster stops."""
 
     def test_idle(self) -> None:
-        """Idle connections are closed, and it leaves as soon as there are none."""
+        """Idle connections are closed, and the worker leaves as soon as there are none."""
         self.begin()
         client = self.hand()
         self.drain(final=True)
@@ -290,13 +290,13 @@ class ExitTests(WorkerCase):
         self.drain(final=True)
 
     def test_says_so(self) -> None:
-        """From when its application stops nothing is handed here, nor any sign of life expected."""
+        """From when its application stops a worker is handed nothing, nor expected to beat."""
         self.serving.stopped = Deferred()
         self.leave()
         self.assertEqual(self.heard(Kind.DONE), [b""])
 
     def test_quit(self) -> None:
-        """Told to be quick it waits for no request, but for the application to stop."""
+        """A worker that is to be quick waits for no request, but for its application to stop."""
         self.serving.waits = True
         self.serving.stopped = Deferred()
         self.begin()
@@ -310,7 +310,7 @@ class ExitTests(WorkerCase):
         self.beat(1.0)
 
     def test_once(self) -> None:
-        """However often it is told, it goes once."""
+        """A worker goes once, however often it is told."""
         self.serving.stopped = Deferred()
         self.leave()
         self.say(Kind.GO)

@@ -19,7 +19,7 @@ class AdoptTests(WorkerCase):
     """Connections that are handed here."""
 
     def test_served(self) -> None:
-        """One is served from its prefix on."""
+        """A connection is served from its prefix on."""
         self.begin()
         client = self.hand(get("/a"))
         self.assertEqual((self.serving.protocols[0].got, received(client)), ([get("/a")], OK))
@@ -28,7 +28,7 @@ class AdoptTests(WorkerCase):
         self.assertEqual((self.serving.protocols[0].got[1], received(client)), (get("/b"), OK))
 
     def test_counted(self) -> None:
-        """It is counted while it lives, and what was reserved for it counts as taken."""
+        """A connection is counted while it lives, and a reserved hand-off counts as taken."""
         self.begin()
         self.hand()
         client = self.hand(reserved=False)
@@ -40,14 +40,14 @@ class AdoptTests(WorkerCase):
         self.assertEqual((load["live"], load["taken"], load["requests"]), (1, 1, 2))
 
     def test_peer(self) -> None:
-        """Its peer is the one of the hand-off."""
+        """The peer of a connection is the one of its hand-off."""
         self.begin()
         self.hand()
         peer = self.serving.protocols[0].transport.getPeer()
         self.assertEqual((peer.host, peer.port), PEER)
 
     def test_factory_fails(self) -> None:
-        """If the application fails over it, that one is closed; the next is served."""
+        """If the application fails over a connection, it is closed; the next is served."""
         self.begin()
         real = self.serving.factory.buildProtocol
         self.serving.factory.buildProtocol = mock.Mock(side_effect=[ZeroDivisionError, real(None)])
@@ -58,7 +58,7 @@ class AdoptTests(WorkerCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_short(self) -> None:
-        """It says whether it takes nothing for want of descriptors."""
+        """A worker says whether it takes nothing for want of descriptors."""
         self.begin()
         self.assertFalse(self.load().get("short", False))
         self.worker.inbox.box._headroom.ceiling = 0
@@ -80,7 +80,7 @@ class AdoptTests(WorkerCase):
         self.assertEqual((self.worker.connections.live, self.serving.protocols[0].lost), ({}, 1))
 
     def test_tcp(self) -> None:
-        """The same over TCP."""
+        """A connection over TCP is served from its prefix on."""
         self.begin()
         server, client = self.connected()
         self.sender.sendFileDescriptor(server.detach())
@@ -94,7 +94,7 @@ class AdoptTests(WorkerCase):
         self.assertEqual(got[-1], OK)
 
     def test_retires(self) -> None:
-        """After so many requests it asks to be replaced, once."""
+        """A worker asks once to be replaced, after so many requests."""
         self.worker.report._retire_after = 3
         self.begin()
         client = self.hand()
@@ -130,13 +130,13 @@ class GiveTests(WorkerCase):
         self.assertEqual(self.load()["given"], 1)
 
     def test_hops(self) -> None:
-        """A request was served on it, so its moves count anew."""
+        """The moves of a connection count anew once a request was served on it."""
         self.begin()
         self.ask(self.hand(hops=9), f"/?sid={self.tag(3)}")
         self.assertEqual(self.boxes[3].read()[0].hops, 1)
 
     def test_no_copy_stays(self) -> None:
-        """Nothing of it stays open here."""
+        """Nothing of a connection that was given away stays open here."""
         self.begin()
         before = open_descriptors()
         client = self.hand()
@@ -144,14 +144,14 @@ class GiveTests(WorkerCase):
         self.assertEqual(open_descriptors() - before, {client.fileno()})
 
     def test_stranger(self) -> None:
-        """If the other's mailbox is not known here, the connection goes to the front desk."""
+        """If the other worker's mailbox is not known, the connection goes to the front desk."""
         self.worker.start()
         self.reactor.settle()
         self.ask(self.hand(), f"/?sid={self.tag(3)}")
         self.assertEqual(len(self.boxes[FRONT_DESK].read()), 1)
 
     def test_dead(self) -> None:
-        """If the other's mailbox is not read any more, too."""
+        """If the other worker's mailbox is read no more, the connection goes to the front desk."""
         self.begin()
         self.boxes[3].close()
         client = self.hand()

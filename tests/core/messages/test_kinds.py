@@ -77,7 +77,7 @@ class DefaultsTests(SynchronousTestCase):
         self.assertEqual((Ready("web", True).sources, Ready("web", True).protocol), ([], 1))
 
     def test_older_ones(self) -> None:
-        """A worker that does not tell cannot be appointed, and a primary then appoints none."""
+        """A worker that does not tell cannot be appointed, and such a primary appoints none."""
         self.assertFalse(Ready("web", True).appointable)
         self.assertFalse(Ready("web", True).told)
         self.assertFalse(attrs.fields(Boot).appoints.default)

@@ -44,7 +44,7 @@ class WebSocketsTests(SynchronousTestCase):
         return self.websockets.heir(self.websockets.passport(head, "192.0.2.7", None))
 
     def test_spread(self) -> None:
-        """Without a key they are spread over the others."""
+        """Without a key WebSockets are spread over the other workers."""
         self.assertEqual(sorted(self.heir() for _ in range(4)), [2, 2, 3, 3])
 
     def test_keys(self) -> None:
@@ -57,7 +57,7 @@ class WebSocketsTests(SynchronousTestCase):
         self.assertNotEqual(self.heir(mine), 1)
 
     def test_earlier_version(self) -> None:
-        """A worker that does not know what to do with one gets none."""
+        """A worker that does not know what to do with a WebSocket that moves gets none."""
         for member in self.view.pool.members:
             member.moves = member.id == 3
         self.assertEqual({self.heir() for _ in range(4)}, {3})
@@ -66,7 +66,7 @@ class WebSocketsTests(SynchronousTestCase):
         self.assertEqual((self.heir(), self.websockets.possible), (0, False))
 
     def test_stop(self) -> None:
-        """While the whole cluster stops none moves, nor while the bus is behind here."""
+        """While the whole cluster stops no WebSocket moves, nor while the bus is behind here."""
         self.assertTrue(self.websockets.possible)
         self.bus.pending = True
         self.assertFalse(self.websockets.possible)
@@ -74,13 +74,13 @@ class WebSocketsTests(SynchronousTestCase):
         self.assertEqual((self.websockets.possible, self.heir()), (False, 0))
 
     def test_pace(self) -> None:
-        """They leave one after the other."""
+        """WebSockets leave one after the other."""
         turns = [self.websockets.turn() for _ in range(3)]
         for number, turn in enumerate(turns, 1):
             self.assertAlmostEqual(turn, number * PACE)
 
     def test_state(self) -> None:
-        """A state is kept for as long as the WebSocket is there, and is one that can go."""
+        """A state is kept for as long as its WebSocket is there, and is one that can go."""
         passport = self.websockets.passport(b"head", "", None)
         self.websockets.leave(passport.id, b"at 5")
         replay = self.websockets.replay(passport)
@@ -93,7 +93,7 @@ class WebSocketsTests(SynchronousTestCase):
         self.websockets.leave(id, b"too late")
 
     def test_stay(self) -> None:
-        """One stays when that is asked; one that is over is no error."""
+        """A WebSocket stays when that is asked; to ask it of one that is over is no error."""
         passport = self.websockets.passport(b"head", "", None)
         go = self.websockets.stay(passport.id)
         self.assertTrue(passport.at_work)
@@ -110,7 +110,7 @@ class WebSocketsTests(SynchronousTestCase):
         self.assertIsNone(self.websockets.behind(100))
 
     def test_pool(self) -> None:
-        """The pool tells its copies who takes WebSockets, in a way that earlier versions pass."""
+        """The pool tells its copies which workers take WebSockets; earlier versions skip that."""
         view = self.view.pool.view()
         self.assertEqual(view["moves"], [1, 2, 3])
         self.assertEqual({len(member) for member in view["members"]}, {5})

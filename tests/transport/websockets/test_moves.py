@@ -36,17 +36,17 @@ class FakeMovements:
         self.passports: list[Passport] = []
 
     def passport(self, handshake: bytes, client: str, replay: Replay | None) -> Passport:
-        """Make one."""
+        """Make a passport."""
         assert client == self.client
         self.passports.append(Passport(1 + len(self.passports), handshake, client, replay))
         return self.passports[-1]
 
     def arrived(self) -> None:
-        """One has moved here."""
+        """Count a WebSocket that has moved here."""
         self.came += 1
 
     def turn(self) -> float:
-        """At once."""
+        """Return 0: a WebSocket may leave at once."""
         return 0.0
 
     @property
@@ -72,14 +72,14 @@ class MovesCase(GateCase):
         self.answer(answer)
 
     def leave(self) -> bool:
-        """The worker leaves; whether the WebSocket may."""
+        """Have the worker leave; returns whether the WebSocket may move."""
         self.policy.draining = True
         leaves = self.gate.drain()
         self.turn()
         return leaves
 
     def settle(self, seconds: float = SETTLE) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.clock.advance(seconds)
         self.turn()
 
@@ -103,7 +103,7 @@ class HandshakeTests(MovesCase):
         self.assertTrue(self.leave())
 
     def test_no_word(self) -> None:
-        """Without it the WebSocket is to be closed, as it always was."""
+        """Without a word of the application a WebSocket is to be closed, and does not move."""
         self.open(response())
         self.assertEqual(bytes(self.host.sent), response())
         self.assertFalse(self.leave())
@@ -129,7 +129,7 @@ class HandshakeTests(MovesCase):
         self.assertEqual(self.policy.done, 2)
 
     def test_secure(self) -> None:
-        """Over TLS nothing of this is done."""
+        """Over TLS no WebSocket moves, and its handshake stays as it is."""
         self.make(secure=True)
         self.open()
         self.assertEqual((self.got, bytes(self.host.sent)), (request().raw, ASKED))
@@ -140,7 +140,7 @@ class LeavingTests(MovesCase):
     """The way out."""
 
     def test_idle(self) -> None:
-        """One over which nothing came leaves at once, and its passport tells of it."""
+        """A WebSocket over which nothing came leaves at once, and its passport tells of it."""
         self.open()
         self.assertTrue(self.leave())
         self.assertEqual(self.host.departed, (5, b""))
@@ -160,7 +160,7 @@ class LeavingTests(MovesCase):
         self.assertEqual(self.host.delivered[1:], [HELLO])
 
     def test_inside_a_message(self) -> None:
-        """Inside a message of the client it waits for the end, and holds what follows that."""
+        """Inside a message of its client a WebSocket waits for the end, and holds what follows."""
         self.open()
         self.arrive(HELLO[:3])
         self.leave()
@@ -183,7 +183,7 @@ class LeavingTests(MovesCase):
         self.assertEqual(self.host.departed, (5, HELLO))
 
     def test_inside_a_reply(self) -> None:
-        """Inside a message to the client it waits for the end."""
+        """Inside a message to its client a WebSocket waits for the end."""
         self.open()
         self.write(REPLY[:3])
         self.leave()
@@ -194,7 +194,7 @@ class LeavingTests(MovesCase):
         self.assertEqual(self.host.departed, (5, b""))
 
     def test_application_at_work(self) -> None:
-        """One whose application takes long gets its input meanwhile, and is tried again."""
+        """A WebSocket whose application takes long gets its input meanwhile, and is tried again."""
         self.open()
         self.host.dealt_with = 0
         self.arrive(HELLO)
@@ -209,7 +209,7 @@ class LeavingTests(MovesCase):
         self.assertEqual(self.host.departed, (5, b""))
 
     def test_staying(self) -> None:
-        """One that is to stay for an answer does, until it need not."""
+        """A WebSocket that is to stay for an answer stays until it need not."""
         self.open()
         self.arrive(HELLO)
         go = self.movements.passports[0].stay()
@@ -225,7 +225,7 @@ class LeavingTests(MovesCase):
         self.assertEqual(self.host.departed, (5, b""))
 
     def test_busy(self) -> None:
-        """One whose server is at work stays meanwhile."""
+        """A WebSocket whose server is at work stays meanwhile."""
         self.open()
         busy = self.movements.passports[0].busy = mock.Mock(side_effect=[True, False])
         self.leave()
@@ -234,7 +234,7 @@ class LeavingTests(MovesCase):
         self.assertEqual((self.host.departed, busy.call_count), ((5, b""), 2))
 
     def test_now(self) -> None:
-        """When the time is over it leaves whatever the application does, between two messages."""
+        """When its time is over a WebSocket leaves between two messages, answered or not."""
         self.open()
         self.host.dealt_with = 0
         self.arrive(HELLO)
@@ -244,7 +244,7 @@ class LeavingTests(MovesCase):
         self.assertEqual(self.host.departed, (5, b""))
 
     def test_insists(self) -> None:
-        """When little time is left it goes at the next end of a message, settled or not."""
+        """When little time is left a WebSocket goes at the next end of a message, in any case."""
         self.open()
         self.host.dealt_with = 0
         self.arrive(HELLO[:3])
@@ -256,7 +256,7 @@ class LeavingTests(MovesCase):
         self.assertEqual(self.host.departed, (5, HELLO[:1]))
 
     def test_insists_while_held(self) -> None:
-        """One that is held goes at once, or as soon as the message to its client has ended."""
+        """A held WebSocket goes at once, or as soon as the message to its client has ended."""
         self.open()
         self.host.dealt_with = 0
         self.arrive(HELLO)
@@ -272,14 +272,14 @@ class LeavingTests(MovesCase):
         self.assertEqual(self.host.departed, (5, b""))
 
     def test_insists_in_vain(self) -> None:
-        """One that is being closed does not move."""
+        """A WebSocket that is being closed does not move, however little time is left."""
         self.open()
         self.write(close_frame(1000))
         assert self.gate.mover is not None
         self.assertFalse(self.gate.mover.insist())
 
     def test_not_now(self) -> None:
-        """Inside a message it does not, and its input flows again."""
+        """Inside a message a WebSocket does not leave at once, and its input flows again."""
         self.open()
         self.arrive(HELLO)
         self.write(REPLY[:3])
@@ -289,7 +289,7 @@ class LeavingTests(MovesCase):
         self.assertTrue(self.host.reading)
 
     def test_closing(self) -> None:
-        """One that is being closed, from either side, does not move, nor one that is odd."""
+        """A WebSocket that either side closes does not move, nor one that is odd."""
         for ours, theirs in ((b"", frame(b"", 8)), (close_frame(1000), b""), (b"", frame(b"", 3))):
             self.make()
             self.open()
@@ -299,7 +299,7 @@ class LeavingTests(MovesCase):
             self.assertFalse(self.leave())
 
     def test_closed_while_held(self) -> None:
-        """A close frame of the application while the input is held keeps it here."""
+        """A close frame of the application while the input is held keeps the WebSocket here."""
         self.open()
         self.arrive(HELLO)
         self.leave()
@@ -308,7 +308,7 @@ class LeavingTests(MovesCase):
         self.assertEqual((self.host.departed, self.host.reading), (None, True))
 
     def test_nowhere_to_go(self) -> None:
-        """Without another worker it stays, holds nothing, and goes when there is one."""
+        """Without another worker a WebSocket stays, holds nothing, and goes when there is one."""
         self.open()
         self.movements.next = 0
         self.leave()
@@ -318,7 +318,7 @@ class LeavingTests(MovesCase):
         self.assertEqual(self.host.departed, (6, b""))
 
     def test_gone_meanwhile(self) -> None:
-        """If the last other worker goes while the output leaves, it stays as well."""
+        """If the last other worker goes while the output leaves, the WebSocket stays."""
         self.open()
         self.host.buffered = 10
         self.leave()
@@ -327,7 +327,7 @@ class LeavingTests(MovesCase):
         self.assertEqual((self.host.departed, self.host.reading), (None, True))
 
     def test_unsent(self) -> None:
-        """It leaves when all output is in the kernel; what is written meanwhile counts as well."""
+        """A WebSocket leaves when all output is in the kernel, with what is written meanwhile."""
         self.open()
         self.host.buffered = 10
         self.leave()
@@ -342,7 +342,7 @@ class LeavingTests(MovesCase):
         self.assertEqual(self.host.departed, (5, b""))
 
     def test_withheld(self) -> None:
-        """It waits for a binding to be confirmed."""
+        """A WebSocket waits for a binding to be confirmed before it leaves."""
         self.open()
         self.policy.unconfirmed = 1
         self.write(REPLY)
@@ -354,7 +354,7 @@ class LeavingTests(MovesCase):
         self.assertEqual(self.host.departed, (5, b""))
 
     def test_upgraded_in_a_drain(self) -> None:
-        """One that is accepted while the worker leaves goes as well."""
+        """A WebSocket that is accepted while the worker leaves goes as well."""
         self.policy.draining = True
         self.open()
         self.turn()
@@ -373,7 +373,7 @@ class ArrivingTests(MovesCase):
     """The way in."""
 
     def moved(self, held: bytes = b"", **told: bytes) -> None:
-        """A WebSocket has moved here, with bytes of its client."""
+        """Have a WebSocket move here, with bytes of its client."""
         self.gate.exchange.replay = Replay(head=request().raw, moves=2, state=b"s", **told)  # type: ignore[arg-type]
         self.arrive(request().raw + held)
 
@@ -388,7 +388,7 @@ class ArrivingTests(MovesCase):
         self.assertEqual((self.movements.came, self.policy.done), (1, 0))
 
     def test_on_and_on(self) -> None:
-        """It may move again, with the bytes that have come since."""
+        """A WebSocket that has moved may move again, with the bytes that have come since."""
         self.moved()
         self.answer(ASKED)
         self.arrive(HELLO)
@@ -398,7 +398,7 @@ class ArrivingTests(MovesCase):
         self.assertEqual(self.movements.passports[0].leave(1, 0).moves, 3)
 
     def test_interim(self) -> None:
-        """Interim responses go no further either."""
+        """Interim responses to a repeated handshake go no further either."""
         self.moved()
         self.answer(b"HTTP/1.1 103 Early Hints\r\n\r\n" + ASKED)
         self.assertEqual(bytes(self.host.sent), b"")
@@ -420,19 +420,19 @@ class ArrivingTests(MovesCase):
             self.assertNotIn(HELLO, self.got)
 
     def test_closed(self) -> None:
-        """If the application closes without an answer, the client is told the same."""
+        """If the application closes without an answer, the client is told to come anew."""
         self.moved()
         self.close()
         self.assertEqual(bytes(self.host.sent), RESTART)
 
     def test_other_words(self) -> None:
-        """If the application lets it move no more, it stays here."""
+        """If the new application lets the WebSocket move no more, it stays here."""
         self.moved()
         self.answer(response())
         self.assertEqual((bytes(self.host.sent), self.leave()), (b"", False))
 
     def test_endless_head(self) -> None:
-        """A head without end is no answer."""
+        """A head without end is no answer to a repeated handshake."""
         self.moved()
         with mock.patch.object(type(self.gate.exchange), "head_limit", 10):
             self.answer(b"HTTP/1.1 101 " + KEY)

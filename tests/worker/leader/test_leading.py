@@ -30,7 +30,7 @@ class LeadingCase(SynchronousTestCase):
         self.leading = Leading(FakeSystem(reactor=self.reactor), channel)
 
     def does(self, what: str, result: Any = None) -> Callable[[], Any]:
-        """A function that is heard."""
+        """Make a function that is heard."""
 
         def function() -> Any:
             self.said.append(what)
@@ -82,7 +82,7 @@ class LeaseTests(LeadingCase):
         self.assertFalse(self.leading.leads)
 
     def test_again(self) -> None:
-        """Appointed anew before it noticed the end: what was begun ends, and begins again."""
+        """A worker appointed before it noticed the end ends what was begun, and begins it again."""
         self.leading.on_leader(self.does("start"), self.does("stop"))
         self.leading.appointed(1, 10.0)
         self.reactor.rightNow += 60.0
@@ -194,7 +194,7 @@ class DutyTests(LeadingCase):
         self.assertEqual((cancelled, self.said), ([lasting], ["stop", 1]))
 
     def test_coroutine(self) -> None:
-        """A coroutine that awaits Deferreds is cancelled likewise."""
+        """A coroutine that awaits Deferreds is cancelled at the end of the lease."""
         waiting: Deferred[None] = Deferred()
 
         async def job() -> None:
@@ -209,7 +209,7 @@ class DutyTests(LeadingCase):
         self.assertEqual(self.said, ["tidied", 1])
 
     def test_asyncio(self) -> None:
-        """So is a coroutine of asyncio, in its event loop."""
+        """A coroutine of asyncio is cancelled at the end of the lease, in its event loop."""
 
         async def job() -> None:
             try:
@@ -257,21 +257,21 @@ class LeadingWorkerTests(WorkerCase):
     """A whole worker, the test being its primary."""
 
     def lead(self, term: int = 1, seconds: float = 20.0) -> None:
-        """Appoint it."""
+        """Appoint the worker."""
         self.say_json(Kind.LEAD, term=term, until=self.reactor.seconds() + seconds)
 
     def resigned(self) -> list[int]:
-        """The terms that it has given back."""
+        """The terms that the worker has given back."""
         return [decode_json(body)["term"] for body in self.heard(Kind.RESIGN)]
 
     def test_appointable(self) -> None:
-        """It says that it can be appointed."""
+        """A worker says that it can be appointed."""
         self.begin()
         (ready,) = self.heard(Kind.READY)
         self.assertIs(decode_json(ready)["appointable"], True)
 
     def test_leads(self) -> None:
-        """It leads when the primary says so."""
+        """A worker leads when the primary says so."""
         self.begin()
         here = api.current()
         assert here is not None
@@ -280,14 +280,14 @@ class LeadingWorkerTests(WorkerCase):
         self.assertTrue(here.leader)
 
     def test_drains(self) -> None:
-        """It gives the post back when it drains."""
+        """A leader gives the post back when it drains."""
         self.begin()
         self.lead(term=3)
         self.drain()
         self.assertEqual(self.resigned(), [3])
 
     def test_quits(self) -> None:
-        """It gives the post back when it leaves at once, and its end waits for what it does."""
+        """A leader that leaves at once gives the post back, and its end waits for its duties."""
         self.begin()
         stopped: Deferred[None] = Deferred()
         here = api.current()
@@ -302,7 +302,7 @@ class LeadingWorkerTests(WorkerCase):
         self.assertEqual((self.resigned(), self.reactor.running), ([3], False))
 
     def test_orphaned(self) -> None:
-        """Without a primary it does not lead."""
+        """Without a primary a worker does not lead."""
         self.begin()
         here = api.current()
         assert here is not None
