@@ -77,7 +77,7 @@ class PeekCase(ShellCase):
         return client
 
     def say(self, client: socket.socket, data: bytes) -> None:
-        """Send something, and let it be looked at."""
+        """Send something, and let the reactor look at it."""
         client.sendall(data)
         self.reactor.settle()
 

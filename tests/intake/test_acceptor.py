@@ -27,7 +27,7 @@ class AcceptTests(AcceptCase):
         self.assertEqual(self.reactor.getReaders(), [self.acceptor])
 
     def test_silent(self) -> None:
-        """A silent one waits."""
+        """A silent connection waits."""
         client = self.client()
         self.accept()
         self.assertEqual((self.placed, self.reception.waiting), ([], 1))
@@ -68,7 +68,7 @@ class AcceptTests(AcceptCase):
         self.place_all(len(clients))
 
     def test_smaller_batch(self) -> None:
-        """Where each may be served at once, they are fewer."""
+        """Where each connection may be served at once, one turn accepts fewer."""
         acceptor = Acceptor(self.acceptor.sock.dup(), self.reception, 2)
         self.addCleanup(acceptor.close)
         clients = [self.client(GET) for _ in range(5)]
@@ -77,7 +77,7 @@ class AcceptTests(AcceptCase):
         self.place_all(len(clients))
 
     def test_stop(self) -> None:
-        """Stopped, connections stay in the kernel's backlog until it starts again."""
+        """While the acceptor is stopped connections stay in the kernel's backlog."""
         self.acceptor.stop()
         self.client(GET)
         self.reactor.settle()
@@ -86,7 +86,7 @@ class AcceptTests(AcceptCase):
         self.place_all(1)
 
     def test_close(self) -> None:
-        """Closed, it takes no connection any more; a second time it does nothing."""
+        """An acceptor that is closed takes no connection; a second close does nothing."""
         address = self.acceptor.sock.getsockname()
         self.acceptor.close()
         self.acceptor.close()
@@ -174,7 +174,7 @@ class ExhaustionTests(AcceptCase):
         self.reactor.turn()
 
     def test_rest(self) -> None:
-        """It neither spins nor closes: it rests, and goes on as soon as there is a descriptor."""
+        """Out of descriptors the acceptor neither spins nor closes: it rests until there is one."""
         self.client(GET)
         with no_descriptors_left():
             self.until(lambda: self.reactor.getReaders() == [])
@@ -186,7 +186,7 @@ class ExhaustionTests(AcceptCase):
         self.assertEqual(self.reactor.getReaders(), [self.acceptor])
 
     def test_room_cannot_be_made(self) -> None:
-        """If making room fails, it goes on accepting all the same when there is a descriptor."""
+        """If making room fails, the acceptor goes on all the same when there is a descriptor."""
         self.client(GET)
         with mock.patch.object(self.reception, "free_descriptors", side_effect=ZeroDivisionError):
             with no_descriptors_left():
@@ -209,7 +209,7 @@ class ExhaustionTests(AcceptCase):
         self.assertEqual([ended(client) for client in silent], [True, False])
 
     def test_half_a_head_goes(self) -> None:
-        """One with half a head does as well; no second one is given up before that helped."""
+        """A client with half a head makes room as well, and no second one before that helped."""
         slow = [self.client(GET[:20]), self.client(GET[:20])]
         self.accept(2)
         self.client(GET)
@@ -223,7 +223,7 @@ class ExhaustionTests(AcceptCase):
         self.assertIsNone(received(slow[1]))
 
     def test_stopped_while_it_rests(self) -> None:
-        """Stopped while it rests, it does not come back by itself."""
+        """An acceptor that is stopped while it rests does not come back by itself."""
         self.client(GET)
         with no_descriptors_left():
             self.until(lambda: self.reactor.getReaders() == [])
@@ -233,7 +233,7 @@ class ExhaustionTests(AcceptCase):
         self.assertEqual((self.acceptor.accepted, self.reactor.getDelayedCalls()), (0, []))
 
     def test_said_once(self) -> None:
-        """The log says it once, not at every try."""
+        """The log tells the want of descriptors once, not at every try."""
         with mock.patch("txsticky.intake.acceptor.log") as log:
             self.client(GET)
             with no_descriptors_left():

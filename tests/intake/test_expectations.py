@@ -25,7 +25,7 @@ class ExpectationsTests(PeekCase):
         self.assertEqual(self.placed, [self.arrival])
 
     def test_any_bytes(self) -> None:
-        """Where bytes are expected but no head, the first of them do."""
+        """Where bytes are expected but no head, the first bytes are enough."""
         self.reception.expectations = Expectations(waits=True, parses=False, only_http=False)
         client = self.arrive()
         self.assertEqual(self.placed, [])
@@ -33,13 +33,13 @@ class ExpectationsTests(PeekCase):
         self.assertEqual([(a.data, a.head) for a in self.placed], [(b"\x16\x03\x01", None)])
 
     def test_no_http(self) -> None:
-        """Where it need not be HTTP, what cannot be is placed without a head, not refused."""
+        """Where HTTP is not demanded, what cannot be HTTP is placed without a head, not refused."""
         self.reception.expectations = Expectations(only_http=False)
         self.arrive(b"HELO example\r\n")
         self.assertEqual([(a.data, a.head) for a in self.placed], [(b"HELO example\r\n", None)])
 
     def test_http_all_the_same(self) -> None:
-        """There, a head is still found, and waited for while the bytes may become one."""
+        """Where HTTP is not demanded a head is still found, and waited for while it may come."""
         self.reception.expectations = Expectations(only_http=False)
         client = self.arrive(GET[:20])
         self.assertEqual(self.placed, [])
@@ -47,7 +47,7 @@ class ExpectationsTests(PeekCase):
         self.assertIsInstance(self.placed[0].head, Head)
 
     def test_no_http_and_no_more(self) -> None:
-        """There, what the client said before it closed its side is placed as it is."""
+        """Where HTTP is not demanded, a client that closes its side is placed with what it said."""
         self.reception.expectations = Expectations(only_http=False)
         client = self.arrive(b"hello")
         client.shutdown(socket.SHUT_WR)
@@ -56,7 +56,7 @@ class ExpectationsTests(PeekCase):
         self.assertEqual((self.watched(), self.reception.waiting), (0, 0))
 
     def test_no_http_in_time(self) -> None:
-        """There, what has not become a head in time is placed as it is."""
+        """Where HTTP is not demanded, what has not become a head in time is placed as it is."""
         self.reception.expectations = Expectations(only_http=False)
         client = self.arrive(b"hello")
         self.reactor.advance(10)
@@ -64,7 +64,7 @@ class ExpectationsTests(PeekCase):
         self.assertIsNone(received(client))
 
     def test_silence_where_bytes_are_expected(self) -> None:
-        """A client that says nothing at all in time is closed, there too."""
+        """A client that says nothing at all in time is closed, HTTP or not."""
         self.reception.expectations = Expectations(only_http=False)
         client = self.arrive()
         self.reactor.advance(10)
@@ -81,32 +81,32 @@ class ExpectationsForTests(SynchronousTestCase):
         return expectations_for(Config(**options), needs_head, http)
 
     def test_http(self) -> None:
-        """HTTP: a head, and nothing else."""
+        """Of HTTP a head is expected, and nothing else."""
         expectations = self.expectations(True)
         self.assertEqual(
             (expectations.waits, expectations.parses, expectations.only_http), (True, True, True)
         )
 
     def test_unknown(self) -> None:
-        """As long as it is not known what it is: a head if there is one."""
+        """While the protocol is not known a head is expected if there is one."""
         expectations = self.expectations(None)
         self.assertEqual(
             (expectations.waits, expectations.parses, expectations.only_http), (True, True, False)
         )
 
     def test_other(self) -> None:
-        """Something else: nothing, unless a key is asked for that a head would have."""
+        """Of another protocol nothing is expected, unless a key is asked for that a head has."""
         self.assertFalse(self.expectations(False).waits)
         self.assertTrue(self.expectations(False, sticky="cookie:a").waits)
         self.assertFalse(self.expectations(False, needs_head=False, sticky="ip").waits)
 
     def test_tls(self) -> None:
-        """TLS: bytes, but no head in them."""
+        """Of TLS bytes are expected, but no head in them."""
         expectations = self.expectations(True, tls_cert=["a"], tls_key=["b"])
         self.assertEqual((expectations.waits, expectations.parses), (True, False))
 
     def test_proxies(self) -> None:
-        """PROXY headers: from trusted proxies, or this host if none are named; else from none."""
+        """PROXY headers are expected of the named proxies, or of this host; by default of none."""
         self.assertIsNone(self.expectations(True).proxies)
         for trusted, host in (("", "127.0.0.1"), ("192.0.2.0/24", "192.0.2.7")):
             proxies = self.expectations(
@@ -155,7 +155,7 @@ class ProxyTests(PeekCase):
         self.assertEqual(self.status(self.arrive(b"PROXY TCP4 nonsense\r\n" + GET)), 400)
 
     def test_others(self) -> None:
-        """From a peer that is no proxy it is not expected, and not taken: it is bad HTTP."""
+        """From a peer that is no proxy a PROXY header is not taken: it is bad HTTP."""
         self.arrive(GET, peer=("198.51.100.1", 1))
         self.assertEqual(len(self.placed), 1)
         client = self.arrive(PROXY + GET, peer=("198.51.100.1", 1))
@@ -166,19 +166,19 @@ class ProxyTests(PeekCase):
         self.assertEqual(self.status(self.arrive(PROXY + PROXY + GET)), 400)
 
     def test_given_back(self) -> None:
-        """A connection that has moved is not asked for it again."""
+        """A connection that has moved is not asked for a PROXY header again."""
         self.arrive(GET, hops=1)
         self.assertEqual(self.placed[0].origin.peer, ("192.0.2.7", 50000))
 
     def test_alone(self) -> None:
-        """Behind the header the head is still waited for."""
+        """Behind a PROXY header the head is still waited for."""
         client = self.arrive(PROXY)
         self.assertEqual(self.placed, [])
         self.say(client, GET)
         self.assertEqual(self.placed[0].data, GET)
 
     def test_server_speaks_first(self) -> None:
-        """Where nothing is expected of the client, the header alone will do."""
+        """Where nothing is expected of the client, a PROXY header alone will do."""
         self.expect(waits=False, parses=False)
         client = self.arrive()
         self.assertEqual(self.placed, [])

@@ -108,7 +108,7 @@ class WaitTests(PeekCase):
         self.assertEqual((self.arrival.sock.fileno(), self.reception.waiting), (-1, 0))
 
     def test_take_waiting(self) -> None:
-        """All who wait can be taken out, with what they have said; nothing stays registered."""
+        """All connections that wait can be taken out, with their bytes; none stays registered."""
         self.arrive(GET[:5])
         first = self.arrival
         self.arrive(b"", hops=1, idle=True)
@@ -156,7 +156,7 @@ class DeadlineTests(PeekCase):
         self.assertEqual(self.status(client), 408)
 
     def test_one_that_fails(self) -> None:
-        """One that cannot be ended in its way is closed, and the others have theirs in time."""
+        """A connection that cannot be ended in its way is closed; the others end in time."""
         clients = [self.arrive(GET[:20]) for _ in range(3)]
         with mock.patch.object(
             self.reception, "refuse", side_effect=[ZeroDivisionError, mock.DEFAULT, mock.DEFAULT],
@@ -179,7 +179,7 @@ class DeadlineTests(PeekCase):
         self.assertTrue(ended(second))
 
     def test_ended_by_another(self) -> None:
-        """One that is taken out over another whose time is over does not expire."""
+        """A connection taken out at the end of another one's time does not expire."""
         deadlines = Deadlines(self.system, 1.0)
         first, second = mock.Mock(), mock.Mock()
         first.expired.side_effect = lambda: (deadlines.discard(first), deadlines.discard(second))
@@ -200,7 +200,7 @@ class DeadlineTests(PeekCase):
         self.assertEqual((received(client), self.watched()), (b"", 0))
 
     def test_idle_goes_on(self) -> None:
-        """When its next request begins, that has the time of any head, and is placed."""
+        """The next request of an idle connection has the time of any head, and is placed."""
         client = self.arrive(b"", hops=1, idle=True)
         self.reactor.advance(55)
         self.say(client, GET[:20])
@@ -209,7 +209,7 @@ class DeadlineTests(PeekCase):
         self.assertEqual([(a.data, a.hops) for a in self.placed], [(GET, 1)])
 
     def test_idle_goes_on_slowly(self) -> None:
-        """If that head does not come in time, it gets 408, as any would."""
+        """A later head of an idle connection that does not come in time gets 408."""
         client = self.arrive(b"", hops=1, idle=True)
         self.reactor.advance(5)
         self.say(client, GET[:20])
@@ -217,7 +217,7 @@ class DeadlineTests(PeekCase):
         self.assertEqual(self.status(client), 408)
 
     def test_no_keep_alive(self) -> None:
-        """Where idle connections are not kept, one is closed at once."""
+        """Where idle connections are not kept, an idle one is closed at once."""
         self.reception = Reception(self.system, Limits(keep_alive=0), self.place)
         client = self.arrive(b"", hops=1, idle=True)
         self.reactor.settle()
@@ -264,14 +264,14 @@ class EvictionTests(PeekCase):
     """When too many wait."""
 
     def test_oldest(self) -> None:
-        """The one that has waited longest is given up for the newest."""
+        """The connection that has waited longest is given up for the newest."""
         self.limits.head_backlog = 2
         clients = [self.arrive(), self.arrive(), self.arrive()]
         self.assertEqual([ended(client) for client in clients], [True, False, False])
         self.assertEqual(self.reception.waiting, 2)
 
     def test_with_half_a_head(self) -> None:
-        """If it had begun its request it is told so."""
+        """A client that is given up with half a head is told so."""
         self.limits.head_backlog = 1
         client = self.arrive(GET[:20])
         self.arrive()
@@ -292,7 +292,7 @@ class EvictionTests(PeekCase):
         self.assertEqual((ended(fresh), ended(idle)), (False, True))
 
     def test_descriptor(self) -> None:
-        """To free a descriptor, one that was refused already goes before one that waits."""
+        """To free a descriptor, a refused connection goes before one that waits."""
         waits = self.arrive(GET[:20])
         refused = self.arrive(b"BAD\r\n")
         refused_sock = self.arrival.sock

@@ -48,11 +48,11 @@ class ChannelCase(ShellCase):
         self.channel.startReading()
 
     def received(self, frame: Any) -> None:
-        """A frame has come."""
+        """Take a frame."""
         self.got.append(told(frame))
 
     def lost(self) -> None:
-        """The channel has ended."""
+        """Note that the channel has ended."""
         self.losses += 1
 
     def fill(self) -> bytes:
@@ -92,7 +92,7 @@ class SendTests(ChannelCase):
         self.assertEqual((self.channel.waiting, self.reactor.getWriters()), (0, []))
 
     def test_waiting(self) -> None:
-        """It says how many bytes wait."""
+        """A channel says how many bytes wait."""
         self.fill()
         before = self.channel.waiting
         self.channel.send(raw(Kind.MESSAGE, b"12345"))
@@ -129,7 +129,7 @@ class SendTests(ChannelCase):
         self.assertGreater(waited, HIGH_WATER - (2 << 20))
 
     def test_never_behind(self) -> None:
-        """One that was not behind has not caught up."""
+        """A reader that was not behind has not caught up."""
         self.fill()
         while self.channel.waiting:
             received(self.peer)
@@ -148,7 +148,7 @@ class ReceiveTests(ChannelCase):
     """What comes."""
 
     def test_interface(self) -> None:
-        """It is what a reactor watches."""
+        """A channel is what a reactor watches."""
         self.assertTrue(verifyObject(IReadWriteDescriptor, self.channel))
 
     @settings(deadline=None, max_examples=40)
@@ -210,7 +210,7 @@ class ReadNowTests(ChannelCase):
         self.assertEqual((self.got, self.losses), ([], 0))
 
     def test_end(self) -> None:
-        """The end is found, after all frames, and told once."""
+        """The end of the stream is found behind all frames, and told once."""
         self.peer.sendall(encode(Kind.DONE))
         self.peer.close()
         self.channel.read_now()
@@ -226,7 +226,7 @@ class ReadNowTests(ChannelCase):
         self.assertEqual(self.losses, 1)
 
     def test_not_nested(self) -> None:
-        """Called while a frame is dealt with it does nothing: frames keep their order."""
+        """A call while a frame is dealt with does nothing: frames keep their order."""
         order: list[bytes] = []
 
         def received(frame: Any) -> None:
@@ -244,7 +244,7 @@ class ReadNowTests(ChannelCase):
 
 
 class EndTests(ChannelCase):
-    """How it ends."""
+    """The ends of a channel."""
 
     def test_other_side_closes(self) -> None:
         """The owner is told once, after the last frame; nothing stays watched or open."""
@@ -267,7 +267,7 @@ class EndTests(ChannelCase):
         self.assertEqual(self.losses, 1)
 
     def test_broken_pipe_while_waiting(self) -> None:
-        """The same if the reactor finds it while it writes what waited."""
+        """The reactor tells of a broken pipe that it finds while it writes what waited."""
         self.fill()
         self.peer.close()
         self.reactor.removeReader(self.channel)
@@ -282,7 +282,7 @@ class EndTests(ChannelCase):
         self.assertEqual((self.channel.waiting, self.reactor.turn()), (0, 0))
 
     def test_close(self) -> None:
-        """Closed from here the other side sees the end, and the owner is not told."""
+        """When a channel is closed from here the other side sees the end; the owner is not told."""
         self.fill()
         self.channel.close()
         self.channel.close()
@@ -293,7 +293,7 @@ class EndTests(ChannelCase):
         self.assertTrue(ended(self.peer))
 
     def test_close_after_a_broken_pipe(self) -> None:
-        """Closed before the reactor could tell of a broken pipe, the owner is not told."""
+        """An owner that closes before a broken pipe was told is not told of it."""
         self.peer.close()
         self.channel.send(raw(Kind.GO))
         self.channel.close()

@@ -14,14 +14,14 @@ class LostDescriptorTests(MailboxCase):
     """A message comes without its descriptor, for this process has no more."""
 
     def lose(self, times: int = 1) -> None:
-        """Lose so many."""
+        """Lose so many descriptors."""
         for _ in range(times):
             self.send(b"lost")
             with no_descriptors_left():
                 self.receiver.read_one()
 
     def test_looks_for_room(self) -> None:
-        """From then on there has to be room before the next is taken."""
+        """Once a descriptor was lost there has to be room before the next is taken."""
         self.lose()
         self.receiver._headroom.ceiling = 0
         self.send(b"next")
@@ -29,7 +29,7 @@ class LostDescriptorTests(MailboxCase):
         self.assertEqual((self.receiver.resting, self.reader.got), (True, []))
 
     def test_logged(self) -> None:
-        """The log tells the first, the second, the fourth and so on, not each of thousands."""
+        """The log tells the first, the second, the fourth loss and so on, not each of thousands."""
         with mock.patch.object(MailboxTransport, "_log") as log:
             self.lose(7)
         self.assertEqual([call.kwargs["lost"] for call in log.error.call_args_list], [1, 2, 4])

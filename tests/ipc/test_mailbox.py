@@ -68,7 +68,7 @@ class CommonTests:
         self.assertEqual(self.receiver.lost_descriptors, 3)
 
     def test_rests(self: Any) -> None:
-        """Near the limit it rests, before anything is lost; what waits is taken when there is room.
+        """Near the limit a mailbox rests before anything is lost, and goes on when there is room.
 
         The callback that can make room is called.
         """
@@ -134,7 +134,7 @@ class CommonTests:
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_stopped_while_it_rests(self: Any) -> None:
-        """Stopped while it rests, it does not come back by itself."""
+        """A mailbox that is stopped while it rests does not come back by itself."""
         self.receiver._headroom.ceiling = 0
         self.receiver.startReading()
         self.send(b"first")

@@ -26,7 +26,7 @@ from txsticky.ipc.outside import MESSAGE_LIMIT, publish
 
 
 class ControlTests(SynchronousTestCase):
-    """By the control socket."""
+    """Messages by the control socket."""
 
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory(prefix="txsticky-")
@@ -111,7 +111,7 @@ class ControlTests(SynchronousTestCase):
 
 
 class RedisTests(SynchronousTestCase):
-    """By Redis, with its library played."""
+    """Messages by Redis, with its library played."""
 
     def setUp(self) -> None:
         self.client = mock.MagicMock()
@@ -130,7 +130,7 @@ class RedisTests(SynchronousTestCase):
         self.assertEqual(self.library.Redis.from_url.call_args.args, ("redis://here/5",))
 
     def test_stream(self) -> None:
-        """With a stream it is an entry, which the machines that read it take for a message."""
+        """A message for a stream is an entry, as the machines that read the stream take it."""
         count = publish("t", b"m", bus="redis-stream://:pw@here/5?length=9")
         ((key, entry),) = (call.args for call in self.client.xadd.call_args_list)
         self.assertEqual((count, key), (1, STREAM))
@@ -141,7 +141,7 @@ class RedisTests(SynchronousTestCase):
         self.assertEqual(read, Entry(((b"t", b"m"),)))
 
     def test_stream_by_path(self) -> None:
-        """So it is by a UNIX socket, in whatever database."""
+        """A message for a stream by a UNIX socket is an entry in whatever database."""
         publish("t", b"m", bus="unix-stream:///run/redis.sock?db=2&length=9")
         (url,) = self.library.Redis.from_url.call_args.args
         self.assertEqual(url, "unix:///run/redis.sock?db=2")
@@ -152,7 +152,7 @@ class RedisTests(SynchronousTestCase):
         self.assertRaises(NoListener, publish, "t", b"m", bus="redis://here")
 
     def test_away(self) -> None:
-        """Where Redis does not take it it is an error."""
+        """A Redis that does not take a message is an error."""
         self.client.publish.side_effect = OSError("refused")
         error = self.assertRaises(Unanswered, publish, "t", b"m", bus="redis://here:7")
         self.assertIn("Redis at here:7 does not take it: refused.", str(error))

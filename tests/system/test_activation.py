@@ -45,7 +45,7 @@ class TakeTests(SynchronousTestCase):
 
 
 class OrderTests(SynchronousTestCase):
-    """The names are there before Twisted looks, which it does once."""
+    """The names of sockets are there before Twisted looks, which it does once."""
 
     def _find(self, module: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:

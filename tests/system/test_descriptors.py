@@ -36,12 +36,12 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(self.raised(1024, 4096), [(4096, 4096)])
 
     def test_unlimited(self) -> None:
-        """Where there is no hard limit it becomes a million."""
+        """Where there is no hard limit the soft limit becomes a million."""
         infinite = resource.RLIM_INFINITY
         self.assertEqual(self.raised(1024, infinite), [(1 << 20, infinite)])
 
     def test_enough(self) -> None:
-        """If it is that already, nothing is asked for."""
+        """If the soft limit is the hard one already, nothing is asked for."""
         self.assertEqual(self.raised(4096, 4096), [])
 
     def test_refused(self) -> None:
@@ -99,7 +99,7 @@ class OwnershipTests(ShellCase):
         )
 
     def test_open_unix_socket(self) -> None:
-        """One over a UNIX socket names no protocol."""
+        """A descriptor over a UNIX socket becomes a socket that names no protocol."""
         server, _ = self.pair()
         sock = self.owned(open_socket(server.detach(), socket.AF_UNIX))
         self.assertEqual((sock.family, sock.proto), (socket.AF_UNIX, 0))
@@ -109,7 +109,7 @@ class HeadroomTests(SynchronousTestCase):
     """Whether descriptors are scarce."""
 
     def scarce_after(self, *numbers: int, ceiling: int = 100) -> bool:
-        """Whether they are, once descriptors with these numbers have come."""
+        """Whether descriptors are scarce, once some with these numbers have come."""
         headroom = Headroom(16, ceiling)
         for number in numbers:
             headroom.taken(number)

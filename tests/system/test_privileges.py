@@ -17,7 +17,7 @@ class AccountTests(SynchronousTestCase):
     """Users and groups."""
 
     def test_own(self) -> None:
-        """With nothing said it is the user that this process runs as, and that one's group."""
+        """By default the account is the user that this process runs as, with that one's group."""
         entry = pwd.getpwuid(os.geteuid())
         self.assertEqual(account(None, None), (entry.pw_uid, entry.pw_gid, entry.pw_name))
 
@@ -29,7 +29,7 @@ class AccountTests(SynchronousTestCase):
         self.assertEqual(account(str(user.pw_uid), str(group.gr_gid)), expected)
 
     def test_unknown(self) -> None:
-        """Unknown ones are refused, each under its option."""
+        """Unknown users and groups are refused, each under its option."""
         for arguments, option in (
             (("nobody-knows", None), "--user"),
             (("4294967294999", None), "--user"),

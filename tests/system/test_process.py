@@ -18,11 +18,11 @@ class EndTests(ProcessCase):
     """How a child ends."""
 
     def test_exit_code(self) -> None:
-        """Its exit code is told."""
+        """The exit code of a child is told."""
         self.assertEqual(self.run_child(EXIT_7), 7)
 
     def test_signal(self) -> None:
-        """The signal that ended it is told as a negative number."""
+        """The signal that ended a child is told as a negative number."""
         child = self.spawn("import time; print('here', flush=True); time.sleep(60)")
         self.until(lambda: self.said)
         child.send_signal(signal.SIGTERM)
@@ -30,7 +30,7 @@ class EndTests(ProcessCase):
         self.assertEqual(self.ends, [-signal.SIGTERM])
 
     def test_once(self) -> None:
-        """It is told once, nothing is watched or open then, and no zombie is left."""
+        """The end of a child is told once; nothing is watched or open then, and no zombie left."""
         before = open_descriptors()
         self.run_child(EXIT_7)
         self.reactor.settle()
@@ -39,7 +39,7 @@ class EndTests(ProcessCase):
         self.assertRaises(ChildProcessError, os.waitpid, self.children[0].pid, os.WNOHANG)
 
     def test_signal_afterwards(self) -> None:
-        """A signal to one that has ended reaches no process, whichever has its number by now."""
+        """A signal to a child that has ended reaches no process, whichever has its number now."""
         self.run_child(EXIT_7)
         with mock.patch("os.kill") as kill:
             self.children[0].send_signal(signal.SIGKILL)
@@ -54,7 +54,7 @@ class EndTests(ProcessCase):
         self.assertEqual(self.ends, [0])
 
     def test_last_words(self) -> None:
-        """All that it said before it ended is told before the end, a last half line included."""
+        """All that a child said is told before its end, a last half line included."""
         self.spawn("import sys; print('x\\n' * 20000, end='last words'); sys.exit(5)")
         at_end: list[int] = []
         self.children[0]._exited = lambda status: (
@@ -65,7 +65,7 @@ class EndTests(ProcessCase):
         self.assertEqual((at_end, self.said[-1], self.ends), ([20001], "last words", [5]))
 
     def test_children_of_its_own(self) -> None:
-        """It has ended although a child of its own goes on talking, and that is not waited for."""
+        """A child has ended though a child of its own talks on, which is not waited for."""
         self.spawn(
             "import subprocess, sys\n"
             "talk = 'while True: print(\"x\" * 1000)'\n"
@@ -75,7 +75,7 @@ class EndTests(ProcessCase):
         self.assertEqual(self.ends, [0])
 
     def test_polled(self) -> None:
-        """Where there is no pidfd it is polled."""
+        """Where there is no pidfd a child is polled."""
         self.patch(process, "_open_pidfd", lambda pid: -1)
         self.spawn(EXIT_7)
 
@@ -160,7 +160,7 @@ class ReaperTests(ProcessCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_nobody(self) -> None:
-        """Without any child it goes on looking."""
+        """Without any child the reaper goes on looking."""
         self.patch(os, "waitid", mock.Mock(side_effect=ChildProcessError))
         reaper = Reaper(self.reactor)
         reaper.start()
@@ -196,11 +196,11 @@ class AdoptionTests(ProcessCase):
         return self.said
 
     def test_child(self) -> None:
-        """It is a child with an exit status as any other."""
+        """An adopted process is a child with an exit status as any other."""
         self.assertEqual(self.fork("pass")[:2], ["child True False", "ended 7"])
 
     def test_parent_is_known(self) -> None:
-        """As soon as it runs, its parent is the one that it stays with."""
+        """As soon as an adopted process runs, its parent is the one that it stays with."""
         said = self.fork("os._exit(9 if os.getppid() == here else 1)")
         self.assertEqual(said[1], "ended 9")
 
@@ -220,7 +220,7 @@ class AdoptionTests(ProcessCase):
         self.assertEqual(self.said, ["11"])
 
     def test_unknown(self) -> None:
-        """A system that knows nothing of it adopts no orphans."""
+        """A system that cannot have orphans adopted adopts none."""
         self.patch(process.ctypes, "CDLL", mock.Mock(side_effect=AttributeError))
         self.assertFalse(process.can_adopt())
 

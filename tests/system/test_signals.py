@@ -59,7 +59,7 @@ class FakeReactor:
 
 
 class SignalTests(SynchronousTestCase):
-    """With a fake reactor and real signals."""
+    """Signals with a fake reactor."""
 
     def setUp(self) -> None:
         before = {name: signal.getsignal(getattr(signal, name)) for name in NAMES}

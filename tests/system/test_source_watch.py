@@ -32,7 +32,7 @@ class FakeReactor:
 
 
 class LookingTests(SynchronousTestCase):
-    """Without watchfiles."""
+    """The watch without watchfiles."""
 
     def setUp(self) -> None:
         modules = mock.patch.dict(sys.modules, self.modules())
@@ -133,7 +133,7 @@ class LookingTests(SynchronousTestCase):
 
 
 class NotifiedTests(LookingTests):
-    """With watchfiles."""
+    """The watch with watchfiles."""
 
     def modules(self) -> dict[str, Any]:
         import watchfiles

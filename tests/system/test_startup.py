@@ -42,7 +42,7 @@ class StreamTests(SynchronousTestCase):
         return done.returncode, done.stdout + done.stderr
 
     def test_closed(self) -> None:
-        """Whichever are closed, nothing fails, and no file gets their numbers."""
+        """Whichever streams are closed, nothing fails, and no file gets their numbers."""
         for redirections in ("<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
             code, said = self.end(redirections)
             self.assertEqual((code, b"Error" in said), (103, False), redirections)
@@ -144,13 +144,13 @@ class PathTests(SynchronousTestCase):
         return done.stdout + done.stderr
 
     def test_module(self) -> None:
-        """`python -m txsticky` imports nothing from there."""
+        """`python -m txsticky` imports nothing from the working directory."""
         said = self.run_program("-m", "txsticky", "--version")
         self.assertNotIn("taken from", said)
         self.assertIn("txsticky 0.", said)
 
     def test_pythonpath(self) -> None:
-        """Nothing is imported from that folder where PYTHONPATH names it."""
+        """Nothing is imported from the working directory where PYTHONPATH names it."""
         said = self.run_program("-P", "-m", "txsticky", "--version", path=f".:{self.folder}")
         self.assertNotIn("taken from", said)
         self.assertIn("txsticky 0.", said)
@@ -211,5 +211,5 @@ class WorkingFolderTests(SynchronousTestCase):
         self.assertNotIn(self.path_in("/"), ("", "''"))
 
     def test_checkout(self) -> None:
-        """Where this package is in it, it stays."""
+        """A working directory that this package is in stays in the path."""
         self.assertEqual(self.path_in(ROOT), "''")

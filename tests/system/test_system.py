@@ -17,12 +17,12 @@ class SpawnTests(ProcessCase):
     """What a child gets."""
 
     def test_interpreter(self) -> None:
-        """It is this interpreter."""
+        """A child runs this interpreter."""
         self.assertEqual(self.run_child("import sys; print(sys.executable)"), 0)
         self.assertEqual(self.said, [sys.executable])
 
     def test_descriptors(self) -> None:
-        """It inherits the descriptors that are named, under their numbers, and no others."""
+        """A child inherits the descriptors that are named, under their numbers, and no others."""
         reading, writing = self.pair()
         self.run_child(
             "import os; print(sorted(set(map(int, os.listdir('/proc/self/fd')))))",
@@ -34,7 +34,7 @@ class SpawnTests(ProcessCase):
         self.assertNotIn(reading.fileno(), inherited)
 
     def test_environment(self) -> None:
-        """Its environment is this process's, and what is added."""
+        """The environment of a child is this process's, and what is added."""
         self.patch(os, "environ", {**os.environ, "TXSTICKY_A": "a"})
         self.run_child(
             "import os; print(os.environ['TXSTICKY_A'], os.environ['TXSTICKY_B'])", TXSTICKY_B="b"
@@ -42,13 +42,13 @@ class SpawnTests(ProcessCase):
         self.assertEqual(self.said, ["a b"])
 
     def test_service_manager(self) -> None:
-        """What the service manager says to this process alone, it does not get."""
+        """A child does not get what the service manager says to this process alone."""
         self.patch(os, "environ", {**os.environ, "NOTIFY_SOCKET": "/x", "LISTEN_FDS": "1"})
         self.run_child("import os; print({'NOTIFY_SOCKET', 'LISTEN_FDS'} & set(os.environ))")
         self.assertEqual(self.said, ["set()"])
 
     def test_input(self) -> None:
-        """It has nothing to read."""
+        """A child has nothing to read."""
         self.run_child("import sys; print(repr(sys.stdin.read()))")
         self.assertEqual(self.said, ["''"])
 
@@ -58,7 +58,7 @@ class SpawnTests(ProcessCase):
         return self.said[-1]
 
     def test_folder(self) -> None:
-        """It is started where the name of the working directory leads at that moment."""
+        """A child is started where the name of the working directory leads at that moment."""
         top = os.path.realpath(self.mktemp())
         link, old, new = (os.path.join(top, name) for name in ("link", "old", "new"))
         os.makedirs(old)
@@ -79,7 +79,7 @@ class SpawnTests(ProcessCase):
             self.assertIsNone(working_folder({"PWD": name}))
 
     def test_refused(self) -> None:
-        """If it cannot be started, nothing stays open."""
+        """A process that cannot be started leaves nothing open."""
         before = open_descriptors()
         self.patch(subprocess, "Popen", mock.Mock(side_effect=OSError("no more processes")))
         self.assertRaises(OSError, self.system.spawn, [], (), {}, print, print)

@@ -44,7 +44,7 @@ class MessageTests(NotifyCase):
     """The messages of sd_notify(3)."""
 
     def test_ready(self) -> None:
-        """READY=1."""
+        """A program that is ready says READY=1."""
         self.notifier().ready()
         self.assertEqual(self.heard(), [b"READY=1"])
 
@@ -59,12 +59,12 @@ class MessageTests(NotifyCase):
         self.assertEqual(self.heard(), [b"RELOADING=1\nMONOTONIC_USEC=12345678"])
 
     def test_stopping(self) -> None:
-        """STOPPING=1."""
+        """A program that stops says STOPPING=1."""
         self.notifier().stopping()
         self.assertEqual(self.heard(), [b"STOPPING=1"])
 
     def test_status(self) -> None:
-        """STATUS alone; it cannot smuggle another line in."""
+        """A status is STATUS alone; it cannot smuggle another line in."""
         self.notifier().status("one\nREADY=1 \udce9")
         self.assertEqual(self.heard(), [b"STATUS=one READY=1 ?"])
 
@@ -116,7 +116,7 @@ class WatchdogTests(NotifyCase):
     """WATCHDOG=1 in time."""
 
     def test_half_of_the_limit(self) -> None:
-        """It is fed at half of the limit, from READY on."""
+        """The watchdog is fed at half of the limit, from READY on."""
         notifier = self.notifier(WATCHDOG_USEC="4000000")
         self.clock.advance(10)
         self.assertEqual(self.heard(), [])
@@ -125,14 +125,14 @@ class WatchdogTests(NotifyCase):
         self.assertEqual(self.heard(), [b"READY=1", *[b"WATCHDOG=1"] * 3])
 
     def test_ready_again(self) -> None:
-        """READY after a reload does not feed it twice."""
+        """READY after a reload does not feed the watchdog twice."""
         notifier = self.notifier(WATCHDOG_USEC="4000000")
         notifier.ready()
         notifier.ready()
         self.assertEqual(self.heard().count(b"WATCHDOG=1"), 1)
 
     def test_close(self) -> None:
-        """After close it is fed no longer, and no delayed call is left."""
+        """After close the watchdog is fed no longer, and no delayed call is left."""
         notifier = self.notifier(WATCHDOG_USEC="4000000")
         notifier.ready()
         notifier.close()

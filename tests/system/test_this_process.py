@@ -58,7 +58,7 @@ class SignalTests(ProcessCase):
         )
 
     def test_for_all(self) -> None:
-        """Nothing happens at signals that are sent to all processes; TERM ends it."""
+        """Signals for all do nothing to a worker; TERM ends it."""
         child = self.spawn(self.script("this_process.heed()"))
         self.until(lambda: self.said)
         for number in FOR_ALL:
@@ -68,7 +68,7 @@ class SignalTests(ProcessCase):
         self.assertEqual(self.ends, [-signal.SIGTERM])
 
     def test_while_it_ends(self) -> None:
-        """They do not end a process whose interpreter takes its time to end."""
+        """Signals for all do not end a process whose interpreter takes its time to end."""
         self.run_child(
             "import atexit, os, signal\n"
             "from txsticky.system.this_process import FOR_ALL, heed\n"
@@ -81,7 +81,7 @@ class SignalTests(ProcessCase):
         self.assertEqual(self.ends, [0])
 
     def test_while_it_starts(self) -> None:
-        """A process that has no handlers yet is not ended by them: they are held back."""
+        """Signals for all do not end a process without handlers yet: they are held back."""
         child = self.spawn(self.script("pass"))
         for number in FOR_ALL:
             child.send_signal(number)
@@ -91,13 +91,13 @@ class SignalTests(ProcessCase):
         self.assertEqual(self.ends, [-signal.SIGTERM])
 
     def test_held_back(self) -> None:
-        """This process holds none of them back once the child is there."""
+        """This process holds no signals back once the child is there."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self.run_child("pass")
         self.assertEqual(signal.pthread_sigmask(signal.SIG_BLOCK, ()), before)
 
     def test_grandchildren(self) -> None:
-        """A program that it starts, by whatever means, has every signal as it is by default."""
+        """A program that a worker starts, by whatever means, has every signal as by default."""
         self.run_child(
             "import os, signal\n"
             "from txsticky.system.this_process import heed\n"

@@ -62,7 +62,7 @@ class MayWriteTests(FolderCase):
         self.assertFalse(USER.may_write(self.make("a/b/c")))
 
     def test_own(self) -> None:
-        """What is the user's own is, whatever its mode, and so is all that is below."""
+        """What is the user's own is writable, whatever its mode, and so is all that is below."""
         self.assertTrue(USER.may_write(self.make("own", 0o500, uid=7001)))
         self.assertTrue(USER.may_write(self.make("own/below")))
 
@@ -136,9 +136,7 @@ class PathTests(FolderCase):
         self.assertEqual(trusted_path(text, USER), f"{good}:{other}")
 
     def test_of_the_program(self) -> None:
-        """The running program's path loses those; what came from elsewhere, and this package's
-        folder, stays.
-        """
+        """The running program's path loses what the user may write; the rest stays."""
         good, own = self.make("a"), self.make("b", uid=7001)
         home = str(Path(txsticky.__file__).parent.parent)
         path = ["/bin", own, good, os.getcwd(), home, "/lib"]
@@ -165,7 +163,7 @@ class PathTests(FolderCase):
         self.assertEqual(own_environment({"A": "B"}, USER), {})
 
     def test_written(self) -> None:
-        """Those are told that are there and can be written."""
+        """Paths are told that are there and that the user can write."""
         good, own = self.make("a"), self.make("b", uid=7001)
         missing = str(Path(own, "missing"))
         self.assertEqual(trust.written([good, own, missing], USER), [own])
@@ -190,17 +188,17 @@ class CommandTests(SynchronousTestCase):
             return own_command(identity)
 
     def test_same(self) -> None:
-        """It is the same where the workers are the same user as the primary."""
+        """The command is the same where the workers are the same user as the primary."""
         self.assertEqual(self.command(object(), "p.py", False, None), ["-m", "program", "x"])
 
     def test_safe(self) -> None:
-        """Where they are not, -m and -c do not look into the working directory."""
+        """Where workers are another user, -m and -c do not look into the working directory."""
         safe = ["-P", "-m", "program", "x"]
         self.assertEqual(self.command(object(), "p.py", False, USER), safe)
         self.assertEqual(self.command(None, "-c", False, USER), safe)
 
     def test_once(self) -> None:
-        """That is said once, however often the program is executed anew."""
+        """The option -P is said once, however often the program is executed anew."""
         self.assertEqual(self.command(object(), "p.py", True, USER), ["-m", "program", "x"])
 
     def test_script(self) -> None:

@@ -77,17 +77,17 @@ class PortCase(ReactorCase):
 
 
 class ListenTests(PortCase):
-    """To open one."""
+    """Opening a socket."""
 
     def test_nothing_beside_it(self) -> None:
-        """While it listens and afterwards there is no other file; then not even its own."""
+        """While a socket listens there is no file beside its own; then not even that."""
         port = self.listen()
         self.assertEqual(os.listdir(self.folder), ["s"])
         self.close(port)
         self.assertEqual(os.listdir(self.folder), [])
 
     def test_mode(self) -> None:
-        """Its file has its mode from the beginning; the umask stays as it was."""
+        """The file of a socket has its mode from the beginning; the umask stays as it was."""
         before = os.umask(0o077)
         self.addCleanup(os.umask, before)
         for mode in (0o600, 0o660, 0o666):
@@ -106,7 +106,7 @@ class ListenTests(PortCase):
             client.connect(self.path)
 
     def test_in_use(self) -> None:
-        """One at which something answers is left alone."""
+        """A socket at which something answers is left alone."""
         self.listen()
         self.assertIn("another process answers there", self.refused())
         with socket.socket(socket.AF_UNIX) as client:
@@ -139,7 +139,7 @@ class ListenTests(PortCase):
         self.close(self.listen(name))
 
     def test_replaced(self) -> None:
-        """At its end it does not remove the file of another one that took its place."""
+        """A socket that ends does not remove the file of another one that took its place."""
         first = self.listen()
         os.unlink(self.path)
         self.listen()
@@ -159,7 +159,7 @@ class ListenTests(PortCase):
 
 
 class LockTests(PortCase):
-    """Two at once."""
+    """Two processes that open a socket at once."""
 
     def test_held(self) -> None:
         """A lock that another process holds is waited for, but not for ever, and then named."""
@@ -171,7 +171,7 @@ class LockTests(PortCase):
             self.assertEqual(open_descriptors(), before)
 
     def test_released(self) -> None:
-        """Once it is released it is taken."""
+        """A lock that is released is taken."""
         with open(self.path + ".opening", "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             threading.Timer(0.1, fcntl.flock, (file, fcntl.LOCK_UN)).start()
@@ -192,7 +192,7 @@ class LockTests(PortCase):
             self.assertEqual(stat.S_IMODE(mode), 0o600)
 
     def test_no_link(self) -> None:
-        """A link in its place is not followed."""
+        """A link in place of the lock's file is not followed."""
         precious = Path(self.folder, "precious")
         os.symlink(precious, self.path + ".opening")
         self.refused()

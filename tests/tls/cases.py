@@ -215,7 +215,7 @@ class TlsCase(Stages, ShellCase):
             sock.close()
 
     def closed(self) -> None:
-        """What the worker keeps of a connection is told of its end."""
+        """Note that the connection is over, as the worker does."""
         self.forgotten += 1
 
     def handed(self, peer: tuple[str, int], prefix: bytes = b"") -> Handoff:
@@ -275,7 +275,7 @@ class TlsCase(Stages, ShellCase):
         return self.apps.made[-1].got if self.apps.made else b""
 
     def answer(self, client: Client, answer: bytes = OK) -> bytes:
-        """The application answers; returns what the client gets."""
+        """Have the application answer; returns what the client gets."""
         before = len(client.got)
         transport: Any = self.apps.made[-1].transport
         transport.write(answer)

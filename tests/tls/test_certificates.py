@@ -99,14 +99,14 @@ class Choosing(CertificateCase):
         return {str(value) for _, value in certificate["subjectAltName"]}
 
     def test_by_name(self) -> None:
-        """The certificate that has the name, in any case of letters."""
+        """A client is shown the certificate that has the name, in any case of letters."""
         both = self.loaded(self.pair("one.test"), self.pair("two.test", "also.test"))
         self.assertEqual(self.shown(both, "one.test"), {"one.test"})
         self.assertEqual(self.shown(both, "also.test"), {"two.test", "also.test"})
         self.assertEqual(self.shown(both, "TWO.test"), {"two.test", "also.test"})
 
     def test_first(self) -> None:
-        """The first certificate, for a name that none has, and for no name."""
+        """A client that names no server, or one that no certificate has, is shown the first."""
         both = self.loaded(self.pair("one.test"), self.pair("two.test"))
         self.assertEqual(self.shown(both, "three.test"), {"one.test"})
         self.assertEqual(self.shown(both, None), {"one.test"})
@@ -187,7 +187,7 @@ class Speaking(CertificateCase):
         )
 
     def test_versions(self) -> None:
-        """TLS 1.2 and 1.3, nothing older."""
+        """TLS 1.2 and 1.3 are spoken, and nothing older."""
         certificate, key = self.pair("one.test")
         certificates = self.loaded((certificate, key))
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
@@ -202,7 +202,7 @@ class Speaking(CertificateCase):
             meet(certificates, client, "one.test")
 
     def test_suites(self) -> None:
-        """In TLS 1.2 only suites with ephemeral keys and authenticated encryption."""
+        """In TLS 1.2 only suites with ephemeral keys and authenticated encryption are offered."""
         certificate, key = self.pair("one.test")
         certificates = self.loaded((certificate, key))
         client = trusting(certificate)
@@ -248,7 +248,7 @@ class Refusing(CertificateCase):
         return str(error)
 
     def test_other_key(self) -> None:
-        """A key of another certificate, of the same kind or not."""
+        """A key of another certificate is refused, of the same kind or not."""
         certificate, _ = self.pair("one.test")
         _, other = self.pair("two.test")
         small = rsa.generate_private_key(65537, 2048)
@@ -260,7 +260,7 @@ class Refusing(CertificateCase):
             )
 
     def test_missing(self) -> None:
-        """A file that is not there, or is none."""
+        """A file that is not there, or is none, is refused."""
         certificate, key = self.pair("one.test")
         nowhere = str(self.folder / "nowhere")
         self.assertIn(
@@ -273,7 +273,7 @@ class Refusing(CertificateCase):
         self.assertIn(f"the certificate {folder} cannot be read (Is a dir", self.said(folder, key))
 
     def test_no_pem(self) -> None:
-        """A file without a certificate, or without a key."""
+        """A file without a certificate, or without a key, is refused."""
         certificate, key = self.pair("one.test")
         broken = self.file("broken", b"-----BEGIN CERTIFICATE-----\nAAAA\n")
         for path in (key, broken, self.file("empty", b"")):
@@ -282,7 +282,7 @@ class Refusing(CertificateCase):
                 self.assertIn(f"{path} has no private key in PEM", self.said(certificate, path))
 
     def test_locked(self) -> None:
-        """A key with a passphrase, for which no operator could be asked."""
+        """A key with a passphrase is refused: no operator could be asked for it."""
         key = new_key()
         certificate = self.file("one.pem", self_signed(key, "one.test"))
         locked = self.file("one.key", key_pem(key, b"secret"))
@@ -291,7 +291,7 @@ class Refusing(CertificateCase):
         )
 
     def test_refused_by_openssl(self) -> None:
-        """A certificate that OpenSSL does not like, with what it says."""
+        """A certificate that OpenSSL does not like is refused with what OpenSSL says."""
 
         def refuse(context: SSL.Context, certificate: object) -> None:
             raise SSL.Error([("SSL routines", "", "ee key too small")])
@@ -332,12 +332,12 @@ class ResumptionTests(CertificateCase):
         return bool(again.session_reused)
 
     def test_shared(self) -> None:
-        """Where workers share the keys of tickets, they are: of either version, for any name."""
+        """Where workers share the keys of tickets, sessions are resumed, of either version."""
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             for name in ("one.test", "two.test"):
                 self.assertTrue(self.resumed(True, version, name), (version, name))
 
     def test_alone(self) -> None:
-        """Where another worker could not, no client gets a ticket."""
+        """Where another worker could not resume a session, no client gets a ticket."""
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             self.assertFalse(self.resumed(False, version, "one.test"), version)

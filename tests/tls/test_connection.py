@@ -88,7 +88,7 @@ class Elsewhere(TlsCase):
             client.got = b""
 
     def test_there_and_back(self) -> None:
-        """From the application to another worker, to a third, and back to the application."""
+        """A connection goes to another worker, to a third, and back to the application."""
         client = self.client()
         self.exchange(client, ask("/1/a"))
         self.answer(client)
@@ -182,7 +182,7 @@ class Elsewhere(TlsCase):
         self.assertFalse(client.closed)
 
     def test_cut(self) -> None:
-        """What has come of such a response reaches the client before that, however much it is."""
+        """What has come of a response that is cut reaches the client first, however much it is."""
         client = self.client()
         far = self.relayed(client, ask("/2/"))
         part = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n" + b"x" * 3_000_000
@@ -224,7 +224,7 @@ class Leaving(TlsCase):
     """The worker drains."""
 
     def drain(self, final: bool = False) -> bool:
-        """What the worker does; returns whether the connection will end by itself."""
+        """Have the worker drain; returns whether the connection will end by itself."""
         self.policy.draining = True
         return bool(self.transport.let_go(final))
 
@@ -242,7 +242,7 @@ class Leaving(TlsCase):
         self.assertIsNotNone(self.apps.made[0].lost)
 
     def test_last_request(self) -> None:
-        """A request in that time is answered, is told to be the last, and is."""
+        """A request while the worker leaves is answered, told to be the last, and is."""
         client = self.client()
         self.exchange(client, ask("/1/"))
         self.answer(client)
@@ -252,7 +252,7 @@ class Leaving(TlsCase):
         self.turns(client, lambda: client.closed)
 
     def test_last_relayed_request(self) -> None:
-        """A relayed request in that time is answered, is told to be the last, and is."""
+        """A relayed request while the worker leaves is answered, told to be the last, and is."""
         client = self.client()
         self.drain()
         self.exchange(client, ask("/2/"))

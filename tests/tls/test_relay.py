@@ -78,7 +78,7 @@ class RelayTests(ShellCase):
         self.leave(ConnectionDone())
 
     def leave(self, error: Exception) -> None:
-        """The client leaves."""
+        """Have the client leave."""
         self.relay.connectionLost(Failure(error))
         self.reactor.settle()
 
@@ -120,7 +120,7 @@ class RelayTests(ShellCase):
         self.leave(ConnectionDone())
 
     def test_the_client_leaves(self) -> None:
-        """The other worker gets what was sent, and then the end."""
+        """The other worker gets what the client has sent, and then the end."""
         far = self.opened()
         self.relay.dataReceived(b"last")
         self.leave(ConnectionDone())
@@ -129,7 +129,7 @@ class RelayTests(ShellCase):
         self.assertEqual(self.near.calls, [], "nothing more is told of it")
 
     def test_the_client_vanishes(self) -> None:
-        """The other worker gets the end at once."""
+        """The other worker gets the end at once when the client vanishes."""
         far = self.opened()
         self.relay.dataReceived(BIG)
         self.leave(ConnectionLost())
@@ -137,14 +137,14 @@ class RelayTests(ShellCase):
         self.assertTrue(ended(far))
 
     def test_the_other_worker_closes(self) -> None:
-        """After a whole response, the connection is closed."""
+        """After a whole response the connection is closed."""
         self.opened().close()
         self.reactor.settle()
         self.assertEqual(self.near.calls, ["loseConnection"])
         self.assertIsNone(self.near.producer)
 
     def test_the_other_worker_closes_early(self) -> None:
-        """After part of a response, the client must not take it for all: the close of TLS lacks."""
+        """A client whose response stops short gets no close of TLS, and knows by that."""
         far = self.opened()
         far.send(b"part")
         self.near.open_response = True
@@ -153,7 +153,7 @@ class RelayTests(ShellCase):
         self.assertEqual((self.near.written, self.near.calls), (b"part", ["cut"]))
 
     def reset(self) -> None:
-        """The other end is closed with bytes unread, which is an error to ours."""
+        """Close the other end with bytes unread, which is an error to this one."""
         far = self.opened()
         self.relay.dataReceived(b"unread")
         self.reactor.settle()
@@ -163,7 +163,7 @@ class RelayTests(ShellCase):
         self.assertEqual(self.near.written, b"answer")
 
     def test_the_other_worker_does_not_read(self) -> None:
-        """A whole response is the end of it, also if what the client has sent was not wanted."""
+        """A whole response ends the connection, even if what the client sent was not read."""
         self.reset()
         self.assertEqual(self.near.calls, ["loseConnection"])
 
@@ -175,7 +175,7 @@ class RelayTests(ShellCase):
         self.assertEqual(self.near.calls, ["loseConnection"])
 
     def test_the_other_worker_aborts(self) -> None:
-        """And it is not if the pipe breaks."""
+        """A response that lasts until the close is not whole if the pipe breaks."""
         self.near.open_response = self.near.to_the_end = True
         self.reset()
         self.assertEqual(self.near.calls, ["cut"])
@@ -190,7 +190,7 @@ class RelayTests(ShellCase):
 
 
 class RelayedTests(ShellCase):
-    """The other end, where it is served."""
+    """The transport at the other end, where the request is served."""
 
     def relayed(self, host: tuple[str, int]) -> RelayedServer:
         """The transport of a connection to this address."""
@@ -209,14 +209,14 @@ class RelayedTests(ShellCase):
         return transport
 
     def test_secure(self) -> None:
-        """It adapts to ISSLTransport, as request.isSecure() asks, and does not declare it."""
+        """A relayed transport adapts to ISSLTransport, for isSecure(), and does not declare it."""
         transport = self.relayed(("192.0.2.2", 443))
         self.assertIs(ISSLTransport(transport, None), transport)
         self.assertFalse(ISSLTransport.providedBy(transport))
         self.assertIsNone(transport.getPeerCertificate())
 
     def test_host(self) -> None:
-        """Its own address is the one that the client connected to."""
+        """The own address of a relayed transport is the one that the client connected to."""
         self.assertEqual(
             self.relayed(("192.0.2.2", 443)).getHost(), IPv4Address("TCP", "192.0.2.2", 443)
         )

@@ -93,7 +93,7 @@ class Local(TlsCase):
         self.turns(client, lambda: client.aborted and self.forgotten)
 
     def test_closing(self) -> None:
-        """While it closes, the transport says so, reads on, and gives the application nothing."""
+        """A transport that closes says so, reads on, and gives the application nothing."""
         client = self.client()
         self.exchange(client, ask("/1/"))
         transport: Any = self.apps.made[0].transport
@@ -152,7 +152,7 @@ class Local(TlsCase):
         self.assertTrue(self.apps.made[0].lost.check(ConnectionDone))
 
     def test_client_leaves_without_a_word(self) -> None:
-        """And it is told of an error if TCP ends without that: something may be missing."""
+        """The application is told of an error if TCP ends without TLS: bytes may lack."""
         client = self.client()
         self.exchange(client, ask("/1/"))
         client.sock.close()
@@ -420,7 +420,7 @@ class NotHttp(TlsCase):
     http = False
 
     def test_served(self) -> None:
-        """It is served without a gate, through TLS alone."""
+        """An application that is not HTTP is served without a gate, through TLS alone."""
         client = self.client()
         client.send(b"anything")
         self.turns(client, lambda: self.apps.made[0].got == b"anything")
@@ -443,7 +443,7 @@ class NotHttp(TlsCase):
         self.until(lambda: self.forgotten)
 
     def test_refused_by_the_factory(self) -> None:
-        """If its factory wants no protocol, the connection is not taken."""
+        """A connection that the factory wants no protocol for is not taken."""
         self.apps.refusing = True
         sock = self.arrive()
         self.assertIsNone(self.outer)

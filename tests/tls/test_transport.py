@@ -14,7 +14,7 @@ from txsticky.transport.nowhere import NOWHERE
 
 
 class TransportTests(SynchronousTestCase):
-    """What the protocol asks of it."""
+    """The transport, as the protocol asks it."""
 
     def setUp(self) -> None:
         self.connection = mock.Mock(draining=False)
@@ -24,7 +24,7 @@ class TransportTests(SynchronousTestCase):
         self.transport = SecureTransport(self.connection, self.layer, Conversation(), "192.0.2.7")
 
     def test_client(self) -> None:
-        """Its gate knows the client's address, and that the connection is secure."""
+        """The gate of a transport knows the client's address, and that the connection is secure."""
         gate = self.transport.gate
         self.assertEqual((gate.client, gate.secure), ("192.0.2.7", True))
 

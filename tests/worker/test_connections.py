@@ -154,7 +154,7 @@ class ConnectionTests(SynchronousTestCase):
         self.assertIsNone(connection.gate)
 
     def test_not_yet(self) -> None:
-        """Before all is delivered it is not idle, and is neither closed for room nor let go."""
+        """Before all is delivered a connection is not idle: neither closed for room nor let go."""
         host = FakeHost()
         for connection in (self.connection(), self.connection(host)):
             connection.make_room()

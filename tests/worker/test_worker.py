@@ -43,7 +43,7 @@ class StartTests(WorkerCase):
         )
 
     def test_slow(self) -> None:
-        """Not before; and until then the mailbox is left alone."""
+        """Before its application has started a worker says nothing and takes no mail."""
         self.serving.started = Deferred()
         self.worker.start()
         client = self.hand()
@@ -75,7 +75,7 @@ class DeafTests(WorkerCase):
     """The mailbox ends, though the worker was not told to leave."""
 
     def test_leaves(self) -> None:
-        """It says so, serves what it holds to its end, and leaves with an exit code of its own."""
+        """A worker whose mailbox ends says so, serves what it holds, and exits with a code."""
         self.serving.waits = True
         self.begin()
         client = self.hand()

@@ -43,7 +43,7 @@ format = shop: %(message)s
 
 
 def dictionary(path: str) -> dict[str, object]:
-    """The same as a dictionary."""
+    """The configuration as a dictionary."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -125,12 +125,12 @@ class FaultTests(LogConfigCase):
     """What is wrong with a file, and where."""
 
     def test_missing(self) -> None:
-        """A file that is not there."""
+        """A file that is not there is refused."""
         error = self.assertRaises(ConfigError, read_log_config, "/none/log.json")
         self.assertIn("it cannot be read (No such file or directory)", str(error))
 
     def test_binary(self) -> None:
-        """A file that is no text."""
+        """A file that is no text is refused."""
         path = self.folder / "log.json"
         path.write_bytes(b"{}\xff")
         error = self.assertRaises(ConfigError, read_log_config, str(path))
@@ -144,7 +144,7 @@ class FaultTests(LogConfigCase):
         self.assertIn("nested too deeply", self.wrong("log.json", "[" * 100_000))
 
     def test_dictionary(self) -> None:
-        """A fault of what it says is told with the name of the part."""
+        """A fault in a dictionary is told with the name of the part."""
         fields = dictionary("/none/log")
         said = self.wrong("log.json", json.dumps(fields))
         self.assertIn("Unable to configure handler 'file': FileNotFoundError", said)

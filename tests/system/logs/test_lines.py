@@ -143,7 +143,7 @@ class TextTests(TestCase):
         return stream.getvalue()
 
     def test_like_twisted(self) -> None:
-        """It is what Twisted writes."""
+        """An event as text is what Twisted writes."""
         said = {**event("warn", "Worker {slot} is late.", slot=2), "log_time": 0.0}
         stream = io.StringIO()
         textFileLogObserver(stream)(said)

@@ -56,12 +56,12 @@ class RootsFolderTests(LogCase):
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode) & ~0o640, 0)
 
     def test_not_inherited(self) -> None:
-        """Programs that root starts do not get it."""
+        """Programs that root starts do not get the log."""
         self.log.open()
         self.assertFalse(os.get_inheritable(self.log.descriptor))
 
     def test_reopen(self) -> None:
-        """After a rotation it is the new file, which is to be handed over."""
+        """After a rotation the log is the new file, which is to be handed over."""
         self.log.open()
         self.path.rename(self.folder / "old")
         before = open_descriptors()
@@ -70,7 +70,7 @@ class RootsFolderTests(LogCase):
         self.assertEqual(len(open_descriptors()), len(before))
 
     def test_reopen_in_vain(self) -> None:
-        """If that cannot be, the old one stays, and it is said."""
+        """If no new file can be opened, the old one stays, and the log says so."""
         self.log.open()
         old = self.folder / "old"
         self.path.rename(old)
@@ -119,13 +119,13 @@ class OthersFolderTests(LogCase):
         self.assertFalse(self.path.exists())
 
     def test_own(self) -> None:
-        """One that is root's own is root's to open."""
+        """A file that is root's own is root's to open."""
         self.path.touch()
         self.assertTrue(self.opened())
         self.assertTrue(os.get_blocking(self.log.descriptor))
 
     def test_theirs(self) -> None:
-        """One of another user is the workers'."""
+        """A file of another user is the workers'."""
         if os.geteuid():
             raise SkipTest("only root can give a file to another user")
         self.path.touch()
@@ -157,13 +157,13 @@ class OthersFolderTests(LogCase):
         self.assertFalse(self.opened())
 
     def test_nothing_to_hand_over(self) -> None:
-        """Then there is nothing to hand over after a rotation."""
+        """Where the workers open the log themselves, a rotation hands nothing over."""
         self.log.open()
         self.assertFalse(self.log.reopen())
 
 
 class HandedTests(LogCase):
-    """A worker's side."""
+    """An access log in a worker."""
 
     def test_copies(self) -> None:
         """Each opening is a descriptor of its own, of the file that came last."""
@@ -192,7 +192,7 @@ class ProvisionTests(LogCase):
         self.assertFalse(self.path.exists())
 
     def test_keys(self) -> None:
-        """Others get the files of TLS, any bytes; what cannot be read is left out."""
+        """Workers of another user get the files of TLS; what cannot be read is left out."""
         key = self.folder / "key"
         key.write_bytes(bytes(range(256)))
         config = Config(tls_cert="/no/cert", tls_key=str(key))

@@ -25,15 +25,15 @@ class TableTests(SynchronousTestCase):
             return half_open({8080}, [str(Path("/", "no", "such")), file.name])
 
     def test_half_open(self) -> None:
-        """A connection in state 03 of the port is one, also behind a table that is not there."""
+        """A connection in state 03 is half open, also behind a table that is not there."""
         self.assertTrue(self.found(LINE.format(port=8080, state="03")))
 
     def test_of_another_port(self) -> None:
-        """One of another port is not."""
+        """A connection of another port is not half open here."""
         self.assertFalse(self.found(LINE.format(port=8081, state="03")))
 
     def test_in_another_state(self) -> None:
-        """One that is established, or listens, is not."""
+        """A connection that is established, or a socket that listens, is not half open."""
         lines = [LINE.format(port=8080, state=state) for state in ("01", "0A")]
         self.assertFalse(self.found(*lines))
 
@@ -60,9 +60,9 @@ class KernelTests(SynchronousTestCase):
                 self.assertFalse(half_open({port}))
 
     def test_ipv4(self) -> None:
-        """Over IPv4."""
+        """A half-open connection over IPv4 is seen."""
         self.seen(socket.AF_INET, "127.0.0.1")
 
     def test_ipv6(self) -> None:
-        """Over IPv6."""
+        """A half-open connection over IPv6 is seen."""
         self.seen(socket.AF_INET6, "::1")

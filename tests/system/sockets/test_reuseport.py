@@ -38,7 +38,7 @@ class Group:
             self.add()
 
     def add(self) -> socket.socket:
-        """One more."""
+        """Add a socket."""
         sock = socket.socket(self.family)
         self.case.addCleanup(sock.close)
         if self.family == socket.AF_INET6:
@@ -75,7 +75,7 @@ class KernelCase(SynchronousTestCase):
         self.assertIsNone(reuseport.attach(group.sockets[0], program(slots)))
 
     def check(self, group: Group, slots: dict[int, int], sources: list[str], target: str) -> None:
-        """The kernel and the hash agree on every address, three times over."""
+        """Assert that kernel and hash agree on every address, three times over."""
         for source in sources:
             word = address_word(source.encode())
             assert word is not None
@@ -108,7 +108,7 @@ class ChoiceTests(KernelCase):
         self.check(group, slots, ["::1"], "::1")
 
     def test_ipv6(self) -> None:
-        """From IPv6 addresses, as well as from IPv4 ones."""
+        """Connections from IPv6 addresses, as from IPv4 ones, reach the hash's socket."""
         for address in IPV6:
             command = ["ip", "-6", "addr", "add", f"{address}/128", "dev", "lo", "nodad"]
             try:
