@@ -234,6 +234,22 @@ class LossTests(StreamCase):
         self.redis.serve()
         self.assertEqual(self.two.shore.take(), [("gap", 0.0, 0.0), ("arrived", b"a", b"late")])
 
+    def test_trimmed_before_it_reads(self) -> None:
+        """Entries removed between the anchor of a new reader and its first read are a gap too."""
+        three = Machine(self.redis, b"mark-three")
+        tell = Shore.gap
+
+        def told_late(shore: Shore, since: float, until: float) -> None:
+            tell(shore, since, until)
+            if len(self.redis.entries) > 1:  # the stream moves on before the reader asks
+                last = self.redis.add(b"other", b'{"number": 0}', b"a", b"late")
+                self.redis.entries = [entry for entry in self.redis.entries if entry[0] == last]
+
+        self.patch(Shore, "gap", told_late)
+        three.start()
+        kinds = [news[0] for news in three.news()]
+        self.assertEqual(kinds, ["gap", "gap", "arrived"])
+
     def test_emptied(self) -> None:
         """A Redis that begins anew is told as a gap, and what is said from then on arrives."""
         self.outage()

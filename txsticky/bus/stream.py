@@ -176,17 +176,20 @@ class StreamBackplane:
         elif not later(id, position):  # a new stream, by a clock that was set back
             self._position = _BEGINNING
         self._shore.gap(since, self._wall())
-        self._next(told=True)
+        self._next(id)
 
     def _there(self, position: bytes) -> Deferred[Any]:
         there: Deferred[Any] = self._in.redis.execute_command("XRANGE", STREAM, position, position)
         return there
 
-    def _next(self, told: bool = False) -> None:
+    def _next(self, witness: bytes | None = None) -> None:
         """
         Wait for entries, and look whether any were removed before they could be read.
 
-        :param told: whether it is known already that the entry that was read last is not there.
+        The oldest entries are removed first: while one is there, all that came after it are.
+
+        :param witness: the id of an entry up to which gaps have been told; by default that which
+            was read last.
         """
         redis, position = self._in.redis, self._position
         assert position is not None
@@ -196,19 +199,19 @@ class StreamBackplane:
         read = redis.execute_command(
             "XREAD", "COUNT", COUNT, "BLOCK", BLOCK, "STREAMS", STREAM, position
         )
-        there = self._there(position)
+        there = self._there(witness or position)
         both = gatherResults([read, there], consumeErrors=True)
-        both.addCallbacks(self._read, self._unread, (told, self._in.heard))
+        both.addCallbacks(self._read, self._unread, (self._in.heard,))
 
     def _unread(self, failure: Failure) -> None:
         first = failure.value
         assert isinstance(first, FirstError)
         self._refused(first.subFailure, self._in)
 
-    def _read(self, answers: list[Any], told: bool, since: float) -> None:
+    def _read(self, answers: list[Any], since: float) -> None:
         streams, there = answers
         entries = streams[0][1] if streams else []
-        if not (there or told):
+        if not there:
             if not entries:
                 self._anchor(since)
                 return
