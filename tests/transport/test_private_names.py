@@ -17,7 +17,7 @@ from twisted.web.http import HTTPChannel, HTTPFactory
 from tests.shells import is_open, received
 from tests.transport.cases import ConnectionCase, Inner
 from txsticky.serve.web.site import allow_heads
-from txsticky.transport.movable import spare
+from txsticky.transport.movable import DONE, MovableServer, spare
 
 
 class TwistedTests(ConnectionCase):
@@ -138,6 +138,37 @@ class TwistedTests(ConnectionCase):
         with mock.patch.object(tcp.Server, "startReading") as start:
             tcp.Server(server, Inner(), ("192.0.2.7", 1), None, 1, self.reactor)
         self.assertEqual(start.call_count, 1)
+
+    def test_constructors(self) -> None:
+        """What tcp.Server's constructors set, ours sets, but for what the log calls it."""
+        given: Any = (Inner(), ("192.0.2.7", 1), None, 1, self.reactor)
+        theirs, ours = (
+            tcp.Server(self.connected()[0], *given),
+            MovableServer(self.connected()[0], *given),
+        )
+        theirs.stopReading()
+        named = {"logstr"}
+        self.assertEqual(set(vars(theirs)) - named, set(vars(ours)) - {"_reading"})
+        same = set(vars(theirs)) - named - {"socket", "fileno"}
+        for name in same:
+            self.assertEqual(getattr(theirs, name), getattr(ours, name), name)
+        for transport in (theirs, ours):
+            transport.socket.close()
+
+    def test_connection_lost(self) -> None:
+        """What Connection.connectionLost does to a transport, ours does to an unwatched one."""
+        ended = []
+        for kind in (tcp.Server, MovableServer):
+            protocol = Inner()
+            sock, client = self.connected()
+            transport: Any = kind(sock, protocol, ("192.0.2.7", 1), None, 1, self.reactor)
+            protocol.makeConnection(transport)
+            transport.stopReading()
+            transport.connectionLost(DONE)
+            self.assertEqual((protocol.lost, client.recv(1)), ([error.ConnectionDone], b""))
+            kept = {key for key in vars(transport) if key[0] != "_" and key != "logstr"}
+            ended.append((kept, transport.connected, transport.disconnected, sock.fileno()))
+        self.assertEqual(*ended)
 
     def test_disconnect_selectable(self) -> None:
         """_disconnectSelectable(selectable, why, isRead) ends a connection as a bad read does."""

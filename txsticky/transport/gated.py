@@ -165,8 +165,11 @@ class GatedMixin(MovableMixin):
         super().connectionLost(reason)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self._paces = streaming and not self.gate.served
-        super().registerProducer(producer, streaming)
+        self._paces = paces = streaming and not self.gate.served
+        if paces and self.producer is None and not (self.disconnected or self.TLS):
+            self.producer, self.streamingProducer = producer, True  # all that Twisted does
+        else:
+            super().registerProducer(producer, streaming)
 
     def loseConnection(self) -> None:
         if self.gate.may_close():

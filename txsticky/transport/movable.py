@@ -3,17 +3,20 @@ A live connection as a thing that can be taken away and adopted.
 
 Twisted has no public way to let go of a connected transport without closing it, nor to give one
 bytes that another process has read.  The private names of Twisted that this needs stand in this
-module and nowhere else; ``tests/transport/test_private_names.py`` fails loudly on a Twisted in
-which one of them has changed:
+module and in `flush`; ``tests/transport/test_private_names.py`` fails loudly on a Twisted in which
+one of them has changed:
 
 * ``FileDescriptor.dataBuffer``, ``offset``, ``_tempDataBuffer``, ``_tempDataLen`` — output that is
   not yet in the kernel; ``_sendmsgQueue`` of `unix.Server` — descriptors that go with it;
-* ``FileDescriptor._writeDisconnecting`` — a half-close is pending;
+* ``FileDescriptor._writeDisconnecting`` — a half-close is pending, and ``_writeDisconnected``, it
+  is done;
 * ``Connection._aborting`` — `abortConnection` was called and is about to act;
 * ``Connection._dataReceived`` — the door through which input reaches the protocol;
 * ``Connection.socket``, ``fileno`` deleted and ``connected``/``disconnected`` set — what
   `connectionLost` does too, so that every later callback on the transport is a no-op by Twisted's
   own guards;
+* ``Server.__init__`` with those of its bases, and the attributes that they set, among them
+  ``_addressType``; ``_LogOwner._getLogPrefix`` - what the log calls a protocol;
 * ``PosixReactorBase._disconnectSelectable`` — how the reactor treats a failed read;
 * ``Port._shouldShutdown`` — whether a port that stops listening is shut down first.
 
@@ -26,7 +29,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet import address, error, tcp, unix
 from twisted.internet.interfaces import IAddress
@@ -35,131 +38,13 @@ from twisted.python.failure import Failure
 
 from ..system.descriptors import severed
 from .adopt import host_address
+from .flush import FlushMixin
 from .write_batch import WriteBatch
 
 log = Logger()
 
-_MORE = int(getattr(socket, "MSG_MORE", 0))
 #: Shared, as Twisted shares its own.
 DONE = Failure(error.ConnectionDone())
-
-
-if TYPE_CHECKING:
-
-    class _Base(tcp.Server):
-        """What the mixin is mixed into."""
-
-        protocol: Any
-        producer: Any
-        reactor: Any
-
-else:
-    _Base = object
-
-
-class FlushMixin(_Base):
-    """The output of a server transport: how much of it is in the kernel, and when all of it is."""
-
-    _sendmsgQueue: Any = ()
-    _passed = 0
-    _when_flushed: Callable[[], None] | None = None
-
-    def unsent(self) -> int:
-        """How many bytes `write` accepted that are not yet in the kernel."""
-        return int(len(self.dataBuffer) - self.offset + self._tempDataLen)
-
-    def passed(self) -> int:
-        """How many bytes have entered the kernel so far."""
-        return self._passed
-
-    def doWrite(self) -> Any:
-        if not self.connected:
-            return None
-        why = super().doWrite()
-        if self._when_flushed is not None and why is None and not self.unsent():
-            callback, self._when_flushed = self._when_flushed, None
-            callback()
-        return why
-
-    def end_output(self) -> None:
-        """
-        End what is sent once all output is in the kernel; what comes is read on.
-
-        Nothing may be written after this. It is not `loseWriteConnection`, behind which
-        `loseConnection` calls `connectionLost` before it returns, which TLS does not survive.
-        """
-        self.when_sent(self._shut)
-
-    def _shut(self) -> None:
-        try:
-            self.socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # the client has reset the connection, which the next read tells
-
-    def writeSomeData(self, data: Any) -> Any:
-        if not data:
-            return 0  # a close finds nothing left; behind a half-close send(2) would fail
-        # The last bytes before the close travel with the FIN (send(2), MSG_MORE): on a short
-        # connection that saves a packet and a waking of the client.
-        last = self.disconnecting and self.producer is None and not self._sendmsgQueue
-        if last and len(data) <= self.SEND_LIMIT:
-            try:
-                sent: Any = self.socket.send(data, _MORE)
-            except OSError:
-                sent = super().writeSomeData(data)  # the usual way tells what it means
-        else:
-            sent = super().writeSomeData(data)
-        if sent.__class__ is int:  # else it is why the connection is lost
-            self._passed += sent
-        return sent
-
-    def sent_at_once(self) -> bool:
-        """
-        Send what was written, if that is all there is to do.
-
-        :returns: whether all of it is in the kernel. If not, `doWrite` has to be called.
-        """
-        pieces, producer = self._tempDataBuffer, self.producer
-        waits = self.dataBuffer or self._writeDisconnecting or self._sendmsgQueue
-        paced = producer is not None and (self.producerPaused or not self.streamingProducer)
-        if waits or paced or self._when_flushed or not 0 < self._tempDataLen <= self.SEND_LIMIT:
-            return False
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        try:
-            # With the FIN, as in `writeSomeData`.
-            last = self.disconnecting and producer is None
-            sent = self.socket.send(data, _MORE if last else 0)
-        except OSError:
-            return False  # the usual way tells what it means
-        self._passed += sent
-        self._tempDataBuffer, self._tempDataLen = [], 0
-        self.dataBuffer = data[sent:]
-        return not self.dataBuffer
-
-    def flush(self, callback: Callable[[], None]) -> None:
-        """
-        Call back once all output is in the kernel: now if one send does it.
-
-        Never call back if the connection is lost.
-        """
-        if self.unsent() and not self.disconnecting:
-            why = self.doWrite()
-            if why is not None:
-                self.reactor._disconnectSelectable(self, why, False)
-                return
-        if self.connected:
-            self.when_sent(callback)
-
-    def when_sent(self, callback: Callable[[], None]) -> None:
-        """
-        Call back once all output is in the kernel, at whatever time that is sent.
-
-        Never call back if the connection is lost.
-        """
-        if self.unsent():
-            self._when_flushed = callback
-        else:
-            callback()
 
 
 class MovableMixin(FlushMixin):
@@ -177,10 +62,6 @@ class MovableMixin(FlushMixin):
     _reading = False
     _watched = False
     _kick: Any = None
-    #: Whether the protocol is being given something, or was in this turn: what it wants meanwhile
-    #: is done in `uncork`. So it is from the beginning, until `begin` has given it the first bytes.
-    _corked = True
-    _to_write = False
     #: Whether the reactor watches for room to write.
     _writes = False
     #: What is written while the transport reads is flushed with this batch; None flushes at once.
@@ -216,6 +97,8 @@ class MovableMixin(FlushMixin):
         if wanted is not self._watched:
             self._watched = wanted
             if wanted:
+                if not self._prepared:
+                    self.prepare()
                 super().startReading()
             else:
                 super().stopReading()
@@ -265,14 +148,14 @@ class MovableMixin(FlushMixin):
         if self.unread and self._reading:
             self.guarded(self.doRead)
 
-    def guarded(self, action: Callable[[], Any]) -> None:
+    def guarded(self, action: Callable[..., Any], *arguments: Any) -> None:
         """
         Call `action` as the reactor calls doRead, and raise nothing.
 
         Its result or exception may end the connection.
         """
         try:
-            why = action()
+            why = action(*arguments)
         except BaseException as raised:
             log.failure("Unhandled error in {transport}", transport=self)
             why = raised
@@ -282,10 +165,19 @@ class MovableMixin(FlushMixin):
             except Exception:  # the protocol's, when it is told
                 log.failure("Unhandled error in {transport}", transport=self)
 
+    def loseConnection(self) -> None:
+        over = self.disconnecting or self._writeDisconnected
+        if self._corked and self.connected and not (over or self.TLS):
+            self._reading, self._to_write, self.disconnecting = False, True, 1
+        else:
+            super().loseConnection()
+
     def startWriting(self) -> None:
         if self._corked:
             self._to_write = True
         else:
+            if not self._prepared:
+                self.prepare()
             self._writes = True
             super().startWriting()
 
@@ -353,6 +245,8 @@ class MovableMixin(FlushMixin):
         self._corked = False
         self.stopReading()
         self.stopWriting()
+        if not self._prepared:
+            self.prepare()
         self.connected, self.disconnected = 0, 1
         self.producer = None
         unread, self.unread = self.unread, b""
@@ -365,20 +259,80 @@ class MovableMixin(FlushMixin):
         lost = bool(self.connected)
         self._when_flushed = None
         self._corked = False
+        unknown = not (self._watched or self._writes or self._kick)
         try:
-            super().connectionLost(reason)
+            if reason is DONE and lost and unknown and self.producer is None:
+                self._lose()
+            else:
+                super().connectionLost(reason)
         finally:
             if lost:
                 self.closed()
 
+    def _lose(self) -> None:
+        """Do what `Connection.connectionLost` does, for what the reactor has never heard of."""
+        self.connected, self.disconnected = 0, 1
+        self._reading = self._to_write = False
+        sock, protocol = self.socket, self.protocol
+        del self.socket, self.fileno, self.protocol
+        try:
+            # A process that the application has forked may have a copy.
+            sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the client has reset the connection
+        sock.close()
+        protocol.connectionLost(DONE)
+
     def getPeer(self) -> Any:
         return self.named_peer or super().getPeer()
 
+    def __repr__(self) -> str:
+        protocol = type(getattr(self, "protocol", self)).__name__
+        return f"<{protocol} #{self.sessionno} from {self.hostname or 'a UNIX socket'}>"
+
 
 class MovableServer(MovableMixin, tcp.Server):
-    """A TCP connection that can be taken away and adopted."""
+    """
+    A TCP connection that can be taken away and adopted.
+
+    It is made without Twisted's constructors, of which a short connection needs little. The socket
+    may block until it is used for more than the send with which a short connection ends: what such
+    a socket needs is set then (`prepare`).
+
+    :param server: there is no port that accepts; None.
+    """
 
     _host: IAddress | None = None
+    _prepared = False
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        protocol: Any,
+        client: tuple[Any, ...],
+        server: None,
+        number: int,
+        reactor: Any,
+    ) -> None:
+        self.reactor = reactor
+        self._tempDataBuffer: list[bytes] = []
+        self._tempDataLen = 0
+        self.socket = sock
+        self.fileno = sock.fileno
+        self.protocol = protocol
+        if len(client) != 2:
+            self._addressType = address.IPv6Address
+        self.server = server  # type: ignore[assignment]
+        self.client = client
+        self.sessionno = number
+        self.hostname = client[0]
+        self._reading = True
+        self.connected = 1
+
+    def logPrefix(self) -> str:
+        protocol = getattr(self, "protocol", None)
+        prefix = "-" if protocol is None else self._getLogPrefix(protocol)
+        return f"{prefix},{self.sessionno},{self.hostname}"
 
     def getHost(self) -> Any:
         # twisted.web asks for every request, and a connection's own end does not change.

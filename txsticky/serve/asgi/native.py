@@ -19,7 +19,7 @@ from ...core.how import How
 from ...core.http.steps import Begin, Content
 from ...system.descriptors import OUT_OF_DESCRIPTORS, RESPITE, open_socket, quiet, severed
 from ...transport.host import Cancelable
-from ...transport.kept import Kept
+from ...transport.policy import Kept
 from ...transport.write_batch import WriteBatch
 from .receiving import settled
 from .transport import GatedTransport

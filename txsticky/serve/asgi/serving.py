@@ -25,8 +25,7 @@ from ...core.messages.handoff import Handoff
 from ...errors import AppLoadError
 from ...system.system import monotonic
 from ...transport.gate import Gate
-from ...transport.kept import Kept
-from ...transport.policy import Policy
+from ...transport.policy import Kept, Policy
 from ...transport.write_batch import WriteBatch
 from .. import ServeSettings
 from ..accesslog import access_log_for
