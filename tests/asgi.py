@@ -47,6 +47,7 @@ class FakeDesk:
         self.unconfirmed = 0
         self.known: dict[bytes, Known] = {}
         self.given: dict[bytes, Give] = {}
+        self.hosts: dict[str, Verdict] = {}
         self.done = 0
 
     @property

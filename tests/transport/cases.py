@@ -172,6 +172,7 @@ class FakePolicy:
         self.unconfirmed = 0
         self.known: dict[bytes, Known] = {}
         self.given: dict[bytes, Give] = {}
+        self.hosts: dict[str, Verdict] = {}
         self.asked: list[bytes] = []
         self.added = b""
         self.told: list[tuple[str, bool]] = []

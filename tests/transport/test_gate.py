@@ -9,7 +9,7 @@ from tests.transport.cases import GET, OK, SWITCHING, UPGRADE, GateCase, to
 from txsticky.core.how import How
 from txsticky.core.http.head import Head, parse_head
 from txsticky.core.http.steps import known
-from txsticky.core.routing.verdict import Give
+from txsticky.core.routing.verdict import KEEP, Give
 
 
 class BoundaryTests(GateCase):
@@ -328,12 +328,12 @@ class ClosedTests(GateCase):
 class KnownTests(GateCase):
     """The short cut for a request that was seen before."""
 
-    def remember(self, *requests: bytes) -> None:
+    def remember(self, *requests: bytes, how: How | None = None) -> None:
         """Have the policy know these."""
         for data in requests:
             head = parse_head(data, 65536)
             assert isinstance(head, Head)
-            memo = known(head, How.TAG if head.header(b"place") else How.NEW)
+            memo = known(head, how or (How.TAG if head.header(b"place") else How.NEW))
             assert memo is not None
             self.policy.known[head.raw] = memo
 
@@ -387,6 +387,28 @@ class KnownTests(GateCase):
             self.answer()
             self.arrive(to(3))
             self.assertEqual(self.host.departed, (3, to(3)))
+
+    def test_first_by_address(self) -> None:
+        """The first is delivered without asking if it is known by the address by which it came."""
+        self.host.how = How.HASH
+        self.remember(GET, how=How.HASH)
+        self.arrive(GET)
+        self.assertEqual((self.got, self.policy.first), (GET, []))
+
+    def test_by_address(self) -> None:
+        """A known request whose address decides is asked about unless this address leads here."""
+        for hosts, asked in (
+            ({"192.0.2.7": KEEP[How.HASH]}, []),
+            ({"192.0.2.7": Give(3, How.HASH)}, [b"/"]),
+            ({"192.0.2.8": KEEP[How.HASH]}, [b"/"]),
+        ):
+            self.make()
+            self.policy.hosts = hosts
+            self.remember(GET, how=How.HASH)
+            self.arrive(to(1))
+            self.answer()
+            self.arrive(GET)
+            self.assertEqual((self.got, self.policy.asked), (to(1) + GET, asked))
 
     def test_given(self) -> None:
         """A request known to be another worker's leaves without asking, with what follows it."""

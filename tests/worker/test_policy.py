@@ -245,10 +245,39 @@ class HashTests(PolicyCase):
         self.policy.whose(None, "x" * 100)
         self.assertTrue(0 < len(self.fast_path.hosts) <= 4096)
 
+    def test_remembered(self) -> None:
+        """A request whose address decides is remembered as such; a first one if repeated."""
+        for first, times in ((False, 1), (True, 2)):
+            for time in range(times):
+                self.assertEqual(len(self.policy.known), 0, time)
+                self.policy.additions(head(), "192.0.2.7", False, How.HASH, first)
+            self.assertEqual([memo.how for memo in self.policy.known.values()], [How.HASH])
+            self.fast_path.clear()
+
     def test_not_remembered(self) -> None:
-        """A request that goes by its address is not remembered: another client's goes elsewhere."""
-        for host in map(str, range(20)):
-            self.policy.additions(head(), host, False, self.policy.whose(head(), host).how, False)
+        """A request whose address decides is not remembered while a key is bound."""
+        self.bind(b"192.0.2.9", 3)
+        self.policy.additions(head(), "192.0.2.7", False, How.HASH, False)
+        self.assertEqual(self.policy.known, {})
+
+
+class HashOfAddressTests(PolicyCase):
+    """Keys of which the client's address is one."""
+
+    def test_not_remembered(self) -> None:
+        """A request is not remembered by its address where something else decides as well."""
+        for options in ({"sticky": "sid,ip"}, {"sticky": "hash:cookie:a"}):
+            self.options = options
+            self.setUp()
+            for how in (How.HASH, How.NEW):
+                self.policy.additions(head(), "192.0.2.7", False, how, False)
+            self.assertNotIn(How.HASH, [memo.how for memo in self.policy.known.values()])
+
+    def test_with_debugging_headers(self) -> None:
+        """A request whose address decides is not remembered where each response says why."""
+        self.options = {"sticky": "ip", "debug_headers": True}
+        self.setUp()
+        self.policy.additions(head(), "192.0.2.7", False, How.HASH, False)
         self.assertEqual(self.policy.known, {})
 
 

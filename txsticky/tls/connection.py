@@ -135,6 +135,11 @@ class SecureConnection(Protocol):
         """None: here it is asked for each request, for a relay may have to begin or to end."""
         return {}
 
+    @property
+    def hosts(self) -> dict[str, Verdict]:
+        """Where clients' addresses lead to."""
+        return self._services.policy.hosts
+
     def whose(self, head: Head, host: str) -> Verdict:
         """Decide whether the worker that served the last request serves this one as well."""
         services = self._services

@@ -14,13 +14,16 @@ from ..core.how import How
 from ..core.http.conversation import Conversation
 from ..core.http.head import Head
 from ..core.http.steps import MEMORABLE, Ask, Begin, Content, Refuse
-from ..core.routing.verdict import FRONT_DESK, Give, GiveBack, Keep
+from ..core.routing.verdict import FRONT_DESK, KEEP, Give, GiveBack, Keep
 from .ending import linger, refused
 from .half_close import HalfClose
 from .host import Host
 from .output import Output
 from .policy import Policy
 from .websockets.upgrading import upgrading
+
+#: How a request is routed that is told from others without a look at what came before it.
+_PINNED = How.TAG, How.HASH
 
 
 class Gate(Output):
@@ -79,10 +82,14 @@ class Gate(Output):
             return True
         if known.size != len(data):
             return False
-        step = exchange.begin(known, data, known.how is How.TAG is host.how)
-        if step is None:
+        how = known.how
+        # Where the address decides, this connection's may lead elsewhere by now.
+        unsure = how is How.HASH and not exchange.first_is_ours
+        if unsure and policy.hosts.get(self.client) is not KEEP[how]:
             return False
-        host.how = known.how
+        if (step := exchange.begin(known, data, how is host.how and how in _PINNED)) is None:
+            return False
+        host.how = how
         self._pumping = True
         try:
             if step.__class__ is Begin:

@@ -26,6 +26,7 @@ class Nowhere:
     movements = None
     known: dict[bytes, Known] = {}
     given: dict[bytes, Give] = {}
+    hosts: dict[str, Verdict] = {}
 
     @property
     def bindings(self) -> Nowhere:

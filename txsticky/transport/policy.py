@@ -42,6 +42,10 @@ class Policy(Protocol):
         """Requests, by their whole heads, that are another worker's as long as they are here."""
 
     @property
+    def hosts(self) -> dict[str, Verdict]:
+        """Where clients' addresses lead to, where nothing else is looked at."""
+
+    @property
     def bindings(self) -> BindingsMade:
         """The bindings that the worker makes."""
 

@@ -37,6 +37,10 @@ log = Logger()
 BATCH = 4
 
 
+#: As a number: Python's socket makes a member of an enumeration of it, each time.
+_family = socket.SocketType.family.__get__
+
+
 class Whose(Protocol):
     """The policy's decision (`policy.RequestPolicy.whose`)."""
 
@@ -220,7 +224,7 @@ def _whole_socket(arrival: Arrival) -> socket.socket:
 
 def _handoff(arrival: Arrival, how: How, hops: int = 0, fresh: bool = False) -> Handoff:
     return Handoff(
-        family=arrival.sock.family,
+        family=_family(arrival.sock),
         origin=arrival.origin,
         prefix=arrival.data,
         how=how,

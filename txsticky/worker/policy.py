@@ -103,6 +103,11 @@ class RequestPolicy:
         """Whether idle connections are to leave."""
         return self._view.draining
 
+    @property
+    def hosts(self) -> dict[str, Verdict]:
+        """Where clients' addresses lead to (`FastPath.hosts`)."""
+        return self._fast_path.hosts
+
     # ------------------------------------------------------------------- decisions
 
     def whose(self, head: Head | None, host: str, settled: bool = False) -> Verdict:
@@ -186,16 +191,25 @@ class RequestPolicy:
         if self._view.lame_duck and not announced and head.header(b"upgrade") is None:
             # A connection that is closed later would cross with a request on its way.
             return lambda status, fields: (answer(status, fields) if answer else b"") + LAST
-        if self._reusable and self._repeats(head, how, first) and self._lasts(head, how):
+        if self._repeats(head, how, first) and self._lasts(head, how):
             self._fast_path.remember(head, how, answer)
         return answer
 
     def _repeats(self, head: Head, how: How, first: bool) -> bool:
         """Whether a request is likely to come again, as the first of a connection seldom does."""
-        return not first or (how is How.TAG and self._fast_path.comes_again(head))
+        pinned = how is How.TAG or how is How.HASH
+        return not first or (pinned and self._fast_path.comes_again(head))
 
     def _lasts(self, head: Head, how: How) -> bool:
-        """Tell whether all that was said of a request holds until the cluster changes."""
+        """
+        Tell whether all that was said of a request holds until the cluster changes.
+
+        Where addresses alone decide, it is said of a request from an address that leads here.
+        """
+        if how is How.HASH:
+            return self._by_host and not (self._answers.debugs or self._view.table)
+        if not self._reusable:
+            return False
         if how is How.TAG:
             return True
         if how is not How.NEW or self._view.draining:
@@ -234,6 +248,11 @@ class Answers:
         self._plain = functools.lru_cache(entries(1024, REPEATED))(self._is_plain)
         self._unbound = False
         self._slot_line = b"X-Txsticky-Worker: %d\r\n" % view.slot if debug else b""
+
+    @property
+    def debugs(self) -> bool:
+        """Whether responses say which worker served them, and why."""
+        return bool(self._slot_line)
 
     def _mint(self) -> str:
         view = self._view

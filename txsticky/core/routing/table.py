@@ -57,6 +57,9 @@ class Table:
     def __len__(self) -> int:
         return len(self._entries) - sum(len(owner.keys) for owner in self._gone)
 
+    def __bool__(self) -> bool:
+        return bool(self._entries) and len(self) > 0
+
     def items(self) -> list[tuple[bytes, int]]:
         """Every (key, worker), the one not used for longest first; some may have expired."""
         return [(key, entry[0].id) for key, entry in self._entries.items() if entry[0].alive]
