@@ -323,11 +323,11 @@ class Connections:
         :param sock: the connection; owned from here on.
         :param handoff: what came with it.
         """
-        handoff = handoff.shown()
+        if handoff.replay is not None:
+            handoff = handoff.shown()
         connection = Connection(self._around, handoff)
         self.adopted += 1
         self.live[connection] = None
-        self._changed()
         try:
             adopted = self._serve(sock, connection)
         except Exception:
@@ -338,6 +338,7 @@ class Connections:
             connection.closed()
         if connection in self.live:
             connection.handoff = handoff.begun()  # the connection may last for days
+            self._changed()
 
     def _serve(self, sock: socket.socket, connection: Connection) -> bool:
         """Have the right transport serve a connection; False if the application refuses it."""

@@ -30,9 +30,7 @@ _JOINED = 16384
 @implementer(IPushProducer)
 class HttpChannel:
     """
-    One connection (`IProtocol` but for `dataReceived`: it takes events).
-
-    It is a producer to its transport, as twisted.web's channel is.
+    One connection: an `IProtocol` that takes events for bytes, and its transport's producer.
 
     :ivar first: where it waits for its first request.
     :ivar idle: where it waits for a later one.
@@ -56,6 +54,7 @@ class HttpChannel:
     #: The next request, begun before the application has said that it answered the open one.
     _next: Begin | None = None
     _producer: Any = None
+    _waits: Idle | None = None  # where it may wait for a request
 
     def __init__(self, first: Idle, idle: Idle) -> None:
         self.first = first
@@ -67,13 +66,13 @@ class HttpChannel:
         """Take the transport (`IProtocol`)."""
         self.transport = transport
         transport.setTcpNoDelay(True)
-        self.first.add(self)
+        self._waits = self.first.add(self)
         transport.registerProducer(self, True)
 
     def connectionLost(self, reason: Failure) -> None:
         """End what is under way: the connection is lost, or served elsewhere (`IProtocol`)."""
-        self.first.discard(self)
-        self.idle.discard(self)
+        if self._waits is not None:
+            self._waits.discard(self)
         self._head = b""
         self._next = None
         if self._open:
@@ -92,8 +91,9 @@ class HttpChannel:
             self._next = step
             self.transport.pauseProducing()
             return
-        self.first.discard(self)
-        self.idle.discard(self)
+        if self._waits is not None:
+            self._waits.discard(self)
+            self._waits = None
         self._open = self._telling = True
         self.persistent = not step.last
         try:
@@ -118,7 +118,7 @@ class HttpChannel:
             if self._open:
                 self.complete()
             else:
-                self.idle.add(self)
+                self._waits = self.idle.add(self)
 
     def _told(self) -> None:
         self._telling = False
@@ -218,7 +218,7 @@ class HttpChannel:
             self.loseConnection()
             return
         if following is None and not conversation.body_due:
-            self.idle.add(self)
+            self._waits = self.idle.add(self)
         if self._full:
             transport.pauseProducing()
         elif transport.gate.inner_paused:

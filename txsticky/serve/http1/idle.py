@@ -35,13 +35,14 @@ class Idle:
     def __len__(self) -> int:
         return len(self._since)
 
-    def add(self, connection: Idler) -> None:
-        """Let a connection wait from now on, if it does not wait already."""
+    def add(self, connection: Idler) -> Idle:
+        """Let a connection wait from now on, if it does not wait already; returns this."""
         if self.seconds is None:
-            return
+            return self
         self._since[connection] = self._reactor.seconds()
         if self._call is None:
             self._call = self._reactor.callLater(self.seconds, self._look)
+        return self
 
     def discard(self, connection: Idler) -> None:
         """Let a connection go: a request has come, or it is over."""
