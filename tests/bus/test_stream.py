@@ -17,12 +17,14 @@ from txsticky.core.redis_url import STREAM, RedisAddress
 class Machine:
     """A backplane, and what it tells its hub."""
 
-    def __init__(self, redis: PlayedRedis, mark: bytes, db: int = 3) -> None:
+    def __init__(self, redis: PlayedRedis, mark: bytes, db: int = 3, ahead: float = 0.0) -> None:
         self.redis = redis
         self.reactor = MemoryReactorClock()
         self.shore = Shore()
         address = RedisAddress(path="/redis", db=db, stream=100)
-        self.backplane = StreamBackplane(address, system_of(self.reactor, mark), self.shore)
+        system = system_of(self.reactor, mark)
+        system.wall = lambda: self.reactor.seconds() + ahead
+        self.backplane = StreamBackplane(address, system, self.shore)
 
     def start(self) -> None:
         """Connect."""
@@ -280,6 +282,23 @@ class LossTests(StreamCase):
         self.two.again()
         self.publish(b"2")
         self.assertEqual(self.two.heard(), [b"1", b"2"])
+
+    def test_clocks_apart(self) -> None:
+        """A machine whose clock is hours off hears all, and is told gaps by its own clock."""
+        for ahead in (7200.0, -7200.0):
+            machine = Machine(self.redis, b"mark%+d" % ahead, ahead=ahead)
+            machine.start()
+            machine.shore.take()
+            self.publish(b"1")
+            machine.backplane.publish(b"a", b"2")
+            self.redis.serve()
+            self.publish(b"3")
+            heard = self.two.heard(), machine.heard(), self.one.heard()
+            self.assertEqual(heard, ([b"1", b"2", b"3"], [b"1", b"3"], [b"2"]))
+            self.redis.entries.clear()
+            self.redis.unblock()
+            self.assertEqual(machine.shore.take(), [("gap", ahead, ahead)])
+            self.two.shore.take()
 
     def test_flushed(self) -> None:
         """A stream that is deleted under its readers is begun anew."""

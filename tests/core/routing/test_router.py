@@ -104,6 +104,21 @@ class TagTests(SynchronousTestCase):
         route = world.route(b"/?sid=" + foreign, b"Cookie: W=" + own)
         self.assertEqual(route, Route(2, How.TAG))
 
+    def test_same_name(self) -> None:
+        """
+        Another machine of the same name: with the same secret its tags are taken for own ones.
+
+        The worker of that number gets them; without one they are unknown keys, and so they are
+        where the secret is another.
+        """
+        world = World()
+        world.router.signer = Signer(b"0123456789abcdef", "a")
+        found = []
+        for secret in (b"0123456789abcdef", b"fedcba9876543210"):
+            twin = Signer(secret, "a")
+            found += [world.route(b"/?sid=" + twin.mint(id, "x").encode()).how for id in (2, 99)]
+        self.assertEqual(found, [How.TAG, How.MISS, How.MISS, How.MISS])
+
     def test_any_key(self) -> None:
         """A tag in a later key wins over an untagged earlier one."""
         route = World("sid,ip,cookie:W").route(b"/?sid=abc", b"Cookie: W=" + tagged(3))

@@ -124,6 +124,20 @@ class TableTests(SynchronousTestCase):
         table.find(b"a", 3 * TOLD_EVERY - 0.1)
         self.assertEqual(table.take_used(), [])
 
+    def test_flood(self) -> None:
+        """A key in use outlasts any number of new ones, if they come slower than uses are told."""
+        primary, worker = Table(100, 60.0), Table(100, 60.0)
+        for table in (primary, worker):
+            table.bind(b"used", 1, now=0.0)
+        for number in range(2000):
+            now = number * TOLD_EVERY / 80
+            self.assertEqual(worker.find(b"used", now), 1)
+            for key in worker.take_used():
+                primary.use(key, now)
+            for table in (primary, worker):
+                table.bind(b"new-%d" % number, 2, now)
+        self.assertEqual((primary.find(b"used", now), len(primary)), (1, 100))
+
     def test_uses_to_tell_of_short_lives(self) -> None:
         """Keys that live shorter are told four times in their life."""
         table = Table(10, 4.0)
