@@ -153,7 +153,7 @@ def txsticky(
 
 
 def secure(options: tuple[str, ...] = ()) -> Running:
-    """The same with TLS, which the workers end."""
+    """Start txsticky with TLS, which the workers end."""
     papers = pair(Path(_folder("tls")), "localhost")
     return txsticky(options=("--tls-cert", papers.certificate, "--tls-key", papers.key, *options))
 

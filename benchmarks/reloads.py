@@ -154,7 +154,7 @@ window.all = [...Array(count).keys()].map(number => {
 
 
 def chromium_pages(count: int, reloads: int) -> str:
-    """The same by a page in Chromium."""
+    """What becomes of the WebSockets of a page in Chromium, in reloads."""
     if why := chromium.missing():
         return f"left out: {why}"
     with SERVERS["sansio"].cluster() as cluster, chromium.Browser() as browser:

@@ -86,7 +86,7 @@ def respawn(server: Ours) -> float:
 
 
 def respawn_guest(server: Gunicorn) -> float:
-    """Likewise, of the only worker: until the next request is answered."""
+    """Milliseconds from the death of the only worker until the next request is answered."""
     times = []
     with server:
         for _ in range(ROUNDS):

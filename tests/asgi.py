@@ -52,7 +52,7 @@ class FakeDesk:
 
     @property
     def bindings(self) -> FakeDesk:
-        """Its bindings, which it keeps itself."""
+        """The desk's bindings, which it keeps itself."""
         return self
 
     def whose(self, head: Head, host: str) -> Verdict:
@@ -71,7 +71,7 @@ class FakeDesk:
         action()
 
     def request_done(self) -> None:
-        """A response is complete."""
+        """Count a response that is complete."""
         self.done += 1
 
 
@@ -90,11 +90,11 @@ class Kept(Stages):
         self.left: tuple[socket.socket, int, bytes] | None = None
 
     def closed(self) -> None:
-        """The connection is over."""
+        """Note that the connection is over."""
         self.ends += 1
 
     def departed(self, sock: socket.socket, place: int, held: bytes) -> None:
-        """The connection has been taken away."""
+        """Note that the connection has been taken away."""
         self.ends += 1
         self.left = (sock, place, held)
 
@@ -222,7 +222,7 @@ class AsgiCase(LoopCase):
 
 
 async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers a lifespan, and leaves everything else unanswered."""
+    """Answer a lifespan, and leave everything else unanswered."""
     if scope["type"] == "lifespan":
         for what in ("startup", "shutdown"):
             await receive()

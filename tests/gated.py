@@ -78,7 +78,7 @@ class GatedMemory(Transport):
         self.aborted = False
 
     def arrived(self, data: bytes) -> None:
-        """The client sends, and the reactor turns."""
+        """Have the client send, and the reactor turn."""
         self.gate.arrived(data)
         self.turn()
 
@@ -88,7 +88,7 @@ class GatedMemory(Transport):
             self._soon.pop(0)()
 
     def lost(self) -> None:
-        """The client has left."""
+        """Have the client leave."""
         self.connected = False
         self.gate.closed()
         self.protocol.connectionLost(Failure(ConnectionDone()))
@@ -160,13 +160,13 @@ class GatedMemory(Transport):
         return call
 
     def unsent(self) -> int:
-        """Nothing waits."""
+        """No bytes: nothing waits."""
         return 0
 
     passed = unsent
 
     def severed(self) -> bool:
-        """The client is there."""
+        """False: the client is there."""
         return False
 
     def quiet(self) -> float:
@@ -174,7 +174,7 @@ class GatedMemory(Transport):
         return 0.0
 
     def flush(self, callback: Callable[[], None]) -> None:
-        """All is sent."""
+        """Call back: all is sent."""
         callback()
 
     def guarded(self, action: Callable[[], None]) -> None:
@@ -188,7 +188,7 @@ class GatedMemory(Transport):
     half_close = gone = dismiss = hang_up
 
     def depart(self, place: int, held: bytes) -> None:
-        """Never called: every request is kept."""
+        """Do nothing: every request is kept."""
         raise NotImplementedError
 
 
@@ -219,10 +219,10 @@ class _Kept:
     over = 0
 
     def delivered(self) -> None:
-        """All that came with the connection is delivered."""
+        """Note that all is delivered which came with the connection."""
 
     def closed(self) -> None:
-        """The connection is over."""
+        """Count that the connection is over."""
         self.over += 1
 
 

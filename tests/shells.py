@@ -105,17 +105,17 @@ class Stages:
     transport: Any = None
 
     def made(self, transport: Any) -> None:
-        """Its host is made."""
+        """Take note that the host is made."""
         self.transport = transport
 
     def begun(self) -> None:
-        """Its protocol is connected."""
+        """Take note that the protocol is connected."""
 
     def delivered(self) -> None:
-        """All that it brought is delivered."""
+        """Take note that all is delivered which the connection brought."""
 
     def departing(self) -> None:
-        """It is being taken away."""
+        """Take note that the connection is being taken away."""
 
 
 class ShellCase(SynchronousTestCase):
@@ -277,11 +277,11 @@ class PlayedWorker:
         return [handoff for _, handoff in self.hands[before:]]
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
-        """A descriptor has come; its message follows."""
+        """Keep a descriptor; its message follows."""
         self._descriptor = descriptor
 
     def dataReceived(self, data: bytes) -> None:
-        """A message has come."""
+        """Take a message."""
         descriptor, self._descriptor = self._descriptor, -1
         message = unpack(data)
         if isinstance(message, Peer):

@@ -52,20 +52,20 @@ class HereCase(SynchronousTestCase):
 
 
 class CurrentTests(HereCase):
-    """Where am I?"""
+    """The worker that an application finds."""
 
     def test_nowhere(self) -> None:
         """Outside of a worker there is none to ask."""
         self.assertIsNone(current())
 
     def test_here(self) -> None:
-        """In a worker there is."""
+        """In a worker `current()` returns it."""
         self.addCleanup(install, None)
         install(self.here)
         self.assertIs(txsticky.current(), self.here)
 
     def test_leader(self) -> None:
-        """It says whether it leads, and what is to be done then goes to who knows."""
+        """A worker says whether it leads, and passes on what is to be done while it does."""
         self.leading.leads = True
         self.assertIs(self.here.leader, True)
         end = self.here.on_leader(max, min)
@@ -95,11 +95,11 @@ class CurrentTests(HereCase):
         self.assertIs(current(), self.here)
 
     def test_numbers(self) -> None:
-        """It knows its numbers."""
+        """A worker knows its numbers."""
         self.assertEqual((self.here.id, self.here.slot), (7, 2))
 
     def test_pool(self) -> None:
-        """It knows the others as well, as far as it was told."""
+        """A worker knows the others as well, as far as it was told."""
         self.assertEqual(
             self.here.pool(),
             [
@@ -110,7 +110,7 @@ class CurrentTests(HereCase):
 
 
 class StickyTests(HereCase):
-    """Whose is it?"""
+    """Which worker a value leads to."""
 
     def test_mint(self) -> None:
         """An id that is minted here leads here, and says what it said."""
@@ -119,7 +119,7 @@ class StickyTests(HereCase):
         self.assertEqual((self.here.owner(value), self.here.owner(value.encode())), (7, 7))
 
     def test_others(self) -> None:
-        """One that was minted elsewhere leads there; one that was not, nowhere."""
+        """A value that was minted elsewhere leads there; one that was not minted, nowhere."""
         self.assertEqual(self.here.owner(self.signer.mint(3, "x")), 3)
         self.assertIsNone(self.here.owner("sid-1"))
         self.assertIsNone(self.here.owner(self.here.mint("x")[:-1] + "!"))
@@ -142,7 +142,7 @@ class StickyTests(HereCase):
         )
 
     def test_free(self) -> None:
-        """And are freed the same way."""
+        """A key that is freed may be text or bytes."""
         self.here.free("key")
         self.assertEqual(self.bindings.free.call_args, mock.call(b"key"))
 
@@ -161,7 +161,7 @@ class BusTests(HereCase):
         self.assertEqual(self.here.outage, 5.0)
 
     def test_subscribe_behind(self) -> None:
-        """For a WebSocket that has moved it begins behind what the former worker was given."""
+        """A WebSocket that has moved gets its topic behind what its former worker was given."""
         self.websockets.behind.return_value = (3, 14)
         self.here.subscribe("news", print, websocket=b"15")
         self.assertEqual(self.websockets.behind.call_args, mock.call(15))
@@ -200,7 +200,7 @@ class BusTests(HereCase):
 
 
 class ThreadTests(HereCase):
-    """Asked in a thread that is not the reactor's."""
+    """Calls in a thread that is not the reactor's."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -213,12 +213,12 @@ class ThreadTests(HereCase):
         self.patch(self.reactor, "callFromThread", lambda *told: self.told.put(told))
 
     def turn(self) -> None:
-        """The reactor does the next that a thread has told it."""
+        """Have the reactor do the next that a thread has told it."""
         function, *arguments = self.told.get(timeout=PATIENCE)
         function(*arguments)
 
     def test_in_the_reactors_thread(self) -> None:
-        """It is done in the thread of the reactor, and waited for."""
+        """A call is done in the thread of the reactor, and waited for."""
         done = self.pool.submit(self.here.publish, "news", b"hello")
         self.turn()
         done.result(PATIENCE)

@@ -52,7 +52,7 @@ class CasesTests(SynchronousTestCase):
             self.assertTrue(path.exists(), path)
 
     def test_chosen(self) -> None:
-        """They are chosen by the beginnings of their names."""
+        """Applications are chosen by the beginnings of their names."""
         self.patch(runner, "cases", lambda: iter([Light, Heavy]))
         self.assertEqual(runner.chosen([]), [Light, Heavy])
         self.assertEqual(runner.chosen(["hea"]), [Heavy])
@@ -81,11 +81,11 @@ class EnvironmentTests(SynchronousTestCase):
         return done
 
     def test_light(self) -> None:
-        """A light one runs where the tests do."""
+        """A light application runs where the tests do."""
         self.assertEqual(runner.environment(Light), sys.executable)
 
     def test_heavy(self) -> None:
-        """A heavy one gets its packages and txsticky, once."""
+        """A heavy application gets its packages and txsticky, once."""
         venv, pip = self.commands()
         self.assertEqual(venv[1:3], ["-m", "venv"])
         self.assertEqual(pip[-4:], [f"{runner.ROOT}[asgi]", *runner.TESTS, *Heavy.packages])
@@ -93,7 +93,7 @@ class EnvironmentTests(SynchronousTestCase):
         self.assertEqual(self.commands(), [])
 
     def test_cannot(self) -> None:
-        """If they cannot be installed, pip's last line says why, and it is tried again."""
+        """If packages cannot be installed, pip's last line says why, and it is tried again."""
         for _ in range(2):
             said = "much\nNo matching distribution\n"
             error = self.assertRaises(
@@ -121,7 +121,7 @@ class RunTests(SynchronousTestCase):
             return list(csv.reader(file))
 
     def test_works(self) -> None:
-        """What works has a row; the order is that of the names."""
+        """An application that works has a row; the order is that of the names."""
 
         def trial(tests: list[str], folder: str, python: str) -> tuple[bool, str]:
             name = "Light" if tests == ["tests.test_applications.Light"] else "Heavy: and more"
@@ -139,7 +139,7 @@ class RunTests(SynchronousTestCase):
         )
 
     def test_skipped_and_failed(self) -> None:
-        """What is skipped or fails has none, and is told with what was said."""
+        """An application that is skipped or fails has no row, and is told with its reason."""
         runner.write([row("Light"), row("Gone")], self.table)
         self.assertEqual(runner.run(["heavy"], lambda *_: (True, "no browser")), (0, 0, 1))
         self.assertIn("no browser", str(self.printed.call_args))
@@ -148,7 +148,7 @@ class RunTests(SynchronousTestCase):
         self.assertEqual([line[0] for line in self.rows()], ["Application", "Light"])
 
     def test_cannot_install(self) -> None:
-        """What cannot be installed is skipped with the reason."""
+        """An application that cannot be installed is skipped with the reason."""
         self.patch(runner, "environment", mock.Mock(side_effect=runner.CannotInstall("no wheel")))
         self.assertEqual(runner.run(["heavy"], mock.Mock()), (0, 0, 1))
         self.assertIn("no wheel", str(self.printed.call_args))
@@ -158,7 +158,7 @@ class TableTests(SynchronousTestCase):
     """The table of the documentation."""
 
     def test_names(self) -> None:
-        """It tells of applications that are tested, and of nothing else."""
+        """The table tells of applications that are tested, and of nothing else."""
         with runner.TABLE.open(newline="") as file:
             header, *rows = csv.reader(file)
         self.assertEqual(header, runner.HEADER)

@@ -81,7 +81,7 @@ class ClusterCase(ReactorCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def die(self) -> None:
-        """All workers end."""
+        """Have all workers end."""
         for worker in self.workers:
             if worker.id in self.cluster.primary.workers.handles:
                 worker.die()
@@ -105,7 +105,7 @@ class ClusterCase(ReactorCase):
         return client  # type: ignore[no-any-return]
 
     def served_by_the_next(self, client: socket.socket) -> None:
-        """The only worker dies, and the one in its place serves this client, who has asked."""
+        """Have the only worker die; the one in its place serves this client, which has asked."""
         self.workers[0].die(-9)
         self.until(lambda: len(self.system.processes) == 2)
         self.play()
@@ -140,7 +140,7 @@ class StartTests(ClusterCase):
     """The start."""
 
     def test_service(self) -> None:
-        """It is a service, and can stand in an application."""
+        """A cluster is a service, and can stand in an application."""
         cluster = self.make()
         self.assertTrue(verifyObject(IService, cluster))
         application = Application("chat")
@@ -148,7 +148,7 @@ class StartTests(ClusterCase):
         self.assertEqual(list(IServiceCollection(application)), [cluster])
 
     def test_serves(self) -> None:
-        """It listens, starts its workers, and hands connections to them."""
+        """A cluster listens, starts its workers, and hands connections to them."""
         self.start(workers=2)
         self.assertEqual(len(self.workers), 2)
         client = self.connect()
@@ -157,7 +157,7 @@ class StartTests(ClusterCase):
         self.assertEqual(self.cluster.accepted, 1)
 
     def test_several_endpoints(self) -> None:
-        """It listens on several endpoints."""
+        """A cluster listens on several endpoints."""
         path = self.mktemp()
         self.start(listen=["tcp:0:interface=127.0.0.1", "[::1]:0", f"unix:{path}"])
         for number in (2, 1, 0):
@@ -184,7 +184,7 @@ class StartTests(ClusterCase):
         self.assertEqual(self.on_ready.call_count, 1)
 
     def test_log(self) -> None:
-        """The log says that it listens when it does, and that it serves when it does."""
+        """The log says that the cluster listens when it does, and that it serves when it does."""
         with mock.patch("txsticky.cluster.log") as log:
 
             def said() -> list[str]:
@@ -199,7 +199,7 @@ class StartTests(ClusterCase):
         self.assertEqual(said()[1:], [f"txsticky serves {app} on 127.0.0.1:{port} with 2 workers."])
 
     def test_log_of_a_part(self) -> None:
-        """With a part of the workers it says how many."""
+        """The log says how many workers serve if it is a part of them."""
         with (
             mock.patch("txsticky.cluster.log") as log,
             mock.patch("txsticky.primary.beginning.OTHERS", 0.01),
@@ -212,7 +212,7 @@ class StartTests(ClusterCase):
         self.assertIn("with 1 of 2 workers.", call.args[0].format(**call.kwargs))
 
     def test_stopped_before_it_serves(self) -> None:
-        """Told to stop before that, it does not say that it serves."""
+        """A cluster that is stopped before it serves does not say that it serves."""
         cluster = self.make(workers=2)
         cluster.startService()
         self.workers.append(PlayedWorker(self.system.processes[0]))
@@ -224,7 +224,7 @@ class StartTests(ClusterCase):
         )
 
     def test_deferred_accept(self) -> None:
-        """Silent connections are held back by the kernel as soon as it is known to be HTTP."""
+        """The kernel holds silent connections back once the application is known to be HTTP."""
         self.make().startService()
         option = (socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)
         (acceptor,) = self.cluster.primary.listeners.acceptors
@@ -233,7 +233,7 @@ class StartTests(ClusterCase):
         self.until(lambda: acceptor.sock.getsockopt(*option))
 
     def test_again(self) -> None:
-        """Stopped, it can be started again."""
+        """A cluster that was stopped can be started again."""
         self.start()
         self.end()
         self.workers = []
@@ -288,7 +288,7 @@ class EntranceTests(ClusterCase):
         self.assertEqual(self.taken().hops, 0)
 
     def test_default(self) -> None:
-        """If the options do not say so, no worker has any."""
+        """By default no worker has a listening socket."""
         self.start()
         self.assertEqual(self.workers[0].boot.get("listeners", []), [])
 
@@ -312,7 +312,7 @@ class EntranceTests(ClusterCase):
         self.assertNotEqual(os.fstat(sock.fileno()).st_ino, os.fstat(more.fileno()).st_ino)
 
     def test_respawn(self) -> None:
-        """When a worker dies, who waits at its socket is served; its successor gets the socket."""
+        """When a worker dies, clients at its socket are served; its successor gets it."""
         self.start(accept="workers")
         (sock,) = self.sockets(self.workers[0])
         client = self.connect()
@@ -324,7 +324,7 @@ class EntranceTests(ClusterCase):
         self.assertEqual(os.fstat(sock.fileno()).st_ino, inode)
 
     def test_last_ones(self) -> None:
-        """Its sockets stay open for as long as a worker accepts on them."""
+        """The sockets of a worker stay open for as long as it accepts on them."""
         self.start(accept="workers")
         (sock,) = self.sockets(self.workers[0])
         address = self.cluster.addresses()[0]
@@ -334,7 +334,7 @@ class EntranceTests(ClusterCase):
         self.assertEqual(len(self.waiting(sock)), 1)
 
     def test_stop(self) -> None:
-        """When it stops, who waits at any socket by then is served."""
+        """When the cluster stops, clients that wait at any socket by then are served."""
         self.start(accept="workers", workers=2)
         for _ in range(20):
             self.connect()
@@ -343,10 +343,10 @@ class EntranceTests(ClusterCase):
 
 
 class RefusedTests(ClusterCase):
-    """What it cannot be started with."""
+    """Clusters that cannot be started."""
 
     def refused(self, kind: type[Exception], **options: Any) -> str:
-        """Why it does not start; nothing is left of the attempt."""
+        """Why a cluster does not start; nothing is left of the attempt."""
         before = open_descriptors()
         self.make(**options)
         error = self.assertRaises(kind, self.cluster.startService)
@@ -388,7 +388,7 @@ class RefusedTests(ClusterCase):
 
 
 class SteerTests(ClusterCase):
-    """While it runs."""
+    """Orders to a cluster that runs."""
 
     def test_reload(self) -> None:
         """A reload starts a successor, and retires the old worker when that is ready."""
@@ -403,7 +403,7 @@ class SteerTests(ClusterCase):
         self.assertEqual((len(self.workers[1].hands), begun), (1, [True, False]))
 
     def test_scale(self) -> None:
-        """It runs one more worker, or one less."""
+        """A cluster runs one more worker, or one less."""
         self.start()
         self.cluster.scale(1)
         self.play()
@@ -412,7 +412,7 @@ class SteerTests(ClusterCase):
         self.told(self.workers[1], Kind.DRAIN)
 
     def test_rotate(self) -> None:
-        """It has the workers reopen their logs."""
+        """A cluster has the workers reopen their logs."""
         self.start()
         self.cluster.rotate_logs()
         self.told(self.workers[0], Kind.ROTATE)
@@ -429,7 +429,7 @@ class StopTests(ClusterCase):
     """The end."""
 
     def test_graceful(self) -> None:
-        """The workers get their time, and who connects by then is refused by the system."""
+        """The workers get their time, and the system refuses clients that connect from then on."""
         self.start(graceful_timeout=12.0)
         address = self.cluster.addresses()[0]
         stopped = self.cluster.stop(graceful=True)
@@ -444,7 +444,7 @@ class StopTests(ClusterCase):
         self.assertEqual([code for code, _ in self.ended], [0])
 
     def test_quick(self) -> None:
-        """In a hurry, they get a signal."""
+        """In a hurry the workers get a signal."""
         self.start()
         self.cluster.stop(graceful=False)
         self.assertEqual(self.workers[0].process.signals, [signal.SIGQUIT])
@@ -466,7 +466,7 @@ class StopTests(ClusterCase):
         self.until(lambda: received(client) == b"served")
 
     def test_service(self) -> None:
-        """As a service it stops gracefully; then nothing of it is left."""
+        """A cluster that is stopped as a service stops gracefully; nothing of it is left."""
         before = open_descriptors()
         self.start()
         waits = self.connect(data=GET[:9])
@@ -483,13 +483,13 @@ class StopTests(ClusterCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_while_starting(self) -> None:
-        """Stopped before its workers are ready, it ends them."""
+        """A cluster that is stopped before its workers are ready ends them."""
         self.make().startService()
         self.cluster.stop(graceful=True)
         self.assertEqual(self.system.processes[0].signals, [signal.SIGKILL])
 
     def test_application_does_not_load(self) -> None:
-        """If the application does not load, it ends by itself, with exit code 3 and the reason."""
+        """If the application does not load, the cluster ends with exit code 3 and the reason."""
         self.not_loading()
         self.assertEqual(self.ended, [(3, "no such module")])
 
@@ -510,7 +510,7 @@ class LameDuckTests(ClusterCase):
         return self.cluster.stop(graceful=True)
 
     def said(self) -> list[str]:
-        """What the journal tells of it."""
+        """What the journal tells of the lame duck."""
         return [e.text for e in self.cluster.journal.entries if "lame duck" in e.text]
 
     def test_serves_on(self) -> None:
@@ -525,7 +525,7 @@ class LameDuckTests(ClusterCase):
         self.assertIn("serves for 600 more seconds", self.said()[0])
 
     def test_over(self) -> None:
-        """When the time is over the usual end begins, and both say so."""
+        """When the time of a lame duck is over the usual end begins, and both say so."""
         stopped = self.duck(0.05)
         self.told(self.workers[0], Kind.DRAIN)
         self.assertEqual(self.cluster.addresses(), [])
@@ -547,7 +547,7 @@ class LameDuckTests(ClusterCase):
         self.successResultOf(stopped)
 
     def test_quick(self) -> None:
-        """An order that is not graceful ends it at once, or lets none begin."""
+        """An order that is not graceful ends a lame duck at once, or lets none begin."""
         self.duck(600)
         self.cluster.stop(graceful=False)
         self.assertEqual(self.workers[0].process.signals, [signal.SIGQUIT])
@@ -568,7 +568,7 @@ class LameDuckTests(ClusterCase):
         self.assertEqual(self.system.processes[0].signals, [signal.SIGKILL])
 
     def test_service(self) -> None:
-        """As a service it stops when the time is over; then nothing of it is left."""
+        """A lame duck that is a service stops when its time is over; nothing of it is left."""
         self.start(lame_duck=0.05)
         stopped = self.cluster.stopService()
         self.assertNoResult(stopped)

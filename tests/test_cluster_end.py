@@ -43,7 +43,7 @@ class SilentTests(ClusterCase):
         self.assertEqual(self.workers[0].process.signals, [signal.SIGQUIT])
 
     def test_half_a_head(self) -> None:
-        """One whose head is not complete is handed to a worker, which waits for the rest."""
+        """A client whose head is not complete goes to a worker, which waits for the rest."""
         self.start_deferring()
         client = self.connect(data=GET[:9])
         self.until(lambda: self.cluster.accepted)

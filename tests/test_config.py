@@ -33,7 +33,7 @@ class ValueTests(SynchronousTestCase):
         self.assertEqual((config.sticky, config.interface, config.tls), ("auto", "auto", False))
 
     def test_frozen(self) -> None:
-        """It never changes."""
+        """A configuration never changes."""
         self.assertRaises(attrs.exceptions.FrozenInstanceError, setattr, Config(), "workers", 2)
 
     def test_limits(self) -> None:
@@ -133,13 +133,13 @@ class ValueTests(SynchronousTestCase):
         self.assertIn("--machine", self.refused(machine=""))
 
     def test_router(self) -> None:
-        """It makes the router that it describes."""
+        """A configuration makes the router that it describes."""
         router = Config(sticky="cookie:a,ip", balance="random").router(b"s" * 16)
         self.assertIsInstance(router, Router)
         self.assertEqual((len(router.chain), router.by_address), (2, True))
 
     def test_json(self) -> None:
-        """It travels to the workers as JSON, and is the same there."""
+        """A configuration travels to the workers as JSON, and is the same there."""
         config = Config(
             app="chat:app",
             listen=["8080", "unix:/run/chat"],  # type: ignore[arg-type]
@@ -159,11 +159,11 @@ class WorkersTests(SynchronousTestCase):
     """How many workers when none are named."""
 
     def test_platform(self) -> None:
-        """The platforms' variable says it."""
+        """The platforms' variable says how many workers there are."""
         self.assertEqual(default_workers({"WEB_CONCURRENCY": "3"}), 3)
 
     def test_cores(self) -> None:
-        """Without it, one a core that this process may use."""
+        """Without a variable there is one worker a core that this process may use."""
         cores = len(os.sched_getaffinity(0))
         for environ in ({}, {"WEB_CONCURRENCY": ""}):
             self.assertEqual(default_workers(environ), cores)

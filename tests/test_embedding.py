@@ -104,7 +104,7 @@ class EndTests(ClusterCase):
         self.patch(module, "end_with", self.end_with)
 
     def stop_service(self) -> None:
-        """Stop it as a service, to the end."""
+        """Stop the cluster as a service, to the end."""
         stopped = self.cluster.stopService()
         self.die()
         self.until(lambda: stopped.called)
@@ -117,7 +117,7 @@ class EndTests(ClusterCase):
         self.end_with.assert_called_once_with(3, "no such module")
 
     def test_stopped(self) -> None:
-        """Told to stop, as by a signal, it ends the program, which has its own exit code."""
+        """A cluster told to stop, as by a signal, ends the program, which has its own exit code."""
         self.start().stop(graceful=False)
         self.stop.side_effect = ReactorNotRunning()  # the program was quicker
         self.die()
@@ -132,7 +132,7 @@ class EndTests(ClusterCase):
         self.end_with.assert_not_called()
 
     def test_listens_no_more(self) -> None:
-        """When it has given up, it refuses connections, whatever the program does."""
+        """A cluster that has given up refuses connections, whatever the program does."""
         self.on_ended = mock.Mock()
         self.not_loading()
         self.assertEqual(self.cluster.addresses(), [])

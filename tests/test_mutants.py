@@ -241,7 +241,7 @@ class ImportsTests(SynchronousTestCase):
         self.assertEqual(found, ["tests.test_gate", "tests.test_door"])
 
     def test_beside(self) -> None:
-        """Those of its own folder that reach it by other modules come last."""
+        """Tests of the module's own folder that reach it by other modules come last."""
         self.write(
             txsticky__core__http__crew="",
             txsticky__core__http__fleet="from . import crew",

@@ -50,7 +50,7 @@ class NewsTests(SynchronousTestCase):
         return found
 
     def wrong(self, names: list[str]) -> list[str]:
-        """Those of these names that no fragment may have."""
+        """Find the names among these that no fragment may have."""
         types = "|".join(kind["directory"] for kind in self.settings()["type"])  # type: ignore[attr-defined]
         form = re.compile(rf"(?:\d+|\+[\w-]+)\.(?:{types})(?:\.\d+)?")
         ignored = self.settings()["ignore"]

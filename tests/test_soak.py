@@ -54,11 +54,11 @@ class TalkerTests(SynchronousTestCase):
             talker.hear(number)
 
     def test_in_order(self) -> None:
-        """It may begin anywhere; a speaker that leaps has not been lost."""
+        """A WebSocket may begin to hear anywhere; a speaker that leaps has not been lost."""
         self.hear(5, 6, 7, LEAP, LEAP + 1, 3 * LEAP)
 
     def test_wrong(self) -> None:
-        """One that is missing, that comes twice or too early is an error."""
+        """A message that is missing, comes twice or too early is an error."""
         for numbers in ((5, 7), (5, 5), (5, 4), (5, LEAP + 1)):
             self.assertRaises(Fault, self.hear, *numbers)
 
@@ -93,7 +93,7 @@ class VerdictTests(SynchronousTestCase):
         self.assertEqual(self.verdict(0.0, []), [])
 
     def test_wrong(self) -> None:
-        """An error is, and so is what grows, by its name."""
+        """An error is wrong, and so is what grows, by its name."""
         self.assertIn("1 errors: ['why']", self.verdict(0.0, ["why"])[0])
         (grown,) = self.verdict(1e5, [])
         self.assertIn("It grows. primary: ", grown)

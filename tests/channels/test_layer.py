@@ -206,7 +206,7 @@ class SpecificationTests(LayerCase):
         self.assertEqual(self.layer.extensions, ("groups", "flush"))
 
     def test_by_settings(self) -> None:
-        """Django's settings make it."""
+        """Django's settings make a layer."""
         backend = {"BACKEND": "txsticky.channels.ChannelLayer", "CONFIG": {"capacity": 7}}
         self.patch(ChannelLayerManager, "configs", {"default": backend})
         made = ChannelLayerManager()["default"]
@@ -215,7 +215,7 @@ class SpecificationTests(LayerCase):
 
 
 class WorkerTests(LayerCase):
-    """In a worker."""
+    """A layer in a worker."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -254,7 +254,7 @@ class WorkerTests(LayerCase):
 
 
 class ThreadTests(TestCase):
-    """From threads, as Django's synchronous views use it."""
+    """A layer in threads, as Django's synchronous views use it."""
 
     def test_threads(self) -> None:
         """Sent and received in a thread, while the bus is the reactor thread's."""
@@ -287,7 +287,7 @@ class OutsideTests(LayerCase):
         self.layer = ChannelLayer(control="/run/app")
 
     def test_sends(self) -> None:
-        """It sends to groups and to channels of processes."""
+        """A layer outside of a worker sends to groups and to channels of processes."""
         channel = "specific." + "a" * 32 + "!x"
 
         async def scenario() -> None:
@@ -306,7 +306,7 @@ class OutsideTests(LayerCase):
         )
 
     def test_refused(self) -> None:
-        """It does not receive, nor sends what would have to wait; each is a sentence."""
+        """A layer outside neither receives nor sends what would have to wait; it says so."""
         for call in (
             self.layer.receive("channel"),
             self.layer.send("channel", {}),

@@ -155,7 +155,7 @@ class ChannelTests(PostCase):
         self.assertEqual((self.woken, self.take(self.b, "name")), (["b"], b"m"))
 
     def test_at_once(self) -> None:
-        """It does so when both come at the same time."""
+        """A message comes to a layer that waits for it when both come at the same time."""
         self.a.send("name", b"m", 10.0)
         self.b.take("name", self.wake("b"))
         self.bus.settle()

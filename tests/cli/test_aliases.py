@@ -48,7 +48,7 @@ class TakenTests(AliasCase):
             self.assertEqual(self.parse(*words).listen, listen)
 
     def test_others(self) -> None:
-        """Each of the others is the option that it names, before and behind the application."""
+        """Each other alias is the option that it names, before and behind the application."""
         for words, same in (
             (["--timeout", "40"], ["--worker-timeout", "40"]),
             (["--timeout-keep-alive", "5"], ["--keep-alive", "5"]),
@@ -98,7 +98,7 @@ class TakenTests(AliasCase):
         self.assertEqual((set(names) | options) & set(aliases.HINTS), set())
 
     def test_help(self) -> None:
-        """The help has them under one heading, and nowhere else."""
+        """The help has the aliases under one heading, and nowhere else."""
         text = str(Options())
         options, _, others = text.partition("Names of other programs, which mean the same:")
         for field, alias in aliases.known():
@@ -112,14 +112,14 @@ class HintTests(AliasCase):
     """Names that are not taken."""
 
     def test_theirs(self) -> None:
-        """What has no like is told with what to do in its place."""
+        """An option without a like is told with what to do in its place."""
         for words in (["--worker-class", "x"], ["-k", "x"], ["a:b", "-k", "x"]):
             said = self.refused(*words)
             self.assertIn(f"There is no option {words[-2]}: what APP is, is detected", said)
         self.assertIn("UVICORN_LOOP", self.refused("--loop", "uvloop"))
 
     def test_misspelt(self) -> None:
-        """What is misspelt is told with what may be meant; a short name with its long one."""
+        """A misspelt option is told with what may be meant; a short name with its long one."""
         said = "There is no option --wrokers: there is --workers."
         self.assertEqual(self.refused("--wrokers", "2"), said)
         self.assertIn("-b: write --bind.", self.refused("-b", ":80"))

@@ -40,11 +40,11 @@ class CommandTests(CommandCase):
     """The cluster as the program."""
 
     def test_service(self) -> None:
-        """It is a service."""
+        """The command is a service."""
         self.assertTrue(verifyObject(IService, self.command))
 
     def test_start(self) -> None:
-        """It starts the cluster, and shows itself under its own name."""
+        """The command starts the cluster, and shows itself under its own name."""
         self.command.startService()
         self.assertEqual(self.cluster.startService.call_count, 1)
         self.assertEqual(self.titles, ["txsticky: primary"])
@@ -76,14 +76,14 @@ class CommandTests(CommandCase):
             self.assertEqual(events[event].__name__, told)
 
     def test_stop_service(self) -> None:
-        """When the reactor stops, it is waited for that the cluster has ended."""
+        """When the reactor stops, the command waits for the end of the cluster."""
         self.command.startService()
         stopped: Deferred[None] = Deferred()
         self.cluster.stopService.return_value = stopped
         self.assertIs(self.command.stopService(), stopped)
 
     def test_orphans(self) -> None:
-        """As the first process of a container it reaps orphans, and only then."""
+        """As the first process of a container the command reaps orphans, and only then."""
         for pid, looks in ((1, 1), (4711, 0)):
             self.setUp()
             self.patch(os, "getpid", lambda pid=pid: pid)
@@ -109,7 +109,7 @@ class MakeServiceTests(CommandCase):
         self.assertEqual(plugin.Cluster.call_args.args[0].app, "a:b")  # type: ignore[attr-defined]
 
     def test_check_config(self) -> None:
-        """With --check-config it ends with what the check says."""
+        """With --check-config the command ends with what the check says."""
         with mock.patch("txsticky.cli.check.check_config", return_value=3) as check:
             end = self.assertRaises(SystemExit, makeService, self.options("--check-config", "a:b"))
         self.assertEqual((end.code, check.call_args.args[0].app), (3, "a:b"))
@@ -140,7 +140,7 @@ class CheckTests(SynchronousTestCase):
         self.assertIn("is fine (wsgi, 4 workers)", said)
 
     def test_not_found(self) -> None:
-        """One that does not is told in a sentence, with exit code 3."""
+        """An application that does not load is told in a sentence, with exit code 3."""
         code, said = self.check("tests.cli.test_command:nothing")
         self.assertEqual(code, AppLoadError.exit_code)
         self.assertIn("tests.cli.test_command:nothing", said)
@@ -165,7 +165,7 @@ class CheckTests(SynchronousTestCase):
         self.assertEqual(self.check(app, **options)[0], 0)
 
     def test_process(self) -> None:
-        """It is done in a process of its own."""
+        """The check is done in a process of its own."""
         from txsticky.cli.check import check_config
 
         with mock.patch("subprocess.run") as run:

@@ -60,7 +60,7 @@ class OptionsTests(SynchronousTestCase):
             self.assertEqual((config.app, config.workers), ("chat:app", 3))
 
     def test_between(self) -> None:
-        """Or between them."""
+        """The application may stand between the options."""
         config = self.parse("-w", "3", "chat:app", "--balance", "random", "--factory")
         self.assertEqual(
             (config.app, config.workers, config.balance, config.factory),
@@ -351,7 +351,7 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_all(self) -> None:
-        """Every option stands in it, repeatable ones and flags included."""
+        """Every option stands in the table, repeatable ones and flags included."""
         for field, told in declared(Config):
             if field.name != "app":
                 self.assertIn(f"--{key(field)}``", table())

@@ -95,13 +95,13 @@ class WhoAmITests(DemoTestCase):
     """`/whoami`, `/status.json` and the count of requests on a connection."""
 
     def test_worker(self) -> None:
-        """It tells the slot of its worker, and the process."""
+        """The demo tells the slot of its worker, and the process."""
         self.assertEqual(
             self.client.ask("GET /whoami")[2], f"worker 3 pid {os.getpid()}\n".encode()
         )
 
     def test_alone(self) -> None:
-        """Without a cluster it is worker 1."""
+        """Without a cluster the demo is worker 1."""
         self.cluster = None
         self.assertEqual(self.client.ask("GET /whoami?sid=x")[2].split()[1], b"1")
 
@@ -143,7 +143,7 @@ class PageTests(DemoTestCase):
         self.assertIn("content-type: text/html; charset=utf-8", self.head.lower())
 
     def test_self_contained(self) -> None:
-        """It loads nothing: no address in it but the ones beside it and the SVG namespace."""
+        """The page loads nothing: no address in it but its own ones and the SVG namespace."""
         addresses = set(re.findall(r"""(?:https?:)?//[\w.-]+[^'"\s]*""", self.page))
         self.assertEqual(addresses, {"http://www.w3.org/2000/svg"})
 
@@ -358,7 +358,7 @@ class VisitorsTests(SynchronousTestCase):
         self.assertEqual(pool["workers"][0]["live"], 2)
 
     def test_chat_reaches_everybody(self) -> None:
-        """What one says, all hear, the speaker too, with the worker it was said to."""
+        """What is said in one tab reaches all tabs, its own too, with the worker's number."""
         tabs = [self.join(), self.join()]
         for tab in tabs:
             tab.messages()
@@ -452,7 +452,7 @@ class ReloadTests(SynchronousTestCase):
         self.assertEqual((self.ask(cluster, "X-Demo: reload"), cluster.reloads), (202, 1))
 
     def test_alone(self) -> None:
-        """Without a cluster there is none to reload."""
+        """Without a cluster there is nothing to reload."""
         self.assertEqual(self.ask(here.Alone(), "X-Demo: reload"), 501)
 
 

@@ -52,7 +52,7 @@ class PythonTests(SynchronousTestCase):
         return len(pieces)
 
     def test_pieces(self) -> None:
-        """Each does what it says without an exception."""
+        """Each piece does what it says without an exception."""
         counts = {page.stem: self.run_page(page) for page in PAGES if page.stem not in ELSEWHERE}
         self.assertGreater(sum(counts.values()), 8)
         self.assertGreater(counts["bus"], 1)

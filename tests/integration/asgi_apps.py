@@ -123,7 +123,7 @@ async def whose() -> Response:
 
 @app.get("/download")
 async def download(size: int) -> StreamingResponse:
-    """So many bytes of `rawhttp.payload`, slowly."""
+    """Send so many bytes of `rawhttp.payload`, slowly."""
 
     async def stream() -> AsyncIterator[bytes]:
         for block in blocks(size):
@@ -209,7 +209,7 @@ async def upload(file: UploadFile = File(), note: str = Form()) -> dict[str, Any
 
 @shy.get("/stream")
 async def stream(size: int) -> StreamingResponse:
-    """So many bytes, chunked."""
+    """Send so many bytes, chunked."""
 
     async def pieces() -> AsyncIterator[bytes]:
         for block in blocks(size):

@@ -26,7 +26,7 @@ def bind(key: bytes = b"key") -> None:
 
 
 def made() -> Iterator[bytes]:
-    """The pieces; each that is asked for is told to the test by a byte in a file."""
+    """Make the pieces; each that is asked for is told to the test by a byte in a file."""
     with open(os.environ["MADE"], "ab", buffering=0) as file:
         for _ in range(PIECES):
             file.write(b".")
@@ -80,7 +80,7 @@ class _Pulled:
 
 
 def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
-    """The same for WSGI."""
+    """The WSGI application that binds a key."""
     start_response("200 OK", [("Content-Type", "text/plain")])
     if environ["PATH_INFO"] != "/much":
         return iter([b"little"])
@@ -93,7 +93,7 @@ async def asgi(
     receive: Callable[[], Awaitable[Any]],
     send: Callable[[dict[str, Any]], Awaitable[None]],
 ) -> None:
-    """The same for ASGI."""
+    """The ASGI application that binds a key."""
     if scope["type"] != "http":
         return
     await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -28,7 +28,7 @@ class Ear:
         )
 
     def message(self, message: bytes) -> None:
-        """A message has come: its beginning is kept."""
+        """Keep the beginning of a message."""
         self.heard.append(message[:40].decode().rstrip("."))
 
 
@@ -56,7 +56,7 @@ class Bus(Resource):
         self.ears[topic] = Ear(topic)
 
     def leave(self, topic: str, arguments: dict[str, str]) -> None:
-        """No longer."""
+        """Listen to a topic no longer."""
         self.ears[topic].leave()
 
     def heard(self, topic: str, arguments: dict[str, str]) -> dict[str, Any]:

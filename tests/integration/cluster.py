@@ -94,7 +94,7 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Its process id, and that of its session."""
+        """The process id of the server, and of its session."""
         return self.process.pid
 
     def log(self) -> str:
@@ -173,7 +173,7 @@ class Server:
         return processes.of_session(self.pid)
 
     def stop(self) -> None:
-        """Ends it with TERM. Raises AssertionError if that leaves a process behind."""
+        """End the server with TERM. Raises AssertionError if that leaves a process behind."""
         if self._process is None:
             return
         faults = []
@@ -206,7 +206,7 @@ def _kill(pid: int) -> None:
 
 
 class Bare(Server):
-    """The same application under twisted.web alone."""
+    """An application under twisted.web alone."""
 
     def __init__(self, app: str = "echo") -> None:
         super().__init__(["-m", APPS, app], 0)
@@ -298,7 +298,7 @@ class Cluster(Server):
         return self.tags()[slot]
 
     def tags(self) -> dict[int, str]:
-        """One such id for each worker. They are minted once: a replaced worker has a new tag."""
+        """A session id for each worker, minted once: a replaced worker has a new tag."""
         for _ in range(100 * self.size):
             if len(self._tags) == self.size:
                 return dict(self._tags)
@@ -319,7 +319,7 @@ class Cluster(Server):
         }
 
     def settled(self) -> dict[str, int]:
-        """The same, once it has not changed for half a second."""
+        """The open descriptors of primary and workers, once unchanged for half a second."""
         known: list[dict[str, int]] = []
 
         def steady() -> bool:

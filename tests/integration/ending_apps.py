@@ -100,7 +100,7 @@ class Endings(Resource):
 
 
 class _Root(Endings):
-    """The same with WebSockets beside it."""
+    """The pages of the application, with WebSockets beside them."""
 
     isLeaf = False
 
@@ -157,7 +157,7 @@ def _websocket() -> Any:
             self.transport = transport
 
         def negotiationFinished(self) -> None:
-            """It needs no more."""
+            """Do nothing: the protocol needs no more."""
 
         def textMessageReceived(self, text: str) -> None:
             if text == "big":
@@ -168,10 +168,10 @@ def _websocket() -> Any:
                 self.transport.sendTextMessage(text)
 
         def connectionLost(self, reason: Any) -> None:
-            """It keeps nothing."""
+            """Do nothing: the protocol keeps nothing."""
 
     class Makes:
-        """Its factory."""
+        """Makes `Ending` protocols."""
 
         def buildProtocol(self, request: Request) -> Ending:
             return Ending()

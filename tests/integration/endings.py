@@ -91,7 +91,7 @@ class Papers:
         return connection
 
     def remove(self) -> None:
-        """The tests are over."""
+        """Remove the folder: the tests are over."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -138,7 +138,7 @@ class Clustered(Cluster):
         return dict(self._tags)
 
     def connect_by(self, slot: int, **options: Any) -> Connection:
-        """A connection to this worker, which over TLS holds it whoever serves its requests.
+        """Connect to this worker, which over TLS holds the connection of each request's worker.
 
         Those to other workers stay open until there is one, for the balancer counts them.
         """
@@ -158,7 +158,7 @@ def _worker(connection: Connection) -> tuple[int, str]:
 
 
 class Alone(Server):
-    """The same application under its own server."""
+    """An application under its own server."""
 
     def __init__(
         self,

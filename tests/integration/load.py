@@ -164,7 +164,7 @@ KINDS: dict[str, type[Client]] = {
 
 @define
 class Load:
-    """So many clients of each kind, each in a thread, from here on until the end of the block.
+    """Clients of each kind, each in a thread, from here on until the end of the block.
 
     A client whose request failed begins anew with another connection.
 

@@ -58,13 +58,13 @@ class Box(Server):
         return self.readiness() == 200
 
     def crash(self) -> None:
-        """All its processes die."""
+        """Kill all processes of the machine."""
         for process in self.living():
             os.kill(process.pid, signal.SIGKILL)
         self.wait()
 
     def again(self) -> None:
-        """It starts once more, but need not serve yet."""
+        """Start the cluster once more; it need not serve yet."""
         super().stop()
         self.spawn()
 

@@ -66,7 +66,7 @@ def twisted() -> Any:
             self.transport = transport
 
         def negotiationFinished(self) -> None:
-            """It needs no more."""
+            """Do nothing: the protocol needs no more."""
 
         def textMessageReceived(self, text: str) -> None:
             self.transport.sendTextMessage(text)
@@ -75,13 +75,13 @@ def twisted() -> Any:
             self.transport.sendBytesMessage(who(self.handshake) if data == WHO else data)
 
         def connectionLost(self, reason: Any) -> None:
-            """It is over."""
+            """Note that the WebSocket is over."""
 
         def pongReceived(self, payload: bytes) -> None:
-            """It asks for none."""
+            """Do nothing: no ping was sent."""
 
     class Makes:
-        """Makes them."""
+        """Makes `Echoing` protocols."""
 
         def buildProtocol(self, request: Any) -> Any:
             names = ("txsticky-websocket", "txsticky-moved", "txsticky-state")
@@ -94,7 +94,7 @@ def twisted() -> Any:
 
 
 def wsgi(environ: Any, start_response: Any) -> list[bytes]:
-    """The same for WSGI, by simple-websocket."""
+    """The WSGI application whose WebSocket echoes, by simple-websocket."""
     import simple_websocket
 
     names = ("txsticky-websocket", "txsticky-moved", "txsticky-state")
@@ -111,7 +111,7 @@ def wsgi(environ: Any, start_response: Any) -> list[bytes]:
 
 
 async def asgi(scope: Any, receive: Any, send: Any) -> None:
-    """The same for ASGI, with an application that takes a moment for each message."""
+    """The ASGI application whose WebSocket echoes, and takes a moment for each message."""
     import asyncio
 
     if scope["type"] == "lifespan":

@@ -1,4 +1,4 @@
-"""The same application as :mod:`moving_apps` has, with FastAPI, which reads hints at run time."""
+"""FastAPI's application with a WebSocket that moves; FastAPI reads type hints at run time."""
 
 from __future__ import annotations
 

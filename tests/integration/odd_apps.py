@@ -91,7 +91,7 @@ web = Odd()
 
 
 def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """The same for WSGI."""
+    """The WSGI application that tells what it sees, or frames it wrongly."""
     path = environ["PATH_INFO"]
     if path in WRONG:
         status, length, body = WRONG[path]
@@ -106,7 +106,7 @@ def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterabl
 
 
 async def asgi(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """The same for ASGI; a WebSocket is accepted, and sent back what it sends."""
+    """The ASGI application that tells what it sees; its WebSockets echo."""
     if scope["type"] == "websocket":
         await _echo(receive, send)
         return

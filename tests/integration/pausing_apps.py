@@ -19,7 +19,7 @@ BLOCK = bytes(range(256)) * 256
 
 
 def blocks(size: int) -> Iterator[bytes]:
-    """So many bytes, piece by piece."""
+    """Yield so many bytes, piece by piece."""
     for start in range(0, size, len(BLOCK)):
         yield BLOCK[: size - start]
 

@@ -37,7 +37,7 @@ def payload(size: int, seed: int = 0) -> bytes:
 
 
 def blocks(size: int, seed: int = 0) -> Iterator[bytes]:
-    """The same bytes as :func:`payload`, 64 KiB at a time."""
+    """Yield the bytes of :func:`payload`, 64 KiB at a time."""
     noise = hashlib.shake_128(b"%d" % seed).digest(min(size, _BLOCK))
     for start in range(0, size, _BLOCK):
         yield (struct.pack("!QQ", seed, start) + noise[16:])[: size - start]
@@ -294,7 +294,7 @@ class Connection:
 
     @classmethod
     def over(cls, connected: socket.socket) -> Connection:
-        """The same over a socket of any kind that is connected already."""
+        """Make a connection over a socket of any kind that is connected already."""
         connection = cls.__new__(cls)
         connected.settimeout(45.0)
         connection.socket, connection.reader = connected, Reader(connected.recv)

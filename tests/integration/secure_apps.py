@@ -51,7 +51,7 @@ web = Secure()
 
 
 def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """The same for WSGI."""
+    """The WSGI application that tells how it sees a client."""
     digest = hashlib.sha256(environ["wsgi.input"].read()).hexdigest()
     start_response("200 OK", [("Content-Type", "application/json")])
     return [
@@ -65,7 +65,7 @@ def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterabl
 
 
 async def asgi(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """The same for ASGI; a WebSocket tells it first, and echoes each message behind "WORKER:"."""
+    """The ASGI application that tells how it sees a client; a WebSocket tells it, then echoes."""
     if scope["type"] == "http":
         await _http(scope, receive, send)
     elif scope["type"] == "websocket":

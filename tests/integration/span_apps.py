@@ -138,7 +138,7 @@ class Site(Resource):
 
 
 def web() -> Site:
-    """The same with a trigger at the reactor's end."""
+    """The twisted.web application, with a trigger at the reactor's end."""
     from twisted.internet import reactor
 
     def ends() -> Deferred[None]:

@@ -38,7 +38,7 @@ Counts = TypeVar("Counts")
 
 
 def settled(read: Callable[[], Counts]) -> Counts:
-    """What is read twice the same, so far apart that each worker has reported in between."""
+    """Read a value until it is the same twice, so far apart that each worker has reported."""
     known = [read()]
 
     def same() -> bool:
@@ -57,7 +57,7 @@ class AcceptCluster(StatusCluster):
         super().__init__(*WORKERS, *options, workers=workers)
 
     def accepted(self) -> dict[int, int]:
-        """The same once all have reported; for clients that have come to rest."""
+        """Connections accepted by each worker once all have reported; clients are at rest."""
         return settled(self.accepted_so_far)
 
     def accepted_so_far(self) -> dict[int, int]:
@@ -110,7 +110,7 @@ class Everyday(Accepting):
         self.assertEqual(self.cluster.placed(), placed + 90)
 
     def test_tags(self) -> None:
-        """Whichever worker accepts it, a session's connection reaches its own; so it is counted."""
+        """A session's connection reaches its own worker, whichever accepts it; so it is counted."""
         tags, before = self.cluster.tags(), self.cluster.placed()
         for slot, sid in tags.items():
             told = {self.cluster.get(f"/?sid={sid}").header("x-worker") for _ in range(25)}
@@ -238,7 +238,7 @@ class Proxied(Accepting):
                 self.assertEqual(told["worker"], str(slot))
 
     def test_half_a_header(self) -> None:
-        """Its header may be complete only after its worker has left."""
+        """A PROXY header may be complete only after its worker has left."""
         halves = []
         for number in range(20):
             connection = self.connect()

@@ -66,7 +66,7 @@ class RoutingTests(AsgiTestCase):
                 self.assertEqual(response.header("x-worker"), str(slot))
 
     def test_pipelined(self) -> None:
-        """And so is each of many that are sent at once, bodies included; answers stay in order."""
+        """Each of many requests that are sent at once, bodies included, is served by its worker."""
         tags = self.cluster.tags()
         slots = [1, 2, 1, 1, 2, 2, 1, 2]
         with self.cluster.connect() as connection:
@@ -155,7 +155,7 @@ class RoutingTests(AsgiTestCase):
 
 
 class PureRoutingTests(RoutingTests):
-    """The same on asyncio's own loop, with h11 and wsproto."""
+    """Routing on asyncio's own loop, with h11 and wsproto."""
 
     environment = PURE
 
@@ -298,7 +298,7 @@ class OptionTests(SynchronousTestCase):
             self.assertNotIn("Traceback", cluster.log())
 
     def test_cannot_start(self) -> None:
-        """One that says it cannot start ends the cluster, with one sentence and exit code 3."""
+        """An application that cannot start ends the cluster with one sentence and exit code 3."""
         cluster = Cluster(f"{APPS}:cannot_start", workers=2)
         cluster.spawn()
         try:
@@ -393,7 +393,7 @@ CONVERSATIONS: dict[str, list[bytes]] = {
 
 
 class SameAsUvicorn(ServerTestCase):
-    """The same conversation with uvicorn alone and through a cluster: the same answers."""
+    """A conversation gets the same answers from uvicorn alone and through a cluster."""
 
     environment: ClassVar[dict[str, str]] = {}
 
@@ -450,6 +450,6 @@ class SameAsUvicorn(ServerTestCase):
 
 
 class SameAsPureUvicorn(SameAsUvicorn):
-    """The same with h11 and wsproto on asyncio's own loop."""
+    """A conversation gets uvicorn's answers with h11 and wsproto on asyncio's own loop."""
 
     environment = PURE

@@ -65,7 +65,7 @@ class FirstStart(BeginningCase):
             cluster.stop()
 
     def test_over_tls(self) -> None:
-        """Over TLS as well, where the handshake waits."""
+        """Over TLS requests that come meanwhile are answered; the handshake waits."""
         cluster = SecureCluster(*ASGI, workers=1, probe="")
         self.spawn(cluster, load=5.5)
         statuses: list[int] = []
@@ -116,7 +116,7 @@ class FirstStart(BeginningCase):
         self.assertEqual(self.waiting(cluster).response().body, b"1")
 
     def test_half_closed(self) -> None:
-        """That of one which only ends its sending side is answered."""
+        """The request of a client that only ends its sending side is answered."""
         cluster = self.spawn(self.cluster(ASGI), load=3)
         connection = self.waiting(cluster)
         connection.socket.shutdown(socket.SHUT_WR)
@@ -132,12 +132,12 @@ class Bounds(BeginningCase):
         self.refused(self.waiting(cluster).response())
 
     def test_no_queue(self) -> None:
-        """With 0 at once."""
+        """With a --queue-timeout of 0 a request is refused at once."""
         cluster = self.spawn(self.cluster(NEVER, "--queue-timeout", "0"))
         self.refused(self.waiting(cluster).response())
 
     def test_backlog(self) -> None:
-        """No more wait than --backlog."""
+        """No more connections wait than --backlog says."""
         cluster = self.spawn(self.cluster(ASGI, "--backlog", "3"), load=4)
         waiting = [self.waiting(cluster) for _ in range(3)]
         time.sleep(0.5)
@@ -145,7 +145,7 @@ class Bounds(BeginningCase):
         self.assertEqual({each.response().status for each in waiting}, {200})
 
     def refused(self, answer: Response) -> None:
-        """It is the refusal of one for whom there is no worker."""
+        """Assert that the answer is the refusal of a client for which there is no worker."""
         self.assertEqual((answer.status, answer.header("connection")), (503, "close"))
         self.assertEqual(answer.header("retry-after"), "1")
 

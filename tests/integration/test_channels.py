@@ -35,7 +35,7 @@ class ChannelsTests(SynchronousTestCase):
         return found
 
     def test_across(self) -> None:
-        """A group is all its channels in all workers; what waits in a channel comes to one."""
+        """A group reaches all its channels in all workers; what waits in a channel comes to one."""
         folder = tempfile.TemporaryDirectory(prefix="txsticky-")
         self.addCleanup(folder.cleanup)
         path = str(Path(folder.name, "ctl"))

@@ -81,7 +81,7 @@ class Chaos:
         return self.draw.choice(pids) if len(pids) > 1 else None
 
     def signal_a_worker(self, number: int) -> int | None:
-        """Sends one of them a signal."""
+        """Send a worker a signal."""
         pid = self.a_worker()
         if pid is not None:
             os.kill(pid, number)
@@ -237,9 +237,7 @@ class EverythingAtOnce(SynchronousTestCase):
         return {"primary": settled["txsticky: primary"], "worker": max(workers)}
 
     def expected(self, cluster: Cluster, before: dict[str, int]) -> dict[str, int]:
-        """What it had before, with as many workers as it has now: 5 descriptors for each in the
-        primary, 1 in each other.
-        """
+        """The descriptors of before, with 5 for each worker in the primary and 1 in each other."""
         more = cluster.size - 3
         said = re.findall(r"The number of workers is (\d+)", cluster.log())
         sockets = self.sockets * (max([3, *map(int, said)]) - 3)
@@ -250,7 +248,7 @@ class EverythingAtOnce(SynchronousTestCase):
 
 
 class WorkersAccept(EverythingAtOnce):
-    """The same where the workers accept."""
+    """Chaos where the workers accept."""
 
     options = ("--accept", "workers")
     sockets = 1

@@ -51,11 +51,11 @@ class CtlTests(SynchronousTestCase):
         return out
 
     def told(self, *arguments: str) -> Any:
-        """The same, as JSON."""
+        """What `txsticky ctl` tells, as JSON."""
         return json.loads(self.ctl("--json", *arguments))
 
     def refused(self, *arguments: str) -> str:
-        """Why it is not done: one line."""
+        """Why `txsticky ctl` does not do it: one line."""
         code, out, err = self.command(*arguments)
         self.assertEqual((code, out.count("orker 1"), err.count("\n")), (1, 0, 1), err)
         return err

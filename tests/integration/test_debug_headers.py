@@ -40,7 +40,7 @@ class DebugTests(SynchronousTestCase):
             self.assertEqual(routes, ["NEW", "TAG", "TAG", "TAG", "MISS"])
 
     def test_wsgi(self) -> None:
-        """WSGI's responses, too."""
+        """Responses of WSGI tell their worker, too."""
         options = ("--factory", "--debug-headers", "--sticky", "ip")
         with Cluster("flask", *options, probe="/echo") as cluster:
             response = cluster.get("/echo")
@@ -48,7 +48,7 @@ class DebugTests(SynchronousTestCase):
             self.assertEqual(response.header("x-txsticky-route"), "HASH")
 
     def test_bare_websocket(self) -> None:
-        """And handshakes that autobahn's factory answers alone."""
+        """Handshakes that autobahn's factory answers alone tell their worker, too."""
         options = ("--factory", "--debug-headers")
         with Cluster("websocket", *options, probe="") as cluster:
             until(lambda: "is ready" in cluster.log())

@@ -61,7 +61,7 @@ def _ready(cluster: Cluster) -> bool:
 
 
 class _Sessions:
-    """What holds on each interface."""
+    """Sessions on one interface."""
 
     cluster: Cluster
 
@@ -172,7 +172,7 @@ class LearnedCookieTests(DefaultCase):
             self.assertEqual(jar.cookies, {})
 
     def test_thousand(self) -> None:
-        """A response with a thousand of them leaves, and the one that a browser keeps is known."""
+        """A response with a thousand cookies leaves, and the one that a browser keeps is known."""
         jar = Jar()
         begun = jar.ask(self.cluster, "POST", "/begin?many")
         self.assertEqual((begun.status, len(_inserted(begun, COOKIE))), (200, 1000))
@@ -184,7 +184,7 @@ class TwoClustersTests(SynchronousTestCase):
     """Two clusters on one host, and a browser with one jar."""
 
     def test_one_jar(self) -> None:
-        """Neither loses the client to the other."""
+        """No cluster of two on one host loses the client to the other."""
         jar = Jar()
         clusters = [
             Cluster(f"{APP}:web", "--sticky", "auto", workers=2, probe="") for _ in range(2)

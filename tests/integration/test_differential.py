@@ -96,7 +96,7 @@ _INSERTED = [
 
 
 def broken(draw: random.Random, data: bytes) -> bytes:
-    """The same request with one byte changed, a few lost, or something put in."""
+    """A valid request with one byte changed, a few lost, or something put in."""
     at, how = draw.randrange(len(data)), draw.random()
     if how < 0.3:
         return data[:at] + bytes([draw.choice(b"\r\n\0 :;GXx0\xff")]) + data[at + 1 :]
@@ -160,7 +160,7 @@ class SameAnswers(ClusterTestCase):
         ]
 
     def same(self, script: Script, alone: Outcome, clustered: Outcome) -> bool:
-        """Whether both are the same answer; a reset may have cut either short.
+        """Whether two answers are the same; a reset may have cut either short.
 
         A head with a bare CR or LF in it is refused where the bare server waits for ever, and one
         that is wrong already where it waits for its end.
@@ -180,7 +180,7 @@ class SameAnswers(ClusterTestCase):
         return one == two
 
     def assert_same(self, scripts: list[Script]) -> None:
-        """There is no difference."""
+        """Assert that there is no difference."""
         found = self.differences(scripts)
         if found:
             self.fail("\n".join([f"{len(found)} of {len(scripts)} differ:", *found[:5]]))

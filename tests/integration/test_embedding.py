@@ -75,10 +75,10 @@ class EmbeddingCase(SynchronousTestCase):
 
 
 class LifeTests(EmbeddingCase):
-    """Its whole life: it serves, reloads, is upgraded, and ends."""
+    """The whole life of a program: it serves, reloads, is upgraded, and ends."""
 
     def lives(self, *options: str) -> None:
-        """It does all that the command does."""
+        """Assert that a program does all that the command does."""
         with self.program("txsticky.demo:resource", *options) as program:
             until(lambda: READY in program.log(), START, READY)
             self.assertEqual(program.get("/whoami").status, 200)
@@ -98,12 +98,12 @@ class LifeTests(EmbeddingCase):
             self.assertEqual(program.wait(), 0)
 
     def test_tac(self) -> None:
-        """Under twistd."""
+        """A program under twistd does all that the command does."""
         self.runner, self.example = TWISTD, TAC  # type: ignore[misc]
         self.lives("--pidfile=")
 
     def test_program(self) -> None:
-        """In a program."""
+        """A program of its own does all that the command does."""
         self.example = PROGRAM  # type: ignore[misc]
         self.lives()
 
@@ -129,7 +129,7 @@ class LifeTests(EmbeddingCase):
         self.assertIn("The cluster has ended with 3: The application", program.log())
 
     def test_does_not_load(self) -> None:
-        """If its application does not load, it ends with exit code 3, and twistd cleans up."""
+        """A program whose application does not load ends with exit code 3 and the reason."""
         pid_file = os.path.abspath(self.mktemp())
         for runner, example, options in (
             (TWISTD, TAC, [f"--pidfile={pid_file}"]),

@@ -46,7 +46,7 @@ class EndingCase(SynchronousTestCase):
         return cluster.log()
 
     def by_itself(self, log: str) -> None:
-        """All workers have ended by themselves, and the log says so."""
+        """Assert that all workers have ended by themselves, and that the log says so."""
         self.assertIn("has left: it exited with code 0.", log)
         self.assertNotIn("signal 9", log)
         self.assertNotIn("killed", log)
@@ -63,7 +63,7 @@ class Time(EndingCase):
         self.assertIn("TASK is over", log)
 
     def test_lifespan_of_a_reload(self) -> None:
-        """That of a worker which is replaced as well."""
+        """The lifespan of a worker that is replaced comes to its end."""
         cluster = self.cluster(ASGI, 12, shut=6)
         cluster.signal(signal.SIGHUP)
         until(lambda: "has left" in cluster.log(), 30, "the old worker has left")
@@ -71,7 +71,7 @@ class Time(EndingCase):
         self.by_itself(cluster.log())
 
     def test_blocking_lifespan(self) -> None:
-        """It may even block its event loop for longer than --worker-timeout."""
+        """A lifespan may even block its event loop for longer than --worker-timeout."""
         log = self.told(self.cluster(ASGI, 12, "--worker-timeout", "2", shut=5, blocks=1))
         self.by_itself(log)
         self.assertIn("SHUT is over", log)
@@ -146,7 +146,7 @@ class Quick(EndingCase):
     """INT and QUIT."""
 
     def test_ctrl_c(self) -> None:
-        """INT for all processes of the terminal: no request is waited for, the application is."""
+        """INT for all processes of the terminal waits for no request, but for the application."""
         for app in (ASGI, WEB):
             cluster = self.cluster(app, 600, shut=3, atexit=1)
             self.asking(cluster, "/stream" if app is ASGI else "/wait")
@@ -157,7 +157,7 @@ class Quick(EndingCase):
             self.assertLess(log.index("SHUT is over"), log.index("ATEXIT is over"))
 
     def test_quit(self) -> None:
-        """QUIT, likewise; of WSGI no thread is waited for."""
+        """QUIT waits for no request, but for the application; of WSGI for no thread."""
         cluster = self.cluster(WSGI, 600, atexit=1)
         self.asking(cluster, "/?seconds=600")
         os.killpg(cluster.pid, signal.SIGQUIT)
@@ -166,12 +166,12 @@ class Quick(EndingCase):
         self.by_itself(cluster.log())
 
     def test_bound(self) -> None:
-        """The application has the graceful timeout for that, if it is less than ten seconds."""
+        """The end of an application in a quick stop takes no longer than the graceful timeout."""
         log = self.told(self.cluster(ASGI, 2, shut=600, blocks=1), signal.SIGINT)
         self.assertIn("did not end within the graceful timeout of 2 s and was killed", log)
 
     def test_second(self) -> None:
-        """A second one kills."""
+        """A second INT kills."""
         cluster = self.cluster(ASGI, 600, shut=600)
         cluster.signal(signal.SIGINT)
         time.sleep(1)
@@ -203,7 +203,7 @@ class Unasked(EndingCase):
     """Workers that end by themselves."""
 
     def test_reactor(self) -> None:
-        """One whose application stops the reactor is replaced, and not cut short."""
+        """A worker whose application stops the reactor is replaced, and not cut short."""
         cluster = self.cluster(WEB, 12, atexit=5)
         before = cluster.get("/").body
         cluster.get("/stop")

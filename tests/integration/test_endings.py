@@ -30,7 +30,7 @@ class Http:
 
     def ended(self: Any, data: bytes, path: str = "/", page: bool = True) -> Ending:
         """
-        How it ends after this, as under the bare server.
+        Assert that a connection ends after this as under the bare server.
 
         :param data: where `TARGET` stands for the target.
         :param page: whether the bare server's own content is expected.
@@ -94,7 +94,7 @@ class Http:
         self.assertEqual((end.how, end.data[9:12]), ("closed", b"500"))
 
     def test_error_in_a_response(self: Any) -> None:
-        """One that fails behind the beginning: its response stops short, and the connection too."""
+        """An application that fails in a response: it stops short, and the connection too."""
         if self.interface.app == "web":
             raise SkipTest("twisted.web goes on with its error page")
         with self.alone.connect() as connection:
@@ -157,7 +157,7 @@ class Http:
         until(lambda: self.cluster.descriptors() == before, 20, f"{before} again")
 
     def leave(self: Any, connection: Connection, tag: str, number: int) -> None:
-        """One of the ways."""
+        """Leave in one of the ways."""
         path = ("/", "/big", "/later?seconds=3", "/slow?seconds=3")[number % 4]
         sid = f"{'&' if '?' in path else '?'}sid={tag}"
         connection.send(request("GET", path + sid, body=payload(number * 1000)))

@@ -48,7 +48,7 @@ class Leaving:
         return busy, idle
 
     def finished(self: Any, busy: list[tuple[str, Connection]]) -> None:
-        """What was open comes whole."""
+        """Assert that what was open comes whole."""
         for path, connection in busy:
             answer = connection.response()
             self.assertEqual((answer.status, answer.body), (200, HALF * (2 - (path == "/later"))))

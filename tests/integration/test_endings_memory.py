@@ -19,7 +19,7 @@ MORE = 4096
 
 
 def hammer(server: Server, count: int) -> None:
-    """So many connections, one after the other, one in four a WebSocket."""
+    """Make so many connections, one after the other, one in four a WebSocket."""
     for number in range(count):
         with server.connect() as connection:
             if number % 4:
@@ -53,19 +53,19 @@ class Memory(SynchronousTestCase):
     """ASGI."""
 
     def compare(self, name: str, papers: Any = None) -> None:
-        """A worker keeps about as much as uvicorn."""
+        """Assert that a worker keeps about as much as uvicorn."""
         interface = INTERFACES[name]
         alone = grown(Alone(interface, papers, KEEP))
         ours = grown(Clustered(interface, papers, workers=1, environment=KEEP))
         self.assertLess(ours, alone + CONNECTIONS * MORE)
 
     def test_clear(self) -> None:
-        """In the clear, with both parsers."""
+        """In the clear a worker keeps about as much as uvicorn, with both parsers."""
         self.compare("Httptools")
         self.compare("H11")
 
     def test_tls(self) -> None:
-        """Over TLS."""
+        """Over TLS a worker keeps about as much as uvicorn."""
         papers = Papers()
         self.addCleanup(papers.remove)
         self.compare("Httptools", papers)

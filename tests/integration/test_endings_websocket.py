@@ -72,7 +72,7 @@ class Handshake:
         return [code(received[-1]), *(len(data) for _, data in received[:-1])], end.how
 
     def same(self: Any, *lines: bytes, **options: Any) -> Any:
-        """What comes is the same as from the bare server, and its end as clean, or better."""
+        """Assert that what comes is as from the bare server, and its end as clean, or better."""
         with self.alone.connect(**options) as connection:
             rawws.join(connection)
             expected, how = self.talk(connection, *lines)
@@ -103,7 +103,7 @@ class Handshake:
         until(lambda: self.cluster.descriptors() == before, 20, f"{before} again")
 
     def leave_all(self: Any) -> None:
-        """All ways to leave."""
+        """Leave in all ways."""
         for last in (b"", rawws.frame(b"big"), rawws.frame(b"close"), close()):
             for leave in (Connection.close, Connection.reset):
                 for connection in self.over_each():

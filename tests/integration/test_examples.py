@@ -63,7 +63,7 @@ class ReadmeTests(SynchronousTestCase):
     """examples/README.rst."""
 
     def test_commands(self) -> None:
-        """It names every example, with the command of its docstring."""
+        """The README names every example, with the command of its docstring."""
         readme = " ".join((EXAMPLES / "README.rst").read_text().split())
         folders = [path.name for path in EXAMPLES.iterdir() if path.is_dir()]
         self.assertTrue(folders)

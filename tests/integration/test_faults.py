@@ -109,7 +109,7 @@ class ProxyHeader(ClusterTestCase):
 
 
 class Surroundings(SynchronousTestCase):
-    """What the system does to it."""
+    """Faults of the system around a cluster."""
 
     def test_nobody_reads_the_log(self) -> None:
         """When the pipe that the log goes to breaks, everything else goes on."""
@@ -150,7 +150,7 @@ class Surroundings(SynchronousTestCase):
             self.assertEqual(cluster.wait(), 0)
 
     def test_a_storm_of_signals(self) -> None:
-        """Signals of all kinds, faster than they can be obeyed, leave it serving, and whole."""
+        """Signals faster than they can be obeyed leave a cluster serving, and whole."""
         with Cluster("echo", *UNHURRIED, workers=2) as cluster:
             with Load(cluster, {"kept": 2, "short": 2}) as load:
                 for _ in range(10):

@@ -266,7 +266,7 @@ class Flagship(ClusterTestCase):
 
 
 class Wsgi(ClusterTestCase):
-    """The same under a WSGI application, with session ids that it made itself."""
+    """Sessions under a WSGI application, whose ids it made itself."""
 
     app = "flask"
     options = ("--factory",)

@@ -125,7 +125,7 @@ class QuickstartTests(ServerTestCase):
         return {words for words in ("reload is complete", ") has left") if words in log}
 
     def shown(self, caption: str, log: str) -> None:
-        """Look for each line that the page shows."""
+        """Assert that the log has each line that the page shows."""
         for line in written("logs", caption).splitlines():
             form = re.sub(r"\d+", r"\\d+", re.escape(line))
             self.assertRegex(log, form)

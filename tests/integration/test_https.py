@@ -438,7 +438,7 @@ class BadClients(SecureTestCase):
             connection.end()
 
     def test_slow_heads(self) -> None:
-        """One that does not come to the end of its first head is answered with 408."""
+        """A client whose first head does not come to its end is answered with 408."""
         with self.cluster.connect() as connection:
             connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n")
             self.assertEqual(connection.response().status, 408)

@@ -157,7 +157,7 @@ class Without(SynchronousTestCase):
         return done.returncode, done.stdout + done.stderr
 
     def test_wrong_pair(self) -> None:
-        """A key that is another certificate's: one line, and exit code 3."""
+        """A key that is another certificate's ends the program with one line and exit code 3."""
         folder = Path(self.mktemp()).resolve()
         folder.mkdir()
         one, other = pair(folder, "one.test"), pair(folder, "other.test")
@@ -170,7 +170,7 @@ class Without(SynchronousTestCase):
             self.assertEqual((code, said), (3, expected))
 
     def test_missing(self) -> None:
-        """A file that is not there: the same."""
+        """A certificate that is not there ends the program with exit code 3."""
         code, said = self.said("--tls-cert", "nowhere.pem", "--tls-key", "nowhere.key")
         self.assertEqual(code, 3)
         self.assertEqual(

@@ -65,14 +65,14 @@ class ChildTests(SynchronousTestCase):
             self.look(cluster, f"{where}, upgraded and reloaded")
 
     def test_clear(self) -> None:
-        """On every interface, and on each way to accept."""
+        """A program inherits nothing on every interface, and on each way to accept."""
         for interface, accept in itertools.product(INTERFACES, ("primary", "workers")):
             options = ("--interface", interface, "--accept", accept)
             cluster = Cluster(f"{APPS}:{interface}", *options, probe="")
             self.through_a_life(cluster, f"{interface}, accepted by {accept}")
 
     def test_alone(self) -> None:
-        """Likewise where no worker is forked: each is an interpreter of its own."""
+        """A program inherits nothing where each worker is an interpreter of its own."""
         for interface in ("web", "asgi"):
             cluster = Cluster(
                 f"{APPS}:{interface}", probe="", environment={"TXSTICKY_TEMPLATE": "0"}

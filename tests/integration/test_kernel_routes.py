@@ -75,7 +75,7 @@ class KernelCluster(AcceptCluster):
 
 
 class RefusedCluster(KernelCluster):
-    """The same under a kernel that knows no programs for shared ports."""
+    """A cluster under a kernel that knows no programs for shared ports."""
 
     command = (sys.executable, refusing_kernel.__file__)
 
@@ -84,9 +84,7 @@ class KernelCase(SynchronousTestCase):
     """A kernel that routes."""
 
     def check(self, cluster: KernelCluster, slots: range) -> None:
-        """
-        Every connection is accepted by the worker that the hash chooses; none is given away.
-        """
+        """Assert that each connection is accepted by the worker that the hash chooses."""
         if NOT_IN_KERNEL in cluster.log():
             raise SkipTest("this kernel takes no programs")
         before = cluster.counted()
@@ -257,7 +255,7 @@ class Otherwise(SynchronousTestCase):
     """Where the kernel cannot choose."""
 
     def check(self, cluster: KernelCluster, why: str) -> None:
-        """The log says so once, and each address has its worker all the same."""
+        """Assert that the log says so once, and each address has its worker all the same."""
         owners = cluster.owners()
         self.assertEqual(owners, {source: hashed(source, range(1, 4)) for source in ADDRESSES})
         self.assertEqual(cluster.log().count(NOT_IN_KERNEL), 1)

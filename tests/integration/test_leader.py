@@ -50,7 +50,7 @@ class LeaderCase(SynchronousTestCase):
 
     def check(self, dead: tuple[int, ...] = ()) -> None:
         """
-        No two lead at the same time: each begins when the one before has ended.
+        Assert that no two lead at a time: each begins when the one before has ended.
 
         :param dead: processes that were killed or stopped, and so noted no end in time.
         """

@@ -34,7 +34,7 @@ class LifeCase(SynchronousTestCase):
     """What these tests share."""
 
     def assert_quiet(self, cluster: Any) -> None:
-        """Nothing has failed by the log."""
+        """Assert that nothing has failed by the log."""
         log = cluster.log()
         for fault in FAULTS:
             self.assertNotIn(fault, log)
@@ -128,7 +128,7 @@ class Mailboxes(LifeCase):
     """A worker that cannot take connections any more, though it lives."""
 
     def answered(self, cluster: Any, seconds: float) -> None:
-        """Everything is answered again within so many seconds, and by two workers."""
+        """Assert that all is answered again within so many seconds, and by two workers."""
 
         def good() -> bool:
             try:
@@ -139,7 +139,7 @@ class Mailboxes(LifeCase):
         until(good, seconds, "all are answered again")
 
     def test_ended(self) -> None:
-        """Its mailbox has ended: another takes its place, and no client is left waiting."""
+        """A worker whose mailbox has ended is replaced, and no client is left waiting."""
         with cluster_of("web", "--sticky", "none", workers=1) as cluster:
             self.assertEqual(cluster.get("/end").body, b"done")
             waiting = cluster.connect()
@@ -151,7 +151,7 @@ class Mailboxes(LifeCase):
             waiting.close()
 
     def test_forgotten(self) -> None:
-        """It takes nothing and beats on: `/healthz` knows, and it is killed after the timeout."""
+        """A worker that takes nothing and beats on fails `/healthz`, and is killed."""
         status = free_port()
         options = ("--sticky", "none", "--worker-timeout", "4", "--status", str(status))
         options += ("--status-host", "cluster.test")
@@ -252,7 +252,7 @@ class UnderLoad(LifeCase):
 
 
 class AcceptUnderLoad(UnderLoad):
-    """The same where workers accept."""
+    """Workers that accept leave while new connections come in."""
 
     options = ("--accept", "workers")
 
@@ -301,7 +301,7 @@ class OpenResponses(LifeCase):
         return found
 
     def check(self, number: int) -> None:
-        """What is answered without a signal is answered all the same with it."""
+        """Assert that what is answered without a signal is answered all the same with it."""
         options = ("--graceful-timeout", "20")
         with cluster_of(self.app, *options, secure=self.secure, workers=1) as cluster:
             expected = self.answers(cluster, None)
@@ -310,11 +310,11 @@ class OpenResponses(LifeCase):
             self.assert_quiet(cluster)
 
     def test_reload(self) -> None:
-        """During a reload."""
+        """Open responses are waited for during a reload."""
         self.check(signal.SIGHUP)
 
     def test_stop(self) -> None:
-        """During a stop."""
+        """Open responses are waited for during a stop."""
         self.check(signal.SIGTERM)
 
 

@@ -78,7 +78,7 @@ class AfterKill(SynchronousTestCase):
                 return connection.ask(request("GET", target)).status
 
     def test_started_again(self) -> None:
-        """They are opened again, also where a lock of Twisted's names a process that lives."""
+        """UNIX sockets are opened again, though a lock of Twisted's names a process that lives."""
         killed = self.cluster()
         killed.start()
         try:
@@ -97,7 +97,7 @@ class AfterKill(SynchronousTestCase):
             self.assertFalse(os.path.exists(path), path)
 
     def test_not_by_two(self) -> None:
-        """While one answers, a second start is refused in one sentence, and the first goes on."""
+        """While a socket answers, a second start is refused in one sentence."""
         with self.cluster() as cluster:
             second = self.cluster()
             second.spawn()

@@ -19,7 +19,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 class TwistCluster(Cluster):
-    """The same under ``twist``."""
+    """A cluster under ``twist``."""
 
     def __init__(self, app: str, *options: str) -> None:
         super().__init__(app, *options, workers=1, probe="/")
@@ -59,7 +59,7 @@ class LevelTests(SynchronousTestCase):
             self.assertEqual("is ready." in log, number < 2)
 
     def test_twist(self) -> None:
-        """Under twist as well, where the log is text though it goes to a file."""
+        """Under twist the levels hold as well, and the log is text though it goes to a file."""
         log = self.said(TwistCluster(f"{APPS}:asgi"))
         self.assertEqual(told(log, "of shop by logging"), ["info", "warning", "error"])
         self.assertIn("[txsticky.cluster#info] txsticky ", log)
@@ -133,7 +133,7 @@ class ConfigTests(SynchronousTestCase):
         )
 
     def test_cannot_be_done(self) -> None:
-        """One that cannot be done ends it with the name of what cannot, and no loop of crashes."""
+        """A file that cannot be applied ends the program with the name of what cannot."""
         path = self.config(**{"class": "logging.FileHandler", "filename": "/none/log"})
         code, log = self.refused("--log-config", path)
         self.assertEqual(code, 3)
@@ -141,7 +141,7 @@ class ConfigTests(SynchronousTestCase):
         self.assertNotIn("Traceback", log)
 
     def test_check_config(self) -> None:
-        """--check-config tells both, with the place, and refuses a level that there is not."""
+        """--check-config tells what is wrong with a file, and refuses a level that there is not."""
         path = self.config(**{"class": "logging.FileHandler", "filename": "/none/log"})
         broken = self.folder / "broken.json"
         broken.write_text('{"version": 1,\n}')

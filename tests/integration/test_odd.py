@@ -158,7 +158,7 @@ class Facts:
                     self.assertEqual(seen["cookie"], room)  # type: ignore[attr-defined]
 
     def test_larger_heads(self) -> None:
-        """Larger ones are refused with 431, whether they are the first, or complete, or not."""
+        """Larger heads are refused with 431, first or later, complete or not."""
         for before in (0, 2):
             for head in (
                 b"GET / HTTP/1.1\r\nCookie: " + b"x" * LIMIT + b"\r\n\r\n",
@@ -173,7 +173,7 @@ class Facts:
                 self.refused(play(connection, head), 431)
 
     def refused(self, got: Got, *status: int) -> None:
-        """There was one refusal, and the connection is closed."""
+        """Assert that there was one refusal, and that the connection is closed."""
         test: Any = self
         (response,) = got.responses()
         test.assertIn(response.status, status)
@@ -305,7 +305,7 @@ class Facts:
             self.seen(second)
 
     def test_longer_of_head(self) -> None:
-        """To HEAD as well."""
+        """What is longer than its length never reaches a client that sent HEAD."""
         longer = b"HEAD /long HTTP/1.1\r\nHost: a\r\n\r\n"
         got = play(self.connect(), longer + request("GET", "/", headers=[CLOSE]))
         first, *rest = got.responses("HEAD", "GET")

@@ -88,7 +88,7 @@ class PauseCase(SynchronousTestCase):
         self.assertEqual(connection.ask(b"x").body, b"8")
 
     def sip(self, connection: Connection) -> None:
-        """So may one whose download moves."""
+        """A client whose download moves, however slowly, may take its time."""
         connection.send(request("GET", f"/big?{BIG}"))
         got = 0
         for _ in range(int(6 * LIMIT)):
@@ -128,7 +128,7 @@ class PauseCase(SynchronousTestCase):
             raise faults[0]
 
     def check(self, secure: bool) -> None:
-        """All of these; then nothing of them is left in the worker."""
+        """Do all of these; then nothing of them is left in the worker."""
         with self.cluster("--stall-timeout", str(LIMIT), secure=secure) as cluster:
             self.assertEqual(cluster.get("/length").status, 200)
             pid = cluster.workers()[1]
@@ -150,11 +150,11 @@ class WebTests(PauseCase):
     """twisted.web."""
 
     def test_in_the_clear(self) -> None:
-        """In the clear."""
+        """In the clear clients that pause are treated as told."""
         self.check(secure=False)
 
     def test_over_tls(self) -> None:
-        """Over TLS."""
+        """Over TLS clients that pause are treated as told."""
         self.check(secure=True)
 
     def test_shorter_keep_alive(self) -> None:
@@ -180,7 +180,7 @@ class WebTests(PauseCase):
 
 
 class WorkersTests(WebTests):
-    """The same, where the workers accept."""
+    """Clients that pause, where the workers accept."""
 
     options = ("--accept", "workers")
 

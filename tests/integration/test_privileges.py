@@ -127,7 +127,7 @@ class PlantedTests(PrivilegeCase):
     """Modules that the workers' user puts where it may write."""
 
     def plant(self) -> None:
-        """Do so."""
+        """Put modules there."""
         self.record = self.top / "record"
         self.record.touch()
         self.record.chmod(0o666)
@@ -167,7 +167,7 @@ class PlantedTests(PrivilegeCase):
         self.assertIn("txsticky", ran[str(pwd.getpwnam("nobody").pw_uid)])  # they would have run
 
     def test_script(self) -> None:
-        """The `txsticky` script: nor does it when it is started again."""
+        """The `txsticky` script runs no planted module as root, nor when it is executed anew."""
         script = self.top / "txsticky"
         script.write_text(SCRIPT)
         # What Python's own start imports from PYTHONPATH is the operator's to see to.
@@ -206,7 +206,7 @@ class PlantedTests(PrivilegeCase):
         cluster.stop()
 
     def test_said(self) -> None:
-        """That the user may write what root has to run is said."""
+        """The log says if the user may write what root has to run."""
         shutil.chown(self.top, "nobody")
         script = self.top / "txsticky"
         script.write_text(SCRIPT)
@@ -217,7 +217,7 @@ class PlantedTests(PrivilegeCase):
 
 
 class AccountTests(PrivilegeCase):
-    """The user."""
+    """The user and the group of the workers."""
 
     def test_groups(self) -> None:
         """A worker has the user's groups alone, and can become no other user again."""
@@ -350,7 +350,7 @@ class AccessLogTests(PrivilegeCase):
             self.written(cluster, "/second", self.logs / "old")
 
     def test_cannot_be_opened(self) -> None:
-        """One that root cannot open either is told in one sentence, before anything starts."""
+        """A log that root cannot open either is told in one sentence at the start."""
         self.path.mkdir()
         said = self.refused(self.cluster("web", "--access-log", str(self.path)))
         self.assertIn(f"--access-log cannot be '{self.path}'", said)
@@ -366,7 +366,7 @@ class AccessLogTests(PrivilegeCase):
         self.assertEqual(precious.read_text(), "")
 
     def test_roots_file(self) -> None:
-        """There, a file that is root's own is root's to open; others are the worker's."""
+        """Where the user may write, a file of root's own is root's to open."""
         mine, theirs = self.folder / "mine.log", self.folder / "theirs.log"
         mine.touch(0o600)
         for path in (mine, theirs):

@@ -236,12 +236,12 @@ class Command(SynchronousTestCase):
         return done.returncode, done.stdout.decode(errors="replace")
 
     def serve(self, *arguments: str) -> tuple[int, str]:
-        """The same, listening on a free port with one worker."""
+        """Run the command, listening on a free port with one worker."""
         listen = f"tcp:{free_port()}:interface=127.0.0.1"
         return self.run_command("--listen", listen, "-w", "1", *arguments)
 
     def refused(self, *arguments: str) -> tuple[int, str]:
-        """The same, where not even a worker has a traceback to show."""
+        """Run the command, where not even a worker has a traceback to show."""
         code, output = self.serve(*arguments)
         self.assertNotIn("Traceback", output)
         return code, output

@@ -115,7 +115,7 @@ class WebSockets(ReloadCase):
         connection.close()
 
     def test_spread(self) -> None:
-        """They are closed with 1001, one by one over the drain: their clients are no herd."""
+        """WebSockets are closed with 1001, one by one over the drain: their clients are no herd."""
         count, seconds = 60, 8
         options = ("--factory", "--graceful-timeout", str(seconds))
         with Cluster("mixed", *options, workers=1) as cluster:
@@ -140,7 +140,7 @@ class WebSockets(ReloadCase):
             self.assertLess(busiest, count / 2)
 
     def test_made_late(self) -> None:
-        """One that was opened on a worker that drains already is closed with 1001, too."""
+        """A WebSocket that was opened on a draining worker is closed with 1001, too."""
         options = ("--factory", "--graceful-timeout", "4")
         with Cluster("mixed", *options, workers=1) as cluster:
             sid = cluster.tag(1)

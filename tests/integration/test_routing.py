@@ -35,7 +35,7 @@ class Routing(ClusterTestCase):
         return workers[0]
 
     def free(self, *streams: bytes) -> None:
-        """These requests are answered by more than one worker: nothing in them pins."""
+        """Assert that more than one worker answers these requests: nothing in them pins."""
         until(lambda: len(set(self.workers_of(streams * 12))) > 1, 10, f"{streams} is not pinned")
 
 
@@ -154,7 +154,7 @@ class Keys(Routing):
     options = ("--sticky", r"query:room,cookie:user,header:X-User,path:^/doc/(\w+)")
 
     def places(self, value: str) -> dict[str, bytes]:
-        """The same value in each of the places where a key may stand."""
+        """Put a value in each of the places where a key may stand."""
         return {
             "query": request("GET", f"/?a=b&room={value}"),
             "cookie": request("GET", "/", headers=[("Cookie", f"a=b; user={value}; c=d")]),
@@ -259,7 +259,7 @@ class Inserted(Routing):
     options = ("--factory", "--sticky", "insert:STICKY;HttpOnly;SameSite=Lax")
 
     def test_the_cookie_pins(self) -> None:
-        """The first answer carries a cookie; who sends it back is served by the same worker."""
+        """The first answer carries a cookie; a client that sends it back has the same worker."""
         for _ in range(6):
             response = self.cluster.get()
             cookie, *attributes = (response.header("set-cookie") or "").split("; ")
@@ -330,7 +330,7 @@ class Balanced(Routing):
         return int(rawws.message(connection.reader)[1].split(b":")[0])
 
     def spread(self, *kinds: bytes) -> None:
-        """The joins are spread evenly."""
+        """Assert that the joins are spread evenly."""
         counts = self.join(list(kinds) * (self.JOINS // len(kinds)))
         share = self.JOINS // self.workers
         self.assertEqual(set(counts), {1, 2, 3, 4})
@@ -338,15 +338,15 @@ class Balanced(Routing):
             self.assertLessEqual(abs(count - share), self.TOLERANCE, f"{worker}: {counts}")
 
     def test_http(self) -> None:
-        """200 HTTP connections at once."""
+        """200 HTTP connections at once are spread evenly."""
         self.spread(request("GET", "/"))
 
     def test_websocket(self) -> None:
-        """200 WebSocket connections at once."""
+        """200 WebSocket connections at once are spread evenly."""
         self.spread(rawws.handshake())
 
     def test_both(self) -> None:
-        """100 of each at once."""
+        """100 connections of each kind at once are spread evenly."""
         self.spread(request("GET", "/"), rawws.handshake())
 
 
@@ -415,7 +415,7 @@ class BareWebSocketFactory(ClusterTestCase):
     probe = ""
 
     def test_echo(self) -> None:
-        """It is served, frames behind the handshake included."""
+        """A bare factory is served, frames behind the handshake included."""
         workers = set()
         for _ in range(10):
             with self.cluster.connect() as connection:

@@ -119,7 +119,7 @@ class Notify(SynchronousTestCase):
         self.assertEqual(manager.order(), ["READY", "RELOADING", "READY", "STOPPING"])
 
     def test_an_application_that_does_not_load(self) -> None:
-        """It never says that it is ready."""
+        """A cluster whose application does not load never says READY."""
         manager, environment = self.manager()
         cluster = Cluster("does_not_load", "--factory", probe="", environment=environment)
         cluster.spawn()
@@ -187,7 +187,7 @@ class Activation(SynchronousTestCase):
                 self.assertEqual(cluster.get("/").status, 200)
 
     def test_no_such_socket(self) -> None:
-        """One that was not passed is told in one sentence."""
+        """A socket that was not passed is told in one sentence."""
         for endpoint in ("index=1", "name=other"):
             cluster = self.cluster(endpoint)
             cluster.spawn()
@@ -224,7 +224,7 @@ class FirstProcess(SynchronousTestCase):
         return pid
 
     def test_orphans(self) -> None:
-        """It reaps those who have lost their parents, and still knows how its workers end."""
+        """A first process reaps orphans, and still knows how its workers end."""
         with self.cluster as cluster:
             self.assertIn("NSpid", Path(f"/proc/{self.primary()}/status").read_text())
             usual = len(self.children())

@@ -146,15 +146,15 @@ class MountTests(SynchronousTestCase):
             self.assertNotIn("Traceback", server.log())
 
     def test_in_fastapi(self) -> None:
-        """Mounted into FastAPI."""
+        """Sessions find their worker where the server is mounted into FastAPI."""
         self.mounted("mounted", *TRANSPORTS)
 
     def test_around_fastapi(self) -> None:
-        """Around FastAPI."""
+        """Sessions find their worker where the server is around FastAPI."""
         self.mounted("around", *TRANSPORTS)
 
     def test_wsgi(self) -> None:
-        """A server of threads in a WSGI application, by polling."""
+        """Sessions of a server of threads in a WSGI application find their worker, by polling."""
         self.mounted("threads", ["polling"])
 
 

@@ -127,7 +127,7 @@ class Graceful(StoppingCase):
                 connection.close()
 
     def test_whoever_is_there_already(self) -> None:
-        """Connections that were made before are served, though no process had accepted them."""
+        """Connections made before a stop are served, though none was accepted yet."""
         with Cluster("echo", workers=2) as cluster:
             os.kill(cluster.pid, signal.SIGSTOP)
             waiting = [self.asking(cluster, f"/?n={number}") for number in range(150)]
@@ -172,7 +172,7 @@ class Quick(StoppingCase):
     """INT and QUIT."""
 
     def test_at_once(self) -> None:
-        """Nothing is waited for."""
+        """A quick stop waits for nothing."""
         for number in (signal.SIGINT, signal.SIGQUIT):
             with Cluster("echo", "--graceful-timeout", "60", workers=2) as cluster:
                 endless = self.asking(cluster, "/?delay=60")
@@ -197,7 +197,7 @@ class Orphans(StoppingCase):
     """kill -9 of the primary."""
 
     def test_they_finish(self) -> None:
-        """Workers finish what they hold, and take what was on its way to them; then they leave."""
+        """Orphans finish what they hold, take what was on its way to them, and leave."""
         with Cluster("echo", "--graceful-timeout", "20", workers=2) as cluster:
             late = [self.asking(cluster, f"/?delay=1&n={number}") for number in range(10)]
             idle = cluster.connect()

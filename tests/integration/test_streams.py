@@ -39,7 +39,7 @@ class StreamTests(SynchronousTestCase):
         until(lambda: cluster.answers("/"), 20, "it serves")
 
     def test_a_life(self) -> None:
-        """It starts, reloads, replaces a worker, is executed anew, and stops with code 0."""
+        """A cluster starts, reloads, replaces a worker, is executed anew, and stops with code 0."""
         for redirections in EVERYTHING:
             with self.cluster(redirections) as cluster:
                 self.reload(cluster)

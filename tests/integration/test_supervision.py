@@ -31,7 +31,7 @@ class SupervisionCase(SynchronousTestCase):
         return cluster.workers()[slot]
 
     def gone(self, connection: Connection) -> None:
-        """The connection was closed without an answer: it is torn, it does not hang."""
+        """Assert that the connection was closed without an answer: torn, not hanging."""
         with self.assertRaises((OSError, Fault)) as caught:
             connection.response()
         self.assertIn(True, [word in repr(caught.exception) for word in TORN], caught.exception)
@@ -137,7 +137,7 @@ class Silence(SupervisionCase):
     """Workers that live and do not answer."""
 
     def test_stopped(self) -> None:
-        """SIGSTOP: it is replaced; others answer who waited for it; who was with it is told."""
+        """A worker that is stopped is replaced; others answer the clients that waited for it."""
         with Cluster("echo", "--worker-timeout", "4", workers=3) as cluster:
             tag, held = cluster.tag(2), cluster.connect()
             held.ask(request("GET", f"/?sid={tag}"))
@@ -160,7 +160,7 @@ class Silence(SupervisionCase):
             self.assertIn("Worker 2 (id 2) gives no sign of life and is killed.", cluster.log())
 
     def test_stopped_for_a_while(self) -> None:
-        """One that runs on in time is avoided meanwhile, stays, and is used again."""
+        """A worker that runs on in time is avoided meanwhile, stays, and is used again."""
         with Cluster("echo", "--worker-timeout", "120", workers=2) as cluster:
             tag, pid = cluster.tag(2), cluster.kill_worker(2, signal.SIGSTOP)
             queued = cluster.connect()
@@ -200,7 +200,7 @@ class Silence(SupervisionCase):
             self.assertEqual(load.failures, [])
 
     def test_a_loop_that_is_late(self) -> None:
-        """One that comes back in time answers everything, and is not replaced."""
+        """A loop that comes back in time answers everything, and is not replaced."""
         with Cluster("echo", "--worker-timeout", "60", workers=2) as cluster:
             tag, pid = cluster.tag(2), cluster.workers()[2]
             blocked = cluster.connect()

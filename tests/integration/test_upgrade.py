@@ -41,7 +41,7 @@ class UpgradeCase(SynchronousTestCase):
 
 
 class InPlace(UpgradeCase):
-    """The same program once more."""
+    """Upgrades to the same program once more."""
 
     def test_under_load(self) -> None:
         """Four upgrades under every kind of load: no request fails, nothing is left open."""
@@ -245,7 +245,7 @@ class InPlace(UpgradeCase):
             self.assertEqual(cluster.get("/").body, b"release 3")
 
     def test_locked_folder(self) -> None:
-        """That another process locks the folder of the control socket holds nothing up."""
+        """A lock of another process on the control socket's folder holds nothing up."""
         folder = self.enterContext(tempfile.TemporaryDirectory())
         control = os.path.join(folder, "control")
         lock = os.open(folder, os.O_RDONLY)
@@ -276,7 +276,7 @@ class NewVersions(UpgradeCase):
         self.write("")
 
     def write(self, first: str, rest: str = "") -> None:
-        """A new version of the program."""
+        """Write a new version of the program."""
         Path(self.folder, "our_program.py").write_text(
             textwrap.dedent(f"""
             {first}

@@ -55,19 +55,19 @@ class WithheldTests(SynchronousTestCase):
             self.assertEqual((answer.status, len(answer.body)), (200, PIECES * len(PIECE)))
 
     def test_web(self) -> None:
-        """A producer that is asked for each piece."""
+        """A producer that is asked for each piece is withheld in bounds."""
         self.check("web")
 
     def test_wsgi(self) -> None:
-        """An application in a thread."""
+        """An application in a thread is withheld in bounds."""
         self.check("wsgi")
 
     def test_asgi(self) -> None:
-        """An application that awaits each piece's leaving."""
+        """An application that awaits each piece's leaving is withheld in bounds."""
         self.check("asgi")
 
 
 class SecureWithheldTests(WithheldTests):
-    """The same over TLS."""
+    """Withheld responses over TLS."""
 
     cluster = SecureCluster

@@ -108,7 +108,7 @@ class SendTests(ChannelCase):
         self.assertTrue(self.channel.behind)
 
     def test_full(self) -> None:
-        """It is full when more than FULL bytes wait, which a table above the high water is not."""
+        """A channel is full when more than FULL bytes wait; a table above HIGH_WATER is less."""
         self.fill()
         self.channel.write(bytes(FULL - self.channel.waiting))
         self.assertFalse(self.channel.full)

@@ -64,7 +64,7 @@ def preload() -> None:
 
 @contextlib.contextmanager
 def copies(number: int, root: Path) -> Iterator[list[Path]]:
-    """So many copies of the tree, to be changed at will."""
+    """Make so many copies of the tree, to be changed at will."""
     unwanted = shutil.ignore_patterns(
         ".git", ".venv", "__pycache__", "_trial_temp*", ".hypothesis", ".*_cache", "_build"
     )

@@ -103,7 +103,7 @@ def _rendered(tree: ast.Module, place: _Place, new: ast.AST) -> str:
 
 
 def sample(found: list[Mutant], most: int, seed: int) -> list[Mutant]:
-    """At most so many of them, the same for the same seed, in their order."""
+    """Draw at most so many mutants, the same for the same seed, in their order."""
     if len(found) <= most:
         return found
     chosen = random.Random(seed).sample(range(len(found)), most)
@@ -278,7 +278,7 @@ def _replaced(items: list[Any], at: int, new: Any) -> list[Any]:
 
 
 def _with(node: Any, **fields: object) -> Any:
-    """The same node with other fields; what is below it is shared."""
+    """Copy a node with other fields; what is below it is shared."""
     new = copy.copy(node)
     for name, value in fields.items():
         setattr(new, name, value)

@@ -48,7 +48,7 @@ def reporter(hooks: Callable[[str, bool], None]) -> type[TreeReporter]:
     """
 
     class Reporter(TreeReporter):
-        """It tells when a test begins and ends."""
+        """A reporter that tells when a test begins and ends."""
 
         def startTest(self, method: Any) -> None:
             super().startTest(method)
@@ -62,7 +62,7 @@ def reporter(hooks: Callable[[str, bool], None]) -> type[TreeReporter]:
 
 
 class Watch:
-    """It sees which lines of a file each test runs, in whatever thread."""
+    """Sees which lines of a file each test runs, in whatever thread."""
 
     def __init__(self, file: Path) -> None:
         self._file = str(file)
@@ -96,7 +96,7 @@ class Watch:
 
 
 class Limits:
-    """It ends the process when a test takes much longer than on the clean source."""
+    """Ends the process when a test takes much longer than on the clean source."""
 
     def __init__(self, witnesses: Iterable[Witness], times: float, more: float) -> None:
         self._seconds = {w.name: w.seconds * times + more for w in witnesses}

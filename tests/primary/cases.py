@@ -66,7 +66,7 @@ class PrimaryCase(ShellCase):
         self.addCleanup(self.end)
 
     def supervise(self, fleet: Fleet, *args: Any, **kwargs: Any) -> mock.Mock:
-        """Stand for the supervisor."""
+        """Make a supervisor that is played."""
         self.supervisor.fleet = fleet
         return self.supervisor
 

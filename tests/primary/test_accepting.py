@@ -50,7 +50,7 @@ class EntranceTests(PrimaryCase):
         self.assertEqual(self.accepting(), 2)
 
     def test_beginning(self) -> None:
-        """None is told to accept before connections are routed: then all that are ready are."""
+        """No worker is told to accept before connections are routed; then all ready ones are."""
         first, second = self.spawn(), self.spawn()
         first.ready()
         self.reactor.settle()
@@ -84,7 +84,7 @@ class EntranceTests(PrimaryCase):
         self.assertEqual(self.accepting(), 2)
 
     def test_counted(self) -> None:
-        """What they accept, place and refuse is counted as if the primary had done it."""
+        """What workers accept, place and refuse counts as if the primary had done it."""
         one, other = self.start()
         before = dict(self.primary.dispatcher.routes)
         self.entrance(one, 5, 1, 0, 0, 3, 1, refusals=[[400, 2]])
@@ -96,7 +96,7 @@ class EntranceTests(PrimaryCase):
         self.assertEqual(dict(self.primary.reception.refusals), {400: 2, 408: 1})
 
     def test_counted_beyond_its_end(self) -> None:
-        """And it stays counted when a worker has ended."""
+        """What a worker has accepted stays counted when it has ended."""
         one, _ = self.start()
         self.entrance(one, 5, 0, 0, 0, 5, 0)
         one.die(-9)

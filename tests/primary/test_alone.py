@@ -103,12 +103,12 @@ class BeginningTests(SynchronousTestCase):
             self.pool.add(id, id)
 
     def ready(self, id: int) -> None:
-        """A worker is ready."""
+        """Have a worker get ready."""
         self.pool.set_ready(id)
         self.beginning.look()
 
     def test_all(self) -> None:
-        """It is over at once when all workers are ready, and leaves no call behind."""
+        """The first start is over when all workers are ready, and leaves no call behind."""
         self.ready(1)
         self.assertTrue(self.beginning.holds())
         self.ready(2)
@@ -116,20 +116,20 @@ class BeginningTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_some(self) -> None:
-        """It is over when the first worker has waited for the others."""
+        """The first start is over when the first worker has waited for the others."""
         self.ready(1)
         self.clock.advance(OTHERS)
         self.assertEqual((self.over.call_count, self.beginning.under_way), (1, False))
 
     def test_gone(self) -> None:
-        """It goes on if the worker that waited has gone."""
+        """The first start goes on if the worker that waited has gone."""
         self.ready(1)
         self.pool.set_gone(1)
         self.clock.advance(OTHERS)
         self.assertEqual((self.over.call_count, self.beginning.under_way), (0, True))
 
     def test_abandoned(self) -> None:
-        """A stop ends it: with the workers that are ready, or without any."""
+        """A stop ends the first start, with the workers that are ready, or without any."""
         self.beginning.abandon()
         self.assertEqual((self.over.call_count, self.beginning.under_way), (0, False))
 

@@ -27,7 +27,7 @@ class ParkTests(PrimaryCase):
         self.assertEqual([received(client) for client in clients], [None] * 3)
 
     def test_one_that_is_slow(self) -> None:
-        """If one of them takes much longer than the others, those that are ready serve."""
+        """If one worker takes much longer than the others, those that are ready serve."""
         self.spawn()
         self.spawn()
         self.reactor.advance(WAIT - 1)
@@ -55,7 +55,7 @@ class ParkTests(PrimaryCase):
         second.ready()
 
     def test_ready_and_gone(self) -> None:
-        """If the one that was ready dies while it waits for the others, the first start goes on."""
+        """If the only ready worker dies while it waits, the first start goes on."""
         first, second = self.spawn(), self.spawn()
         first.ready()
         self.reactor.settle()
@@ -93,7 +93,7 @@ class ParkTests(PrimaryCase):
         self.refused(self.arrive())
 
     def test_somebody_comes(self) -> None:
-        """If a worker is to come, it is waited for, in order."""
+        """Connections wait, in order, for a worker that is to come."""
         self.start()
         self.expects = True
         for worker in self.workers:
@@ -109,7 +109,7 @@ class ParkTests(PrimaryCase):
         self.assertEqual([received(client) for client in clients], [None] * 3)
 
     def test_time(self) -> None:
-        """Each waits for so long, and is refused then."""
+        """Each connection waits for so long, and is refused then."""
         self.start()
         self.expects = True
         for worker in self.workers:
@@ -128,7 +128,7 @@ class ParkTests(PrimaryCase):
         self.assertEqual(len(self.primary.room), 0)
 
     def test_too_many(self) -> None:
-        """If too many wait, the next is refused at once."""
+        """If too many connections wait, the next is refused at once."""
         clients = [self.arrive() for _ in range(self.config.backlog + 1)]
         self.assertIn(b"too many", self.refused(clients[-1]))
         self.assertEqual([received(client) for client in clients[:-1]], [None] * 20)
@@ -144,7 +144,7 @@ class ParkTests(PrimaryCase):
         self.assertEqual(sorted(took), [get("/0"), get("/2")])
 
     def test_told_to_stop(self) -> None:
-        """When the cluster is told to stop, who waits for a worker is refused at once."""
+        """When the cluster is told to stop, a client that waits is refused at once."""
         self.start()
         self.expects = True
         for worker in self.workers:
@@ -154,7 +154,7 @@ class ParkTests(PrimaryCase):
         self.refused(client)
 
     def test_told_to_stop_at_the_first_start(self) -> None:
-        """What waits for the others of a first start is handed to those that are ready."""
+        """Connections that wait in a first start go to ready workers at a stop."""
         self.arrive()
         self.spawn().ready()
         self.reactor.settle()
@@ -175,7 +175,7 @@ class ParkTests(PrimaryCase):
         self.assertTrue((received(client) or b"").startswith(b"HTTP/1.1 400 "))
 
     def test_nonsense_and_nobody(self) -> None:
-        """And if no worker gets ready in time, too."""
+        """Nonsense gets 400, too, if no worker gets ready in time."""
         client = self.arrive(b"nonsense\r\n")
         self.reactor.advance(WAIT)
         self.assertTrue((received(client) or b"").startswith(b"HTTP/1.1 400 "))

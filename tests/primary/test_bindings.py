@@ -20,7 +20,7 @@ class ReadyTests(PrimaryCase):
     """A worker gets ready."""
 
     def test_introductions(self) -> None:
-        """It and those before it get the sending ends of each other's mailboxes."""
+        """A worker and those before it get the sending ends of each other's mailboxes."""
         self.count = 3
         self.start(3)
         for worker in self.workers:
@@ -42,7 +42,7 @@ class ReadyTests(PrimaryCase):
         self.assertEqual(self.workers[0].peers, {})
 
     def test_bindings(self) -> None:
-        """It is told all bindings there are, before it is told that it is in the pool."""
+        """A worker gets all bindings before it is told that it is in the pool."""
         self.start(1)
         for number in range(3):
             self.workers[0].send(Kind.BIND, b"key %d" % number)
@@ -55,7 +55,7 @@ class ReadyTests(PrimaryCase):
         self.assertIs(frames[3][0], Kind.POOL)
 
     def test_pool(self) -> None:
-        """All who are ready are told who is there."""
+        """All workers that are ready are told which workers there are."""
         self.start(1)
         self.spawn().ready()
         self.reactor.settle()
@@ -65,7 +65,7 @@ class ReadyTests(PrimaryCase):
             self.assertEqual([member[:3] for member in members], [[1, 1, "ready"], [2, 2, "ready"]])
 
     def test_suspect(self) -> None:
-        """All are told at once that a worker is suspect: what they route avoids it from then on."""
+        """All workers hear at once that one is suspect, and avoid it from then on."""
         self.start(2)
         self.primary.workers.suspect(2, True)
         self.reactor.settle()
@@ -75,12 +75,12 @@ class ReadyTests(PrimaryCase):
             self.assertEqual([member[3] for member in members], [False, True])
 
     def test_supervisor(self) -> None:
-        """The supervisor is told."""
+        """The supervisor is told that a worker is ready."""
         self.start()
         self.assertEqual(self.supervisor.ready.call_args_list, [mock.call(1), mock.call(2)])
 
     def test_interface(self) -> None:
-        """What it serves is known from then on."""
+        """What the application is is known from the first ready worker on."""
         self.assertEqual(self.primary.spoken.interface, "auto")
         self.start()
         self.assertEqual((self.primary.spoken.interface, self.primary.spoken.http), ("web", True))
@@ -92,7 +92,7 @@ class BindTests(PrimaryCase):
     count = 3
 
     def test_everybody_first(self) -> None:
-        """When the worker hears that its key is bound, all others have the frame already."""
+        """When a worker hears that its key is bound, all others have the frame already."""
         self.start()
         order = []
         for handle in self.primary.workers.handles.values():
@@ -118,7 +118,7 @@ class BindTests(PrimaryCase):
         self.assertEqual(self.workers[1].told(Kind.BIND), [b"1  a b\0\xff "])
 
     def change(self, change: Bind | Free) -> None:
-        """Have worker 1 change the table; worker 2 reads what it is told."""
+        """Have worker 1 change the table, and worker 2 read what it is told."""
         self.primary.heard(self.primary.workers.handles[1], change)
         self.workers[1].frames()
         self.reactor.turn()
@@ -159,7 +159,7 @@ class BindTests(PrimaryCase):
         self.assertEqual([member.id for member in self.primary.pool.candidates()], [1, 2])
 
     def test_continued(self) -> None:
-        """When it reads again it gets the pool and the table as they are, and connections again."""
+        """A worker that reads again gets the pool and the table as they are, and connections."""
         third, keys = self.stopped()
         self.change(Free(keys[-1]))
         self.change(Bind(b"last"))
@@ -179,14 +179,14 @@ class BindTests(PrimaryCase):
         self.assertEqual(self.workers[2].told(Kind.BIND), [b"1 next"])
 
     def test_killed(self) -> None:
-        """Nothing is kept of one that is killed meanwhile."""
+        """Nothing is kept of a worker that is killed while it does not read."""
         self.stopped()
         self.workers[2].die(-9)
         self.primary.workers.suspect(3, True, "anything")
         self.assertEqual(self.primary.workers.suspicions.of(3), ())
 
     def test_views_are_replaced(self) -> None:
-        """One that is behind is sent no view of the pool until it has caught up, and then one."""
+        """A worker that is behind gets no view of the pool until it has caught up, then one."""
         self.start()
         third = self.primary.workers.handles[3]
         while not third.channel.behind:

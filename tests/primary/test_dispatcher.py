@@ -129,7 +129,7 @@ class FullTests(PrimaryCase):
     """Workers that do not take what is theirs."""
 
     def test_waits_here(self) -> None:
-        """When its mailbox is full, hand-offs wait here, and new ones go to others."""
+        """When its mailbox is full, a worker's hand-offs wait here, and new ones go to others."""
         self.start()
         number = self.fill(self.workers[0])
         self.assertEqual(self.primary.pool.candidates()[0].id, 2)
@@ -142,7 +142,7 @@ class FullTests(PrimaryCase):
         self.assertEqual(len(self.primary.pool.candidates()), 2)
 
     def test_too_many(self) -> None:
-        """When too many wait here, those that are pinned to it are refused at once."""
+        """When too many wait here, connections that are pinned to the worker are refused."""
         self.start()
         self.fill(self.workers[0])
         for _ in range(self.config.backlog - 1):
@@ -153,7 +153,7 @@ class FullTests(PrimaryCase):
         self.assertEqual(self.primary.pool.get(1).sent, sent)
 
     def test_crowded_by_an_introduction(self) -> None:
-        """The same when it was no hand-off with which the queue began."""
+        """A queue that an introduction began counts as one that a hand-off began."""
         self.start()
         handle = self.primary.workers.handles[1]
         while not handle.mailbox.box.queued:

@@ -37,12 +37,12 @@ class EndpointsTests(ReactorCase):
         self.reactor.iterate(0)
 
     def test_start(self) -> None:
-        """A cluster does not start without one of them."""
+        """A cluster does not start without one of its endpoints."""
         with self.assertRaises(ListenError):
             self.endpoints.open({})
 
     def test_taking_over(self) -> None:
-        """One that runs goes on with the other, and the log says why; the next may have both."""
+        """A cluster that runs goes on without an endpoint, says why, and leaves it to the next."""
         with mock.patch.object(endpoints, "log") as log:
             self.endpoints.open({}, taking_over=True)
         self.assertIn("in use", str(log.error.call_args.kwargs["error"]))

@@ -71,7 +71,7 @@ class RoutesCase(ListenerCase):
         raise AssertionError("the connection is at no socket")
 
     def check(self, slots: set[int], listeners: Listeners | None = None) -> None:
-        """Each address is at the slot that the hash chooses among these."""
+        """Assert that each address is at the slot that the hash chooses among these."""
         for source in ADDRESSES:
             wanted = heaviest(address_word(source.encode()) or 0, slots)
             self.assertEqual(self.reached(listeners or self.listeners, source), wanted, source)
@@ -176,7 +176,7 @@ class KernelRoutesTests(RoutesCase):
         self.assertEqual((self.log.info.call_count, self.log.warn.call_count), (1, 0))
 
     def test_unchanged(self) -> None:
-        """The same slots again need no call."""
+        """Slots that are the same as before need no call."""
         self.open()
         self.ready(1, 2)
         self.ready(1, 2)
@@ -232,7 +232,7 @@ class KernelRoutesTests(RoutesCase):
         self.assertEqual(self.reuseport.attach.call_count, 0)
 
     def test_not_wanted(self) -> None:
-        """Where it was not asked for, nothing is told."""
+        """Where kernel routes were not asked for, nothing is told."""
         self.listeners.routes = KernelRoutes("")
         self.open()
         self.ready(1, 2)

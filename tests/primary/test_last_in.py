@@ -12,7 +12,7 @@ from txsticky.primary.last_in import PATIENCE, LastIn
 
 
 class LastInTests(SynchronousTestCase):
-    """It waits while there are connections outside, and not for ever."""
+    """The wait for connections outside, which ends."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -26,7 +26,7 @@ class LastInTests(SynchronousTestCase):
         self.last_in = LastIn(*parts, self.clock, self.close, self.over)
 
     def test_none_outside(self) -> None:
-        """Where none is outside the sockets are closed at once, and then it is over."""
+        """Where no connection is outside the sockets close at once, and then it is over."""
         self.listeners.any_outside.return_value = False
         self.assertTrue(self.last_in.begin())
         self.close.assert_called_once_with()
@@ -35,13 +35,13 @@ class LastInTests(SynchronousTestCase):
         self.over.assert_called_once_with()
 
     def test_lets_in(self) -> None:
-        """It lets silent connections in before it looks."""
+        """Silent connections are let in before anything is looked at."""
         self.last_in.begin()
         names = [name for name, _, _ in self.listeners.mock_calls]
         self.assertEqual(names, ["let_in", "any_outside"])
 
     def test_last_one(self) -> None:
-        """When the last one is in, the sockets are closed, once."""
+        """When the last connection is in, the sockets are closed, once."""
         self.assertTrue(self.last_in.begin())
         self.clock.pump([0.1] * 3)
         self.close.assert_not_called()
@@ -59,14 +59,14 @@ class LastInTests(SynchronousTestCase):
         self.close.assert_called_once_with()
 
     def test_cut_short(self) -> None:
-        """Cut short, it closes nothing and is not over."""
+        """A wait that is cut short closes nothing and is not over."""
         self.last_in.begin()
         self.last_in.cut_short()
         self.clock.advance(PATIENCE + 1)
         self.close.assert_not_called()
 
     def test_cut_short_while_sockets_close(self) -> None:
-        """Cut short when the sockets are closing, it is not over when they are closed."""
+        """A wait cut short while the sockets close is not over when they have."""
         self.listeners.any_outside.return_value = False
         self.last_in.begin()
         self.last_in.cut_short()
@@ -74,18 +74,18 @@ class LastInTests(SynchronousTestCase):
         self.over.assert_not_called()
 
     def test_too_late(self) -> None:
-        """After an order that is not graceful, none begins."""
+        """After an order that is not graceful, no wait begins."""
         self.last_in.cut_short()
         self.assertFalse(self.last_in.begin())
 
     def test_once(self) -> None:
-        """A second order waits for none."""
+        """A second order begins no second wait."""
         self.last_in.begin()
         self.last_in.cut_short()
         self.assertFalse(self.last_in.begin())
 
     def test_who_waits(self) -> None:
-        """Who has not asked yet gets a worker; an idle connection goes on waiting here."""
+        """A client that has not asked yet gets a worker; an idle connection waits on here."""
         fresh, idle = mock.Mock(idle=False), mock.Mock(idle=True)
         self.reception.take_waiting.return_value = [fresh, idle]
         self.listeners.any_outside.return_value = False
@@ -97,7 +97,7 @@ class LastInTests(SynchronousTestCase):
         self.over.assert_called_once_with()
 
     def test_one_that_fails(self) -> None:
-        """One that cannot be dealt with is closed, and keeps neither the others nor the end."""
+        """A connection that fails is closed, and keeps neither the others nor the end."""
         bad, good = mock.Mock(idle=False), mock.Mock(idle=False)
         self.reception.take_waiting.return_value = [bad, good]
         self.place.side_effect = [ZeroDivisionError, None]
@@ -110,7 +110,7 @@ class LastInTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_does_not_close(self) -> None:
-        """Where closing the sockets fails, that is told, and it is over all the same."""
+        """A failure to close the sockets is told, and the wait is over all the same."""
         self.listeners.any_outside.return_value = False
         self.last_in.begin()
         self.closed.errback(ZeroDivisionError())

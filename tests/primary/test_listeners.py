@@ -94,7 +94,7 @@ class SocketTests(ListenerCase):
             self.listeners.close()
 
     def test_the_kernel_spreads(self) -> None:
-        """Connections wait at all of them."""
+        """Connections wait at the sockets of all slots."""
         self.open()
         self.connect(60)
         for acceptor in self.listeners.acceptors:
@@ -103,7 +103,7 @@ class SocketTests(ListenerCase):
         self.assertEqual((self.listeners.accepted, len(self.placed)), (60, 60))
 
     def test_both_families(self) -> None:
-        """What serves IPv4 as well serves it at each socket."""
+        """A socket that serves IPv4 as well has siblings that do."""
         self.first = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
         self.owned(self.first)
         self.listeners.open(7, self.first.dup(), True)
@@ -125,7 +125,7 @@ class SocketTests(ListenerCase):
         self.assertEqual(len(self.listeners.of(2)), 1)
 
     def test_still_in_use(self) -> None:
-        """To others the address is in use."""
+        """To other programs a shared address is in use."""
         self.open()
         stranger = self.owned(socket.socket())
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -159,13 +159,13 @@ class SocketTests(ListenerCase):
         self.assertEqual(len(self.listeners.of(4)), 1)
 
     def test_not_bound(self) -> None:
-        """One that cannot be bound is closed."""
+        """A further socket that cannot be bound is closed."""
         first = self.listening()
         with self.assertRaises(OSError):
             listeners.sibling(first)  # it was not opened for sharing
 
     def test_defer(self) -> None:
-        """What the kernel is to hold back it holds back at each, also at those made later."""
+        """The kernel holds silent connections back at each socket, also at later ones."""
         self.open()
         self.listeners.defer(True)
         self.listeners.of(4)
@@ -176,7 +176,7 @@ class SocketTests(ListenerCase):
         self.assertEqual(held, [False] * 4)
 
     def test_close(self) -> None:
-        """Closed, they take no connection; what was counted stays."""
+        """Listeners that are closed take no connection; what was counted stays."""
         self.open()
         self.connect(5)
         self.listeners.accept_all()
@@ -199,11 +199,11 @@ class AttendTests(ListenerCase):
         self.listeners.start()
 
     def test_before(self) -> None:
-        """At first the primary does, at every socket."""
+        """At first the primary accepts at every socket."""
         self.assertEqual(self.watched(), {1, 2, 3})
 
     def test_not_yet(self) -> None:
-        """It does not before it is started."""
+        """The primary does not accept before it is started."""
         other = Listeners(self.reception, 100, KernelRoutes(""))
         self.addCleanup(other.close)
         other.open(0, self.listening().dup(), True)
@@ -229,7 +229,7 @@ class AttendTests(ListenerCase):
         self.until(lambda: len(self.placed) == 40)
 
     def test_more(self) -> None:
-        """A slot that is new is the primary's first; one that was removed is its again."""
+        """A new slot is the primary's first; a slot that was removed is the primary's again."""
         self.ready(1, 2, 3)
         self.listeners.of(4)
         self.assertEqual(self.watched(), {4})

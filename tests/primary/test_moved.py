@@ -24,7 +24,7 @@ class MovedCase(PrimaryCase):
     """A cluster of two workers."""
 
     def come(self, sock: socket.socket | None = None) -> socket.socket:
-        """A WebSocket comes to the front desk; returns the client's end."""
+        """Have a WebSocket come to the front desk; returns the client's end."""
         server, client = self.connected()
         handoff = Handoff(family=server.family, origin=Origin(PEER), prefix=b"\x81", replay=REPLAY)
         self.workers[0].desk.sendFileDescriptor(server.detach())
@@ -37,7 +37,7 @@ class FrontDeskTests(MovedCase):
     """The front desk."""
 
     def test_on_its_way(self) -> None:
-        """It goes to a worker that takes such, with all that it came with."""
+        """A WebSocket goes to a worker that takes such, with all that it came with."""
         self.start()
         self.primary.pool.let_move(2)
         for _ in range(3):
@@ -46,7 +46,7 @@ class FrontDeskTests(MovedCase):
             self.assertEqual((worker, handoff.replay, handoff.prefix), (2, REPLAY, b"\x81"))
 
     def test_drained(self) -> None:
-        """A tag of a worker that leaves does not take it back there."""
+        """The tag of a worker that leaves does not take a WebSocket back there."""
         self.start()
         for worker in (1, 2):
             self.primary.pool.let_move(worker)
@@ -55,7 +55,7 @@ class FrontDeskTests(MovedCase):
         self.assertEqual([worker for worker, _ in self.taken()], [2])
 
     def test_no_worker(self) -> None:
-        """If no worker takes such, its client is told to come anew, in a frame."""
+        """If no worker takes WebSockets that move, the client is told to come anew."""
         self.start()
         self.primary.supervisor.expects = lambda seconds: False  # type: ignore[method-assign]
         client = self.come()
@@ -63,7 +63,7 @@ class FrontDeskTests(MovedCase):
         self.assertTrue(ended(client))
 
     def test_waits(self) -> None:
-        """While a worker is expected it waits; HTTP is not spoken to one that ends its side."""
+        """A WebSocket waits for a worker that is expected; no HTTP is spoken to it."""
         self.start()
         self.primary.supervisor.expects = lambda seconds: True  # type: ignore[method-assign]
         client, gone = self.come(), self.come()
@@ -81,7 +81,7 @@ class UpgradeTests(MovedCase):
     """A new program takes the primary's place."""
 
     def test_packed(self) -> None:
-        """One that waits travels as a whole."""
+        """A WebSocket that waits travels to the next program as a whole."""
         server, _ = self.pair()
         arrival = Arrival(server, Origin(PEER), data=b"\x81", replay=REPLAY)
         fields: Any = json.loads(json.dumps(packing.pack_arrival(arrival, packing.Descriptors())))

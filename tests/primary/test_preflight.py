@@ -70,7 +70,7 @@ class SecretFileTests(SynchronousTestCase):
         self.assertIn("something else", self.refused(self.file(os.urandom(10_000))))
 
     def test_check_config(self) -> None:
-        """--check-config refuses it as the start does."""
+        """--check-config refuses a secret file as the start does."""
         path = self.file(mode=0o644)
         done = subprocess.run(
             [sys.executable, "-m", "txsticky", "--check-config", "--secret-file", path],

@@ -138,7 +138,7 @@ class SayTests(PrimaryCase):
         self.assertEqual(self.supervisor.retire_request.call_args_list, [mock.call(2)])
 
     def test_bus(self) -> None:
-        """What one publishes reaches all that subscribed, itself included, and no other."""
+        """What a worker publishes reaches all that subscribed, itself included, and no other."""
         self.count = 3
         self.start(3)
         self.workers[0].send(Kind.SUBSCRIBE, b"news")
@@ -188,7 +188,7 @@ class LeaveTests(PrimaryCase):
         self.assertEqual(decode_json(body)["pool"]["members"][0][2], MemberState.DRAINING.value)
 
     def test_done(self) -> None:
-        """One that is done gets nothing any more, all are told, and it may go."""
+        """A worker that is done gets nothing any more, all are told, and it may go."""
         self.start()
         self.primary.workers.retire(1, 30.0, False)
         self.workers[0].send(Kind.DONE)
@@ -200,7 +200,7 @@ class LeaveTests(PrimaryCase):
         self.assertEqual([member[0] for member in members], [2])
 
     def test_done_and_gone(self) -> None:
-        """When its channel ends then, it is left to end in its own time."""
+        """A worker that was done, and whose channel ends, is left to end in its own time."""
         self.start()
         self.workers[0].send(Kind.DONE)
         self.reactor.settle()
@@ -210,7 +210,7 @@ class LeaveTests(PrimaryCase):
         self.assertEqual(self.workers[0].process.signals, [])
 
     def test_channel_ends(self) -> None:
-        """If its channel ends unasked it gets nothing any more, and is given up if it stays."""
+        """A worker whose channel ends unasked gets nothing more, and is given up if it stays."""
         self.start()
         self.workers[0].channel.close()
         self.reactor.settle()
@@ -221,7 +221,7 @@ class LeaveTests(PrimaryCase):
         self.assertEqual(self.supervisor.leaving.call_args_list, [mock.call(1)])
 
     def test_channel_ends_with_the_process(self) -> None:
-        """If it ends by itself it is not killed, so that its exit code is its own."""
+        """A worker that ends by itself is not killed: its exit code is its own."""
         self.start()
         self.workers[0].channel.close()
         self.reactor.settle()
@@ -231,7 +231,7 @@ class LeaveTests(PrimaryCase):
         self.assertEqual(self.supervisor.exited.call_args_list, [mock.call(1, 7)])
 
     def test_channel_ends_before_it_was_ready(self) -> None:
-        """One that is still starting is the supervisor's business."""
+        """The channel's end of a starting worker is the supervisor's business."""
         worker = self.spawn()
         worker.channel.close()
         self.reactor.settle()
@@ -239,7 +239,7 @@ class LeaveTests(PrimaryCase):
         self.assertEqual(worker.process.signals, [])
 
     def test_kill(self) -> None:
-        """Killed softly it gets SIGQUIT, else SIGKILL."""
+        """A worker that is killed softly gets SIGQUIT, else SIGKILL."""
         self.start()
         self.primary.workers.kill(1, hard=False)
         self.primary.workers.kill(1, hard=True)
@@ -263,7 +263,7 @@ class CloseTests(PrimaryCase):
     """The end."""
 
     def test_everything(self) -> None:
-        """Closed, nothing is open, watched or due."""
+        """Of a primary that is closed nothing is open, watched or due."""
         self.start()
         self.arrive(get()[:9])
         self.arrive(b"x\r\n")

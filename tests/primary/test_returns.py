@@ -43,7 +43,7 @@ class GivenBackTests(PrimaryCase):
         self.assertEqual(received(client), b"moved")
 
     def test_idle(self) -> None:
-        """One that is given back idle waits for its next request at a worker."""
+        """A connection that is given back idle waits for its next request at a worker."""
         self.start()
         _, worker = self.serve()
         worker.give(worker.desk, b"")
@@ -53,7 +53,7 @@ class GivenBackTests(PrimaryCase):
         self.assertEqual(self.primary.reception.waiting, 0)
 
     def test_idle_and_no_worker(self) -> None:
-        """Where no worker is ready it waits here."""
+        """An idle connection waits in the primary where no worker is ready."""
         self.start()
         client, worker = self.serve()
         for each in self.workers:
@@ -107,7 +107,7 @@ class LeftoverTests(PrimaryCase):
         return [self.arrive(get(f"/{n}{target}") + bytes(size)) for n in range(number)]
 
     def answered(self, clients: list[socket.socket], begin: int = 0) -> None:
-        """The second worker has all requests, from a number on, and each client gets its answer."""
+        """Answer at the second worker, from a number on; each client has its answer."""
         while self.reactor.turn():
             self.second.take()
         self.second.take()
@@ -127,7 +127,7 @@ class LeftoverTests(PrimaryCase):
         self.assertEqual({handoff.hops for _, handoff in self.second.hands}, {1})
 
     def test_some_taken(self) -> None:
-        """Only the connections that it had in hand are lost with it."""
+        """Only the connections that a killed worker had in hand are lost with it."""
         clients = self.send(30)
         for _ in range(10):
             self.first.mailbox.read_one()
@@ -136,7 +136,7 @@ class LeftoverTests(PrimaryCase):
         self.assertEqual([ended(client) for client in clients], [True] * 10 + [False] * 20)
 
     def test_waiting_here(self) -> None:
-        """What did not even fit into its mailbox is served as well."""
+        """What did not even fit into a dead worker's mailbox is served as well."""
         clients = []
         while not self.primary.workers.handles[1].mailbox.box.queued:
             clients.append(self.arrive(get(f"/{len(clients)}?sid={self.tag(1)}") + bytes(60_000)))
@@ -153,7 +153,7 @@ class LeftoverTests(PrimaryCase):
         )
 
     def test_given_by_another_worker(self) -> None:
-        """What another worker puts into its mailbox, not knowing of the death, is served, too."""
+        """What another worker still puts into a dead one's mailbox is served, too."""
         client = self.arrive(get(f"/?sid={self.tag(2)}"))
         self.second.take()
         self.first.die(-9)
@@ -179,7 +179,7 @@ class LeftoverTests(PrimaryCase):
             self.refused(client)
 
     def test_successor(self) -> None:
-        """If a successor is to come, they wait for it."""
+        """Leftovers wait for a successor that is to come."""
         self.supervisor.exited.side_effect = lambda id, status: setattr(self, "expects", True)
         clients = self.send(5)
         self.second.die(-9)
@@ -194,7 +194,7 @@ class FrontDeskTests(ShellCase):
     """What comes back to the primary."""
 
     def test_one_that_fails(self) -> None:
-        """Of what a worker had not even got, one that cannot be dealt with keeps no other out."""
+        """A message that cannot be dealt with keeps no other one from its worker."""
         receive = mock.Mock(side_effect=[ZeroDivisionError, None])
         desk = FrontDesk(receive)
         ends = [self.pair() for _ in range(2)]

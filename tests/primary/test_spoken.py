@@ -11,17 +11,17 @@ from tests.shells import (
 
 
 class ExpectationsTests(PrimaryCase):
-    """What the clients are expected to say, by what the application speaks."""
+    """What clients are expected to say, by what the application speaks."""
 
     def test_http(self) -> None:
-        """HTTP: a head is waited for, and anything else is refused; silence can be deferred."""
+        """Of HTTP a head is waited for, anything else is refused, and silence can be deferred."""
         self.primary.listeners.defer = mock.Mock()  # type: ignore[method-assign]
         self.start()
         self.assertEqual(self.primary.listeners.defer.call_args_list, [mock.call(True)])
         self.assertTrue((received(self.arrive(b"x\r\n")) or b"").startswith(b"HTTP/1.1 400 "))
 
     def test_other(self) -> None:
-        """Something else: nothing is waited for; the server may speak first."""
+        """Of another protocol nothing is waited for: the server may speak first."""
         self.primary.listeners.defer = mock.Mock()  # type: ignore[method-assign]
         client = self.arrive(b"")
         self.start(http=False)
@@ -77,7 +77,7 @@ class ProxyTests(PrimaryCase):
         return handoff.origin.peer
 
     def test_this_host(self) -> None:
-        """It is expected of this host and of UNIX sockets, and of no other peer."""
+        """A PROXY header is expected of this host and UNIX sockets, and of no other peer."""
         self.start()
         for host in ("127.0.0.1", "::1", ""):
             self.assertEqual(self.peer(self.header + get(), (host, 1)), ("203.0.113.9", 4711))
@@ -96,7 +96,7 @@ class TrustedProxyTests(PrimaryCase):
     options = {"proxy_protocol": True, "forwarded_allow_ips": "192.0.2.0/24"}
 
     def test_named(self) -> None:
-        """It is expected of those, and no longer of this host."""
+        """A PROXY header is expected of the proxies that are named, and no longer of this host."""
         self.start()
         self.arrive(ProxyTests.header + get(), PEER)
         self.arrive(get(), ("127.0.0.1", 1))

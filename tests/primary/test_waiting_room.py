@@ -36,7 +36,7 @@ class RoomCase(ShellCase):
         self.addCleanup(lambda: self.room.close())
 
     def make(self, seconds: float) -> WaitingRoom:
-        """Make one."""
+        """Make a waiting room."""
         return WaitingRoom(
             self.system,
             seconds,
@@ -57,24 +57,24 @@ class RoomCase(ShellCase):
         return Arrival(server, origin, data=data, head=found, **fields), client
 
     def wait(self, *arguments: Any, **fields: Any) -> tuple[Arrival, socket.socket]:
-        """One that waits."""
+        """Have a connection wait."""
         arrival, client = self.arrive(*arguments, **fields)
         self.room.admit(arrival)
         return arrival, client
 
 
 class RoomTests(RoomCase):
-    """What waits."""
+    """The connections that wait."""
 
     def test_order(self) -> None:
-        """All leave in the order in which they came, and the room is empty and unwatched then."""
+        """All connections leave in their order; the room is empty and unwatched then."""
         arrivals = [self.wait()[0] for _ in range(3)]
         self.assertEqual((len(self.room), self.room.arrivals()), (3, arrivals))
         self.assertEqual(self.room.take_all(), arrivals)
         self.assertEqual((len(self.room), self.reactor.getReaders()), (0, []))
 
     def test_limit(self) -> None:
-        """When as many wait as may, the next is refused; who was let in before it is added."""
+        """When as many wait as may, the next is refused; one let in before is added."""
         for _ in range(4):
             self.wait()
         arrival, _ = self.wait()
@@ -84,14 +84,14 @@ class RoomTests(RoomCase):
         self.assertEqual(len(self.room), 5)
 
     def test_no_wait(self) -> None:
-        """Where no time is given none waits."""
+        """Where no time is given no connection waits."""
         self.room = self.make(0.0)
         arrival, _ = self.wait()
         self.assertEqual(self.refused, [(arrival, "No worker is ready.")])
         self.assertEqual(len(self.room), 0)
 
     def test_late(self) -> None:
-        """Each has its own time, and is out when that is over."""
+        """Each connection has its own time, and is out when that is over."""
         first, _ = self.wait()
         self.reactor.advance(WAIT - 1)
         second, _ = self.wait()
@@ -102,7 +102,7 @@ class RoomTests(RoomCase):
         self.assertEqual((self.late, len(self.room)), ([first, second], 0))
 
     def test_back_again(self) -> None:
-        """One that is late may come back at once, with all its time."""
+        """A connection that is late may come back at once, with all its time."""
         arrival, _ = self.arrive()
         self.room._late = self.room.admit
         self.room.admit(arrival)
@@ -111,14 +111,14 @@ class RoomTests(RoomCase):
             self.assertEqual(self.room.arrivals(), [arrival])
 
     def test_close(self) -> None:
-        """When it closes, so do those that wait."""
+        """When the room closes, so do the connections that wait."""
         _, client = self.wait()
         self.room.close()
         self.assertTrue(ended(client))
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_no_descriptors(self) -> None:
-        """Without a descriptor to watch them with they wait unwatched, until the next one comes."""
+        """Without a descriptor to watch them connections wait unwatched, until the next comes."""
         refusal = OSError(errno.EMFILE, "too many open files")
         with mock.patch("txsticky.primary.waiting_room.select.epoll", side_effect=refusal):
             first, gone = self.wait()
@@ -133,7 +133,7 @@ class GoneTests(RoomCase):
     """Clients that go away."""
 
     def test_reset(self) -> None:
-        """One whose connection is reset is dropped, and its descriptor closed."""
+        """A connection that is reset is dropped, and its descriptor closed."""
         arrival, client = self.wait()
         other, _ = self.wait()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -142,14 +142,14 @@ class GoneTests(RoomCase):
         self.assertEqual(arrival.sock.fileno(), -1)
 
     def test_closed(self) -> None:
-        """One that has closed is asked whether it is still there, and answers with a reset."""
+        """A client that has closed is asked whether it is there, and answers with a reset."""
         arrival, client = self.wait()
         client.close()
         self.until(lambda: not len(self.room))
         self.assertEqual((arrival.sock.fileno(), self.late), (-1, []))
 
     def test_half_closed(self) -> None:
-        """One that only sends no more stays, and has been asked once."""
+        """A client that only sends no more stays, and has been asked once."""
         arrival, client = self.wait()
         client.shutdown(socket.SHUT_WR)
         self.until(lambda: received(client) == ASK)
@@ -175,7 +175,7 @@ class GoneTests(RoomCase):
         self.assertEqual(received(arrival.sock), b"x" * 1000)
 
     def test_just_before(self) -> None:
-        """One that has gone when all are taken out is not among them."""
+        """A client that has gone when all are taken out is not among them."""
         arrivals = [self.wait(b"\x16\x03", secure=True) for _ in range(3)]
         _, gone = arrivals[1]
         gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -186,7 +186,7 @@ class GoneTests(RoomCase):
         self.assertEqual(self.room.take_all(), [arrivals[0][0], arrivals[2][0]])
 
     def test_full_of_output(self) -> None:
-        """One that cannot be asked, for an earlier response is still on its way, stays."""
+        """A client that cannot be asked, for output is on its way, stays."""
         arrival, client = self.wait()
         filled = 0
         try:
@@ -238,7 +238,7 @@ class AnyOrderTests(RoomCase):
     @given(_EVENTS)
     @settings(max_examples=60, deadline=None)
     def test_nothing_is_lost(self, events: list[tuple[str, int]]) -> None:
-        """Each that comes is taken out, late, refused or gone: one of them, and in time."""
+        """Each connection that comes is taken out, late, refused or gone, once and in time."""
         self.room.take_all()
         self.late.clear()
         self.refused.clear()

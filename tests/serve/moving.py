@@ -74,14 +74,14 @@ class Policy:
 
     @property
     def bindings(self) -> Any:
-        """Nothing is unconfirmed."""
+        """The policy's bindings, of which none is unconfirmed."""
         return self
 
     def additions(self, *ignored: Any) -> None:
-        """Nothing is added."""
+        """Add nothing to a response."""
 
     def request_done(self) -> None:
-        """Nothing is counted."""
+        """Count nothing."""
 
 
 def moving(serving: Any, conversation: Any, reactor: Any) -> Connections:

@@ -30,23 +30,23 @@ class AdviceTests(SynchronousTestCase):
     """Objects of known libraries."""
 
     def refusal(self, app: object, target: str = "main:thing") -> str:
-        """Why it is no application."""
+        """The reason that an object is no application."""
         return str(self.assertRaises(AppLoadError, detect, app, target))
 
     def test_known(self) -> None:
-        """Each says what to name, with the names that the operator used."""
+        """The refusal of a known library's object says what to name, in the operator's words."""
         for library, name in _ADVICE:
             said = self.refusal(made(library, name))
             self.assertRegex(said, r"main:thing does not load: it is a Derived; \w.*\.$")
             self.assertNotIn("{", said)
 
     def test_klein(self) -> None:
-        """A Klein object: its resource."""
+        """For a Klein object its resource is to be named."""
         said = self.refusal(made("klein", "Klein"), "web.app:k")
         self.assertIn("name its resource, with --factory: web.app:k.resource", said)
 
     def test_mcp(self) -> None:
-        """The servers of MCP: what makes their applications."""
+        """For a server of MCP what makes its application is to be named."""
         for library, name, method in (
             ("mcp", "MCPServer", "streamable_http_app"),
             ("mcp", "FastMCP", "streamable_http_app"),
@@ -66,7 +66,7 @@ class AdviceTests(SynchronousTestCase):
         self.assertIn("main:thing.server", self.refusal(made("dash", "Dash")))
 
     def test_real_ones(self) -> None:
-        """It is the classes of the libraries that are known."""
+        """The classes that are known are those of the libraries."""
         blueprint = flask.Blueprint("b", __name__)
         self.assertIn("register it with a Flask application", self.refusal(blueprint))
         self.assertIn("app = socketio.WSGIApp(thing)", self.refusal(socketio.Server()))
@@ -84,7 +84,7 @@ class AdviceTests(SynchronousTestCase):
         self.assertIn("add --factory", self.refusal(lambda: None))
 
     def test_others(self) -> None:
-        """An object of no known library, or of a class of the same name, has none."""
+        """An object of no known library, or of a class of the same name, has no advice."""
         self.assertIsNone(advice_for(made("mine", "Klein"), "a:b"))
         self.assertIsNone(advice_for(object(), "a:b"))
 
@@ -101,7 +101,7 @@ class InterfaceTests(SynchronousTestCase):
     """An application, and another interface than its own."""
 
     def refusal(self, app: object, interface: str) -> str:
-        """Why it cannot be served so."""
+        """The reason that an application cannot be served so."""
         error = self.assertRaises(
             AppLoadError, serving_for, app, interface, ServeSettings(), None, "main:app"
         )
@@ -135,7 +135,7 @@ class GreenletTests(SynchronousTestCase):
     """Applications that put greenlets in the place of threads."""
 
     def test_patched(self) -> None:
-        """They are told what to leave out, and what there is in its place."""
+        """An application with greenlets is told what to leave out, and what to use instead."""
         for name, asked, call in (
             ("gevent.monkey", "is_module_patched", "gevent.monkey.patch_all()"),
             ("eventlet.patcher", "is_monkey_patched", "eventlet.monkey_patch()"),
@@ -147,13 +147,13 @@ class GreenletTests(SynchronousTestCase):
             self.assertIn("async_mode='threading'", said)
 
     def test_not_patched(self) -> None:
-        """To import the library alone is nothing."""
+        """To import gevent alone is nothing."""
         library = types.SimpleNamespace(is_module_patched=lambda part: False)
         with mock.patch.dict(sys.modules, {"gevent.monkey": library}):
             self.assertEqual(load("os:sep"), "/")
 
     def test_gevent(self) -> None:
-        """So it is with gevent itself."""
+        """An application that gevent itself has patched is told what to leave out."""
         if importlib.util.find_spec("gevent") is None:
             raise SkipTest("gevent is not installed")
         script = (

@@ -99,7 +99,7 @@ class LoadTests(TestCase):
         self.assertIn("there is no module my_shp (is it my_shop?).", self.refusal("my_shp:app"))
 
     def test_called(self) -> None:
-        """One that is written as a call is told with what to write."""
+        """A target that is written as a call is told with what to write."""
         said = str(self.assertRaises(AppLoadError, load, "house.room:make()"))
         self.assertIn("leave out the parentheses, and add --factory: house.room:make.", said)
 

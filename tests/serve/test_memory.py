@@ -89,11 +89,11 @@ class FakeWorker:
         )
 
     def forget(self, connection: Any) -> None:
-        """It is over here."""
+        """Note that the connection is over here."""
         self.live.discard(connection)
 
     def give(self, sock: socket.socket, place: int, handoff: Handoff) -> None:
-        """It goes to another process."""
+        """Note that the connection goes to another process."""
         self.given.append(sock)
 
 
@@ -122,7 +122,7 @@ class AsgiMemory(AsgiCase):
         self.serve(app)
 
     def connect(self, **ignored: Any) -> Client:  # type: ignore[override]
-        """A client; what the worker keeps of it is the real thing."""
+        """Connect a client; what the worker keeps of the connection is the real thing."""
         ours, theirs = pair()
         handoff = Handoff(family=socket.AF_INET, origin=Origin(("192.0.2.7", 5000)), how=How.NEW)
         kept = connection.Connection(self.worker.around, handoff)
@@ -132,7 +132,7 @@ class AsgiMemory(AsgiCase):
         return Client.over(theirs)
 
     def assert_free(self, converse: Callable[[Client], object], *kept: str) -> None:
-        """A connection that has ended so leaves nothing, but for these classes of uvicorn's."""
+        """Assert that an ended connection leaves nothing, but for these classes of uvicorn's."""
         self.one(converse)
         with without_collector():
             before = alive()
@@ -143,7 +143,7 @@ class AsgiMemory(AsgiCase):
         self.assertEqual(set(left) - {*MEMOS, *kept}, set())
 
     def one(self, converse: Callable[[Client], object]) -> None:
-        """One of them."""
+        """Serve one connection."""
         client = self.connect()
         self.talk(converse, client)
         self.until(lambda: not self.worker.live)
@@ -154,7 +154,7 @@ class AsgiMemory(AsgiCase):
         self.turn()
 
     def test_client_closes(self) -> None:
-        """The client leaves between two requests."""
+        """A client that leaves between two requests leaves nothing."""
 
         def converse(client: Client) -> None:
             client.ask(request("GET", "/"))
@@ -164,11 +164,11 @@ class AsgiMemory(AsgiCase):
         self.assert_free(converse)
 
     def test_client_says_nothing(self) -> None:
-        """The client leaves without a word."""
+        """A client that leaves without a word leaves nothing."""
         self.assert_free(Client.close)
 
     def test_client_resets(self) -> None:
-        """The client resets the connection in the middle of a request."""
+        """A client that resets in the middle of a request leaves nothing."""
 
         def converse(client: Client) -> None:
             client.send(request("GET", "/waits"))
@@ -178,7 +178,7 @@ class AsgiMemory(AsgiCase):
         self.assert_free(converse)
 
     def test_server_closes(self) -> None:
-        """The last request."""
+        """A connection that ends with its last request leaves nothing."""
 
         def converse(client: Client) -> None:
             client.ask(request("GET", "/", headers=[("Connection", "close")]))
@@ -187,7 +187,7 @@ class AsgiMemory(AsgiCase):
         self.assert_free(converse)
 
     def test_failure(self) -> None:
-        """The application fails."""
+        """An application that fails leaves nothing."""
 
         def converse(client: Client) -> None:
             client.ask(request("GET", "/fails", headers=[("Connection", "close")]))
@@ -196,7 +196,7 @@ class AsgiMemory(AsgiCase):
         self.assert_free(converse)
 
     def test_nonsense(self) -> None:
-        """The client speaks no HTTP."""
+        """A client that speaks no HTTP leaves nothing."""
         self.patch(ending, "LINGER", 0.05)
 
         def converse(client: Client) -> None:
@@ -206,7 +206,7 @@ class AsgiMemory(AsgiCase):
         self.assert_free(converse)
 
     def test_moved(self) -> None:
-        """The connection goes to another worker."""
+        """A connection that goes to another worker leaves nothing."""
 
         def converse(client: Client) -> None:
             client.ask(request("GET", "/"))
@@ -215,7 +215,7 @@ class AsgiMemory(AsgiCase):
         self.assert_free(converse)
 
     def test_websocket(self) -> None:
-        """A WebSocket, closed by its client and by the application."""
+        """A WebSocket that its client or the application closes leaves nothing."""
 
         def client_closes(client: Client) -> None:
             rawws.join(client)
@@ -250,7 +250,7 @@ class PureMemory(AsgiMemory):
     engines: ClassVar[dict[str, str]] = {"UVICORN_HTTP": "h11", "UVICORN_WS": "wsproto"}
 
     def test_nonsense(self) -> None:
-        """Left out: h11's exception is a circle through all who have called it, as bare."""
+        """h11's exception is left out: it is a circle through all its callers, as without us."""
         raise SkipTest("h11 leaves its exception to the collector")
 
 
@@ -274,7 +274,7 @@ class TlsMemory(test_door.TlsCase):
         return Site(Page())
 
     def assert_free(self, converse: Callable[[Any], object]) -> None:
-        """A connection that has ended so leaves nothing."""
+        """Assert that a connection that has ended so leaves nothing."""
         self.terminator = self.terminate(self.protocol_factory(), http=True)
         self.one(converse)
         with without_collector():
@@ -285,7 +285,7 @@ class TlsMemory(test_door.TlsCase):
         self.assertEqual(set(left) - MEMOS, set())
 
     def one(self, converse: Callable[[Any], object]) -> None:
-        """One of them."""
+        """Serve one connection."""
         forgotten = self.forgotten
         client = self.client()
         converse(client)
@@ -301,12 +301,12 @@ class TlsMemory(test_door.TlsCase):
         self.reactor.settle()
 
     def asked(self, client: Any, *lines: str) -> None:
-        """A request that is answered."""
+        """Have a request answered."""
         client.send(ask("/1/", *lines))
         self.turns(client, lambda: b"hello" in client.got)
 
     def test_client_closes(self) -> None:
-        """The client closes TLS."""
+        """A client that closes TLS leaves nothing."""
 
         def converse(client: Any) -> None:
             self.asked(client)
@@ -315,7 +315,7 @@ class TlsMemory(test_door.TlsCase):
         self.assert_free(converse)
 
     def test_client_vanishes(self) -> None:
-        """The client closes TCP alone."""
+        """A client that closes TCP alone leaves nothing."""
 
         def converse(client: Any) -> None:
             self.asked(client)
@@ -325,7 +325,7 @@ class TlsMemory(test_door.TlsCase):
         self.assert_free(converse)
 
     def test_server_closes(self) -> None:
-        """The last request, whose client closes as well."""
+        """A last request whose client closes as well leaves nothing."""
 
         def converse(client: Any) -> None:
             self.asked(client, "Connection: close")
@@ -335,7 +335,7 @@ class TlsMemory(test_door.TlsCase):
         self.assert_free(converse)
 
     def test_relayed(self) -> None:
-        """Another worker serves it, between two requests of this one."""
+        """A connection that another worker serves between two requests leaves nothing."""
 
         def converse(client: Any) -> None:
             self.asked(client)
@@ -373,7 +373,7 @@ class GatedMemory(test_gated.TransportCase):
     """A gate in a transport of Twisted's."""
 
     def assert_free(self, end: Callable[[Any], object]) -> None:
-        """A connection that has ended so leaves nothing."""
+        """Assert that a connection that has ended so leaves nothing."""
         with without_collector():
             before = alive()
             transport: Any = self.serve(Factory.forProtocol(Lasting), test_gated.GET)
@@ -389,19 +389,19 @@ class GatedMemory(test_gated.TransportCase):
         self.assertEqual(set(left) - MEMOS, set())
 
     def test_client_closes(self) -> None:
-        """The client leaves."""
+        """A client that leaves leaves nothing in a gate."""
         self.assert_free(lambda transport: self.client.close())
 
     def test_server_closes(self) -> None:
-        """The protocol closes."""
+        """A protocol that closes leaves nothing in a gate."""
         self.assert_free(lambda transport: transport.loseConnection())
 
     def test_aborted(self) -> None:
-        """The protocol aborts."""
+        """A protocol that aborts leaves nothing in a gate."""
         self.assert_free(lambda transport: transport.abortConnection())
 
     def test_moved(self) -> None:
-        """The connection goes to another worker."""
+        """A connection that goes to another worker leaves nothing in a gate."""
         self.assert_free(lambda transport: self.client.sendall(test_gated.to(3)))
 
 
@@ -416,20 +416,20 @@ class ConnectionMemory(SynchronousTestCase):
     """What the worker keeps."""
 
     def kept(self) -> connection.Connection:
-        """Such a thing, of a connection with a gate."""
+        """What the worker keeps of a connection with a gate."""
         handoff = Handoff(family=socket.AF_INET, origin=Origin(("192.0.2.7", 5000)), how=How.NEW)
         kept = connection.Connection(FakeWorker().around, handoff)
         kept.transport = SimpleNamespace(gate=SimpleNamespace(mover=None, served=True), how=How.TAG)
         return kept
 
     def test_closed(self) -> None:
-        """It lets the transport of a connection go that is over."""
+        """What the worker keeps lets the transport go when the connection is over."""
         kept = self.kept()
         kept.closed()
         self.assertIsNone(kept.transport)
 
     def test_departed(self) -> None:
-        """And that of one which has left."""
+        """What the worker keeps lets the transport go when the connection has left."""
         kept, (sock, other) = self.kept(), socket.socketpair()
         self.addCleanup(sock.close)
         self.addCleanup(other.close)

@@ -46,12 +46,12 @@ class MovesTests(ReactorCase):
         self.assertEqual((talker.last["txsticky-moved"], talker.code), (str(MOVES), 1000))
 
     def test_autobahn(self) -> None:
-        """autobahn, with compression and without it."""
+        """A WebSocket of autobahn's moves, with compression and without it."""
         for compression in ("deflate", None):
             self.talk(autobahn(), compression)
 
     def test_twisted(self) -> None:
-        """Twisted's own, behind twisted.web."""
+        """A WebSocket of Twisted's own, behind twisted.web, moves."""
         factory = Site(twisted(), reactor=self.reactor)
         factory.log = lambda request: None  # type: ignore[method-assign, assignment]
         self.talk(factory, None)

@@ -174,7 +174,7 @@ class AutobahnTests(AutobahnCase):
         self.assertTrue(self.answer.startswith(b"HTTP/1.1 101 "), self.answer)
 
     def test_external_port_is_checked(self) -> None:
-        """Only an externalPort has to: autobahn refuses others, here as anywhere."""
+        """autobahn refuses another port than a factory's externalPort, here as anywhere."""
         self.open(self.websockets("ws://127.0.0.1:9000", externalPort=9000))
         self.assertTrue(self.answer.startswith(b"HTTP/1.1 400 "), self.answer)
 
@@ -204,7 +204,7 @@ class ClosePolitelyTests(AutobahnCase):
     """A WebSocket's end, with code 1001."""
 
     def check_autobahn(self, connection: Connection) -> None:
-        """The client is told, and the connection ends with its answer."""
+        """Assert that the client is told, and that the connection ends with its answer."""
         self.assertTrue(self.answer.startswith(b"HTTP/1.1 101 "), self.answer)
         self.assertTrue(close_politely(connection.transport.protocol))
         self.assertEqual(connection.transport.value(), GOING_AWAY)
@@ -221,7 +221,7 @@ class ClosePolitelyTests(AutobahnCase):
         self.check_autobahn(self.open(self.site(WebSocketResource(self.websockets()))))
 
     def test_autobahn_in_a_resource_behind_tls(self) -> None:
-        """And one whose transport wraps another, as TLS does."""
+        """A WebSocket in a Resource whose transport wraps another is closed so."""
         site = self.site(WebSocketResource(self.websockets()))
         self.check_autobahn(self.open(WrappingFactory(site)))
 

@@ -16,7 +16,7 @@ class OutsideTests(SynchronousTestCase):
     """Managers for emitting alone."""
 
     def test_emit_alone(self) -> None:
-        """One that is for emitting alone, and knows no cluster, raises a sentence as well."""
+        """A manager for emitting alone that knows no cluster raises a sentence."""
         self.patch(outside, "publish", functools.partial(outside.publish, environ={}))
         manager = txsticky.socketio.Manager(write_only=True)
         error = self.assertRaises(WhichCluster, manager.emit, "hello", 1, to="room")
@@ -25,7 +25,7 @@ class OutsideTests(SynchronousTestCase):
         self.assertRaises(WhichCluster, asyncio.run, emitting)
 
     def test_emit_outside(self) -> None:
-        """One for emitting alone publishes into the cluster that it was told of."""
+        """A manager for emitting alone publishes into the cluster that it was told of."""
         told: list[tuple[str, bytes, dict[str, str | None]]] = []
 
         def publish(topic: str, message: bytes, **where: str | None) -> int:

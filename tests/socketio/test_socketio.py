@@ -380,13 +380,13 @@ class NowhereTests(SynchronousTestCase):
         self.assertIn(f"txsticky.socketio.Manager {self.SENTENCE}", str(error))
 
     def test_emit(self) -> None:
-        """What is emitted raises one, and does not vanish."""
+        """An emit outside of a worker raises a sentence, and does not vanish."""
         manager = txsticky.socketio.Manager()
         error = self.assertRaises(NotInWorker, manager.emit, "hello", 1, to="room")
         self.assertIn(self.SENTENCE, str(error))
 
     def test_in_a_worker(self) -> None:
-        """In a worker those for emitting alone emit."""
+        """In a worker managers for emitting alone emit."""
         here = FakeHere()
         api.install(here)
         self.addCleanup(api.install, None)
@@ -398,7 +398,7 @@ class NowhereTests(SynchronousTestCase):
         self.assertEqual([b'"data": [%d]' % n in m for n, m in enumerate(got, 1)], [True, True])
 
     def test_process(self) -> None:
-        """In a process of its own the first client has the sentence logged, and nothing hangs."""
+        """In a process of its own the first client logs the sentence, and nothing hangs."""
         script = (
             "import socketio, txsticky.socketio\n"
             "sio = socketio.Server(async_mode='threading',"

@@ -215,7 +215,7 @@ class LikenessTests(ForkCase):
     """What a worker has of its parents."""
 
     def test_like(self) -> None:
-        """One that is forked has what one has that is executed; its parent is the primary."""
+        """A forked worker has what an executed one has; its parent is the primary."""
         self.start()
         executed = self.worker(self.executed)
         forked, other = self.worker(), self.worker()
@@ -237,7 +237,7 @@ class LikenessTests(ForkCase):
             self.assertNotEqual(first, second)
 
     def test_title(self) -> None:
-        """Each shows itself under its own name."""
+        """Template and workers each show themselves under their own name."""
         self.start()
         self.worker()
         titles = [
@@ -274,7 +274,7 @@ class InterfaceTests(ForkCase):
     """Every interface, with the application imported before the fork and after it."""
 
     def serves(self, application: str, interface: str, preload: bool) -> int:
-        """It does; returns the process that the application was imported in."""
+        """Assert that it serves; returns the process that the application was imported in."""
         self.start(IMPORTED + application, preload, interface)
         request = b"GET / HTTP/1.1\r\nHost: cluster.test\r\nConnection: close\r\n\r\n"
         told = self.worker(ask=request)
@@ -285,7 +285,7 @@ class InterfaceTests(ForkCase):
         return imported
 
     def each_way(self, application: str, interface: str) -> None:
-        """With --preload the interface is detected, and without it is told."""
+        """Serve with --preload, where the interface is detected, and without, where it is told."""
         for preload in (False, True):
             imported = self.serves(application, "auto" if preload else interface, preload)
             expected = (self.template.process if preload else self.workers[0]).pid
@@ -294,7 +294,7 @@ class InterfaceTests(ForkCase):
             self.fresh()
 
     def test_web(self) -> None:
-        """twisted.web."""
+        """A twisted.web application is served, imported before the fork and after it."""
         self.each_way(
             "from twisted.web.resource import Resource\n"
             "class App(Resource):\n"
@@ -305,7 +305,7 @@ class InterfaceTests(ForkCase):
         )
 
     def test_wsgi(self) -> None:
-        """WSGI."""
+        """A WSGI application is served, imported before the fork and after it."""
         self.each_way(
             "def app(environ, start_response):\n"
             "    start_response('200 OK', [('Content-Length', str(len(told())))])\n"
@@ -314,11 +314,11 @@ class InterfaceTests(ForkCase):
         )
 
     def test_asgi(self) -> None:
-        """ASGI."""
+        """An ASGI application is served, imported before the fork and after it."""
         self.each_way(ASGI, "asgi")
 
     def test_two_reactors(self) -> None:
-        """An ASGI application that imports a reactor: its worker is executed anew."""
+        """A worker of an ASGI application that imports a reactor is executed anew."""
         application = "from twisted.internet import reactor\n" + ASGI
         self.assertEqual(self.serves(application, "auto", False), self.workers[0].pid)
 
@@ -355,7 +355,7 @@ class ResumptionTests(ForkCase):
 
 
 class FaultTests(ForkCase):
-    """What goes wrong."""
+    """Templates with a fault."""
 
     def test_output_is_its_own(self) -> None:
         """What the application prints as it is imported is printed once, by the template."""
@@ -383,7 +383,7 @@ class FaultTests(ForkCase):
         self.until(lambda: not self.template.alive)
 
     def test_no_descriptors(self) -> None:
-        """One that has no descriptors left says so, and goes on."""
+        """A template that has no descriptors left says so, and goes on."""
         self.start(
             "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (6, 6))\n" + TELLER,
             preload=True,
@@ -397,7 +397,7 @@ class FaultTests(ForkCase):
         self.assertTrue(self.template.ready)
 
     def test_no_processes(self) -> None:
-        """One that cannot fork says so, and goes on."""
+        """A template that cannot fork says so, and goes on."""
         self.start(
             "import os\nos.fork = lambda: (_ for _ in ()).throw(OSError(11, 'full'))\n" + TELLER,
             preload=True,
@@ -408,7 +408,7 @@ class FaultTests(ForkCase):
         self.assertTrue(self.template.ready)
 
     def test_primary_has_gone(self) -> None:
-        """It ends when the other end of its socket is closed."""
+        """A template ends when the other end of its socket is closed."""
         self.start()
         assert self.template._socket is not None
         self.template._socket.shutdown(socket.SHUT_RDWR)

@@ -32,7 +32,7 @@ class WarmTests(SynchronousTestCase):
     """Importing."""
 
     def warm(self, application: str = "app = 'it'", *arguments: str) -> list[str]:
-        """Do it; what was said."""
+        """Warm a process; returns what was said."""
         folder = Path(self.mktemp())
         folder.mkdir()
         (folder / "told.py").write_text(application)
@@ -60,20 +60,20 @@ class WarmTests(SynchronousTestCase):
         self.assertEqual(self.warm("app = 'it'", "web", "preload")[0], "app it")
 
     def test_reactor(self) -> None:
-        """One that imports a reactor is not, and the sentence says what to do."""
+        """An application that imports a reactor is not preloaded; the sentence says what to do."""
         said = self.warm("from twisted.internet import reactor\napp = 1", "web", "preload")
         self.assertIn("the application imports Twisted's reactor while it is imported", said[0])
         self.assertIn("leave --preload out", said[0])
         self.assertEqual(said[1], "unfit")
 
     def test_event_loop(self) -> None:
-        """Nor one that makes an event loop."""
+        """An application that makes an event loop is not preloaded."""
         said = self.warm("import asyncio\napp = asyncio.new_event_loop()", "asgi", "preload")
         self.assertIn("the application makes an event loop while it is imported", said[1])
         self.assertEqual(said[2], "unfit")
 
     def test_threads(self) -> None:
-        """Threads that it leaves running are told by their names."""
+        """Threads that the application leaves running are told by their names."""
         said = self.warm(
             "import threading, time\n"
             "threading.Thread(target=time.sleep, args=(3,), name='pump', daemon=True).start()\n"
@@ -86,12 +86,12 @@ class WarmTests(SynchronousTestCase):
         self.assertEqual(said[1], "app 2")
 
     def test_broken(self) -> None:
-        """What does not load is left to a worker to tell."""
+        """An application that does not load is left to a worker to tell."""
         said = self.warm("1 / 0", "web", "preload")
         self.assertIn("[debug]", said[0])
         self.assertEqual(said[1], "unfit")
 
     def test_forks(self) -> None:
-        """A process that it forks, and that goes on as the template would, ends."""
+        """A process that the application forks, and that goes on as the template would, ends."""
         said = self.warm("import os\nos.fork()\napp = 'it'", "web", "preload")
         self.assertEqual(said.count("app it"), 1)

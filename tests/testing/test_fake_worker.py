@@ -15,7 +15,7 @@ from txsticky.testing import FakeWorker
 
 
 class FakeWorkerTests(SynchronousTestCase):
-    """It behaves as a worker does, and keeps what it is asked."""
+    """A fake worker behaves as a worker does, and keeps what it is asked."""
 
     def setUp(self) -> None:
         self.worker = self.enterContext(FakeWorker(id=7, slot=2, workers=3))
@@ -28,25 +28,25 @@ class FakeWorkerTests(SynchronousTestCase):
         return here
 
     def test_within(self) -> None:
-        """Within it there is a worker; outside there is what was before."""
+        """Within a fake worker there is a worker; outside there is what was before."""
         self.assertIs(self.here, self.worker.here)
         with FakeWorker() as other:
             self.assertIs(self.here, other.here)
         self.assertIs(self.here, self.worker.here)
 
     def test_who(self) -> None:
-        """It has an id, a number, and others beside it."""
+        """A fake worker has an id, a number, and others beside it."""
         self.assertEqual((self.here.id, self.here.slot), (7, 2))
         pool = [(member["id"], member["slot"], member["state"]) for member in self.here.pool()]
         self.assertEqual(pool, [(8, 1, "ready"), (7, 2, "ready"), (9, 3, "ready")])
 
     def test_tags(self) -> None:
-        """It mints ids that name it."""
+        """A fake worker mints ids that name it."""
         self.assertEqual(self.here.owner(self.here.mint("a")), 7)
         self.assertIsNone(self.here.owner("a"))
 
     def test_bindings(self) -> None:
-        """It binds keys, which the test sees, and frees them; a bad key is refused."""
+        """A fake worker binds keys, which the test sees, and frees them; a bad key is refused."""
         self.successResultOf(self.here.bind("one"))
         self.successResultOf(self.here.bind(b"two"))
         self.here.free("one")
@@ -98,7 +98,7 @@ class FakeWorkerTests(SynchronousTestCase):
         self.assertEqual(self.worker.published, [])
 
     def test_leader(self) -> None:
-        """It leads when it is told to, again and again, and no longer than the test lasts."""
+        """A fake worker leads when it is told to, again and again, and no longer than the test."""
         done: list[str] = []
         self.patch(api, "_duties", [])
         with FakeWorker() as worker:
@@ -121,7 +121,7 @@ class FakeWorkerTests(SynchronousTestCase):
         printed.assert_called_once_with(b"one more")
 
     def test_the_rest(self) -> None:
-        """It keeps what is left for WebSockets, and counts the reloads that are asked for."""
+        """A fake worker keeps what is left for WebSockets, and counts reloads it is asked for."""
         self.here.leave("3", "at 92")
         self.assertTrue(self.here.reload())
         self.assertEqual((self.worker.left, self.worker.reloads), ({3: b"at 92"}, 1))

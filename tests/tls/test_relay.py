@@ -46,7 +46,7 @@ class Near:
 
 
 class RelayTests(ShellCase):
-    """This worker's end."""
+    """The end of a pipe in the worker that ends TLS."""
 
     def setUp(self) -> None:
         """A relay that is not open yet."""

@@ -128,7 +128,7 @@ class TransportTests(TransportCase):
         self.assertTrue((received(self.client) or b"").endswith(b"one\r\n0\r\n\r\n"))
 
     def test_delivered(self) -> None:
-        """That all is delivered which the connection brought is told, once."""
+        """The worker is told once that all is delivered which the connection brought."""
         self.serve(lambda request: b"answer", GET)
         self.client.sendall(GET)
         self.until(lambda: self.policy.done == 2)
@@ -357,7 +357,7 @@ class TransportTests(TransportCase):
 
 
 class UNIXTransportTests(TransportTests):
-    """The same over a UNIX socket."""
+    """A real connection under a gate, over a UNIX socket."""
 
     make = GatedUNIXServer
 

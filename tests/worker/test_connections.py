@@ -219,7 +219,7 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual([host.gate.calls for host in hosts], [[], [], ["finish"], []])
 
     def test_room_by_age(self) -> None:
-        """Those go first that have been idle for longest, and of equals those that came first."""
+        """Idle connections make room the oldest first, and of equals those that came first."""
         ages = [5, 9, 1, 9, 7] + 15 * [0] + [8]
         hosts = [FakeHost(quiet=age) for age in ages]
         connections = [self.serving(host) for host in hosts]

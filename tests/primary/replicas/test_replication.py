@@ -88,33 +88,33 @@ class ReplicaMachine(RuleBasedStateMachine):
         self.tell_pool()
 
     def distrust(self, flag: bool) -> None:
-        """Connections avoid the worker."""
+        """Note that connections avoid the worker."""
         assert flag != self.distrusted, "told twice"
         self.distrusted = flag
 
     @rule(key=st.sampled_from([b"a", b"b", b"c", b"d"]), worker=st.integers(1, 3))
     def bind(self, key: bytes, worker: int) -> None:
-        """A key is bound."""
+        """Bind a key."""
         key += b"k" * 40
         self.table[key] = worker
         self.replica.tell(Bound(key, worker))
 
     @rule(key=st.sampled_from([b"a", b"b", b"c", b"d"]))
     def free(self, key: bytes) -> None:
-        """A key is freed."""
+        """Free a key."""
         key += b"k" * 40
         self.table.pop(key, None)
         self.replica.tell(Freed(key))
 
     @rule()
     def tell_pool(self) -> None:
-        """The pool changes."""
+        """Have the pool change."""
         self.version += 1
         self.replica.tell_pool(encode_json(Kind.POOL, pool={"version": self.version}))
 
     @rule()
     def upgrade(self) -> None:
-        """Another program takes over, which does not know what was not sent."""
+        """Have another program take over, which does not know what was not sent."""
         if self.pipe.behind:
             if not self.replica.stale:
                 self.distrusted = True  # what it begins with, as far as this test can tell
@@ -122,7 +122,7 @@ class ReplicaMachine(RuleBasedStateMachine):
 
     @rule(size=st.integers(1, 400))
     def read(self, size: int) -> None:
-        """The worker reads a piece."""
+        """Have the worker read a piece."""
         data, relieved = self.pipe.read(size)
         for kind, body in self.frames.feed(data):
             if kind is Kind.POOL:
@@ -183,7 +183,7 @@ class Worker:
         self.introduced.append(other.id)
 
     def heard(self) -> list[Frame]:
-        """What it was told since it was asked last."""
+        """What the worker was told since the last call."""
         data, self.channel.backlog = self.channel.backlog, b""
         return list(TypedReader(FROM_PRIMARY, 1 << 20).feed(data))
 
@@ -200,7 +200,7 @@ class ReplicationCase(SynchronousTestCase):
         self.workers = [self.join(id) for id in (1, 2, 3)]
 
     def join(self, id: int, together: bool = True) -> Worker:
-        """A worker that has become ready."""
+        """Have a worker become ready."""
         worker = Worker(id)
         self.pool.add(id, id)
         joined = lambda: self.joined.append(id)  # noqa: E731
@@ -208,7 +208,7 @@ class ReplicationCase(SynchronousTestCase):
         return worker
 
     def heard(self) -> list[list[Frame]]:
-        """What each worker was told since they were asked last."""
+        """What each worker was told since the last call."""
         return [worker.heard() for worker in self.workers]
 
 
@@ -257,7 +257,7 @@ class ReplicationTests(ReplicationCase):
         self.assertEqual(self.heard(), [[View(self.pool.view())]] * 3)
 
     def test_lame_duck(self) -> None:
-        """That the cluster is to stop is told at once, and to workers that come later as well."""
+        """Workers are told at once that the cluster is to stop, and later ones as they come."""
         self.replication.tell_lame_duck()
         self.workers.append(self.join(4))
         self.replication.tell_pool()
@@ -275,7 +275,7 @@ class ReplicationTests(ReplicationCase):
         self.assertEqual(self.workers[0].heard(), [View(self.pool.view())])
 
     def test_changes_of_many(self) -> None:
-        """Changes are told together where there are many; one that needs them gets them at once."""
+        """Changes are told together to many workers; one that needs them gets them at once."""
         self.workers += [self.join(id) for id in range(4, 2 * VIEWS_AT_ONCE + 1)]
         self.pool.set_ready(1)
         self.replication.tell_pool(2)
@@ -301,7 +301,7 @@ class ReplicationTests(ReplicationCase):
         self.assertEqual(self.system.reactor.getDelayedCalls(), [])
 
     def test_strangers(self) -> None:
-        """Where there are many, a worker is introduced to its predecessor, and to who asks."""
+        """A worker of many is introduced to its predecessor, and to a worker that asks."""
         self.workers += [self.join(id) for id in range(4, 42)]
         first, last, newest = self.workers[0], self.workers[15], self.workers[40]
         self.assertEqual(len(last.introduced), ALL_KNOWN - 1)
@@ -324,7 +324,7 @@ class RenewalTests(ReplicationCase):
         self.keys = self.table.keys()
 
     def test_pieces(self) -> None:
-        """It gets the next piece when the kernel has taken the one before; then it has joined."""
+        """A worker gets the next piece when the kernel has taken the last; then it has joined."""
         for together in (True, False):
             self.joined.clear()
             worker = self.join(4, together)
@@ -339,7 +339,7 @@ class RenewalTests(ReplicationCase):
             self.pool.set_gone(4)
 
     def test_changes(self) -> None:
-        """What changes meanwhile is told at once, and what was freed does not come back."""
+        """What changes while a worker joins is told at once; what was freed stays so."""
         worker = self.join(4)
         known = dict.fromkeys(self.taken(worker.heard()))
         self.replication.free(1, self.keys[-1])
@@ -355,13 +355,13 @@ class RenewalTests(ReplicationCase):
         return [key for frame in frames for key in frame.keys]  # type: ignore[attr-defined]
 
     def test_leaves(self) -> None:
-        """A worker that leaves before is told nothing more."""
+        """A worker that leaves before it has joined is told nothing more."""
         self.join(4)
         self.replication.leave(4)
         self.assertEqual((self.system.reactor.getDelayedCalls(), 4 in self.joined), ([], False))
 
     def test_finish(self) -> None:
-        """The whole rest can be sent at once: another program takes over."""
+        """The whole rest can be sent at once, for another program that takes over."""
         worker = self.join(4)
         self.replication.finish()
         self.assertEqual(len(self.taken(worker.heard())), len(self.keys))

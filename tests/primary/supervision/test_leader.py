@@ -13,7 +13,7 @@ from txsticky.primary.upgrade.state import UpgradeState
 
 
 def ready(worker: PlayedWorker) -> None:
-    """A worker of today is ready."""
+    """Have a worker of today get ready."""
     worker.send_json(Kind.READY, interface="web", http=True, appointable=True)
 
 
@@ -42,7 +42,7 @@ class LeaderTests(PrimaryCase):
         self.assertTrue(self.one.boot["appoints"])
 
     def test_renewed(self) -> None:
-        """Its signs of life renew the lease."""
+        """The signs of life of the leader renew its lease."""
         led(self.one)
         self.reactor.advance(5.0)
         self.one.report()
@@ -50,7 +50,7 @@ class LeaderTests(PrimaryCase):
         self.assertEqual(led(self.one), [{"term": 1, "until": 5.0 + LEASE}])
 
     def test_silent(self) -> None:
-        """When its lease is over another worker leads, at that one's next sign of life."""
+        """When the lease is over another worker leads, at that one's next sign of life."""
         self.reactor.advance(LEASE)
         self.two.report()
         self.reactor.settle()
@@ -58,7 +58,7 @@ class LeaderTests(PrimaryCase):
         self.assertEqual(self.primary.leader.id, 2)
 
     def test_resigns(self) -> None:
-        """When it resigns another worker leads at once."""
+        """When the leader resigns another worker leads at once."""
         self.primary.workers.retire(1, 30.0, False)
         self.reactor.settle()
         self.assertEqual(led(self.two), [])
@@ -67,13 +67,13 @@ class LeaderTests(PrimaryCase):
         self.assertEqual(led(self.two), [{"term": 2, "until": LEASE}])
 
     def test_dies(self) -> None:
-        """When its process ends another worker leads at once."""
+        """When the leader's process ends another worker leads at once."""
         self.one.die()
         self.reactor.settle()
         self.assertEqual(led(self.two), [{"term": 2, "until": LEASE}])
 
     def test_last(self) -> None:
-        """Where none is left none leads."""
+        """Where no worker is left none leads."""
         self.one.die()
         self.two.die()
         self.reactor.settle()

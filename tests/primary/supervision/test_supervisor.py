@@ -27,7 +27,7 @@ class FakeHands:
         self.broken: set[str] = set()
 
     def take(self) -> list[tuple[Any, ...]]:
-        """What was asked since the last time."""
+        """What the hands were asked since the last time."""
         done, self.done = self.done, []
         return done
 
@@ -104,7 +104,7 @@ class TurnTests(SupervisorCase):
         return [what[1] for what in self.hands.take() if what[0] == "spawn"]
 
     def test_turns(self) -> None:
-        """The next one starts when one is ready, or has failed."""
+        """The next worker starts when one is ready, or has failed."""
         self.supervisor.start()
         self.assertEqual(self.spawned(), [1, 2])
         self.supervisor.ready(2)
@@ -133,13 +133,13 @@ class TurnTests(SupervisorCase):
         self.assertEqual(self.hands.take(), [])
 
     def test_none_can_be_created(self) -> None:
-        """Where no process can be created, all have had their turn."""
+        """Where no process can be created, all workers have had their turn."""
         self.hands.broken.add("spawn")
         self.supervisor.start()
         self.assertEqual(self.spawned(), [1, 2, 3, 4, 5])
 
     def test_stop(self) -> None:
-        """Those that wait for their turn are not waited for."""
+        """Workers that wait for their turn are not waited for."""
         self.supervisor.start()
         self.supervisor.stop(True)
         self.assertEqual(set(self.supervisor.fleet.instances), {1, 2})
@@ -183,7 +183,7 @@ class EffectTests(SupervisorCase):
         )
 
     def test_scale(self) -> None:
-        """One more is spawned."""
+        """To scale by one spawns one more worker."""
         self.serve()
         self.supervisor.scale(1)
         self.assertEqual(self.hands.take(), [("spawn", 3, 3, 1)])
@@ -200,7 +200,7 @@ class EffectTests(SupervisorCase):
         )
 
     def test_load_failure(self) -> None:
-        """An application that does not load ends it with the exit code 3."""
+        """An application that does not load ends the cluster with the exit code 3."""
         self.supervisor.start()
         self.supervisor.load_failed(1, "No module x.")
         self.supervisor.exited(2, -9)
@@ -265,7 +265,7 @@ class FailureTests(SupervisorCase):
         self.assertIn("out of everything", self.events[0]["reason"])
 
     def test_never_a_process(self) -> None:
-        """If none can ever be spawned it ends."""
+        """If no worker can ever be spawned the cluster ends."""
         self.hands.broken.add("spawn")
         self.supervisor.start()
         self.clock.pump([5] * 10)
@@ -302,7 +302,7 @@ class HeldTests(SupervisorCase):
     settled = False
 
     def test_go_on(self) -> None:
-        """They are started when they can be."""
+        """Workers that could not be started are started when they can be."""
         self.supervisor.start()
         self.assertEqual(self.hands.take(), [])
         self.settled = True
@@ -311,13 +311,13 @@ class HeldTests(SupervisorCase):
         self.assertEqual(self.hands.take(), [("spawn", 1, 1, 1), ("spawn", 2, 2, 1)])
 
     def test_killed(self) -> None:
-        """If they are to end, they have ended."""
+        """Workers that wait to be started have ended as soon as they are to end."""
         self.supervisor.start()
         self.supervisor.stop(True)
         self.assertEqual([what[:2] for what in self.hands.take()], [("ended", 0)])
 
     def test_upgrade(self) -> None:
-        """What the program before had not started, this one starts."""
+        """A program that takes over starts what the one before had not started."""
         self.settled = True
         self.supervisor.start()
         self.hands.take()
@@ -370,7 +370,7 @@ class TimeTests(SupervisorCase):
         self.assertIn(("kill", 1, True), self.hands.take())
 
     def test_leaving_unasked(self) -> None:
-        """One that was not told to is replaced."""
+        """A worker that was not told to leave is replaced when it does."""
         self.serve()
         self.supervisor.leaving(1)
         self.clock.advance(pause(1))
@@ -454,7 +454,7 @@ class HeartbeatTests(SupervisorCase):
         self.assertEqual(self.hands.take(), [])
 
     def test_retiring(self) -> None:
-        """A retiring worker has to; if it hangs it is killed before its time."""
+        """A retiring worker has to give signs of life; if it hangs it is killed before its time."""
         self.serve()
         self.supervisor.scale(-1)
         self.live(TIMEOUT + 1, 1)

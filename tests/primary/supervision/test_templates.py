@@ -49,14 +49,14 @@ class PlayedTemplate:
         self.socket.send(encode(frame))
 
     def asked(self) -> tuple[Fork, list[int]]:
-        """What it was asked for last, with the descriptors."""
+        """What the template was asked for last, with the descriptors."""
         message, descriptors, _, _ = socket.recv_fds(self.socket, FORK_LIMIT, 100)
         (fork,) = FrameReader(TO_TEMPLATE, FORK_LIMIT).feed(message)
         assert isinstance(fork, Fork)
         return fork, descriptors
 
     def die(self, status: int = -9) -> None:
-        """End."""
+        """End the process."""
         self.socket.close()
         self.process.exit(status)
 
@@ -88,7 +88,7 @@ class TemplatesCase(ShellCase):
         return Templates(self.system, self.config, provision, lambda: "web", self.settled, self.log)
 
     def end(self) -> None:
-        """End them; nothing is left then."""
+        """End all templates; nothing is left then."""
         self.templates.close()
         for process in self.system.processes:
             process.close()
@@ -134,7 +134,7 @@ class StartTests(TemplatesCase):
         self.assertTrue(self.templates.settled(1))
 
     def test_dies_as_it_starts(self) -> None:
-        """If it ends before it is ready, workers go on without; another is started later."""
+        """If a template ends before it is ready, workers go on without; another starts later."""
         self.templates.settled(1)
         self.played().die()
         self.assertEqual(self.settled.call_count, 1)
@@ -146,7 +146,7 @@ class StartTests(TemplatesCase):
         self.assertTrue(self.templates.settled(1), "nothing waits for that one")
 
     def test_stopped_as_it_starts(self) -> None:
-        """One that is stopped before it is ready is killed."""
+        """A template that is stopped before it is ready is killed."""
         self.templates.settled(1)
         process = self.system.processes[0]
         self.reactor.advance(LOOK_EVERY)
@@ -156,13 +156,13 @@ class StartTests(TemplatesCase):
         self.assertEqual(process.signals, [signal.SIGKILL])
 
     def test_cannot_start(self) -> None:
-        """If its process cannot be started, workers go on without."""
+        """If a template's process cannot be started, workers go on without."""
         self.system.refusing = OSError("no more processes")
         self.assertTrue(self.templates.settled(1))
         self.assertIn("no more processes", str(self.log.error.call_args))
 
     def test_unwanted(self) -> None:
-        """Where orphans cannot be adopted there is none; nor where the operator wants none."""
+        """There is no template where orphans cannot be adopted, or the operator wants none."""
         self.system.adopts = False
         self.templates = self.make()
         self.assertTrue(self.templates.settled(1))
@@ -175,7 +175,7 @@ class ForkTests(TemplatesCase):
     """Forks."""
 
     def test_worker(self) -> None:
-        """The descriptors reach it, the one for the output first; the process is watched."""
+        """A fork gets the descriptors, the one for the output first; its process is watched."""
         played = self.ready()
         process = self.fork(played, Forked(4711))
         fork, (output, channel) = played.asked()
@@ -185,7 +185,7 @@ class ForkTests(TemplatesCase):
             os.close(descriptor)
 
     def refused(self, played: PlayedTemplate, answer: Frame) -> list[int]:
-        """No worker is forked; the signals that the template gets."""
+        """Assert that no worker is forked; returns the signals that the template gets."""
         self.assertIsNone(self.fork(played, answer))
         for descriptor in played.asked()[1]:
             os.close(descriptor)
@@ -211,7 +211,7 @@ class ForkTests(TemplatesCase):
         self.assertEqual(played.process.signals, [signal.SIGKILL])
 
     def test_stopped_meanwhile(self) -> None:
-        """One that is stopped while it is asked is not waited for any longer."""
+        """A template that is stopped while it is asked is not waited for any longer."""
         played = self.ready()
         one, _ = self.pair()
         seen = iter((False, True))
@@ -222,14 +222,14 @@ class ForkTests(TemplatesCase):
         self.assertIn("it is stopped", str(self.log.warn.call_args))
 
     def test_stopped(self) -> None:
-        """One that is stopped is not even asked."""
+        """A template that is stopped is not even asked."""
         played = self.ready()
         self.stopped.add(played.process.pid)
         self.assertIsNone(self.templates.fork(1, [], print, print))
         self.assertEqual(played.process.signals, [signal.SIGKILL])
 
     def test_stopped_before_it_was_ready(self) -> None:
-        """One that was stopped before it was ready is ended when a worker is wanted."""
+        """A template that was stopped before it was ready ends when a worker is wanted."""
         self.templates.settled(1)
         process = self.system.processes[0]
         self.reactor.advance(1000.0)  # it is awaited no more
@@ -238,7 +238,7 @@ class ForkTests(TemplatesCase):
         self.assertEqual(process.signals, [signal.SIGKILL])
 
     def test_dead(self) -> None:
-        """So is one that has ended, though that was not told yet."""
+        """A template that has ended, though that was not told yet, is not asked."""
         played = self.ready()
         played.socket.close()
         one, _ = self.pair()
@@ -256,7 +256,7 @@ class ReloadTests(TemplatesCase):
         self.assertEqual((old.process.signals, new.process.signals), ([signal.SIGKILL], []))
 
     def test_in_vain(self) -> None:
-        """If it has brought none, the new one ends, and later workers are of the old one."""
+        """If a reload has brought no ready worker, its template ends, and the old one serves."""
         old, new = self.ready(1), self.ready(2)
         self.templates.reloaded(proven=False)
         self.assertEqual((old.process.signals, new.process.signals), ([], [signal.SIGKILL]))
@@ -274,7 +274,7 @@ class ReloadTests(TemplatesCase):
         self.assertIsNone(self.templates.fork(2, [], print, print))
 
     def test_upgrade(self) -> None:
-        """The next program takes them up; one that speaks otherwise ends them."""
+        """The next program takes the templates up; those that speak otherwise end."""
         self.ready(1)
         for protocol, works in ((None, True), (99, False)):
             kept = Descriptors()
@@ -301,7 +301,7 @@ class PreloadTests(TemplatesCase):
         self.assertTrue(self.ready().prepare.preload)
 
     def test_unfit(self) -> None:
-        """If that cannot be, workers wait for a template that does not."""
+        """If the application cannot be preloaded, workers wait for a template without it."""
         self.templates.settled(1)
         played = self.played()
         played.say(Unprepared())

@@ -32,7 +32,7 @@ class MailboxCase(ShellCase):
         self.boxes: list[MailboxTransport] = []
 
     def close(self) -> None:
-        """Give both up; nothing waits in either."""
+        """Give both mailboxes up; nothing waits in either."""
         for mailbox in (self.one, self.other):
             self.assertEqual(mailbox.close(MailboxTransport.loseConnection), [])
 
@@ -41,7 +41,7 @@ class CopyTests(MailboxCase):
     """Descriptors of which a worker gets a copy."""
 
     def fill(self) -> None:
-        """Have the first one take nothing more."""
+        """Have the first mailbox take nothing more."""
         with self.assertRaises(MailboxFull):
             while True:
                 self.one.box.write(bytes(10_000))
@@ -78,7 +78,7 @@ class CloseTests(MailboxCase):
     limit = 100
 
     def test_left_behind(self) -> None:
-        """Closed, a mailbox gives up what waits in it, in order, and its reading end."""
+        """A mailbox that is closed gives up what waits in it, in order, and its reading end."""
         for number in range(2000):
             self.one.hand(os.dup(0), b"%d" % number + bytes(2000))
             if self.one.box.queued == 3:

@@ -75,20 +75,20 @@ class AcceptTests(WorkersCase):
     """Which workers accept."""
 
     def test_ready(self) -> None:
-        """A worker that is ready is told to, once."""
+        """A worker that is ready is told once to accept."""
         self.ready(2)
         self.workers.attend()
         self.assertEqual((self.told(1), self.told(2), self.slots()), ([], ["Accept"], {2}))
 
     def test_beginning(self) -> None:
-        """None is told before connections are routed."""
+        """No worker is told to accept before connections are routed."""
         self.beginning.under_way = True
         self.ready(2)
         self.assertEqual(self.told(2), [])
         self.listeners.attend.assert_not_called()
 
     def test_without_sockets(self) -> None:
-        """A worker that has no sockets is not told."""
+        """A worker that has no sockets is not told to accept."""
         self.workers.handles[2].listens = False
         self.ready(2)
         self.assertEqual((self.told(2), self.slots()), ([], set()))

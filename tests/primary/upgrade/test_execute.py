@@ -56,7 +56,7 @@ class ExecuteTests(ShellCase):
         self.assertEqual(self.state, {**state, "form": FORM, "inherited": [], "environ": {}})
 
     def test_descriptors(self) -> None:
-        """It inherits what is named, and nothing else."""
+        """The new program inherits what is named, and nothing else."""
         one, other = self.pair()
         before = {n for n in open_descriptors() if os.get_inheritable(n)}
         self.execute({}, one.fileno())
@@ -65,7 +65,7 @@ class ExecuteTests(ShellCase):
         self.assertEqual(len(self.inheritable - before), 2)  # and the state
 
     def test_not_any_further(self) -> None:
-        """In the new program none of them is inheritable, from the first moment on."""
+        """In the new program no such descriptor is inheritable, from the first moment on."""
         one, _ = self.pair()
         self.execute({}, one.fileno())
         self.assertFalse(os.get_inheritable(one.fileno()))
@@ -85,13 +85,13 @@ class ExecuteTests(ShellCase):
         self.assertEqual(self.found["PYTHONPATH"], "relative:/")
 
     def test_signals(self) -> None:
-        """Signals that come meanwhile wait for it."""
+        """Signals that come meanwhile wait for the new program."""
         self.execute({})
         waiting = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGUSR1}
         self.assertEqual(waiting - self.blocked, set())
 
     def test_failure(self) -> None:
-        """If it cannot be executed, everything is as it was."""
+        """If the new program cannot be executed, everything is as it was."""
         one, _ = self.pair()
         before = open_descriptors()
         self.execute({}, one.fileno(), fails=True)
@@ -114,7 +114,7 @@ class ExecuteTests(ShellCase):
         self.assertIsNone(upgrade.inherited_state({}))
 
     def test_foreign_state(self) -> None:
-        """A state that it does not know is refused."""
+        """A state of a form that the program does not know is refused."""
         memory = os.memfd_create("state")
         os.write(memory, json.dumps({"form": 0}).encode())
         self.assertRaises(UpgradeError, upgrade.inherited_state, {STATE: str(memory)})

@@ -16,12 +16,12 @@ class InheritedPortTests(ShellCase):
     """Listening sockets that the program before had opened."""
 
     def inherit(self, sock: socket.socket) -> InheritedPort:
-        """One of them."""
+        """Inherit a socket."""
         os.set_inheritable(sock.fileno(), True)
         return InheritedPort(sock.detach())
 
     def test_addresses(self) -> None:
-        """Its address is the socket's, in each family."""
+        """The address of an inherited port is the socket's, in each family."""
         for family, kind in ((socket.AF_INET, IPv4Address), (socket.AF_INET6, IPv6Address)):
             sock = self.listening(family)
             name = sock.getsockname()

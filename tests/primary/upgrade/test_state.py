@@ -209,7 +209,7 @@ class StateTests(HandoverCase):
         self.assertEqual(self.supervisor.fleet.start(1.0), [Spawn(3, 2, 1)])
 
     def test_watched(self) -> None:
-        """Workers that were ready are to give signs of life; who was starting is not."""
+        """Workers that were ready are to give signs of life; a starting one is not."""
         self.start(1)
         self.spawn()
         self.take_over()
@@ -238,7 +238,7 @@ class OlderTests(HandoverCase):
         return {**fields, "form": 2}
 
     def test_read(self) -> None:
-        """It becomes a state of today: the names are today's, and no first start is under way."""
+        """A state of form 2 becomes one of today: today's names, and no first start under way."""
         self.start()
         self.arrive(b"GET /")
         state = UpgradeState.read(self.forms())
@@ -249,7 +249,7 @@ class OlderTests(HandoverCase):
         self.assertEqual(unpack(state.arrivals[0]["data"]), b"GET /")
 
     def test_folder(self) -> None:
-        """The working directory, which it does not name, keeps the name by which it is found."""
+        """The working directory, which form 2 does not name, keeps the name it is found by."""
         self.assertEqual(UpgradeState.read(self.forms()).folder, "")
 
 
@@ -257,7 +257,7 @@ class PlacesTests(HandoverCase):
     """Where each `--listen` stands."""
 
     def test_places(self) -> None:
-        """Each is found by its text; of several that are the same, one after the other."""
+        """Each `--listen` is found by its text; of several that are the same, in turn."""
         for before, now, found in (
             ("ab", "ab", {0: 0, 1: 1}),
             ("ab", "cba", {0: 2, 1: 1}),
@@ -318,7 +318,7 @@ class EntranceTests(HandoverCase):
         self.assertEqual([(slot, number) for slot, number, _ in self.siblings()], [(2, 1)])
 
     def test_named_no_more(self) -> None:
-        """If their `--listen` is gone, they are closed."""
+        """Sockets of slots whose `--listen` is gone are closed."""
         self.start()
         self.take_over()
         before = open_descriptors()
@@ -342,7 +342,7 @@ class EntranceTests(HandoverCase):
 
 
 class HandsTests(HandoverCase):
-    """What was in the old primary's hands."""
+    """Connections that were in the old primary's hands."""
 
     def test_half_a_head(self) -> None:
         """A connection whose head is not complete goes on where it was."""
@@ -419,7 +419,7 @@ class HandsTests(HandoverCase):
 
 
 class WorkerTests(HandoverCase):
-    """The workers do not notice."""
+    """Workers that do not notice."""
 
     def test_half_a_frame(self) -> None:
         """A control frame that had come by half is understood, once."""
@@ -468,7 +468,7 @@ class WorkerTests(HandoverCase):
         self.assertEqual({self.whose(get()) for _ in range(4)}, {1, 2})
 
     def test_failed_after(self) -> None:
-        """One that does not load is heard."""
+        """A worker whose application does not load is heard."""
         self.start(1)
         worker = self.spawn()
         self.take_over()

@@ -32,25 +32,25 @@ class TrialTests(ShellCase):
 
     @property
     def process(self) -> FakeProcess:
-        """The process."""
+        """The process of the trial."""
         (process,) = self.system.processes
         return process
 
     def test_command(self) -> None:
-        """It is this program with its arguments; it inherits nothing, and is told what there is."""
+        """A trial is this program with its arguments, which inherits nothing."""
         self.assertEqual(self.process.arguments, sys.orig_argv[1:])
         self.assertEqual(self.process.inherited, {})
         held = '[["tcp:8080", 8080]]'
         self.assertEqual(self.process.environ, {TRIAL: str(FORM), HELD: held})
 
     def test_passed(self) -> None:
-        """If it says that it starts, nothing is wrong."""
+        """If the program says that it starts, nothing is wrong."""
         self.process.exit(PASSED)
         self.assertEqual(self.problems, [""])
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_distrusted(self) -> None:
-        """Where the workers are another user, it looks for nothing where this user may write."""
+        """Where the workers are another user, a trial imports nothing that this user may write."""
         self.patch(os, "environ", {**os.environ, "PYTHONPATH": "relative:/"})
         identity = mock.Mock(spec=Identity)
         identity.may_write.side_effect = lambda path: path == "relative"
@@ -66,12 +66,12 @@ class TrialTests(ShellCase):
         self.assertEqual(self.problems, ["it exited with code 0"])
 
     def test_unclean_exit(self) -> None:
-        """How it ended is told."""
+        """How a trial ended is told."""
         self.process.exit(-11)
         self.assertEqual(self.problems, ["it was ended by signal 11"])
 
     def test_time_out(self) -> None:
-        """One that does not come to an end is killed, and nothing happens before it has gone."""
+        """A trial that does not end is killed, and nothing happens before it has gone."""
         self.reactor.advance(TRIAL_TIME - 1)
         self.assertEqual(self.process.signals, [])
         self.reactor.advance(1)
@@ -80,20 +80,20 @@ class TrialTests(ShellCase):
         self.assertEqual(self.problems, ["it takes too long to start"])
 
     def test_too_late(self) -> None:
-        """One that passes after its time has not passed."""
+        """A trial that passes after its time has not passed."""
         self.reactor.advance(TRIAL_TIME)
         self.process.exit(PASSED)
         self.assertEqual(self.problems, ["it takes too long to start"])
 
     def test_cancel(self) -> None:
-        """One that is not wanted any more is killed, and its outcome is not told."""
+        """A trial that is not wanted any more is killed, and its outcome is not told."""
         self.trial.cancel()
         self.assertEqual(self.process.signals, [signal.SIGKILL])
         self.process.exit(PASSED)
         self.assertEqual((self.problems, self.reactor.getDelayedCalls()), ([], []))
 
     def test_output(self) -> None:
-        """What it says is logged."""
+        """What a trial says is logged."""
         with mock.patch.object(trial, "log") as log:
             self.process.say("SyntaxError: invalid syntax")
         self.assertEqual(log.warn.call_args.kwargs, {"line": "SyntaxError: invalid syntax"})

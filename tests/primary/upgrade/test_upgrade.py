@@ -14,7 +14,7 @@ from txsticky.primary.upgrade.trial import PASSED
 
 
 class ClusterTests(ClusterCase):
-    """What a cluster does with it."""
+    """A cluster that is told to upgrade."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -38,7 +38,7 @@ class ClusterTests(ClusterCase):
         self.assertTrue(set(descriptors) <= open_descriptors())
 
     def test_does_not_start(self) -> None:
-        """If it does not start, it is said why, and the old one goes on."""
+        """If the new program does not start, the log says why, and the old one goes on."""
         self.start()
         with mock.patch("txsticky.primary.upgrade.upgrade.log") as log:
             self.trial().exit(1)

@@ -86,13 +86,13 @@ class Waiting:
 
 
 class Uvloop(AsgiCase):
-    """The fastest choice."""
+    """uvicorn's fastest engines."""
 
     loop_name = "uvloop"
     engines: ClassVar[dict[str, str]] = {"UVICORN_HTTP": "httptools"}
 
 
 class Pure(AsgiCase):
-    """The choice without compiled parts."""
+    """uvicorn's engines without compiled parts."""
 
     engines: ClassVar[dict[str, str]] = {"UVICORN_HTTP": "h11", "UVICORN_WS": "wsproto"}

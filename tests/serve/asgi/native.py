@@ -130,7 +130,7 @@ class NativeCase(LoopCase):
         return len(head) + len(b"X-How: NEW\r\n") + size
 
     def send(self, data: bytes) -> None:
-        """The client sends, and all of it comes."""
+        """Have the client send, until all of it has come."""
         before = len(self.inner.got)
         self.client.sendall(data)
         self.until(lambda: len(self.inner.got) >= before + len(data))

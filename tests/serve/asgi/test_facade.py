@@ -125,7 +125,7 @@ class FacadeTests(SynchronousTestCase):
         self.assertIsNone(transport.get_extra_info("socket"))
 
     def test_no_address(self) -> None:
-        """A client over a UNIX socket has none."""
+        """A client over a UNIX socket has no address."""
         host = FacadeHost(self.inner, None)
         host.makeConnection(Outside(UNIXAddress(None)))  # type: ignore[arg-type]
         self.assertIsNone(self.inner.transport.get_extra_info("peername"))

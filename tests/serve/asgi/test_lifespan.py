@@ -30,7 +30,7 @@ class LifespanTests(AsgiCase):
         self.addCleanup(globalLogPublisher.removeObserver, observe)
 
     def test_startup_and_shutdown(self) -> None:
-        """It starts before the first request and is shut down after the last, once."""
+        """The application starts before the first request and is shut down once, after the last."""
         seen = []
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,7 +48,7 @@ class LifespanTests(AsgiCase):
         self.assertEqual(seen, ["lifespan.startup", "lifespan.shutdown"])
 
     def test_state(self) -> None:
-        """What it puts into the state is in that of each request, which is the request's own."""
+        """What the lifespan puts into the state is in each request's own."""
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "lifespan":
@@ -79,7 +79,7 @@ class LifespanTests(AsgiCase):
         self.assertEqual(self.said, [])
 
     def test_startup_fails_without_reason(self) -> None:
-        """One that does not say why does not start either."""
+        """An application that does not say why it cannot start does not start either."""
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await send({"type": "lifespan.startup.failed"})
@@ -107,7 +107,7 @@ class LifespanTests(AsgiCase):
         self.assertEqual(self.levels, ["info", "debug"])
 
     def test_raises_in_startup(self) -> None:
-        """One that raises when it has begun to start is served as well, with a warning."""
+        """An application that raises once it has begun to start is served, with a warning."""
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":
@@ -124,7 +124,7 @@ class LifespanTests(AsgiCase):
         self.assertEqual(self.levels, ["warn"])
 
     def test_raises_at_shutdown(self) -> None:
-        """One that raises when it is shut down is logged, and stops."""
+        """An application that raises when it is shut down is logged, and stops."""
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await receive()

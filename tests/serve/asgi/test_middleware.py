@@ -144,12 +144,12 @@ class ForwardedTests(AsgiCase):
         self.assertEqual(self.told("192.0.2.7", data), (["203.0.113.9", 0], "https"))
 
     def test_not_trusted(self) -> None:
-        """A peer that is not trusted does not, however much others are."""
+        """A peer that is not trusted names no client, however much others are trusted."""
         data = request("GET", "/", headers=self.HEADERS)
         self.assertEqual(self.told("10.0.0.0/8", data), (["192.0.2.7", 5000], "http"))
 
     def test_nobody(self) -> None:
-        """By default no peer does."""
+        """By default no peer is trusted."""
         data = request("GET", "/", headers=self.HEADERS)
         self.assertEqual(self.told("", data), (["192.0.2.7", 5000], "http"))
 

@@ -62,7 +62,7 @@ class MovesCase(AsgiCase):
 
 
 class AnyEngine:
-    """The facts."""
+    """WebSockets of any engine."""
 
     def test_talking(self: Any) -> None:
         """Every message comes back once and in order, however often the WebSocket moves."""

@@ -32,7 +32,7 @@ class AsyncioTests(NativeCase):
         self.assertEqual((self.entered, self.desk.done), ([How.NEW], 1))
 
     def test_writelines(self) -> None:
-        """Pieces go out in one."""
+        """Pieces go out in one send."""
         self.connect(GET)
         self.inner.transport.writelines([OK[:9], memoryview(OK)[9:]])
         self.assertEqual(self.received(len(SEEN)), SEEN)
@@ -45,7 +45,7 @@ class AsyncioTests(NativeCase):
         return data
 
     def test_together(self) -> None:
-        """What is written in one turn of the loop leaves at its end, in one."""
+        """What is written in one turn of the loop leaves at its end, in one send."""
         self.connect(GET)
         head, body = OK[:-2], OK[-2:]
         self.inner.transport.write(head)
@@ -165,7 +165,7 @@ class AsyncioTests(NativeCase):
         self.assertEqual(self.kept.ends, 1)
 
     def test_waiting_client(self) -> None:
-        """One that sends no more and waits for long is asked whether it is there, and answered."""
+        """A client that sends no more and waits for long is asked if it is there, and answered."""
         self.patch(half_close, "HALF_CLOSE_GRACE", 0.02)
         self.connect(GET)
         self.client.shutdown(socket.SHUT_WR)
@@ -176,7 +176,7 @@ class AsyncioTests(NativeCase):
         self.assertIn(SEEN, self.received(len(SEEN)) + (self.client.recv(1000) or b""))
 
     def test_gone(self) -> None:
-        """One that has left while it waited is noticed, though nothing is written to it."""
+        """A client that has left while it waited is noticed, though nothing is written to it."""
         self.patch(half_close, "HALF_CLOSE_GRACE", 0.2)
         self.connect(GET)
         self.client.close()
@@ -325,7 +325,7 @@ class AsyncioTests(NativeCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_failure_in_later_data(self) -> None:
-        """And one that raises later costs it too."""
+        """A protocol that raises at later bytes costs the connection."""
         self.connect(GET[:9])
         self.inner.on["data"] = lambda: 1 / 0
         self.client.send(GET[9:])
@@ -358,7 +358,7 @@ class AsyncioTests(NativeCase):
             self.assertEqual(sock.recv(100), b"and back")
 
     def test_departed_is_not_watched(self) -> None:
-        """After it has left, the loop does not see what happens on the connection."""
+        """The loop does not see what happens on a connection that has left."""
         self.connect(GET)
         self.inner.transport.write(OK)
         self.received(len(SEEN))
@@ -382,7 +382,7 @@ class AsyncioTests(NativeCase):
         return size
 
     def test_departs_when_flushed(self) -> None:
-        """It leaves only when the response is in the kernel, whole."""
+        """A connection leaves only when its response is in the kernel, whole."""
         size = self.leave_behind_much()
         self.assertIsNone(self.kept.left)
         self.assertEqual(len(self.received(size)), size)
@@ -390,7 +390,7 @@ class AsyncioTests(NativeCase):
         self.kept.left[0].close()
 
     def test_unasked_while_flushed(self) -> None:
-        """What the protocol writes meanwhile without a request is cut off, and it leaves."""
+        """What the protocol writes unasked while its connection leaves is cut off."""
         size = self.leave_behind_much()
         self.inner.transport.write(b"unasked")
         self.received(size)
@@ -400,7 +400,7 @@ class AsyncioTests(NativeCase):
         self.kept.left[0].close()
 
     def test_unasked_at_the_last_moment(self) -> None:
-        """Also if that is between the moment when all is sent and that when it leaves."""
+        """What the protocol writes when all is sent, and before it leaves, is cut off."""
         size = self.leave_behind_much()
         write = self.inner.transport.write
         self.inner.on["resume"] = lambda: self.loop.call_soon(write, b"unasked")

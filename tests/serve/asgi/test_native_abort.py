@@ -29,15 +29,15 @@ class AbortTests(NativeCase):
         self.assertFalse(host.live())
 
     def test_cut_off_by_the_worker(self) -> None:
-        """The worker cuts it off by Twisted's name for that."""
+        """The worker cuts a connection off by Twisted's name for that."""
         self.check_ends("abortConnection")
 
     def test_closed_by_the_worker(self) -> None:
-        """And closes it by Twisted's name for that."""
+        """The worker closes a connection by Twisted's name for that."""
         self.check_ends("loseConnection")
 
     def test_before_the_transport(self) -> None:
-        """One that is cut off before asyncio has given its transport is closed and let go then."""
+        """A connection cut off before it has a transport is closed and let go when it has one."""
         host = self.adopt(GET)
         host.abort()
         self.take(host)

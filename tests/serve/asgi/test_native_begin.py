@@ -20,7 +20,7 @@ class BeginTests(NativeCase):
         self.assertEqual(self.inner.got, GET)
 
     def test_over_before(self) -> None:
-        """A connection that is over by then does not begin."""
+        """A connection that is over before it begins does not begin."""
         host = self.adopt(GET)
         self.inner.on["made"] = host.gone
         with mock.patch.object(self.kept, "delivered") as delivered:
@@ -65,7 +65,7 @@ class ReadingTests(NativeCase):
     """A client that is not read for a while."""
 
     def test_again(self) -> None:
-        """It is read again after it was not, and not in between, as often as that happens."""
+        """A client is read again after it was not, and not in between, however often."""
         host = self.connect(GET)
         self.inner.transport.write(OK)
         self.turn()

@@ -14,7 +14,7 @@ class DepartTests(NativeCase):
     """A request for another place, and no descriptor to move the connection with."""
 
     def leave(self, *failures: int) -> None:
-        """Have it leave, while dup(2) fails so."""
+        """Have the connection leave, while dup(2) fails so."""
         self.connect(GET)
         self.inner.transport.write(OK)
         self.received(len(SEEN))
@@ -30,14 +30,14 @@ class DepartTests(NativeCase):
         self.client.send(ELSEWHERE)
 
     def check_left(self) -> None:
-        """It leaves whole, and is counted once."""
+        """Assert that the connection leaves whole, and is counted once."""
         self.until(lambda: self.kept.left)
         self.assertEqual(self.kept.left[1:], (3, ELSEWHERE))
         self.kept.left[0].close()
         self.assertEqual(self.kept.ends, 1)
 
     def test_no_descriptor_left(self) -> None:
-        """The connection waits until there is one."""
+        """The connection waits until there is a descriptor."""
         self.leave(errno.EMFILE, errno.ENFILE)
         self.check_left()
 
@@ -61,7 +61,7 @@ class DepartTests(NativeCase):
         self.assertEqual((self.inner.calls.count("lost"), self.kept.left), (1, None))
 
     def test_cannot_move(self) -> None:
-        """If it can never move, the connection is closed, and counted once."""
+        """A connection that can never move is closed, and counted once."""
         self.leave(errno.EBADF)
         self.until(lambda: self.kept.ends)
         self.until(self.ended)

@@ -19,7 +19,7 @@ class OverTests(SynchronousTestCase):
     """The connection is over."""
 
     def test_answers(self) -> None:
-        """It still answers what a protocol may ask late: addresses stay, nothing is buffered."""
+        """A transport that is over still answers: addresses stay, nothing is buffered."""
         transport = GatedTransport(cast(Any, Host()))
         transport.over()
         self.assertEqual(transport.get_extra_info("peername"), ("192.0.2.1", 4711))

@@ -38,13 +38,13 @@ class WatchTests(LoopCase):
             self.loop.remove_reader(self.ours)
 
     def reset(self) -> None:
-        """The client sends, and resets the connection."""
+        """Have the client send, and reset the connection."""
         self.client.sendall(DATA)
         self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.client.close()
 
     def test_data_in_front_of_a_reset(self) -> None:
-        """All of it is read, and then the reset."""
+        """All bytes in front of a reset are read, and then the reset."""
         self.reset()
         self.loop.add_reader(self.ours, self.read)
         self.until(lambda: len(self.got) == 6)
@@ -91,7 +91,7 @@ class WatchTests(LoopCase):
         self.assertEqual(self.got, [1000])
 
     def test_no_error(self) -> None:
-        """Otherwise it is as ever: by number or by object, with arguments, until it is removed."""
+        """Without an error watches are as ever: by number or object, with arguments."""
         seen: list[str] = []
         number = self.ours.fileno()
         self.loop.add_reader(number, lambda word: (seen.append(word), self.ours.recv(9)), "word")

@@ -44,16 +44,16 @@ class Noting:
         self.reason: Failure | None = None
 
     def body(self, data: bytes) -> None:
-        """Content has come."""
+        """Note that content has come."""
         self.content += data
 
     def complete(self) -> None:
-        """The request is whole."""
+        """Note that the request is whole."""
         self.whole = True
         self.act(self.exchange)
 
     def lost(self, reason: Failure) -> None:
-        """The connection is over."""
+        """Note that the connection is over."""
         self.reason = reason
 
 
@@ -105,7 +105,7 @@ class RequestTests(ExchangeCase):
     """What is told of a request."""
 
     def test_head(self) -> None:
-        """The head, the addresses, how it was routed."""
+        """An application is told the head, the addresses, and how the request was routed."""
         connection = self.connect()
         connection.send(GET)
         exchange = self.answers.made[0].exchange
@@ -194,7 +194,7 @@ class ResponseTests(ExchangeCase):
         self.assertFalse(connection.closed)
 
     def test_chunks(self) -> None:
-        """One without goes in chunks; to HTTP/1.0 until the connection closes."""
+        """A response without a length goes in chunks; to HTTP/1.0 until the connection closes."""
         connection = self.connect(answer(b"ab", b"", b"c" * 17))
         head = b"HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\n\r\n"
         body = b"2\r\nab\r\n11\r\n" + b"c" * 17 + b"\r\n0\r\n\r\n"
@@ -282,7 +282,7 @@ class ResponseTests(ExchangeCase):
         self.assertEqual(self.answers.made[1].exchange.head.method, b"GET")
 
     def test_answered_while_the_client_waits(self) -> None:
-        """One that was not told to go on is told that the connection closes (RFC 9110, 10.1.1)."""
+        """A client that was not told to go on is told of the close (RFC 9110, 10.1.1)."""
         connection = self.connect()
         connection.send(POST[:-5].replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
         answer(b"no")(self.answers.made[0].exchange)
@@ -345,11 +345,11 @@ class Owner:
         self.asked: list[str] = []
 
     def close(self) -> None:
-        """Asked to end."""
+        """Note that the socket is to be closed."""
         self.asked.append("close")
 
     def abort(self) -> None:
-        """Asked to end at once."""
+        """Note that the socket is to be closed at once."""
         self.asked.append("abort")
 
 
@@ -359,7 +359,7 @@ class DetachTests(TestCase):
     timeout = 20
 
     async def test_moving(self) -> None:
-        """It is not taken where the operator lets WebSockets move; Engine.IO's do not."""
+        """The socket is not taken where the operator lets WebSockets move; Engine.IO's is."""
         found: list[tuple[bool, bool]] = []
 
         def act(exchange: Exchange) -> None:
@@ -384,7 +384,7 @@ class DetachTests(TestCase):
         self.assertEqual([p.at_work for p in policy.movements.passports], [True] * 3)
 
     async def test_detached(self) -> None:
-        """It is taken behind the 101, with what has come since; the owner is asked to end it."""
+        """The socket is taken behind the 101, with what has come; its owner may be asked to end."""
         owner = Owner()
         taken: list[tuple[socket.socket, bytes]] = []
 

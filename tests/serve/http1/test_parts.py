@@ -22,7 +22,7 @@ class Waiting:
         self.closed: list[float] = []
 
     def idled(self) -> None:
-        """It has waited for too long."""
+        """Note that the connection has waited for too long."""
         self.closed.append(self.clock.seconds())
 
 
@@ -34,7 +34,7 @@ class IdleTests(SynchronousTestCase):
         self.idle = Idle(self.clock, 5.0)
 
     def test_each_in_its_time(self) -> None:
-        """Each is closed after its own time, once, with one delayed call for all."""
+        """Each connection is closed after its own time, once, with one delayed call for all."""
         connections = [Waiting(self.clock) for _ in range(3)]
         for connection in connections:
             self.idle.add(connection)
@@ -45,7 +45,7 @@ class IdleTests(SynchronousTestCase):
         self.assertEqual((len(self.idle), self.clock.getDelayedCalls()), (0, []))
 
     def test_discarded(self) -> None:
-        """One to which a request has come is let be, and waits anew from when it is added again."""
+        """A connection with a request is let be, and waits anew from when it is added again."""
         first, second = Waiting(self.clock), Waiting(self.clock)
         self.idle.add(first)
         self.idle.add(second)
@@ -58,7 +58,7 @@ class IdleTests(SynchronousTestCase):
         self.assertEqual((first.closed, second.closed), ([9.0], [5.0]))
 
     def test_ended_by_another(self) -> None:
-        """One that another one's end has ended is not closed again."""
+        """A connection that another one's end has ended is not closed again."""
         first, second = Waiting(self.clock), Waiting(self.clock)
         first.idled = lambda: self.idle.discard(second)  # type: ignore[method-assign]
         self.idle.add(first)
@@ -67,7 +67,7 @@ class IdleTests(SynchronousTestCase):
         self.assertEqual(second.closed, [])
 
     def test_one_that_fails(self) -> None:
-        """One that cannot be closed does not keep the others for ever."""
+        """A connection that cannot be closed does not keep the others for ever."""
         first, second = Waiting(self.clock), Waiting(self.clock)
         first.idled = lambda: 1 // 0  # type: ignore[method-assign, assignment, return-value]
         self.idle.add(first)
@@ -77,12 +77,12 @@ class IdleTests(SynchronousTestCase):
         self.assertEqual(second.closed, [5.0])
 
     def test_without_end(self) -> None:
-        """None is no limit."""
+        """A time of None is no limit."""
         Idle(self.clock, None).add(Waiting(self.clock))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_stop(self) -> None:
-        """Nothing is closed any more, and no call is left."""
+        """Stopped, connections are not closed any more, and no call is left."""
         self.idle.add(Waiting(self.clock))
         self.idle.stop()
         self.idle.stop()
@@ -103,11 +103,11 @@ class Pieces:
         self.stopped = False
 
     def resumeProducing(self) -> None:
-        """Asked."""
+        """Note that a piece is asked for."""
         self.asked += 1
 
     def stopProducing(self) -> None:
-        """The connection is lost."""
+        """Note that the connection is lost."""
         self.stopped = True
 
 
@@ -124,7 +124,7 @@ class Turns:
         return call
 
     def turn(self) -> None:
-        """The next turn."""
+        """Do the next turn."""
         calls, self._calls = self._calls, []
         for call in calls:
             call.action()
@@ -157,11 +157,11 @@ class PullingTests(SynchronousTestCase):
         self.pulling = Pulling(self.pieces, self.turns.later, self.failed)
 
     def failed(self) -> None:
-        """It has failed."""
+        """Note that the producer has failed."""
         self.failures += 1
 
     def test_asks(self) -> None:
-        """It is asked from the reactor, a few times in each turn, and never at once."""
+        """A producer is asked from the reactor, a few times in each turn, and never at once."""
         self.assertEqual(self.pieces.asked, 0)
         self.turns.turn()
         first = self.pieces.asked
@@ -170,7 +170,7 @@ class PullingTests(SynchronousTestCase):
         self.assertEqual(self.pieces.asked, 2 * first)
 
     def test_pause(self) -> None:
-        """It is not asked while the transport is full, from the piece on that filled it."""
+        """A producer is not asked while the transport is full, from the piece on that filled it."""
         asks = self.pieces.resumeProducing
 
         def full() -> None:
@@ -187,20 +187,20 @@ class PullingTests(SynchronousTestCase):
         self.assertEqual(self.pieces.asked, 2)
 
     def test_end(self) -> None:
-        """Once it is unregistered it is asked no more, whatever the transport says."""
+        """A producer that is unregistered is asked no more, whatever the transport says."""
         self.pulling.end()
         self.pulling.resumeProducing()
         self.turns.turn()
         self.assertEqual((self.pieces.asked, self.turns.waiting()), (0, []))
 
     def test_lost(self) -> None:
-        """It is told that the connection is lost."""
+        """A producer is told that the connection is lost."""
         self.pulling.stopProducing()
         self.turns.turn()
         self.assertEqual((self.pieces.asked, self.pieces.stopped), (0, True))
 
     def test_fails(self) -> None:
-        """One that raises is asked no more, logged, and told of."""
+        """A producer that raises is asked no more, logged, and told of."""
         self.pieces.resumeProducing = lambda: 1 // 0  # type: ignore[method-assign, assignment, return-value]
         self.turns.turn()
         self.turns.turn()
@@ -217,7 +217,7 @@ class FieldsTests(SynchronousTestCase):
     """Header lines."""
 
     def theirs(self, lines: bytes) -> Headers:
-        """As twisted.web reads them."""
+        """The headers as twisted.web reads them."""
         headers = Headers()
         for line in lines.split(b"\r\n")[:-1]:
             name, value = line.split(b":", 1)
@@ -236,7 +236,7 @@ class FieldsTests(SynchronousTestCase):
                 )
 
     def test_own(self) -> None:
-        """Each request has its own: what is changed in one is not changed in the next."""
+        """Each request has headers of its own: what is changed in one is not in the next."""
         head = head_of(b"GET / HTTP/1.1\r\n" + LINES + b"\r\n")
         headers = ParsedHeaders(fields_of(head))
         headers.addRawHeader(b"accept", b"z")

@@ -95,7 +95,7 @@ PAGES: dict[str, Callable[[Request], Any]] = {
 
 
 class QuickCase(SynchronousTestCase):
-    """The same site behind our channel and behind twisted.web's."""
+    """A site behind our channel and behind twisted.web's."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -125,7 +125,7 @@ class SameTests(QuickCase):
     """Our channel's answers are twisted.web's to the byte, but for what names an object."""
 
     def test_pages(self) -> None:
-        """So it is for every kind of answer and every method."""
+        """Every kind of answer, to every method, is twisted.web's."""
         for method in (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"):
             for name in PAGES:
                 ours, theirs = self.both(_asking(method, b"/%b" % name.encode()))
@@ -140,7 +140,7 @@ class SameTests(QuickCase):
         self.assertEqual(ours, theirs)
 
     def test_long_target(self) -> None:
-        """So is one that is too long to be remembered."""
+        """A target that is too long to be remembered is taken apart as twisted.web does it."""
         ours, theirs = self.both(_asking(b"GET", b"/asked/x?" + b"a=b&" * 500))
         self.assertEqual(ours, theirs)
 

@@ -43,7 +43,7 @@ class RequestTests(ChannelCase):
     """What a request is told, and in which order."""
 
     def test_calls(self) -> None:
-        """A subclass of Request hears of its content as it comes, and is processed when it is."""
+        """A subclass of Request hears its content as it comes, and is processed at its end."""
         calls: list[tuple[object, ...]] = []
 
         class Noting(Request):
@@ -136,7 +136,7 @@ class RequestTests(ChannelCase):
         self.assertTrue(connection.closed)
 
     def test_expect(self) -> None:
-        """A client that waits for it is told to go on, at once."""
+        """A client that waits to be told to go on is told so, at once."""
         connection = self.page(lambda request: request.content.read())
         head = b"POST / HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n"
         self.assertEqual(connection.send(head), b"HTTP/1.1 100 Continue\r\n\r\n")

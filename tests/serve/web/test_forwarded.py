@@ -85,7 +85,7 @@ class ForwardedTests(TestCase):
         self.assertTrue(self.seen("X-Forwarded-Proto: https")[2])
 
     def test_http_outside(self) -> None:
-        """A request that was http at the proxy is not, even if the proxy speaks TLS to us."""
+        """A request that was http at the proxy is not secure, even from a proxy over TLS."""
         self.assertTrue(self.seen(tls=True)[2])
         self.assertFalse(self.seen("X-Forwarded-Proto: http", tls=True)[2])
 

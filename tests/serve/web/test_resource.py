@@ -137,7 +137,7 @@ class LengthTests(WebCase):
             self.told.append(text)
 
     def both(self, page: Page) -> Iterator[Connection]:
-        """Connections to it under either kind of Site."""
+        """Connect to a page under either kind of Site."""
         for app in (page, Site(page, reactor=self.clock)):
             self.told.clear()
             yield self.connect(app)
@@ -367,7 +367,7 @@ class KeepAliveTests(WebCase):
         self.assertTrue(connection.send(b"b").endswith(b"ab"))
 
     def test_upload_without_end(self) -> None:
-        """Within an upload nothing of this counts: the stall watch looks after it."""
+        """The idle time does not count in an upload: the stall watch looks after that."""
         connection = self.connect(Page(hello), keep_alive=5, stall_timeout=0)
         connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
         self.clock.advance(100_000)
@@ -390,14 +390,14 @@ class KeepAliveTests(WebCase):
             self.assertEqual(ends, [])
 
     def test_slow_response_is_no_idling(self) -> None:
-        """A long poll may take longer than any of it."""
+        """A long poll may take longer than the idle time."""
         connection = self.connect(Page(lambda request: NOT_DONE_YET), keep_alive=5)
         connection.ask()
         self.clock.advance(1000)
         self.assertFalse(connection.closed)
 
     def test_pipelined_slow_response_is_no_idling(self) -> None:
-        """A long poll that was pipelined behind another request neither."""
+        """A long poll that was pipelined may take longer than the idle time, too."""
         first = []
 
         def answer(request: Request) -> bytes | int:
@@ -413,7 +413,7 @@ class KeepAliveTests(WebCase):
         self.assertFalse(connection.closed)
 
     def test_longer_than_the_read_timeout(self) -> None:
-        """More than a minute is kept as well."""
+        """A keep-alive of more than a minute is kept as well."""
         connection = self.connect(Page(hello), keep_alive=600)
         connection.ask()
         self.clock.advance(599)
@@ -422,7 +422,7 @@ class KeepAliveTests(WebCase):
         self.assertTrue(connection.closed)
 
     def test_zero_closes_after_the_response(self) -> None:
-        """0 closes after each response, and tells the client."""
+        """A keep-alive of 0 closes after each response, and tells the client."""
         connection = self.connect(Page(hello), keep_alive=0)
         answer = connection.ask()
         self.assertEqual(header(answer, "Connection"), "close")

@@ -73,23 +73,23 @@ class Channel:
         raise NotImplementedError
 
     def proceed(self) -> None:
-        """Note it."""
+        """Note that the client is told to go on."""
         self.expects = False
         self.ends.append("proceed")
 
     def pause(self) -> None:
-        """Note it."""
+        """Note that the content is to wait."""
         assert not self.paused
         self.paused = True
 
     def resume(self) -> None:
-        """Note it."""
+        """Note that the content may come."""
         if self.open:
             assert self.paused
             self.paused = False
 
     def respond(self, status: int, reason: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Note it."""
+        """Note the beginning of the response."""
         assert self.open and not self.status and 200 <= status < 600
         self.status, self.reason, self.lines = status, reason, list(headers)
 
@@ -101,7 +101,7 @@ class Channel:
         return None
 
     def write(self, data: bytes) -> None:
-        """Note it."""
+        """Note a piece of the response."""
         assert self.open and self.status and data.__class__ is bytes and self.file is None
         self.writes += 1
         self.content += data
@@ -119,32 +119,32 @@ class Channel:
         self._sent()
 
     def finish(self) -> None:
-        """Note it."""
+        """Note the end of the response."""
         assert self.open and self.status and self.file is None and not self.paused
         self.open = False
         self.producer = None
         self.ends.append("finish")
 
     def abort(self) -> None:
-        """Note it."""
+        """Note that the connection is closed at once."""
         self.open = False
         self.ends.append("abort")
 
     def together(self, action: Callable[[], object]) -> None:
-        """Do it (`transport.movable`)."""
+        """Do an action (`transport.movable`)."""
         action()
 
     def loseConnection(self) -> None:
-        """Note it (`ITransport`)."""
+        """Note that the connection is closed (`ITransport`)."""
         self.ends.append("lose")
 
     def register_producer(self, producer: Any, streaming: bool) -> None:
-        """Note it."""
+        """Note the producer."""
         assert streaming and self.producer is None
         self.producer = producer
 
     def unregister_producer(self) -> None:
-        """Note it."""
+        """Note that the producer is let go."""
         self.producer = None
 
     def detach(self, owner: Any, taken: Callable[[socket.socket, bytes], None]) -> None:

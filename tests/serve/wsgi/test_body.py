@@ -66,7 +66,7 @@ class WholeTests(BodyCase):
         self.assertEqual(self.flow, ["pause"])
 
     def test_wanted_whole(self) -> None:
-        """One that is wanted whole waits in a file, and its client is read."""
+        """A body that is wanted whole waits in a file, and its client is read."""
         body = self.make(whole=True)
         data = bytes(range(256)) * 5000
         for at in range(0, len(data), 50_000):
@@ -216,7 +216,7 @@ class Endless(list[Callable[[], object]]):
         self._action = action
 
     def pop(self, index: Any = -1) -> Callable[[], object]:
-        """Return it."""
+        """Return the element."""
         return self._action
 
 
@@ -244,7 +244,7 @@ class RequestTests(CallCase):
         self.assertEqual(channel.content, b"1000 ")
 
     def test_large(self) -> None:
-        """A large one is begun with 1 MiB, and read on."""
+        """A large body is begun with 1 MiB, and read on."""
         channel = Channel(head_of("POST", "/", f"Content-Length: {3 * MIB}"), 3 * MIB)
         call = self.begin(reads, channel)
         call.body(b"x" * MIB)
@@ -265,7 +265,7 @@ class RequestTests(CallCase):
         self.assertEqual(channel.content, b"%d %d" % (3 * MIB, 3 * MIB))
 
     def test_large_with_one_thread(self) -> None:
-        """With one thread it is begun when it is whole: a slow client would keep all others out."""
+        """With one thread a body is begun when it is whole: a slow client keeps none out."""
         channel = Channel(head_of("POST"), 3 * MIB)
         call = self.begin(reads, channel, threads=1)
         for _ in range(3):

@@ -36,7 +36,7 @@ class WakeTests(SayCase):
     """How often the reactor is woken, and with what."""
 
     def once(self, app: Any, content: bytes, head: Any = None) -> Channel:
-        """The whole response is sent in one wake, with no producer."""
+        """Assert that the whole response is sent in one wake, with no producer."""
         channel = self.ask(app, head)
         self.assertEqual((channel.content, channel.ends), (content, ["finish"]))
         self.assertEqual((self.woken, channel.producer), (1, None))
@@ -65,7 +65,7 @@ class WakeTests(SayCase):
         self.assertEqual(self.woken, 1)
 
     def test_empty(self) -> None:
-        """So is a response without content."""
+        """A response without content is sent in one wake."""
         self.assertEqual(self.once(app_of(), b"").header("Content-Length"), "0")
 
     def test_piece_by_piece(self) -> None:
@@ -236,7 +236,7 @@ class CloseTests(SayCase):
     """close() of what the application returned."""
 
     def closed(self, pieces: Any, start: bool = True, head: Any = None) -> Channel:
-        """It is called once, whatever happens."""
+        """Assert that close() is called once, whatever happens."""
         calls: list[str] = []
 
         class Result:
@@ -256,15 +256,15 @@ class CloseTests(SayCase):
         return channel
 
     def test_good(self) -> None:
-        """Behind the last piece."""
+        """close() is called behind the last piece."""
         self.assertEqual(self.closed(lambda: [b"x"]).ends, ["finish"])
 
     def test_head(self) -> None:
-        """To a HEAD."""
+        """close() is called behind the answer to a HEAD."""
         self.assertEqual(self.closed(lambda: [b"x"], head=head_of("HEAD")).ends, ["finish"])
 
     def test_errors(self) -> None:
-        """Behind an error, before and after the first piece, and of any kind."""
+        """close() is called behind an error, before and after the first piece, of any kind."""
 
         def fail(error: type[BaseException], *before: bytes) -> Any:
             def pieces() -> Iterator[bytes]:
@@ -279,19 +279,19 @@ class CloseTests(SayCase):
             self.assertEqual(len(self.flushLoggedErrors(error)), 2)
 
     def test_text(self) -> None:
-        """Behind what is not bytes."""
+        """close() is called behind what is not bytes."""
         self.assertEqual(self.closed(lambda: ["text"]).status, 500)
         self.assertEqual(self.closed(lambda: [bytearray(b"x")]).status, 500)
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 2)
 
     def test_no_start(self) -> None:
-        """Without start_response, with content and without."""
+        """close() is called without start_response, with content and without."""
         self.assertEqual(self.closed(lambda: [b"x"], start=False).status, 500)
         self.assertEqual(self.closed(list, start=False).status, 500)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
 
     def test_fails(self) -> None:
-        """An error in close() itself: a whole response stays one, another is cut."""
+        """An error in close() itself leaves a whole response whole, and cuts another."""
         for headers, ends in (([("Content-Length", "1")], ["finish"]), ([], ["lose"])):
 
             class Result(list[bytes]):
@@ -311,14 +311,14 @@ class ErrorTests(SayCase):
     """What an application does wrong before anything is sent is a whole 500."""
 
     def fails(self, app: Any, error: type[BaseException], **values: Any) -> None:
-        """The client gets a complete 500, and the log the exception."""
+        """Assert that the client gets a complete 500, and the log the exception."""
         channel = self.ask(app, **values)
         self.assertEqual((channel.status, channel.ends), (500, ["finish"]))
         self.assertEqual(channel.header("Content-Length"), str(len(channel.content)))
         self.assertEqual(len(self.flushLoggedErrors(error)), 1)
 
     def test_raises(self) -> None:
-        """An exception, also behind start_response."""
+        """An exception, also behind start_response, is a whole 500."""
 
         def app(environ: Environ, start_response: Start) -> list[bytes]:
             start_response("200 OK", [("Content-Length", "1000")])
@@ -328,11 +328,11 @@ class ErrorTests(SayCase):
         self.fails(Mock(side_effect=LookupError("nothing")), LookupError)
 
     def test_returns_nothing(self) -> None:
-        """A result that is none."""
+        """A result that is none is a whole 500."""
         self.fails(lambda environ, start: start("200 OK", []) and None, TypeError)
 
     def test_started_twice(self) -> None:
-        """start_response is called once without exc_info."""
+        """A second start_response without exc_info is a whole 500."""
 
         def app(environ: Environ, start_response: Start) -> list[bytes]:
             start_response("200 OK", [])
@@ -342,12 +342,12 @@ class ErrorTests(SayCase):
         self.fails(app, RuntimeError)
 
     def test_list_without_start(self) -> None:
-        """A list without start_response, with content and without."""
+        """A list without start_response is a whole 500, with content and without."""
         self.fails(lambda environ, start: [], RuntimeError)
         self.fails(lambda environ, start: [b"x"], RuntimeError)
 
     def test_malformed(self) -> None:
-        """A status or a header that cannot be sent."""
+        """A status or a header that cannot be sent is a whole 500."""
         self.fails(app_of(status="fine"), ValueError)
         self.fails(app_of(headers=[("X-Name", "\u0142")]), UnicodeEncodeError)
         self.fails(app_of(headers=[("Transfer-Encoding", "chunked")]), ValueError)
@@ -525,7 +525,7 @@ class LogTests(CallCase):
         )  # fmt: skip
 
     def test_failed(self) -> None:
-        """So is a 500 of the server's own."""
+        """A 500 of the server's own is logged with what was sent of it."""
         log = Mock()
         self.ask(Mock(side_effect=LookupError("nothing")), access_log=log)
         self.assertEqual(log.write.call_args[0][0].status, 500)

@@ -111,7 +111,7 @@ _FIELDS = st.dictionaries(
 
 
 class ComparedTests(SynchronousTestCase):
-    """The same as the standard library says."""
+    """The environment, compared with the standard library's."""
 
     @given(st.sampled_from(["GET", "POST", "PATCH"]), _PATHS, _QUERIES, _FIELDS)
     def test_as_wsgiref(self, method: str, path: str, query: str, fields: dict[str, str]) -> None:
@@ -206,14 +206,14 @@ class ServerTests(CallCase):
             self.assertEqual(tuple(environ[name] for name in names), expected)
 
     def test_proxy_on_a_unix_socket(self) -> None:
-        """So does one that comes through a UNIX socket, if these are trusted."""
+        """A proxy that comes through a UNIX socket names the client, if these are trusted."""
         address = UNIXAddress(None)
         line = "X-Forwarded-For: 198.51.100.9"
         environ = self.of(line, peer=address, host=address, trusted=Trusted.parse("unix"))
         self.assertEqual((environ["REMOTE_ADDR"], environ["SERVER_PORT"]), ("198.51.100.9", "80"))
 
     def test_kind_of_server(self) -> None:
-        """It says that there are threads and other processes, and that the input ends."""
+        """The environment says that there are threads and other processes, and that input ends."""
         for threads in (1, 64):
             environ = self.of(threads=threads)
             self.assertEqual(environ["wsgi.multithread"], threads > 1)

@@ -30,7 +30,7 @@ class FileCase(CallCase):
         self.closed: list[Any] = []
 
     def app(self, file: Any, *headers: tuple[str, str], status: str = "200 OK") -> Any:
-        """An application that answers what is left of a file."""
+        """Make an application that answers what is left of a file."""
         outer = self
 
         def app(environ: dict[str, Any], start_response: Any) -> Any:
@@ -56,7 +56,7 @@ class SentTests(FileCase):
     """Files that the kernel sends."""
 
     def sent(self, file: Any, content: bytes, *headers: tuple[str, str]) -> Channel:
-        """The channel is given the file, and the thread is free before it has left."""
+        """Assert that the channel is given the file, and the thread is free before it has left."""
         before = self.descriptors()
         channel = self.ask(self.app(file, *headers))
         self.assertIsNotNone(channel.file)
@@ -78,14 +78,14 @@ class SentTests(FileCase):
         self.sent(open(self.path, "rb", buffering=0), CONTENT)
 
     def test_temporary(self) -> None:
-        """A temporary file is one, and what was written to it is not forgotten in its buffer."""
+        """What was written to a temporary file is sent, and not forgotten in its buffer."""
         file = tempfile.NamedTemporaryFile()
         file.write(CONTENT)
         file.seek(1)
         self.sent(file, CONTENT[1:])
 
     def test_length(self) -> None:
-        """No more of it is sent than the application says."""
+        """No more of a file is sent than the application says."""
         self.sent(open(self.path, "rb"), CONTENT[:200_000], ("Content-Length", "200000"))
 
     def test_small(self) -> None:
@@ -97,7 +97,7 @@ class SentTests(FileCase):
         self.assertEqual((self.woken, channel.writes), (1, 1))
 
     def test_empty(self) -> None:
-        """So is an empty one."""
+        """An empty file is sent with its head, in one wake."""
         file = open(self.path, "rb")
         file.seek(0, os.SEEK_END)
         channel = self.ask(self.app(file))
@@ -105,14 +105,14 @@ class SentTests(FileCase):
         self.assertEqual(channel.header("Content-Length"), "0")
 
     def test_head(self) -> None:
-        """To a HEAD its length is told, and none of it sent."""
+        """To a HEAD a file's length is told, and none of it sent."""
         channel = self.ask(self.app(open(self.path, "rb")), head_of("HEAD"))
         self.assertEqual((channel.content, channel.ends), (b"", ["finish"]))
         self.assertEqual(channel.header("Content-Length"), str(len(CONTENT)))
         self.assertEqual(len(self.closed), 1)
 
     def test_client_leaves(self) -> None:
-        """When the client leaves in the midst of it, or before, no descriptor is left."""
+        """A client that leaves in the midst of a file, or before, leaves no descriptor."""
         before = self.descriptors()
         for begun in (True, False):
             channel = Channel(head_of())
@@ -126,7 +126,7 @@ class SentTests(FileCase):
             self.assertEqual(self.descriptors(), before)
 
     def test_lost_before(self) -> None:
-        """When it has left before the application answers, neither."""
+        """A client that has left before the application answers leaves no descriptor."""
         before = self.descriptors()
         channel = Channel(head_of())
         call = self.begin(self.app(open(self.path, "rb")), channel)
@@ -141,7 +141,7 @@ class ReadTests(FileCase):
     """Files that are read."""
 
     def read(self, file: Any, content: bytes) -> None:
-        """It is read as any iterable, and closed."""
+        """Assert that the file is read as any iterable, and closed."""
         channel = self.ask(self.app(file))
         self.assertIsNone(channel.file)
         self.assertEqual((channel.content, channel.ends), (content, ["finish"]))
@@ -149,17 +149,17 @@ class ReadTests(FileCase):
         self.closed.clear()
 
     def test_no_file(self) -> None:
-        """What has no descriptor."""
+        """A file object without a descriptor is read."""
         self.read(io.BytesIO(b"content"), b"content")
 
     def test_other_bytes(self) -> None:
-        """What has a descriptor, behind which are other bytes."""
+        """A file object whose descriptor has other bytes behind it is read."""
         with gzip.open(self.path, "wb") as file:
             file.write(b"content" * 10_000)
         self.read(gzip.open(self.path), b"content" * 10_000)
 
     def test_pipe(self) -> None:
-        """What is no regular file."""
+        """A file object that is no regular file is read."""
         out, into = os.pipe()
         os.write(into, b"content")
         os.close(into)
@@ -175,7 +175,7 @@ class ReadTests(FileCase):
         self.assertEqual(len(self.flushLoggedErrors(TypeError, ValueError)), 2)
 
     def test_behind_written(self) -> None:
-        """Behind what was written its length is not known."""
+        """Behind what was written a file's length is not known."""
 
         def app(environ: dict[str, Any], start_response: Any) -> Any:
             start_response("200 OK", [])(b"before ")

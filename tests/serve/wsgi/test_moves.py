@@ -36,7 +36,7 @@ class RelayTests(TestCase):
     """What a relay says of the application, which has the other end of a pair."""
 
     async def test_busy(self) -> None:
-        """It is at work while something has passed, or is unread, and not once it has closed."""
+        """A relay is at work while something has passed or is unread, until it has closed."""
         ours, theirs = socket.socketpair()
         self.addCleanup(theirs.close)
         exchange: Any = mock.Mock(open=False)

@@ -46,7 +46,7 @@ class SendFileTests(WSGICase):
         return sizes
 
     async def test_whole(self) -> None:
-        """The kernel sends all of it, between the head and the next response."""
+        """The kernel sends a whole file, between the head and the next response."""
         sizes = self.sizes()
         self.serve(self.app)
         first = b"GET /file HTTP/1.1\r\nHost: example\r\n\r\n"
@@ -60,14 +60,14 @@ class SendFileTests(WSGICase):
         self.assertEqual(sum(sizes), len(CONTENT))
 
     async def test_several_on_a_connection(self) -> None:
-        """One after the other."""
+        """Several files on one connection are sent one after the other."""
         self.serve(self.app)
         first = b"GET /file HTTP/1.1\r\nHost: example\r\n\r\n"
         client = await self.connect(first * 3 + request("GET", "/file"))
         self.assertEqual((await client.gone).count(CONTENT), 4)
 
     async def test_head(self) -> None:
-        """To a HEAD nothing."""
+        """To a HEAD nothing of a file is sent."""
         sizes = self.sizes()
         self.serve(self.app)
         self.assertTrue((await self.ask("HEAD", "/file")).endswith(b"\r\n\r\n"))
@@ -84,7 +84,7 @@ class SendFileTests(WSGICase):
         self.assertTrue((await slow.gone).endswith(CONTENT))
 
     async def test_client_leaves(self) -> None:
-        """A client that leaves in the midst of it leaves no descriptor behind."""
+        """A client that leaves in the midst of a file leaves no descriptor behind."""
         self.serve(self.app)
         await self.ask("GET", "/hello")
         before = len(os.listdir("/proc/self/fd"))

@@ -35,7 +35,7 @@ class EnvironTests(WSGICase):
         self.assertTrue(answer.endswith(b"127.0.0.1 %d example %d" % (own, self.port)))
 
     async def test_kind_of_server(self) -> None:
-        """It says that there are threads and other processes, and that the input ends."""
+        """The environment says that there are threads and other processes."""
         names = ("multithread", "multiprocess", "run_once", "input_terminated", "url_scheme")
         answer = await self.answer_of(environ_of(*(f"wsgi.{name}" for name in names)))
         self.assertTrue(answer.endswith(b"True True False True http"))
@@ -47,7 +47,7 @@ class EnvironTests(WSGICase):
         self.assertTrue(answer.endswith(b" /a/b c x=%20"))
 
     async def test_client_behind_a_proxy(self) -> None:
-        """Behind a trusted proxy it names the client and its scheme."""
+        """Behind a trusted proxy the environment names the client and its scheme."""
         app = environ_of("REMOTE_ADDR", "wsgi.url_scheme")
         self.serve(app, trusted=Trusted.parse("127.0.0.1"))
         answer = await self.ask(
@@ -176,7 +176,7 @@ class ResponseTests(WSGICase):
         self.assertEqual(calls, ["closed"])
 
     async def test_close_is_called_after_an_error(self) -> None:
-        """And also when the application raises on the way."""
+        """close() is called as well when the application raises on the way."""
         closed: list[str] = []
 
         class Pieces:
@@ -214,7 +214,7 @@ class ErrorTests(WSGICase):
     """What an application does wrong."""
 
     async def check_500(self, app: object, error: type[Exception]) -> None:
-        """The client gets a complete 500, and the log the exception."""
+        """Assert that the client gets a complete 500, and the log the exception."""
         answer = await self.answer_of(app)
         self.assertTrue(answer.startswith(b"HTTP/1.1 500 Internal Server Error\r\n"), answer)
         self.assertTrue(answer.endswith(b"\r\n\r\nInternal Server Error\n"), answer)
@@ -306,7 +306,7 @@ class WebSocketTests(WSGICase):
         return [level for level, text in self.said if "no socket" in text]
 
     async def once(self, app: object) -> None:
-        """Three clients try one: each gets a 500, and the log has one sentence."""
+        """Have three clients try: each gets a 500, and the log has one sentence."""
         self.serve(app)
         for _ in range(3):
             answer = await self.ask(*self.OFFER)
@@ -318,7 +318,7 @@ class WebSocketTests(WSGICase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     async def test_called(self) -> None:
-        """An application that raises when it is called, for the want of a socket."""
+        """An application that raises when it is called, for want of a socket, is logged once."""
 
         def app(environ: dict[str, Any], start_response: Start) -> list[bytes]:
             raise RuntimeError("no socket.")
@@ -327,7 +327,7 @@ class WebSocketTests(WSGICase):
         self.assertIn("raised RuntimeError: no socket; further attempts", self.said[0][1])
 
     async def test_iterated(self) -> None:
-        """One that raises when its response is asked for."""
+        """An application that raises when its response is asked for is logged once."""
 
         def app(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
             raise RuntimeError("no socket")
@@ -336,7 +336,7 @@ class WebSocketTests(WSGICase):
         await self.once(app)
 
     async def test_written(self) -> None:
-        """One that writes its traceback to `wsgi.errors`, as Flask does."""
+        """An application that writes its traceback to `wsgi.errors` is logged once."""
         app = flask.Flask("tries")
 
         @app.route("/", websocket=True)
@@ -455,7 +455,7 @@ class ThreadTests(WSGICase):
         self.assertEqual(self.ends("pass"), "the end\n")
 
     def test_threads_of_the_application_do(self) -> None:
-        """It is kept by what the application has begun beside its request, unless as a daemon."""
+        """A worker is kept by an application's own threads, unless they are daemons."""
         late = "def late(): time.sleep(0.5); print('saved')"
         for daemon, said in ("", "the end\nsaved\n"), (", daemon=True", "the end\n"):
             start = f"threading.Thread(target=late{daemon}).start()"

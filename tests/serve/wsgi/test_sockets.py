@@ -40,7 +40,7 @@ class AppSocketTests(SynchronousTestCase):
         self.socket = AppSocket(take)
 
     def test_lazy(self) -> None:
-        """It is taken when it is first used, and once."""
+        """The socket is taken when it is first used, and once."""
         self.socket.close()
         self.socket.go_away()
         self.assertEqual(self.taken, 0)
@@ -56,7 +56,7 @@ class AppSocketTests(SynchronousTestCase):
         self.assertEqual(self.socket.recv(99), b"")
 
     def test_going_away(self) -> None:
-        """Behind the close frame nothing is sent, and there is one."""
+        """Behind the close frame nothing is sent, and there is one close frame."""
         self.assertGreater(self.socket.fileno(), 0)
         self.socket.go_away()  # there was no response yet
         self.socket.send(b"one")
@@ -112,7 +112,7 @@ class SocketTests(WSGICase):
         self.addCleanup(lambda: Deferred.fromCoroutine(self.settled()))
 
     def opened(self) -> websocket.WebSocket:
-        """Open one; in a thread."""
+        """Open a WebSocket; in a thread."""
         return websocket.create_connection(f"ws://127.0.0.1:{self.port}/ws", timeout=10)
 
     def in_thread(self, action: Callable[[], Any]) -> Any:
@@ -125,7 +125,7 @@ class SocketTests(WSGICase):
             await deferLater(reactor, 0.01)
 
     async def test_messages(self) -> None:
-        """Messages of any size go to and fro, and its response is dropped."""
+        """Messages of any size go to and fro, and the application's response is dropped."""
         self.serve(echo)
 
         def talk() -> tuple[list[bool], int, bytes]:
@@ -200,7 +200,7 @@ class SocketTests(WSGICase):
         await self.settled()
 
     async def test_gunicorn(self) -> None:
-        """That a library ends the request as for gunicorn is no failure; another error is one."""
+        """A library that ends the request as for gunicorn is no failure; another error is one."""
 
         def app(environ: Environment, start_response: Start) -> list[bytes]:
             environ["gunicorn.socket"].sendall(b"HTTP/1.1 101 \r\n\r\n")

@@ -31,7 +31,7 @@ class StatusTests(SynchronousTestCase):
             self.assertEqual((head.status, head.reason), expected)
 
     def test_none(self) -> None:
-        """What is no final status is refused, and so is one that would begin another line."""
+        """What is no final status is refused, and so is a status that would begin another line."""
         for status in (
             "",
             "fine",

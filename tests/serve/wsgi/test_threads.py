@@ -220,7 +220,7 @@ class AsideTests(ThreadsCase):
         return task, waits, client
 
     def test_replaced(self) -> None:
-        """While one waits for its client, another is in its place; the pool is busy."""
+        """While a thread waits for its client, another is in its place; the pool is busy."""
         threads = self.make(2)
         waiting = [self.aside(threads) for _ in range(5)]
         for task, waits, _ in waiting:
@@ -239,7 +239,7 @@ class AsideTests(ThreadsCase):
         self.settled(lambda: not threads.busy)
 
     def test_comes_back(self) -> None:
-        """One whose client goes on waits until it may, and comes before those that are new."""
+        """A thread whose client goes on waits until it may, and comes before new actions."""
         threads = self.make(2)
         task, waits, client = self.aside(threads)
         task.go.set()

@@ -31,7 +31,7 @@ class ValidateTests(CallCase):
         return channel
 
     def test_methods(self) -> None:
-        """Requests of several kinds, with all headers that a browser sends."""
+        """Requests of several kinds, with all headers that a browser sends, pass the checker."""
 
         def app(environ: Environ, start_response: Any) -> list[bytes]:
             start_response("200 OK", _PLAIN)
@@ -49,7 +49,7 @@ class ValidateTests(CallCase):
                 self.assertEqual(channel.content, b"" if method == "HEAD" else method.encode())
 
     def test_write(self) -> None:
-        """The callable that start_response returns."""
+        """The callable that start_response returns passes the checker."""
 
         def app(environ: Environ, start_response: Any) -> list[bytes]:
             write = start_response("200 OK", _PLAIN)
@@ -59,7 +59,7 @@ class ValidateTests(CallCase):
         self.assertEqual(self.checked(app).content, b"one two")
 
     def test_pieces(self) -> None:
-        """A generator, with empty pieces."""
+        """A generator, with empty pieces, passes the checker."""
 
         def app(environ: Environ, start_response: Any) -> Iterator[bytes]:
             start_response("200 OK", _PLAIN)
@@ -71,7 +71,7 @@ class ValidateTests(CallCase):
         self.assertEqual(self.checked(app).content, b"one two")
 
     def test_no_content(self) -> None:
-        """Statuses without content."""
+        """Statuses without content pass the checker."""
         for status in ("204 No Content", "304 Not Modified"):
 
             def app(environ: Environ, start_response: Any, status: str = status) -> list[bytes]:
@@ -81,7 +81,7 @@ class ValidateTests(CallCase):
             self.assertEqual(self.checked(app).content, b"")
 
     def test_exception_information(self) -> None:
-        """A head that is replaced."""
+        """A head that is replaced passes the checker."""
 
         def app(environ: Environ, start_response: Any) -> list[bytes]:
             try:
@@ -93,7 +93,7 @@ class ValidateTests(CallCase):
         self.assertEqual(self.checked(app).status, 500)
 
     def test_input(self) -> None:
-        """Every way to read, of a body that is here, and of one that comes."""
+        """Every way to read a body, one that is here and one that comes, passes the checker."""
         ways: list[Callable[[Any], bytes]] = [
             lambda stream: stream.read(10_000_000),
             lambda stream: b"".join(iter(lambda: stream.read(1000), b"")),
@@ -128,7 +128,7 @@ class ValidateTests(CallCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_errors(self) -> None:
-        """What is written to the error stream, in each way."""
+        """What is written to the error stream, in each way, passes the checker."""
 
         def app(environ: Environ, start_response: Any) -> list[bytes]:
             errors = environ["wsgi.errors"]

@@ -119,7 +119,7 @@ class LevelTests(TestCase):
         self.assertEqual([said["line"] for said in kept], ["printed"])
 
     def test_idle_connections(self) -> None:
-        """That an idle connection is closed is news for debugging alone."""
+        """The end of an idle connection is news for debugging alone."""
         channel = HTTPChannel()
         channel.abortTimeout = None
         channel.makeConnection(StringTransport())
