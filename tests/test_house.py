@@ -84,6 +84,13 @@ MANY_ATTRIBUTES: dict[str, str] = {
     "core.messages.from_primary.Boot": "a message: all that a worker is told when it begins",
 }
 LARGE_TESTS: dict[str, str] = {}
+#: How a docstring begins that cannot be read without the one before it.
+NEEDS_ITS_NEIGHBOUR = re.compile(
+    r"(It|They|He|She|Its|Their|Them|Those|These|That|Likewise|And|But|Or|Nor|Then|Else|Also)\b"
+    r"|(This|Such) (is|are|was|were|may|can|has|does|holds)\b"
+    r"|So (is|are|was|were|it|they|may|can|has|have|does|do|if|that)\b"
+    r"|The same(?= (for|as|over|with|where|when|on|in|under|if|by)\b|[,.:;])"
+)
 #: Class names that stand in more than one module, and why.
 HOMONYMS: dict[str, str] = {}
 
@@ -394,6 +401,19 @@ class SettingsTests(TestCase):
         }
         fields = {field.name for field in attrs.fields(Config)}
         self.assertEqual(fields - read - properties, set())
+
+    def test_docstrings_stand_alone(self) -> None:
+        """No docstring begins with a word that stands for something in another one."""
+        leaning = [
+            f"{path.relative_to(ROOT)}:{node.body[0].lineno} {docstring.splitlines()[0]}"
+            for folder in ("txsticky", "tests", "benchmarks", "examples")
+            for path in sorted((ROOT / folder).rglob("*.py"))
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and (docstring := ast.get_docstring(node))
+            and NEEDS_ITS_NEIGHBOUR.match(docstring)
+        ]
+        self.assertEqual(leaning, [])
 
     def test_docstrings(self) -> None:
         """Every module says in its first line what it is for."""
