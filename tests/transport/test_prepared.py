@@ -46,7 +46,7 @@ class PreparedTests(ConnectionCase):
         self.assertEqual((received(self.client), len(self.protocol.lost)), (b"hello", 1))
 
     def test_short_and_large(self) -> None:
-        """It needs them if the kernel does not take the answer at once; all of it arrives."""
+        """A short connection is set up if the kernel does not take its whole answer at once."""
         data = os.urandom(8_000_000)
         self.assertEqual(self.short(data), (False, False))
         self.client.settimeout(60)
@@ -58,7 +58,7 @@ class PreparedTests(ConnectionCase):
         self.until(lambda: self.protocol.lost)
 
     def test_one_that_stays(self) -> None:
-        """A connection that is watched has them, those among them that its protocol wanted."""
+        """A connection that is watched is set up as its protocol wants."""
         self.adopt(inner(on_made=lambda self: self.transport.setTcpNoDelay(True)))
         self.assertEqual(self.settings(self.transport.socket), (False, False))
 
@@ -68,7 +68,7 @@ class PreparedTests(ConnectionCase):
         self.assertEqual(self.settings(self.transport.socket), (False, True))
 
     def test_one_that_pauses(self) -> None:
-        """A connection that is not read has them when it is written to."""
+        """A connection that is not read is set up when it is written to."""
         self.adopt(inner(on_made=lambda self: self.transport.stopReading()))
         self.assertEqual(self.settings(self.transport.socket), (True, True))
         self.transport.setTcpNoDelay(True)
@@ -76,7 +76,7 @@ class PreparedTests(ConnectionCase):
         self.assertEqual(self.settings(self.transport.socket), (False, False))
 
     def test_one_that_is_taken_away(self) -> None:
-        """A socket that is taken away has them."""
+        """A socket that is taken away is set up."""
         taken: list[socket.socket] = []
 
         def take(protocol: Inner, data: bytes) -> None:
@@ -87,7 +87,7 @@ class PreparedTests(ConnectionCase):
         self.assertEqual(self.settings(self.owned(taken[0])), (False, False))
 
     def test_one_that_is_asked_for(self) -> None:
-        """So has one that the application asks for."""
+        """A socket that the application asks for is set up."""
         asked: list[bool] = []
 
         def ask(protocol: Inner) -> None:
@@ -118,7 +118,7 @@ class LostUnwatchedTests(ConnectionCase):
         self.assertEqual((len(self.protocol.lost), transport.closings), (1, 1))
 
     def test_end_for_all(self) -> None:
-        """It ends too where a process that the application has forked has a copy."""
+        """A connection ends too where a process that the application has forked has a copy."""
         server, client = self.connected()
         self.owned(socket.socket(fileno=os.dup(server.fileno())))
         self.adopt(inner(on_data=bye), b"hello", server, client)
