@@ -245,14 +245,14 @@ class _Length:
         return at + taken, not self._left
 
 
-def _whole_chunk(data: bytes, at: int, limit: int) -> tuple[int, int]:
-    """Where the data of the chunk at ``data[at:]`` is; 0, 0 if not there whole, or the last."""
+def _whole_chunk(data: bytes, at: int, limit: int) -> tuple[int, int] | None:
+    """Where the data of the chunk at ``data[at:]`` is; None if not there whole, or the last."""
     line = _CHUNK_LINE.match(data, at, at + limit)
     if line is None:
-        return 0, 0
+        return None
     size = int(line[1], 16)
     behind = line.end() + size
-    return (line.end(), behind) if size and data[behind : behind + 2] == b"\r\n" else (0, 0)
+    return (line.end(), behind) if size and data[behind : behind + 2] == b"\r\n" else None
 
 
 class _Chunks:
@@ -275,8 +275,9 @@ class _Chunks:
             if self._trailers < 0 and not self._line:
                 if data.startswith(_END, at):
                     return at + len(_END), True
-                begin, behind = _whole_chunk(data, at, limit)
-                if behind:
+                whole = _whole_chunk(data, at, limit)
+                if whole is not None:
+                    begin, behind = whole
                     if content is not None:
                         content.append(data[begin:behind])
                     at = behind + 2
