@@ -18,7 +18,7 @@ from tests.__main__ import HERE
 from tests.mutants.__main__ import Equivalent, Report, chosen_modules, equivalents
 from tests.mutants.imports import imported, sources, tests_for
 from tests.mutants.mutations import Mutant, mutants, sample
-from tests.mutants.witnesses import Watch, Witness, ranks, read
+from tests.mutants.witnesses import Watch, Witness, order, read
 
 ROOT = HERE.parent
 
@@ -105,6 +105,8 @@ class ChangesTests(SynchronousTestCase):
         self.assertEqual(changed("del a"), ["dropped"])
         self.assertEqual(changed("return a"), ["return None"])
         self.assertEqual(changed("return None"), [])
+        self.assertEqual(changed("return False"), ["False -> True"])
+        self.assertEqual(changed("return 0"), ["return None", "0 -> 1", "0 -> -1"])
         self.assertEqual(changed("for a in b: break"), ["break -> continue"])
         self.assertEqual(changed("for a in b: continue"), ["continue -> break"])
 
@@ -125,6 +127,7 @@ class ChangesTests(SynchronousTestCase):
             class C:
                 """Text."""
                 __slots__ = ("a",)
+                a: int = attrs.field(init=False, repr=False)
                 def f(self, a: Literal[1]) -> Literal[2]:
                     """Text."""
                     assert a == 1
@@ -289,26 +292,30 @@ class WitnessesTests(SynchronousTestCase):
             )
     """
 
-    def order(self, number: int, *witnesses: Witness) -> list[str]:
-        """The names of tests, in the order in which a change of this line is asked of them."""
-        rank = ranks(witnesses, number)
-        return sorted(rank, key=rank.__getitem__)
+    def asked(self, number: int, in_function: bool, *witnesses: Witness) -> list[str]:
+        """The names of the tests that are asked of a change of this line, in their order."""
+        places = order(witnesses, number, in_function)
+        return sorted((n for n in places if places[n] >= 0), key=places.__getitem__)
 
     def test_order(self) -> None:
         """Tests that run the line come first, then those of the module; quick ones first."""
-        found = self.order(
-            7,
+        seen = (
             Witness("far", 0.1),
             Witness("near", 0.2, {3}),
             Witness("slow", 0.4, {7}),
             Witness("quick", 0.3, {3, 7}),
         )
-        self.assertEqual(found, ["quick", "slow", "near", "far"])
+        self.assertEqual(self.asked(7, False, *seen), ["quick", "slow", "near", "far"])
+        self.assertEqual(self.asked(7, True, *seen), ["quick", "slow"])
+
+    def test_nothing_seen(self) -> None:
+        """A change of what no test of this process was seen in is asked of all."""
+        self.assertEqual(self.asked(7, True, Witness("b", 0.2), Witness("a", 0.1)), ["a", "b"])
 
     def test_statement_of_many_lines(self) -> None:
         """A line that nothing was seen in is part of what begins above it."""
-        found = self.order(9, Witness("above", 0.1, {3}), Witness("here", 0.2, {8, 10}))
-        self.assertEqual(found, ["here", "above"])
+        found = self.asked(9, True, Witness("above", 0.1, {3}), Witness("here", 0.2, {8, 10}))
+        self.assertEqual(found, ["here"])
 
     def test_watch(self) -> None:
         """What each test runs of the module is seen, in its thread and in others."""

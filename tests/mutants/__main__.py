@@ -5,10 +5,10 @@
     python -m tests.mutants txsticky.core.http.framing txsticky.transport.gate
     python -m tests.mutants txsticky.core --most 20 --seed 7 --jobs 2
 
-Each mutant runs against the unit tests that import the module, in a copy of the tree: first those
-that run the changed line, the quickest before the others. Those that no test notices are printed,
-and then a sum; the exit code is 1 below 97 %. Mutants that mean the same as the original are listed
-in ``equivalents.toml`` with the reason, and are not run. The same seed draws the same mutants.
+Each mutant runs against the unit tests that import the module, in a copy of the tree: those that
+run the changed line, the quickest first. Those that no test notices are printed, and then a sum;
+the exit code is 1 below 97 %. Mutants that mean the same as the original are listed in
+``equivalents.toml`` with the reason, and are not run. The same seed draws the same mutants.
 """
 
 from __future__ import annotations

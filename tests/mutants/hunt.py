@@ -79,14 +79,15 @@ def run_tests(
     tree: Path,
     tests: list[str],
     hook: Callable[[str, bool], None],
-    ranks: dict[str, tuple[bool, bool, float]],
+    order: dict[str, int],
 ) -> int:
     """
     Run tests of the package in `tree`, in this process; its exit code. For a child.
 
     :param hook: is told of each test when it begins and ends.
-    :param ranks: the order of the tests by their ids, the least first; of the same rank, and those
-        that are not in it, in that of `tests`.
+    :param order: the places of the tests by their ids; those of place 0, and those that are not in
+        it, such as one that tells that a module cannot be loaded, come first, as in `tests`;
+        those below 0 are not run.
     """
     from hypothesis import Phase, settings
     from twisted.trial.runner import TestLoader, TestSuite, TrialRunner
@@ -104,9 +105,9 @@ def run_tests(
     reporter = witnesses.reporter(hook)
     runner = TrialRunner(reporter, exitFirst=True, workingDirectory=str(tree / "_trial_temp"))
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # for the processes that tests start
-    last = (True, True, 0.0)
     found = list(witnesses.cases(TestLoader().loadByNames(tests)))
-    found.sort(key=lambda case: ranks.get(case.id(), last))
+    found = [case for case in found if order.get(case.id(), 0) >= 0]
+    found.sort(key=lambda case: order.get(case.id(), 0))
     result = runner.run(TestSuite(found))
     return PASSED if result.wasSuccessful() and result.testsRun else FAILED
 
@@ -201,11 +202,11 @@ def attempt(
     :param seen: what they did on the clean source.
     """
     limits = witnesses.Limits(seen, _TIMES, _MORE)
-    ranks = witnesses.ranks(seen, mutant.number)
+    order = witnesses.order(seen, mutant.number, bool(mutant.function))
     seconds = sum(witness.seconds for witness in seen) * _TIMES + 2 * _MORE
     return fork(
         place,
-        lambda: run_tests(place, tests, limits.hook, ranks),
+        lambda: run_tests(place, tests, limits.hook, order),
         seconds,
         lambda code: told(mutant, code != PASSED),
     )

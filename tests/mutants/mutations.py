@@ -49,6 +49,8 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DROPPED = (ast.Expr, ast.Assign, ast.AugAssign, ast.Raise, ast.Delete)
 #: Functions to which the order of their arguments means nothing.
 _SYMMETRIC = ("min", "max", "hmac.compare_digest")
+#: What `attrs` is told of a field that no program that type checkers accept can tell.
+_OF_FIELDS = ("init", "repr")
 #: Fields that say nothing about what is done.
 _SILENT_FIELDS = ("annotation", "returns", "decorator_list", "type_comment", "type_params")
 
@@ -166,7 +168,7 @@ def _left_alone(node: ast.AST) -> bool:
         return isinstance(node.value, ast.Constant) or _logs(node.value)
     if isinstance(node, ast.Assign):
         return ast.unparse(node.targets[0]) in ("__slots__", "__all__")
-    return False
+    return isinstance(node, ast.keyword) and node.arg in _OF_FIELDS
 
 
 def _logs(node: ast.AST) -> bool:
@@ -191,7 +193,7 @@ def _of_statement(node: ast.stmt, in_function: bool) -> Iterator[Change]:
     elif isinstance(node, ast.Return):
         if node.value is None:
             yield ast.Pass(), "return dropped"
-        elif not (isinstance(node.value, ast.Constant) and node.value.value is None):
+        elif not (isinstance(node.value, ast.Constant) and _is_no(node.value.value)):
             yield _with(node, value=ast.Constant(None)), "return None"
     elif isinstance(node, ast.Break):
         yield ast.Continue(), "break -> continue"
@@ -265,6 +267,11 @@ def _negated(test: ast.expr) -> ast.expr | None:
     if isinstance(test, ast.Constant):
         return None
     return ast.UnaryOp(ast.Not(), test)
+
+
+def _is_no(value: object) -> bool:
+    """Whether a condition takes a constant for what None is; another change makes it a yes."""
+    return value is None or value is False
 
 
 def _is_text(node: ast.AST) -> bool:

@@ -1,8 +1,8 @@
 """
 What each test does on the clean source: how long it takes, and which lines of the module it runs.
 
-A mutant is asked of the tests that run its line first, the quickest of them before the others: most
-mutants are caught by the first few, and the rest of the tests has not to be run.
+Of a change in a function the tests are asked that run its line, the quickest of them first: most
+mutants are caught by the first few. The other tests could not tell.
 """
 
 from __future__ import annotations
@@ -116,15 +116,21 @@ def read(path: Path) -> list[Witness]:
     return [Witness(*row) for row in json.loads(path.read_text())]
 
 
-def ranks(witnesses: Iterable[Witness], number: int) -> dict[str, tuple[bool, bool, float]]:
+def order(witnesses: Iterable[Witness], number: int, in_function: bool) -> dict[str, int]:
     """
-    The order of the tests for a change of a line, by their ids: the least first.
+    The places of the tests for a change of a line, by their ids; below 0 is one that is not asked.
 
-    A line that no test was seen in is part of the statement that begins above it.
+    Those that run the line come first, the quickest of them before the others. The rest is asked if
+    the line is not in a function, but run when the module is loaded. A line that no test was seen
+    in is part of the statement that begins above it.
     """
     witnesses = list(witnesses)
     line = max((n for w in witnesses for n in w.lines if n <= number), default=0)
-    return {w.name: (line not in w.lines, not w.lines, w.seconds) for w in witnesses}
+    ranked = sorted(witnesses, key=lambda w: (line not in w.lines, not w.lines, w.seconds))
+    return {
+        w.name: -1 if in_function and line and line not in w.lines else at
+        for at, w in enumerate(ranked)
+    }
 
 
 def cases(suite: TestSuite | TestCase) -> Iterator[TestCase]:
