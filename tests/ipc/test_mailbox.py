@@ -36,6 +36,13 @@ class CommonTests:
         self.receiver.doRead()
         self.assertEqual(self.pairs(), [(inode, b"hello")])
 
+    def test_empty_with_a_descriptor(self: Any) -> None:
+        """A message of no bytes that brings a descriptor is not the end of the mailbox."""
+        descriptor, inode = self.file()
+        self.sender._outgoing.put(descriptor, b"")
+        self.receiver.doRead()
+        self.assertEqual((self.pairs(), self.receiver.is_closed()), ([(inode, b"")], False))
+
     def test_no_memory(self: Any) -> None:
         """ENOBUFS is no end: the message waits for the kernel."""
         real = self.sender._outgoing._sendmsg

@@ -78,6 +78,12 @@ class OutgoingTests:
         self.assertEqual(self.pairs(), sent)
         self.assertEqual(self.reactor.getWriters(), [])
 
+    def test_size(self: Any) -> None:
+        """What waits here is counted to the byte."""
+        self.fill(more=3)
+        sending = self.sender._outgoing
+        self.assertEqual(sending._size, sum(len(message) for _, message in sending.waiting))
+
     def test_no_overtaking(self: Any) -> None:
         """While messages wait here, a later one does not go ahead although there is room."""
         sent = self.fill(more=3)
@@ -109,6 +115,14 @@ class OutgoingTests:
         self.receiver.startReading()
         self.reactor.settle()
         self.assertEqual(relieved, [0])
+
+    def test_not_relieved(self: Any) -> None:
+        """While some still wait for room, the callback is not called."""
+        relieved = []
+        self.sender._relieved = lambda: relieved.append(self.sender.queued)
+        self.fill(more=3)
+        self.sender.doWrite()
+        self.assertEqual((relieved, self.sender.queued), ([], 4))
 
     def test_limit(self: Any) -> None:
         """Over the limit a message is refused, and its descriptor is the caller's, open."""

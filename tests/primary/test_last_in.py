@@ -78,8 +78,31 @@ class LastInTests(SynchronousTestCase):
         self.last_in.cut_short()
         self.assertFalse(self.last_in.begin())
 
+    def test_cut_short_twice(self) -> None:
+        """A second order to wait no more changes nothing."""
+        self.last_in.begin()
+        self.last_in.cut_short()
+        self.last_in.cut_short()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_cut_short_after_a_wait(self) -> None:
+        """What was waited for before the sockets were closing is no more to be cut short."""
+        self.last_in.begin()
+        self.listeners.any_outside.return_value = False
+        self.clock.advance(0.1)
+        self.close.assert_called_once_with()
+        self.last_in.cut_short()
+        self.closed.callback(None)
+        self.over.assert_not_called()
+
     def test_once(self) -> None:
-        """A second order begins no second wait."""
+        """A second order while it waits begins nothing."""
+        self.last_in.begin()
+        self.assertFalse(self.last_in.begin())
+        self.listeners.let_in.assert_called_once_with()
+
+    def test_once_cut_short(self) -> None:
+        """A second order after an order that is not graceful begins nothing."""
         self.last_in.begin()
         self.last_in.cut_short()
         self.assertFalse(self.last_in.begin())

@@ -152,6 +152,13 @@ class VersionTests(SynchronousTestCase):
         )
         self.assertEqual(unpack(message), self.HANDOFF)
 
+    def test_reasons(self) -> None:
+        """Every version tells a reason by the same number."""
+        self.assertEqual(
+            {how.name: how.value for how in How},
+            {"TAG": 1, "HIT": 2, "HASH": 3, "NEW": 4, "MISS": 5},
+        )
+
     def test_no_reason(self) -> None:
         """The first version gave no reason for what went to the front desk."""
         message = bytearray(self.BY_THE_FIRST)
@@ -228,6 +235,11 @@ class ReplayTests(SynchronousTestCase):
         """A replay comes before its hand-off, and both come back as they were."""
         handoff = Handoff(family=2, origin=HERE, prefix=b"\x81\x80", replay=self.REPLAY)
         self.assertEqual(unpack(pack_handoff(handoff)), handoff)
+
+    def test_defaults(self) -> None:
+        """It was told no protocol, has moved this once, and left nothing."""
+        replay = Replay(head=b"GET")
+        self.assertEqual(attrs.astuple(replay), (b"GET", b"", b"", 1, b"", 0, 0))
 
     def test_stage(self) -> None:
         """A WebSocket that moves does not wait for a request, even if it brings only its replay."""

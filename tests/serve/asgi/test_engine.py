@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import sys
@@ -143,6 +144,26 @@ class LoadingTests(AsgiCase):
             loop.close()
             packages = {kind.__module__.partition(".")[0] for kind in type(loop).__mro__}
             self.assertEqual("uvloop" in packages, module == "uvloop")
+
+    def test_loop_of_the_environment(self) -> None:
+        """The reactor runs on the loop that `UVICORN_LOOP` names."""
+        self.patch(os, "environ", {"UVICORN_LOOP": "asyncio"})
+        with (
+            mock.patch.dict(sys.modules),
+            mock.patch.object(asyncio, "set_event_loop"),
+            mock.patch.object(asyncioreactor, "install") as install,
+        ):
+            sys.modules.pop("twisted.internet.reactor", None)
+            install_asyncio_reactor()
+        (loop,) = install.call_args.args
+        loop.close()
+        self.assertEqual(type(loop).__module__.partition(".")[0], "asyncio")
+
+    def test_without_websockets(self) -> None:
+        """Where `websockets` is missing, uvicorn chooses the engine of WebSockets."""
+        self.assertEqual(engine_settings({})["ws"], "websockets-sansio")
+        with mock.patch.dict(sys.modules, {"websockets.server": None}):
+            self.assertEqual(engine_settings({})["ws"], "auto")
 
     def test_no_lifespan(self) -> None:
         """With UVICORN_LIFESPAN=off the application is not asked for one."""
