@@ -237,7 +237,7 @@ class ReplayTests(SynchronousTestCase):
         self.assertEqual(unpack(pack_handoff(handoff)), handoff)
 
     def test_defaults(self) -> None:
-        """It was told no protocol, has moved this once, and left nothing."""
+        """A replay was told no protocol, has moved this once, and left nothing."""
         replay = Replay(head=b"GET")
         self.assertEqual(attrs.astuple(replay), (b"GET", b"", b"", 1, b"", 0, 0))
 
