@@ -128,12 +128,15 @@ class Client:
             raise AssertionError(f"worker {self.worker}: {str(answer)[:200]}")
 
 
-async def eventually(fact: Any, seconds: float = 20.0) -> None:
-    """Waits as :func:`until` does."""
+async def eventually(fact: Any, seconds: float = 20.0, log: Any = str) -> None:
+    """Waits as :func:`until` does.
+
+    :param log: returns what the cluster has said, for the message.
+    """
     end = time.monotonic() + SLACK * seconds
     while not fact():
         if time.monotonic() > end:
-            raise AssertionError(f"not so after {SLACK * seconds:g} s: {fact}")
+            raise AssertionError(f"not so after {SLACK * seconds:g} s: {fact}\n{log()}")
         await asyncio.sleep(0.02)
 
 

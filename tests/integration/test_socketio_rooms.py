@@ -256,7 +256,7 @@ class ReloadTests(SynchronousTestCase):
             talks = [asyncio.ensure_future(chat(client)) for client in clients]
             await asyncio.sleep(1)
             server.signal(signal.SIGHUP)
-            await eventually(lambda: server.log().count("has left") == 2, 40)
+            await eventually(lambda: server.log().count("has left") == 2, 40, server.log)
             await eventually(
                 lambda: all(len(client.hellos) > len(client.left) for client in clients), 10
             )
