@@ -218,6 +218,8 @@ class Applications(SynchronousTestCase):
             broken.close()
             torn = ("Reset", "the connection ended")  # what it had in hand
             self.assertEqual([f for f in load.failures if not any(w in f for w in torn)], [])
+            # A reactor that cannot wait any more would say so without a pause.
+            self.assertLessEqual(cluster.log().count("Unexpected error in main loop"), 1)
 
     def test_dies_and_leaves_an_heir(self) -> None:
         """A child that has all of a dead worker's descriptors does not keep it from being replaced,

@@ -34,6 +34,7 @@ from ..serve.asgi.pylogging import bridge
 from ..serve.loading import called
 from ..serve.loading import load as import_app
 from ..system.descriptors import own, raise_file_limit
+from ..system.logs.broken_wait import BrokenWait
 from ..system.logs.config_file import apply_log_config
 from ..system.logs.lines import at_level, worker_line
 from ..system.logs.shared import HandedLog
@@ -258,7 +259,8 @@ def begin_logging(level: str, line: Callable[[LogEvent], str] = worker_line) -> 
     def write(event: LogEvent) -> None:
         sys.stderr.write(line(event) + "\n")
 
-    globalLogBeginner.beginLoggingTo([at_level(write, level)], redirectStandardIO=False)
+    observers = [at_level(write, level), BrokenWait()]
+    globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False)
     bridge(level)
 
 
