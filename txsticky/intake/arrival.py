@@ -11,8 +11,10 @@ from ..core.http.head import Head
 from ..core.messages.origin import Origin
 from ..core.replay import Replay
 
-#: Bytes that are read at once from a connection whose first request is awaited.
-READ_SIZE: Final = 65536
+#: Bytes that are read at once from a connection whose first request is awaited: more than most
+#: heads have. Of an upload the rest waits in the kernel for the worker: what is read here is copied
+#: some six times on its way.
+READ_SIZE: Final = 16384
 
 
 @attrs.define(eq=False, slots=True)

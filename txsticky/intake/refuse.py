@@ -6,8 +6,10 @@ import socket
 
 from ..system.deadlines import Deadlines
 from ..system.system import System
-from .arrival import READ_SIZE
 from .watched_socket import WatchedSocket
+
+#: Bytes that are thrown away at once.
+_THROWN_AWAY = 65536
 
 
 class Lingerer(WatchedSocket):
@@ -59,7 +61,7 @@ class Lingerer(WatchedSocket):
     def doRead(self) -> None:
         """Throw away what the client still sends."""
         try:
-            if self.sock.recv(READ_SIZE):
+            if self.sock.recv(_THROWN_AWAY):
                 return
         except BlockingIOError:
             return
