@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -126,6 +127,23 @@ class TransportTests(TransportCase):
         self.assertEqual(sends.call_count, 1)
         self.assertEqual(self.reactor.getWriters(), [])
         self.assertTrue((received(self.client) or b"").endswith(b"one\r\n0\r\n\r\n"))
+
+    def test_long_content(self) -> None:
+        """Content is read in pieces of 256 KiB, and not beyond what is certain to come."""
+        content = bytes(356 << 10)
+        request = to(1, 1, content)
+        answer = lambda request: b"%d" % len(request.content.read())  # noqa: E731
+        transport = self.serve(answer, request[: -len(content)])
+        recv = mock.Mock(side_effect=io.BytesIO(content + to(3)).read)
+        found = mock.Mock(wraps=transport.socket, recv=recv)
+        with mock.patch.object(transport, "socket", found):
+            transport.doRead()
+            transport.pauseProducing()
+            transport.doRead()
+            transport.resumeProducing()
+            transport.doRead()
+        self.assertEqual(recv.mock_calls, [mock.call(256 << 10), mock.call(100 << 10)])
+        self.get(b"\r\n\r\n%d" % len(content))
 
     def test_delivered(self) -> None:
         """The worker is told once that all is delivered which the connection brought."""

@@ -20,6 +20,8 @@ from .withheld import hold_producer
 
 #: Bytes of a file that are sent at once: other connections have their turn in between.
 _PIECE = 1 << 20
+#: Bytes of a request's content that are read at once, if so many are certain to come.
+_LONG_READ = 1 << 18
 
 
 @attrs.define(eq=False)
@@ -63,6 +65,17 @@ class GatedMixin(MovableMixin):
     _paces: bool
     #: What the kernel is to send when all is sent that was written.
     _part: SentFile | None = None
+
+    def doRead(self) -> Any:
+        # A turn of the reactor costs more than to read 64 KiB. What is read beyond them is content
+        # alone: no more than before is held of what follows it.
+        due = self.gate.exchange.due
+        if due > self.bufferSize and self.connected and self._reading and not self.unread:
+            try:
+                self.unread = self.socket.recv(min(due, _LONG_READ))
+            except OSError:
+                pass  # the usual way tells what it means
+        return super().doRead()
 
     def arrived(self, data: bytes) -> None:
         self.gate.arrived(data)

@@ -55,6 +55,23 @@ class BoundaryTests(SynchronousTestCase):
         talk.server(OK[-1:])
         self.assertEqual((talk.asked, talk.delivered), ([b"/p", b"/b"], POST + NEXT))
 
+    def test_due(self) -> None:
+        """What is certain to come of a request is known within it, and not what follows it."""
+        begin, rest = b"PUT /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nab", b"cdef\r\n"
+        for pieces, due in (
+            ((), 0),
+            ((POST[:-6],), 0),  # within the head
+            ((POST[:-3],), 3),
+            ((POST, NEXT), 0),
+            ((begin,), 6),
+            ((begin, rest), 0),
+            ((UPGRADE,), 0),
+        ):
+            talk = Talk()
+            for piece in pieces:
+                talk.client(piece)
+            self.assertEqual(talk.conversation.due, due, pieces)
+
     def test_next_request_waits_for_the_end_of_the_request(self) -> None:
         """A response that comes early makes no boundary within its request."""
         talk = Talk()

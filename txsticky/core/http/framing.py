@@ -74,6 +74,10 @@ class ResponseFraming:
 class Decoder(Protocol):
     """Follows a message body, and decodes it if asked to."""
 
+    @property
+    def left(self) -> int:
+        """How many bytes are certain to come; perhaps more do."""
+
     def feed(self, data: bytes, at: int, content: list[bytes] | None = None) -> tuple[int, bool]:
         """
         Pass over the bytes of the body in ``data[at:]``.
@@ -232,17 +236,17 @@ def told_by(name: bytes, value: bytes) -> tuple[BodyKind, int]:
 class _Length:
     """A body of a known number of bytes."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("left",)
 
     def __init__(self, length: int) -> None:
-        self._left = length
+        self.left = length
 
     def feed(self, data: bytes, at: int, content: list[bytes] | None = None) -> tuple[int, bool]:
-        taken = min(self._left, len(data) - at)
-        self._left -= taken
+        taken = min(self.left, len(data) - at)
+        self.left -= taken
         if content is not None:
             content.append(data[at : at + taken])
-        return at + taken, not self._left
+        return at + taken, not self.left
 
 
 def _whole_chunk(data: bytes, at: int, limit: int) -> tuple[int, int] | None:
@@ -258,18 +262,18 @@ def _whole_chunk(data: bytes, at: int, limit: int) -> tuple[int, int] | None:
 class _Chunks:
     """A body in the chunked coding (RFC 9112, section 7.1)."""
 
-    __slots__ = ("_left", "_limit", "_line", "_trailers")
+    __slots__ = ("_limit", "_line", "_trailers", "left")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._left = 0  # of the current chunk: its data and the CR LF behind it
+        self.left = 0  # of the current chunk: its data and the CR LF behind it
         self._line = b""  # the beginning of a line that came in pieces
         self._trailers = -1  # bytes of trailer lines so far; -1: the last chunk has not come
 
     def feed(self, data: bytes, at: int, content: list[bytes] | None = None) -> tuple[int, bool]:
         end, limit = len(data), self._limit
         while at < end:
-            if self._left:
+            if self.left:
                 at = self._chunk_data(data, at, content)
                 continue
             if self._trailers < 0 and not self._line:
@@ -300,18 +304,18 @@ class _Chunks:
         return at, False
 
     def _chunk_data(self, data: bytes, at: int, content: list[bytes] | None) -> int:
-        """Pass over chunk data, then over the CR LF, of which `_left` counts two bytes."""
+        """Pass over chunk data, then over the CR LF, of which `left` counts two bytes."""
         end = len(data)
-        taken = min(self._left - 2, end - at)
+        taken = min(self.left - 2, end - at)
         if taken > 0:
             if content is not None:
                 content.append(data[at : at + taken])
-            self._left -= taken
+            self.left -= taken
             at += taken
-        while at < end and self._left:
-            if data[at] != b"\n\r"[self._left - 1]:
+        while at < end and self.left:
+            if data[at] != b"\n\r"[self.left - 1]:
                 raise Odd("chunk data is not followed by CR LF")
-            self._left -= 1
+            self.left -= 1
             at += 1
         return at
 
@@ -321,7 +325,7 @@ class _Chunks:
             raise Odd("a chunk does not begin with a plain size")
         length = int(size[1], 16)
         if length:
-            self._left = length + 2
+            self.left = length + 2
         else:
             self._trailers = 0
 

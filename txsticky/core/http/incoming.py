@@ -109,6 +109,12 @@ class Incoming:
         return self._input is REQUEST
 
     @property
+    def due(self) -> int:
+        """How many bytes are certain to come of the open request, behind those released."""
+        body = self._body
+        return body.left if body is not None and self._input is REQUEST else 0
+
+    @property
     def tunnel(self) -> bool:
         """Whether HTTP has ended: nothing is followed here, and bytes need not pass."""
         return self._input is TUNNEL
