@@ -40,7 +40,7 @@ from txsticky.worker.view import ClusterView
 
 PACKAGES = ("txsticky", "uvicorn", "OpenSSL")
 #: What is remembered by the letters of a head, up to a bound.
-MEMOS = {"RequestFraming", "ResponseFraming"}
+MEMOS = {"RepeatedRequest", "RequestFraming", "ResponseFraming"}
 #: The head that was looked at last is kept, in case that it is looked at again.
 LAST = Counter({"Head": 1})
 
@@ -232,7 +232,7 @@ class AsgiMemory(AsgiCase):
 
         # The protocol that has handed a WebSocket over knows its parser, which knows the protocol:
         # uvicorn leaves them to the collector under its own server as well.
-        kept = ("HttpToolsProtocol", "FlowControl", "GatedTransport")
+        kept = ("RememberingProtocol", "FlowControl", "GatedTransport")
         self.assert_free(client_closes, *kept)
         self.assert_free(server_closes, *kept)
 

@@ -110,6 +110,22 @@ def _has_sansio() -> bool:
     return "websockets-sansio" in WS_PROTOCOLS
 
 
+def protocol_class(found: Any) -> Any:
+    """
+    Choose what makes the protocols of an application.
+
+    :param found: uvicorn's choice. If that reads by httptools, it gets a memory; not in a version
+        of uvicorn that is not known here.
+    """
+    if found.__module__ != "uvicorn.protocols.http.httptools_impl":
+        return found
+    try:
+        from . import remembering
+    except ImportError:
+        return found
+    return remembering.protocol_class(found)
+
+
 def close_websocket(protocol: Any) -> bool:
     """
     Close a WebSocket with code 1001, "going away" (RFC 6455, 7.4.1), so that its client reconnects.

@@ -31,7 +31,7 @@ from .. import ServeSettings
 from ..accesslog import access_log_for
 from ..loading import describe
 from . import middleware
-from .engine import close_websocket, engine_settings, install_asyncio_reactor
+from .engine import close_websocket, engine_settings, install_asyncio_reactor, protocol_class
 from .facade import FacadeFactory, FacadeHost
 from .native import NativeHost
 from .receiving import Receiving
@@ -86,6 +86,7 @@ class AsgiServing:
                 target=describe(app), reason=f"uvicorn cannot serve it: {error}"
             ) from error
         self._config.loaded_app = self._wrapped(self._config.loaded_app)
+        self._protocol_class = protocol_class(self._config.http_protocol_class)
         self._server = uvicorn.Server(self._config)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._awake = asyncio.Event()
@@ -220,7 +221,7 @@ class AsgiServing:
     def protocol(self) -> Any:
         """A protocol of uvicorn's for a new connection."""
         self._awake.set()
-        return self._config.http_protocol_class(  # type: ignore[call-arg]
+        return self._protocol_class(
             config=self._config,
             server_state=self._server.server_state,
             app_state=self._lifespan.state,

@@ -1,0 +1,1 @@
+ASGI applications cost less: what httptools has read of a request is remembered by its letters, as are the header lines of a response, and a connection keeps the timer of its idleness over requests that come again.
