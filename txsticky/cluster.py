@@ -342,7 +342,7 @@ def _tell(on_ended: Callable[[int, str], object], code: int, reason: str) -> Non
     except ReactorNotRunning:
         pass  # the program stops already, and `on_ended` would have it stop
     except Exception:
-        log.failure("What the program does at the end of the cluster has failed.")
+        log.failure("The program's on_ended has failed; the cluster has ended all the same.")
 
 
 def _end_program(cluster: Cluster, code: int, reason: str) -> None:

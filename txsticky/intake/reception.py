@@ -172,7 +172,7 @@ class Reception:
         try:
             self.receive(arrival)
         except Exception:
-            log.failure("A connection that had just come failed, and is closed.")
+            log.failure("A connection failed as it was accepted, and is closed.")
             arrival.sock.close()
 
     def wait(self, arrival: Arrival) -> None:

@@ -306,7 +306,7 @@ class MailboxTransport:
             action(*arguments)
         except Exception:
             # What one part of this process makes of the news must not end the mailbox for all.
-            self._log.failure("A mailbox could not tell what happened.")
+            self._log.failure("A callback of a mailbox failed; the mailbox goes on.")
 
     def loseConnection(self) -> None:
         """Close this end now. Messages that wait here are kept for `take_queue`."""

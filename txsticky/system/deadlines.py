@@ -81,12 +81,12 @@ class Deadlines:
         try:
             how()
         except Exception:
-            log.failure("What waited could not be ended in time.")
+            log.failure("A connection could not be ended at its deadline; it is closed.")
             self.discard(waiter)
             try:
                 waiter.closed()
             except Exception:
-                log.failure("What waited could not be closed.")
+                log.failure("A connection whose time is over could not be closed.")
 
     def _expire(self) -> None:
         now = self._system.clock()

@@ -101,7 +101,7 @@ class LifespanTests(AsgiCase):
             self.said,
             [
                 "The application has no lifespan, and is served without one.",
-                "Asked for its lifespan, it raised ValueError: no lifespan here",
+                "At its lifespan the application raised ValueError: no lifespan here",
             ],
         )
         self.assertEqual(self.levels, ["info", "debug"])

@@ -104,7 +104,7 @@ class Templates:
                     process = template.fork(descriptors, said, exited)
                 except OSError as error:
                     self._log.warn(
-                        "The template has forked no worker: {error}. One is started alone.",
+                        "The template has forked no worker: {error}. The worker is started alone.",
                         error=error,
                     )
                     return None

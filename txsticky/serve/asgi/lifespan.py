@@ -84,7 +84,7 @@ class Lifespan:
         else:
             log.info("The application has no lifespan, and is served without one.")
             log.debug(
-                "Asked for its lifespan, it raised {kind}: {error}",
+                "At its lifespan the application raised {kind}: {error}",
                 kind=type(error).__name__,
                 error=error,
             )

@@ -70,7 +70,9 @@ class SocketRelay(Protocol):
         exchange = self._exchange
         found = _STATUS.fullmatch(lines[0])
         if found is None:
-            log.warn("A WSGI application answers a WebSocket by what is no response of one.")
+            log.warn(
+                "A WSGI application answers the handshake of a WebSocket with no 101; it is closed."
+            )
             exchange.abort()
             self.lost()
             return
