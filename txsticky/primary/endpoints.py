@@ -70,7 +70,7 @@ class Endpoints:
         self._config = config
         self._reactor = reactor
         self._listeners = listeners
-        #: One for each `--listen`; None where it cannot be listened.
+        #: The ports, one for each `--listen`; None where it cannot be listened.
         self._ports: list[Any] = []
 
     def __len__(self) -> int:

@@ -31,7 +31,7 @@ FOR_ALL = frozenset(
         signal.SIGWINCH,
     }
 )
-#: Those that Python ignores (https://docs.python.org/3/library/signal.html): programs that it
+#: Signals that Python ignores (https://docs.python.org/3/library/signal.html): programs that it
 #: starts would ignore them, too.
 _PYTHON_IGNORES = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 

@@ -165,7 +165,7 @@ class SecureTransport(_Within, SecureMixin):
             return
         self._layer.registerProducer(producer, streaming)
         self._producing = True
-        # One that is there before the first byte is not the body of a response.
+        # A producer that is there before the first byte is not the body of a response.
         self._paces = streaming and not self._given
 
     def unregisterProducer(self) -> None:

@@ -58,5 +58,5 @@ class WriteBatch:
             try:
                 sender.end_turn()
             except Exception:
-                # It has closed its own connection; the other transports are not to wait for ever.
+                # The sender has closed its own connection; other transports are not to wait.
                 log.failure("The output of a connection could not be flushed.")

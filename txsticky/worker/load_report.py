@@ -17,7 +17,7 @@ from ..system.system import System
 REPORT_SOON: Final = 0.05
 #: Seconds between signs of life of a worker that has something to do.
 HEARTBEAT: Final = 0.5
-#: And of one that has not, at most: half of the time after which it would be suspect
+#: Seconds between signs of life of an idle worker, at most: half of the time to its suspicion
 #: (`primary.supervision.heartbeats`), so that a single one may be late.
 IDLE_HEARTBEAT: Final = 1.0
 #: How many keys go into one frame: the longest of them are 4 KiB, and a frame has its limit.

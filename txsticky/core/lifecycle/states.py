@@ -25,9 +25,9 @@ MOVES: Final = {
     WorkerStage.RETIRING: {WorkerStage.LEAVING},
     WorkerStage.LEAVING: set[WorkerStage](),
 }
-#: Holding connections, or able to.
+#: Stages of a worker that holds connections, or may get some.
 SERVING: Final = {WorkerStage.READY, WorkerStage.RETIRING}
-#: In a slot, as opposed to on the way out.
+#: Stages of a worker in a slot, as opposed to one on its way out.
 PLACED: Final = {WorkerStage.STARTING, WorkerStage.READY}
 
 
@@ -47,9 +47,9 @@ LAME_DUCK: Final = "lame duck"
 #: Workers of a cluster, at most: each can have a descriptor for every other's mailbox.
 MOST_WORKERS: Final = 512
 
-#: Not yet told to stop.
+#: Phases of a fleet that is not yet told to stop.
 BEFORE_STOP: Final = {Phase.NEW, Phase.RUNNING}
-#: Waiting for the last worker to exit.
+#: Phases of a fleet that waits for the last worker to exit.
 STOPPING: Final = {Phase.DRAINING, Phase.QUITTING}
 
 

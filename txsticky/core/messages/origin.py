@@ -30,9 +30,9 @@ class Origin:
 class Stage(enum.Enum):
     """How far a connection has been dealt with when it changes hands."""
 
-    #: Nothing of it was dealt with, not even a PROXY header: it is received as if just accepted.
+    #: Nothing of the connection was dealt with, not even a PROXY header: as if just accepted.
     FRESH = "fresh"
-    #: It brings the beginning of a request, and a PROXY header is behind it.
+    #: The connection brings the beginning of a request, and a PROXY header is behind it.
     ROUTED = "routed"
-    #: It is between two requests, and brings nothing.
+    #: The connection is between two requests, and brings nothing.
     IDLE = "idle"

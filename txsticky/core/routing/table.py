@@ -50,7 +50,7 @@ class Table:
         self._entries: OrderedDict[bytes, tuple[_Owner, float, float]] = OrderedDict()
         self._used: dict[bytes, None] = {}
         self._owners: dict[int, _Owner] = {}
-        # Those that are gone: to drop a hundred thousand keys at once would hold up all else. They
+        # Owners that are gone: to drop a hundred thousand keys at once would hold up all else. They
         # are found no more, and make room before any other.
         self._gone: dict[_Owner, None] = {}
 

@@ -7,15 +7,15 @@ from typing import Final
 
 from ...core.routing.pool import Pool
 
-#: It has given no sign of life for a while.
+#: The worker has given no sign of life for a while.
 MUTE: Final = "silent"
-#: It gives signs of life, and takes nothing out of its mailbox, though something is in it.
+#: The worker gives signs of life, and takes nothing out of its mailbox, though something is there.
 STUCK: Final = "takes nothing"
-#: It reads so slowly that the bindings of keys are not sent to it.
+#: The worker reads so slowly that the bindings of keys are not sent to it.
 OUTDATED: Final = "out of date"
-#: Its mailbox is full.
+#: The worker's mailbox is full.
 CROWDED: Final = "crowded"
-#: It takes nothing until connections end, for it is at its limit of open files.
+#: The worker takes nothing until connections end: it is at its limit of open files.
 SHORT: Final = "short of descriptors"
 
 #: What no patience mends: a worker of which one of these is true serves nothing new.

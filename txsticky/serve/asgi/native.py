@@ -129,7 +129,7 @@ class NativeHost(WritingHost):
     def data_received(self, data: bytes) -> None:
         """Take bytes of the client."""
         if not self._start.begun:
-            # They follow what was read elsewhere, which may take the connection away first.
+            # The bytes follow what was read elsewhere, which may take the connection away first.
             self._start.late = data
             self._begin()
         elif self._open:

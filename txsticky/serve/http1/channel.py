@@ -111,7 +111,7 @@ class HttpChannel:
             self._told()
 
     def _take(self, content: bytes, whole: bool) -> None:
-        # It may be answered before it is here whole.
+        # A request may be answered before it is here whole.
         if content and self._open:
             self.content(content)
         if whole:

@@ -77,7 +77,7 @@ class Body:
         if held < ENOUGH:
             return False
         if self._whole:
-            # It is handed on to the application.
+            # The piece is handed on to the application.
             self._file = tempfile.TemporaryFile()  # noqa: SIM115
             self._file.write(self._data)
             self._data.clear()

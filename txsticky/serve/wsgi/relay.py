@@ -70,9 +70,7 @@ class SocketRelay(Protocol):
         exchange = self._exchange
         found = _STATUS.fullmatch(lines[0])
         if found is None:
-            log.warn(
-                "A WSGI application answers the handshake of a WebSocket with no 101; it is closed."
-            )
+            log.warn("A WSGI application answers the handshake of a WebSocket with no 101.")
             exchange.abort()
             self.lost()
             return

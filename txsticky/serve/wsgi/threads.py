@@ -84,7 +84,7 @@ class Threads:
         self._end = Condition(self._lock)
         self._queue: deque[Callable[[], object]] = deque()
         self._threads: set[_Thread] = set()
-        #: Those that wait to be called, the one that has waited for the shortest time at the end.
+        #: Threads that wait to be called, the one that has waited for the shortest time at the end.
         self._idle: list[_Thread] = []
         #: Released for each thread that may come back from its client, which then is active.
         self._returning: deque[Lock] = deque()

@@ -27,7 +27,7 @@ _STATE: Final = b"txsticky-state"
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _LINE: Final = re.compile(rb"([^:\r\n]+):[ \t]*([^\r\n]*?)[ \t]*\r\n")
 _STATE_TEXT: Final = re.compile(rb"[\x20-\x7e]*")
-#: Its parameters tell how long a compressor remembers (RFC 7692, section 7.1.1).
+#: The extension whose parameters tell how long a compressor remembers (RFC 7692, section 7.1.1).
 _DEFLATE: Final = b"permessage-deflate"
 _FORGETFUL_CLIENT: Final = b"client_no_context_takeover"
 
