@@ -47,8 +47,13 @@ TCHAR: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijkl
 # RFC 9112, section 3.2: a target is visible ASCII. DEL passes, because twisted.web takes it; raw
 # UTF-8 is refused, because every server behind refuses it too.
 _TARGET: Final = bytes(range(0x21, 0x80))
-_METHOD_AND_TARGET: Final = rb"([%s]+) ([\x21-\x7f]+) " % re.escape(TCHAR)
+_METHOD_AND_TARGET: Final = rb"([%s]++) ([\x21-\x7f]++) " % re.escape(TCHAR)
 _LINE: Final = re.compile(_METHOD_AND_TARGET + rb"HTTP/(1\.[01])\r\n")
+#: A whole head without folded lines, as nearly all are: one look instead of several.
+_USUAL: Final = re.compile(
+    rb"%bHTTP/(1\.[01])\r\n(?:[%b]++:[^\r\n\0]*+\r\n)*+\r\n"
+    % (_METHOD_AND_TARGET, re.escape(TCHAR))
+)
 _ANY_VERSION: Final = re.compile(_METHOD_AND_TARGET + rb"HTTP/[0-9]\.[0-9]\r\n")
 _VERSION_BEGUN: Final = re.compile(rb"(?:H(?:T(?:T(?:P(?:/(?:\d(?:\.(?:\d\r?)?)?)?)?)?)?)?)?")
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
@@ -195,14 +200,17 @@ def parse_head(
         (the head is larger than `limit`) or 505 (neither HTTP/1.1 nor 1.0; of HTTP/2 that is the
         preface, RFC 9113, section 3.4).
     """
-    skip = _skip_empty_lines(data, limit) if data[:1] == b"\r" else 0
-    end = data.find(b"\r\n\r\n", start - 3 if start - 3 > skip else skip, limit) + 4
-    if end < 4:
-        return _unfinished(data, limit, skip, start)
-    global _last
     seen, seen_limit, known = _last
     if seen is data and seen_limit == limit:
         return known
+    skip = _skip_empty_lines(data, limit) if data[:1] == b"\r" else 0
+    if not start:
+        usual = _USUAL.match(data, skip, limit)
+        if usual is not None:
+            return _complete(data, limit, skip, usual.end(), usual)
+    end = data.find(b"\r\n\r\n", start - 3 if start - 3 > skip else skip, limit) + 4
+    if end < 4:
+        return _unfinished(data, limit, skip, start)
     line = _LINE.match(data, skip)
     if line is None:
         return _bad_line(data, skip)
@@ -213,6 +221,20 @@ def parse_head(
     begin = line.end() - skip
     if raw[begin] in b" \t" or _NO_FIELD.search(raw, begin - 2):
         return _BAD_FIELD
+    return _complete(data, limit, skip, end, line)
+
+
+def _complete(
+    data: bytes, limit: int, skip: int, end: int, line: re.Match[bytes]
+) -> Head | Malformed:
+    """
+    Return the head in ``data[skip:end]``, whose lines are what they should be, unless it lies.
+
+    :param line: what matched its request line.
+    """
+    global _last
+    raw = data[skip:end]
+    begin = line.end(3) + 2 - skip
     lowered = raw.lower()
     if _NO_LENGTH.search(lowered, begin - 2):
         return _BAD_FIELD
