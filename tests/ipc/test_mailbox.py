@@ -39,16 +39,16 @@ class CommonTests:
     def test_empty_with_a_descriptor(self: Any) -> None:
         """A message of no bytes that brings a descriptor is not the end of the mailbox."""
         descriptor, inode = self.file()
-        self.sender._outgoing.put(descriptor, b"")
+        self.sender.outgoing.put(descriptor, b"")
         self.receiver.doRead()
         self.assertEqual((self.pairs(), self.receiver.is_closed()), ([(inode, b"")], False))
 
     def test_no_memory(self: Any) -> None:
         """ENOBUFS is no end: the message waits for the kernel."""
-        real = self.sender._outgoing._sendmsg
-        self.sender._outgoing._sendmsg = mock.Mock(side_effect=OSError(errno.ENOBUFS, "no buffers"))
+        real = self.sender.outgoing._sendmsg
+        self.sender.outgoing._sendmsg = mock.Mock(side_effect=OSError(errno.ENOBUFS, "no buffers"))
         self.send(b"x")
-        self.sender._outgoing._sendmsg = real
+        self.sender.outgoing._sendmsg = real
         self.reactor.turn()
         self.receiver.doRead()
         self.assertEqual(self.reader.messages, [b"x"])

@@ -23,10 +23,10 @@ class OutgoingTests:
 
     def test_one_sendmsg(self: Any) -> None:
         """Descriptor and message leave in one sendmsg(2), at once, without the reactor."""
-        real = self.sender._outgoing._sendmsg
-        self.sender._outgoing._sendmsg = mock.Mock(side_effect=real)
+        real = self.sender.outgoing._sendmsg
+        self.sender.outgoing._sendmsg = mock.Mock(side_effect=real)
         self.send(b"hello")
-        self.assertEqual(self.sender._outgoing._sendmsg.call_count, 1)
+        self.assertEqual(self.sender.outgoing._sendmsg.call_count, 1)
         self.assertEqual(self.reactor.getWriters(), [])
 
     def test_sequence(self: Any) -> None:
@@ -81,7 +81,7 @@ class OutgoingTests:
     def test_size(self: Any) -> None:
         """What waits here is counted to the byte."""
         self.fill(more=3)
-        sending = self.sender._outgoing
+        sending = self.sender.outgoing
         self.assertEqual(sending._size, sum(len(message) for _, message in sending.waiting))
 
     def test_no_overtaking(self: Any) -> None:
@@ -126,7 +126,7 @@ class OutgoingTests:
 
     def test_limit(self: Any) -> None:
         """Over the limit a message is refused, and its descriptor is the caller's, open."""
-        self.sender._outgoing.limit = 3
+        self.sender.outgoing.limit = 3
         self.fill(more=2)
         descriptor, _ = self.file()
         self.sender.sendFileDescriptor(descriptor)
@@ -137,7 +137,7 @@ class OutgoingTests:
 
     def test_room(self: Any) -> None:
         """Messages that are long have a bound of their own on what waits, and it is given back."""
-        self.sender._outgoing.limit = 10**6
+        self.sender.outgoing.limit = 10**6
         self.fill()
         message = bytes(self.sender.max_message)
 
@@ -159,7 +159,7 @@ class OutgoingTests:
         while self.sender.queued:
             self.receiver.doRead()
             self.reactor.turn()
-        self.assertEqual(self.sender._outgoing._size, 0)
+        self.assertEqual(self.sender.outgoing._size, 0)
         self.sender.take_queue()
 
     def test_refused_descriptor_is_forgotten(self: Any) -> None:
@@ -245,18 +245,18 @@ class OutgoingTests:
 
     def test_too_many_in_flight(self: Any) -> None:
         """ETOOMANYREFS is waited for by a timer: no descriptor watched, no turn spent."""
-        real = self.sender._outgoing._sendmsg
-        self.sender._outgoing._sendmsg = mock.Mock(
+        real = self.sender.outgoing._sendmsg
+        self.sender.outgoing._sendmsg = mock.Mock(
             side_effect=OSError(errno.ETOOMANYREFS, "too many")
         )
         sent = [(self.send(b"%d" % n)[1], b"%d" % n) for n in range(3)]
-        self.assertEqual(self.sender._outgoing._sendmsg.call_count, 1)
+        self.assertEqual(self.sender.outgoing._sendmsg.call_count, 1)
         self.assertEqual(self.reactor.turn(), 0)
         self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
         self.reactor.advance(outgoing._RETRY)
         self.reactor.settle()
-        self.assertEqual(self.sender._outgoing._sendmsg.call_count, 2)
-        self.sender._outgoing._sendmsg = real
+        self.assertEqual(self.sender.outgoing._sendmsg.call_count, 2)
+        self.sender.outgoing._sendmsg = real
         self.reactor.advance(outgoing._RETRY)
         self.receiver.startReading()
         self.reactor.settle()
@@ -265,7 +265,7 @@ class OutgoingTests:
 
     def test_too_many_and_closed(self: Any) -> None:
         """A retry that is due after the mailbox was closed does nothing."""
-        self.sender._outgoing._sendmsg = mock.Mock(
+        self.sender.outgoing._sendmsg = mock.Mock(
             side_effect=OSError(errno.ETOOMANYREFS, "too many")
         )
         descriptor, _ = self.send(b"x")

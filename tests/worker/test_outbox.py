@@ -101,7 +101,7 @@ class OutboxTests(ShellCase):
 
     def test_full(self) -> None:
         """A connection for a mailbox that is full goes to the front desk."""
-        self.outbox.boxes[3]._outgoing.limit = 3
+        self.outbox.boxes[3].outgoing.limit = 3
         self.fill(3, 3)
         self.give(3, b"one too many")
         self.assertEqual(self.came(FRONT_DESK), [b"one too many"])

@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import select
 import socket
-from collections.abc import Callable
 from typing import Any
 
 from twisted.logger import Logger
 
 from ..core.addresses import unmapped_host
-from ..core.messages.origin import Origin
-from ..system.descriptors import OUT_OF_DESCRIPTORS, RESPITE, Headroom
+from ..core.messages.origin import NOWHERE, Origin
+from ..system.descriptors import OUT_OF_DESCRIPTORS, RESPITE, Headroom, socket_maker
 from .arrival import READ_SIZE, Arrival
 from .reception import Reception
 
@@ -25,11 +24,6 @@ _GONE = frozenset((errno.ECONNABORTED, errno.EPROTO, errno.EPERM))
 _DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 
 
-def bare_socket(descriptor: int, family: int) -> socket.SocketType:
-    """Wrap a descriptor in the system's socket."""
-    return socket.SocketType(family, socket.SOCK_STREAM, 0, descriptor)
-
-
 class Acceptor:
     """
     Accepts on a listening socket.
@@ -37,8 +31,8 @@ class Acceptor:
     :param sock: the listening socket, non-blocking; owned from here on.
     :param reception: gets the connections.
     :param batch: connections accepted in one turn of the reactor.
-    :param wrap: makes a socket of a descriptor and its family. Python's object around the system's
-        is half of what `accept` costs; where a connection is only handed off, none is needed.
+    :param kind: the class of the connections' sockets. Python's object around the system's is half
+        of what `accept` costs; where a connection is only handed off, none is needed.
     :ivar accepted: how many connections were accepted.
     """
 
@@ -47,17 +41,17 @@ class Acceptor:
         sock: socket.socket,
         reception: Reception,
         batch: int = BATCH,
-        wrap: Callable[[int, int], socket.SocketType] = bare_socket,
+        kind: type[socket.SocketType] = socket.SocketType,
     ) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.accepted = 0
         self._reception = reception
         self._batch = batch
-        self._wrap = wrap
         self._reactor = reception.system.reactor
-        self._family = int(sock.family)
         self._unix = sock.family == getattr(socket, "AF_UNIX", None)
+        self._mapped = sock.family == socket.AF_INET6
+        self._wrap = socket_maker(int(sock.family), kind)
         self._headroom = Headroom(BATCH)
         self._resting: Any = None
         self._warned = False
@@ -114,8 +108,8 @@ class Acceptor:
 
     def doRead(self) -> None:
         """Accept what waits; read each connection once, and hand those off whose request came."""
-        reception, family, headroom = self._reception, self._family, self._headroom
-        accept, wrap = self.sock._accept, self._wrap  # type: ignore[attr-defined]
+        admit, headroom, wrap = self._reception.admit, self._headroom, self._wrap
+        accept = self.sock._accept  # type: ignore[attr-defined]
         for _ in range(self._batch):
             if headroom.scarce and self._backlog_waits() and not headroom.has_room():
                 self._rest("too many connections are in hand")
@@ -134,9 +128,12 @@ class Acceptor:
                     self._rest(error.strerror or str(error))
                 return
             self.accepted += 1
-            sock = wrap(descriptor, family)
-            peer = ("", 0) if self._unix else (unmapped_host(address[0]), address[1])
-            arrival = Arrival(sock, Origin(peer))
+            sock = wrap(descriptor)
+            if self._unix:
+                address = NOWHERE
+            elif self._mapped:
+                address = unmapped_host(address[0]), address[1]
+            arrival = Arrival(sock, Origin(address))
             try:
                 arrival.data = sock.recv(READ_SIZE, _DONTWAIT)
             except BlockingIOError:
@@ -148,8 +145,9 @@ class Acceptor:
                 if not arrival.data:  # the client has closed before it sent anything
                     sock.close()
                     continue
-            reception.admit(arrival)
-            headroom.taken(descriptor)
+            admit(arrival)
+            if headroom.scarce or descriptor + 1 >= headroom.ceiling:
+                headroom.taken(descriptor)
 
     def _backlog_waits(self) -> bool:
         if self.sock.fileno() < 0:

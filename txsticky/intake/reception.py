@@ -170,7 +170,13 @@ class Reception:
     def admit(self, arrival: Arrival) -> None:
         """Receive one connection of many: if that fails, the connection alone is closed."""
         try:
-            self.receive(arrival)
+            verdict = self.judge(arrival)
+            if verdict is None:
+                self.place(arrival)
+            elif verdict is NEED_DATA:
+                self.wait(arrival)
+            else:
+                self.act(arrival, verdict)
         except Exception:
             log.failure("A connection failed as it was accepted, and is closed.")
             arrival.sock.close()

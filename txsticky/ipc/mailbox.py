@@ -17,9 +17,9 @@ Any number of processes may hold a copy of the sending end.
 
 from __future__ import annotations
 
+import array
 import os
 import socket
-import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -39,9 +39,9 @@ BUFFER = 1 << 20
 #: to starve the connections.
 BATCH = 16
 
-_DESCRIPTOR = struct.Struct("i")
+_SOCKET, _RIGHTS = int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS)
 #: Room for one descriptor beside a message: a message never carries two.
-_ANCILLARY = socket.CMSG_SPACE(_DESCRIPTOR.size)
+_ANCILLARY = socket.CMSG_SPACE(array.array("i").itemsize)
 _CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 #: A number: the operators of Python's flags cost more than the system call.
 _TRUNCATED = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
@@ -79,12 +79,11 @@ def mailbox_pair(kind: int = _TYPE) -> tuple[socket.socket, socket.socket]:
 
 def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
     """The descriptors that came with a message (cmsg(3))."""
-    return [
-        descriptor
-        for level, kind, data in ancillary
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS
-        for (descriptor,) in _DESCRIPTOR.iter_unpack(data[: len(data) // 4 * 4])
-    ]
+    found = array.array("i")
+    for level, kind, data in ancillary:
+        if level == _SOCKET and kind == _RIGHTS:
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return found.tolist()
 
 
 @implementer(IUNIXTransport, IReadWriteDescriptor)
@@ -107,6 +106,8 @@ class MailboxTransport:
         its limit.
 
     Whatever one of these calls raises is logged; the mailbox goes on.
+
+    :ivar outgoing: what leaves by this end: its `put` is a `sendFileDescriptor` with a `write`.
     """
 
     _log = Logger()
@@ -133,7 +134,7 @@ class MailboxTransport:
         self._reactor = reactor
         self._undelivered = undelivered
         self._relieved = relieved
-        self._outgoing = Outgoing(sock, self, reactor, limit, self._lose)
+        self.outgoing = Outgoing(sock, self, reactor, limit, self._lose)
         self._batch = batch
         self._stopped = False
         self._short = short
@@ -153,12 +154,12 @@ class MailboxTransport:
     @property
     def queued(self) -> int:
         """How many messages wait here because the kernel's buffer is full."""
-        return len(self._outgoing.waiting)
+        return len(self.outgoing.waiting)
 
     @property
     def max_message(self) -> int:
         """Bytes that a message may have."""
-        return self._outgoing.longest
+        return self.outgoing.longest
 
     def sendFileDescriptor(self, descriptor: int) -> None:
         """
@@ -167,7 +168,7 @@ class MailboxTransport:
         The transport owns it from here on and closes this process's copy as soon as the message has
         left.
         """
-        self._outgoing.announced = descriptor
+        self.outgoing.announced = descriptor
 
     def write(self, data: bytes) -> None:
         """
@@ -179,7 +180,7 @@ class MailboxTransport:
         """
         if not data:
             return  # at the other end it would look like the end of the mailbox
-        self._outgoing.put_announced(data)
+        self.outgoing.put_announced(data)
 
     def writeSequence(self, data: Any) -> None:
         """Send the pieces as one message."""
@@ -187,18 +188,18 @@ class MailboxTransport:
 
     def doWrite(self) -> Any:
         """Send what waited."""
-        if self._outgoing.send_waiting():
+        if self.outgoing.send_waiting():
             self._tell(self._relieved)
         return None
 
     @property
     def queue(self) -> list[tuple[int, bytes]]:
         """The messages that wait here."""
-        return list(self._outgoing.waiting)
+        return list(self.outgoing.waiting)
 
     def take_queue(self) -> list[tuple[int, bytes]]:
         """Take back what waits here, to send it elsewhere."""
-        return self._outgoing.take()
+        return self.outgoing.take()
 
     # -------------------------------------------------------------- receiving
 
@@ -250,15 +251,16 @@ class MailboxTransport:
         except OSError:
             self._lose()
             return False
-        descriptors = _descriptors(ancillary)
+        descriptors = _descriptors(ancillary) if ancillary else []
         if not size and not descriptors:
             self._lose()
             return False
         if flags & _TRUNCATED:
             self._lose_descriptors(descriptors, bytes(_buffer[:size]))
             return True
-        if descriptors:
-            self._headroom.taken(descriptors[-1])
+        headroom = self._headroom
+        if descriptors and (headroom.scarce or descriptors[-1] + 1 >= headroom.ceiling):
+            headroom.taken(descriptors[-1])
         self._dispatch(descriptors, bytes(_buffer[:size]))
         return True
 
@@ -314,7 +316,7 @@ class MailboxTransport:
             return
         self.disconnecting = True
         self.stopReading()
-        self._outgoing.close()
+        self.outgoing.close()
         self.socket.close()
 
     def connectionLost(self, reason: Failure) -> None:

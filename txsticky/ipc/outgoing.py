@@ -20,6 +20,7 @@ MAX_MESSAGE = 320 * 1024
 #: Bytes that may wait here, beside the limit on their number: a message may carry a whole head.
 ROOM = 16 << 20
 
+_SOCKET, _RIGHTS = int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS)
 _LATER = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
 #: Seconds until the next attempt while too many descriptors are in flight.
 _RETRY = 0.01
@@ -80,22 +81,25 @@ class Outgoing:
         descriptor, self.announced = self.announced, -1
         self.put(descriptor, data)
 
-    def put(self, descriptor: int, data: bytes) -> None:
+    def put(self, descriptor: int, data: bytes) -> bool:
         """
         Send a message now, or have it wait here.
 
         :param descriptor: goes with it, and is this object's then; -1 is none.
+        :returns: whether the message has left.
         :raises MailboxFull: it is too long, too much waits already, or an end is closed. The
             descriptor is still the caller's.
         """
         if self._closed or len(data) > self.longest:
             raise MailboxFull(queued=len(self.waiting))
-        if self.waiting or not self._send(descriptor, data):
-            if self.is_closed() or len(self.waiting) >= self.limit or self._size > ROOM:
-                raise MailboxFull(queued=len(self.waiting))
-            self.waiting.append((descriptor, data))
-            self._size += len(data)
-            self._watch()
+        if not self.waiting and self._send(descriptor, data):
+            return True
+        if self.is_closed() or len(self.waiting) >= self.limit or self._size > ROOM:
+            raise MailboxFull(queued=len(self.waiting))
+        self.waiting.append((descriptor, data))
+        self._size += len(data)
+        self._watch()
+        return False
 
     def _send(self, descriptor: int, data: bytes) -> bool:
         """Whether the message has left; if so, this process's copy of the descriptor is closed."""
@@ -104,7 +108,7 @@ class Outgoing:
                 self._sendmsg((data,))
             else:
                 rights = descriptor.to_bytes(4, sys.byteorder)
-                self._sendmsg((data,), ((socket.SOL_SOCKET, socket.SCM_RIGHTS, rights),))
+                self._sendmsg((data,), ((_SOCKET, _RIGHTS, rights),))
         except OSError as error:
             if error.errno in _LATER:
                 return False

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from ..core.how import How
-from ..core.messages.handoff import MOST_HOPS, Handoff, pack_handoff
+from ..core.messages.handoff import Handoff, pack_handoff
 from ..core.routing.pool import Pool
 from ..core.routing.router import Refusal, Router
 from ..core.routing.table import Table
@@ -98,22 +98,18 @@ class Dispatcher:
         if arrival.hops > MAX_HOPS:
             self._refuse(arrival, "The connection was moved too often.")
             return
-        self.routes[decision.how] += 1
-        self._give(arrival, decision.worker, decision.how)
-
-    def _give(self, arrival: Arrival, worker: int, how: How) -> None:
-        sock = arrival.sock
-        message = pack_handoff(
-            Handoff(
-                family=sock.family,
-                origin=arrival.origin,
-                prefix=arrival.data,
-                how=how,
-                hops=min(arrival.hops, MOST_HOPS),
-                reserved=True,
-                replay=arrival.replay,
-            )
+        sock, worker, how = arrival.sock, decision.worker, decision.how
+        self.routes[how] += 1
+        handoff = Handoff(
+            family=sock.family,
+            origin=arrival.origin,
+            prefix=arrival.data,
+            how=how,
+            hops=arrival.hops,
+            reserved=True,
+            replay=arrival.replay,
         )
+        message = pack_handoff(handoff)
         self._pool.reserve(worker)
         try:
             self._handles[worker].mailbox.hand(sock.fileno(), message)

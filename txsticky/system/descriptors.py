@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import resource
 import select
 import socket
 import struct
 import sys
+from collections.abc import Callable
 
 #: What a system call fails with where this process, or the system, has no descriptor left.
 OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+#: As numbers: Python compares the members of an enumeration more slowly.
+_UNIX = int(getattr(socket, "AF_UNIX", -1))
+_TCP, _STREAM = int(socket.IPPROTO_TCP), int(socket.SOCK_STREAM)
 #: Seconds until the next attempt after `OUT_OF_DESCRIPTORS`.
 RESPITE = 0.1
 #: Of what the kernel tells of a TCP connection: the milliseconds since data was sent, and received.
@@ -55,8 +60,17 @@ def open_socket(descriptor: int, family: int) -> socket.socket:
 
     The protocol is named because asyncio sets TCP_NODELAY only on a socket that says IPPROTO_TCP.
     """
-    proto = 0 if family == socket.AF_UNIX else socket.IPPROTO_TCP
-    return socket.socket(family, socket.SOCK_STREAM, proto, descriptor)
+    proto = 0 if family == _UNIX else _TCP
+    return socket.socket(family, _STREAM, proto, descriptor)
+
+
+def socket_maker(family: int, kind: type[socket.SocketType]) -> Callable[[int], socket.SocketType]:
+    """
+    Return what does the same with descriptors of one family.
+
+    :param kind: of the sockets that are made.
+    """
+    return functools.partial(kind, family, _STREAM, 0 if family == _UNIX else _TCP)
 
 
 def own(descriptor: int) -> int:
@@ -88,7 +102,11 @@ class Headroom:
         self._margin = margin
 
     def taken(self, descriptor: int) -> None:
-        """Take note of the number of a descriptor that has come."""
+        """
+        Take note of the number of a descriptor that has come.
+
+        It need not be called for numbers below the last one, as long as nothing is scarce.
+        """
         last = self.ceiling - 1
         self.scarce = descriptor >= (last - self._margin if self.scarce else last)
 

@@ -27,7 +27,7 @@ from ..intake.acceptor import Acceptor
 from ..intake.arrival import Arrival
 from ..intake.expectations import expectations_for
 from ..intake.reception import Reception
-from ..system.descriptors import open_socket, own
+from ..system.descriptors import own
 from ..system.system import System
 
 log = Logger()
@@ -115,7 +115,7 @@ class Listening:
         self._leaving = False
         self.reception = _Reception(short, system, settings.config, self._place)
         self.acceptors = [
-            Acceptor(socket.socket(fileno=own(descriptor)), self.reception, BATCH, open_socket)
+            Acceptor(socket.socket(fileno=own(descriptor)), self.reception, BATCH, socket.socket)
             for _, descriptor in listeners
         ]
 

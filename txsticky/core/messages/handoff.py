@@ -38,7 +38,7 @@ _HOWS: Final = {int(how): how for how in How}
 MOST_HOPS: Final = 255
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True, unsafe_hash=True)
 class Handoff:
     """
     What travels with a connection's descriptor.

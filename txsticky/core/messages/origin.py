@@ -11,10 +11,13 @@ Address = tuple[str, int]
 NOWHERE: Address = ("", 0)
 
 
-@attrs.frozen
+@attrs.define(unsafe_hash=True)
 class Origin:
     """
     Where a connection comes from: the same in every process that has it.
+
+    It is not frozen, nor is a hand-off, because to make one is a tenth of what a connection costs
+    the primary; they are values all the same, and nothing is assigned to them.
 
     :param peer: the address of the client, as far as a PROXY header or the socket tells it.
     :param host: the address that the client connected to.

@@ -88,10 +88,10 @@ class KeySource:
         return b"" if self.place is None else self.place.suffix(head.header(b"host"))
 
 
-@attrs.frozen
+@attrs.define(unsafe_hash=True)
 class FoundKey:
     """
-    A key that was found in a request.
+    A key that was found in a request. It is not frozen, as it is made for every connection.
 
     :param value: decoded, never empty.
     :param source: where the key stood.

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from ..http.head import Head
 
 
-@attrs.frozen
+@attrs.define(unsafe_hash=True)
 class Route:
     """
-    The worker that a request belongs to.
+    The worker that a request belongs to. It is not frozen, as it is made for every connection.
 
     :param worker: the worker's id.
     :param how: why.

@@ -45,6 +45,7 @@ class WorkerMailbox:
         self._crowded = False
         self.box = MailboxTransport(sending, reactor, limit=limit, relieved=self._relieved)
         self.reading = reading
+        self._put = self.box.outgoing.put
 
     def hand(self, descriptor: int, message: bytes) -> None:
         """
@@ -52,10 +53,7 @@ class WorkerMailbox:
 
         :raises MailboxFull: it takes no more; the descriptor is then the caller's again.
         """
-        box = self.box
-        box.sendFileDescriptor(descriptor)
-        box.write(message)
-        if box.queued and not self._crowded:
+        if not self._put(descriptor, message) and not self._crowded:
             self._crowded = True
             self._tell(True)
 
