@@ -36,6 +36,7 @@ _BY_INTERFACE: Final = {
     "wsgi": ("encodings.idna",),
     "asgi": (
         "txsticky.serve.asgi.lifespan",
+        "txsticky.serve.asgi.remembering",
         "txsticky.serve.asgi.uv",
         "twisted.internet.asyncioreactor",
         "uvicorn.lifespan.on",
