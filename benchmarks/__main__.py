@@ -87,7 +87,11 @@ def main() -> int:
         return reloads.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--long", action="store_true", help="all works, and more rounds")
-    parser.add_argument("--only", default="", help="works, by name, with commas between")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="works, by name, with commas between; what is there of others stays",
+    )
     parser.add_argument("--rounds", type=int, default=0, help="rounds of each work")
     parser.add_argument(
         "--output", type=Path, default=contenders.HERE / "results", help="folder for the results"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from attrs import asdict, frozen
+from attrs import asdict, evolve, frozen
 
 from .measure import Figures, Summary
 
@@ -17,7 +17,11 @@ _OURS, _THEIRS = "#2563eb", "#94a3b8"
 
 @frozen
 class Result:
-    """The results of one work: summaries (txsticky first), raw figures, who is missing and why."""
+    """
+    The results of one work: summaries (txsticky first), raw figures, who is missing and why.
+
+    :param where: where it was measured; empty if that is still to be said.
+    """
 
     name: str
     title: str
@@ -26,6 +30,7 @@ class Result:
     summaries: list[Summary]
     rounds: dict[str, list[Figures]]
     missing: list[str]
+    where: str = ""
 
 
 def number(value: float) -> str:
@@ -116,10 +121,12 @@ def plot(result: Result) -> str:
 
 
 def page(results: Iterable[Result], machine: str) -> str:
-    """All tables, to be included in the documentation."""
+    """All tables, to be included in the documentation; a result from elsewhere says so."""
     parts = [machine + "\n"]
     for result in results:
         parts.append(f"{result.title}\n{'-' * len(result.title)}\n")
+        if result.where not in ("", machine):
+            parts.append(f"{result.where}\n")
         if result.goal:
             parts.append(f"Goal: {result.goal}.\n")
         parts.append(
@@ -131,11 +138,36 @@ def page(results: Iterable[Result], machine: str) -> str:
 
 
 def write(results: list[Result], machine: str, folder: Path, name: str = "results") -> None:
-    """Write the page and the raw figures, under a name, and the plots."""
+    """
+    Write the page and the raw figures, under a name, and the plots.
+
+    What is there of works that were not measured this time stays.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.rst").write_text(page(results, machine))
+    now = {result.name: evolve(result, where=machine) for result in results}
+    kept = {result.name: result for result in read(folder, name)}
+    together = list((kept | now).values())
+    (folder / f"{name}.rst").write_text(page(together, machine))
     (folder / f"{name}.json").write_text(
-        json.dumps({"machine": machine, "results": [asdict(r) for r in results]}, indent=1)
+        json.dumps({"machine": machine, "results": [asdict(r) for r in together]}, indent=1)
     )
     for result in results:
         (folder / f"{result.name}.svg").write_text(plot(result))
+
+
+def read(folder: Path, name: str = "results") -> list[Result]:
+    """Read what `write` has written; nothing if it has not."""
+    try:
+        told = json.loads((folder / f"{name}.json").read_text())
+    except FileNotFoundError:
+        return []
+    return [
+        Result(
+            **each
+            | {
+                "main": tuple(each["main"]),
+                "summaries": [Summary(**summary) for summary in each["summaries"]],
+            }
+        )
+        for each in told["results"]
+    ]

@@ -10,6 +10,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from xml.etree import ElementTree
 
+from attrs import evolve
 from twisted.trial.unittest import TestCase
 
 from benchmarks import clients, measure, polling, report, scale, works
@@ -124,6 +125,20 @@ class ReportTests(TestCase):
     def test_missing(self) -> None:
         """A contender that is missing stands below the table."""
         self.assertIn("Left out: nginx", report.page([self.result], "Here."))
+
+    def test_kept(self) -> None:
+        """What is there of other works stays where it was, and says where it was measured."""
+        folder = Path(self.mktemp())
+        other = evolve(self.result, name="other", title="Another")
+        report.write([self.result, other], "There.", folder)
+        faster = evolve(self.result, goal="be faster")
+        report.write([faster], "Here.", folder)
+        kept = report.read(folder)
+        self.assertEqual(kept, [evolve(faster, where="Here."), evolve(other, where="There.")])
+        text = (folder / "results.rst").read_text()
+        self.assertTrue(text.startswith("Here.\n\nA <work>\n--------\n\nGoal: be faster.\n"))
+        self.assertIn("\nAnother\n-------\n\nThere.\n\nGoal: be fast.\n", text)
+        self.assertEqual(report.read(folder, "scale"), [])
 
     def test_number(self) -> None:
         """Three digits that count."""
