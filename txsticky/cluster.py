@@ -48,7 +48,6 @@ from .primary.upgrade.start import Start, start_of
 from .primary.upgrade.state import state_of
 from .primary.upgrade.trial import is_trial, rehearse
 from .primary.upgrade.upgrade import Upgrade
-from .system.descriptors import raise_file_limit
 from .system.privileges import identity_of
 from .system.process import can_adopt
 from .system.signals import SignalTable, once
@@ -117,10 +116,10 @@ class Cluster(Service):
 
         :raises ListenError: an endpoint cannot be listened on; nothing was started.
         :raises TlsError: a certificate or its key cannot be used; nothing was started.
-        :raises ConfigError: the workers cannot run as that user; nothing was started.
+        :raises ConfigError: the workers cannot run as that user, or not so many; nothing was
+            started.
         """
         check(self.config)
-        raise_file_limit()
         self._stopping = False
         start = start_of(self.system, self.config, os.environ)
         provision = Provision(self.config, identity_of(self.config.user, self.config.group))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 
@@ -10,9 +11,41 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txsticky.config import Config
 from txsticky.errors import ConfigError
-from txsticky.primary.preflight import check, read_secret
+from txsticky.primary.preflight import BESIDES, EACH, check, check_descriptors, read_secret
 
 SECRET = b"q8Xb0Yk3ZrT1mN5cV7eW9uJ2hG4fD6sA"
+
+
+class DescriptorsTests(SynchronousTestCase):
+    """Whether there are descriptors for so many workers."""
+
+    def test_enough(self) -> None:
+        """So many workers may run as have their descriptors; one more is told what to do."""
+        for options, each in (({}, EACH + 1), ({"accept": "workers"}, EACH + 2)):
+            most = BESIDES + 100 * each
+            check_descriptors(Config(workers=100, **options), most)
+            error = self.assertRaises(
+                ConfigError, check_descriptors, Config(workers=101, **options), most
+            )
+            self.assertEqual(
+                str(error),
+                f"--workers cannot be 101: the limit of open files leaves {most} descriptors, and"
+                f" each worker takes {each}; raise it (ulimit -n, or LimitNOFILE of systemd), or"
+                " run 100 at most.",
+            )
+
+    def test_none(self) -> None:
+        """Where not even one worker could run, no number is named."""
+        error = self.assertRaises(ConfigError, check_descriptors, Config(workers=1), 10)
+        self.assertTrue(str(error).endswith(" of systemd)."), error)
+
+    def test_before_the_start(self) -> None:
+        """Too many workers are seen before anything is opened, by the limit raised as it may be."""
+        limits = [100, 200]
+        self.patch(resource, "getrlimit", lambda which: tuple(limits))
+        self.patch(resource, "setrlimit", lambda which, wanted: limits.__setitem__(0, wanted[0]))
+        error = self.assertRaises(ConfigError, check, Config(workers=512))
+        self.assertIn("leaves 188 descriptors", str(error))
 
 
 class SecretFileTests(SynchronousTestCase):

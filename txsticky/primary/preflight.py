@@ -7,24 +7,35 @@ import shlex
 import stat
 import subprocess
 import sys
+from typing import Final
 
 from ..bus.hub import check_library
 from ..config import Config
 from ..core.routing.tag import SECRET_MOST, secret_of
 from ..errors import ConfigError
+from ..system.descriptors import descriptor_ceiling, raise_file_limit
 from ..system.logs.config_file import read_log_config
 from ..system.privileges import executed_as, identity_of
 from ..system.trust import Identity
 
+#: Descriptors of the primary for each worker: its mailbox's two ends, its channel, its output and
+#: its process.
+EACH: Final = 5
+#: Those that the primary has besides: endpoints, front desk, template, log.
+BESIDES: Final = 18
+
 
 def check(config: Config) -> None:
     """
-    See whether workers could run as a configuration says.
+    See whether workers could run as a configuration says; all descriptors are used that may be.
 
     :raises TlsError: a certificate or its key cannot be used.
-    :raises ConfigError: the workers cannot run as that user, Python's logging cannot be configured
-        as the file says, a file has no secret, or a library for the bus is missing.
+    :raises ConfigError: the workers cannot run as that user, there are too few descriptors for so
+        many, Python's logging cannot be configured as the file says, a file has no secret, or a
+        library for the bus is missing.
     """
+    raise_file_limit()
+    check_descriptors(config, descriptor_ceiling())
     check_library(config.bus)
     if config.secret_file is not None:
         read_secret(config.secret_file)
@@ -37,6 +48,26 @@ def check(config: Config) -> None:
     identity = identity_of(config.user, config.group)
     if identity is not None:
         check_identity(config, identity)
+
+
+def check_descriptors(config: Config, most: int) -> None:
+    """
+    See whether there are descriptors for all workers, and one connection on its way to each.
+
+    :param most: how many the primary may have for them.
+    :raises ConfigError: there are too few.
+    """
+    each = EACH + sum(map(config.shares, config.listen)) + 1
+    if BESIDES + config.workers * each <= most:
+        return
+    hint = (
+        f"the limit of open files leaves {most} descriptors, and each worker takes {each};"
+        f" raise it (ulimit -n, or LimitNOFILE of systemd)"
+    )
+    enough = (most - BESIDES) // each
+    if enough > 0:
+        hint += f", or run {enough} at most"
+    raise ConfigError(option="--workers", value=config.workers, hint=hint)
 
 
 def check_identity(config: Config, identity: Identity) -> None:
