@@ -17,6 +17,7 @@ class MemberState(enum.Enum):
     GONE = "gone"
 
 
+_STATES: Final = {state.value: state for state in MemberState}
 #: Event-loop lag up to here is no load, in seconds.
 LAG_FREE: Final = 0.05
 #: Lag beyond that counts as one connection for each of these, in seconds.
@@ -74,8 +75,8 @@ class Pool:
         #: Counts the changes that matter to the copies: members and their states, not their load.
         self.version = 0
         self._members: dict[int, Member] = {}
-        self._candidates: tuple[Member, ...] = ()
-        self._reachable: frozenset[int] = frozenset()
+        self._candidates: tuple[Member, ...] | None = None
+        self._reachable: frozenset[int] | None = None
 
     def __len__(self) -> int:
         return len(self._members)
@@ -100,6 +101,9 @@ class Pool:
         They are the ready ones that are not suspect, or else all that are ready. The tuple is the
         same object until a state changes.
         """
+        if self._candidates is None:
+            ready = self.in_state(MemberState.READY)
+            self._candidates = tuple(member for member in ready if not member.suspect) or ready
         return self._candidates
 
     def is_ready(self, id: int) -> bool:
@@ -109,12 +113,15 @@ class Pool:
 
     def reachable(self, id: int) -> bool:
         """Whether a connection pinned to this worker can still go there: ready or draining."""
+        if self._reachable is None:
+            reachable = self.in_state(MemberState.READY, MemberState.DRAINING)
+            self._reachable = frozenset(member.id for member in reachable)
         return id in self._reachable
 
     def takers(self) -> Pool:
         """The pool of those that may get a WebSocket that moves; the members are the same ones."""
         part = Pool()
-        part._members = {member.id: member for member in self._candidates if member.moves}
+        part._members = {member.id: member for member in self.candidates() if member.moves}
         part._changed()
         return part
 
@@ -170,12 +177,9 @@ class Pool:
             self._changed()
 
     def _changed(self) -> None:
+        """Count a change; what follows from the states is worked out when it is asked for."""
         self.version += 1
-        ready = self.in_state(MemberState.READY)
-        self._candidates = tuple(member for member in ready if not member.suspect) or ready
-        self._reachable = frozenset(
-            member.id for member in self.in_state(MemberState.READY, MemberState.DRAINING)
-        )
+        self._candidates = self._reachable = None
 
     # ------------------------------------------------------------------------- load
 
@@ -238,7 +242,7 @@ class Pool:
         """Make the copy: the same answers of `candidates` and `reachable`, loads as they were."""
         pool = cls()
         for id, slot, state, suspect, live in view["members"]:
-            pool._members[id] = Member(id, slot, MemberState(state), live=live, suspect=suspect)
+            pool._members[id] = Member(id, slot, _STATES[state], live=live, suspect=suspect)
         for id in view.get("moves", ()):
             pool._members[id].moves = True
         pool._changed()
