@@ -98,19 +98,12 @@ class Outbox:
             self._bounce(place, [(descriptor, message)])
 
     def _successor(self) -> int:
-        """
-        Choose the worker at which an idle connection waits for its next request.
-
-        It is the one with the least load among those that began after this one, so that the
-        connection moves once in a reload; among all others, if none did.
-        """
-        pool, own = self._view.pool, self._view.id
-        others = [each for each in pool.candidates() if each.id != own and each.id in self.boxes]
-        others = [each for each in others if each.id > own] or others
-        if not others:
+        """Choose the worker at which an idle connection waits for its next request."""
+        view = self._view
+        chosen = view.spread.choose(view.pool, view.id, view.slot, self.boxes)
+        if chosen is None:
             return FRONT_DESK
-        chosen = min(others, key=lambda member: member.load).id
-        pool.reserve(chosen)
+        view.pool.reserve(chosen)
         return chosen
 
     def forget(self, worker: int) -> None:

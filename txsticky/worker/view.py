@@ -8,6 +8,7 @@ from typing import Self
 import attrs
 
 from ..config import Config
+from ..core.lifecycle.spread import Spread
 from ..core.messages.from_primary import Boot
 from ..core.routing.pool import MemberState, Pool
 from ..core.routing.router import Router
@@ -32,6 +33,7 @@ class ClusterView:
     :ivar draining: whether the worker is leaving: idle connections go elsewhere.
     :ivar lame_duck: whether the cluster is told to stop, and serves on for a while.
     :ivar final: whether the whole cluster stops, so that no connection can go elsewhere.
+    :ivar spread: where idle connections go when this worker leaves.
     """
 
     id: int
@@ -44,6 +46,7 @@ class ClusterView:
     draining: bool = False
     lame_duck: bool = False
     final: bool = False
+    spread: Spread = attrs.field(factory=Spread, init=False)
 
     @classmethod
     def of(cls, boot: Boot, config: Config, changed: Callable[[], None]) -> Self:
@@ -90,6 +93,7 @@ class ClusterView:
         for id in gone:
             self.table.forget(id)
         if pool.version != self.pool.version:
+            self.spread.changed(self.pool, pool)
             self.changed()
         self.pool = pool
         if lame_duck:
