@@ -327,6 +327,24 @@ class BackplaneTests(TestCase):
         await self.eventually(lambda: heard or two.publish(b"t", b"x"))
         self.assertEqual(heard[0], (b"t", b"x"))
 
+    async def test_full_or_a_replica(self) -> None:
+        """A Redis that is full, or a replica of itself, still passes messages on."""
+        redis, heard = self.redis(), []
+        one, two = self.backplane(redis, []), self.backplane(redis, heard)
+        two.subscribe(b"t")
+        await self.eventually(lambda: heard or one.publish(b"t", b"ready"))
+        lost, expected = one.lost, [(b"t", b"full"), (b"t", b"replica")]
+        heard.clear()
+        with redis.client() as client:
+            client.config_set("maxmemory", 1)
+            one.publish(b"t", b"full")
+            await self.eventually(lambda: heard == expected[:1])
+            client.config_set("maxmemory", 0)
+            client.replicaof("127.0.0.1", redis.port)
+            one.publish(b"t", b"replica")
+            await self.eventually(lambda: heard == expected)
+        self.assertEqual(one.lost, lost)
+
     async def test_redis_hangs(self) -> None:
         """What a Redis that hangs does not take is dropped beyond a bound, and told once."""
         redis, heard = self.redis(), []
