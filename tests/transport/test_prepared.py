@@ -133,9 +133,9 @@ class LostUnwatchedTests(ConnectionCase):
         self.until(lambda: self.protocol.lost)
 
     def test_log(self) -> None:
-        """The log has names for it before and after its end."""
+        """The log has one name for it before and after its end."""
         transport = self.adopt()
         self.assertEqual(transport.logPrefix(), "Inner,1,192.0.2.7")
         transport.connectionLost(Failure(OSError()))
-        self.assertEqual(transport.logPrefix(), "-,1,192.0.2.7")
+        self.assertEqual(transport.logPrefix(), "Inner,1,192.0.2.7")
         self.assertIn("#1 from 192.0.2.7", repr(transport))

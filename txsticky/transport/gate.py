@@ -247,7 +247,7 @@ class Gate(Output):
         if self._withheld is not None:
             self._withheld.then(lambda: self._flush(place))
         else:
-            self._flush(place)
+            (self._flush if self.host.unsent() else self._depart)(place)
 
     def _flush(self, place: int) -> None:
         if self.host.live():

@@ -43,6 +43,7 @@ from .write_batch import WriteBatch
 
 log = Logger()
 
+_UNNAMED = tcp.Connection.logstr
 #: Shared, as Twisted shares its own.
 DONE = Failure(error.ConnectionDone())
 
@@ -242,8 +243,9 @@ class MovableMixin(FlushMixin):
         """
         if not self.can_leave():
             raise RuntimeError("cannot detach: output is pending, or the connection is closing")
-        self._corked = False
-        self.stopReading()
+        self._corked = self._reading = False
+        if self._watched or self._kick:
+            self._watch()
         self.stopWriting()
         if not self._prepared:
             self.prepare()
@@ -330,9 +332,12 @@ class MovableServer(MovableMixin, tcp.Server):
         self.connected = 1
 
     def logPrefix(self) -> str:
-        protocol = getattr(self, "protocol", None)
-        prefix = "-" if protocol is None else self._getLogPrefix(protocol)
-        return f"{prefix},{self.sessionno},{self.hostname}"
+        # The reactor asks at each event, so it is made once; a short connection has none.
+        if self.logstr == _UNNAMED:
+            protocol = getattr(self, "protocol", None)
+            prefix = "-" if protocol is None else self._getLogPrefix(protocol)
+            self.logstr = f"{prefix},{self.sessionno},{self.hostname}"
+        return self.logstr
 
     def getHost(self) -> Any:
         # twisted.web asks for every request, and a connection's own end does not change.

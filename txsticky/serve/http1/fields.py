@@ -63,7 +63,8 @@ class ParsedHeaders(Headers):
 def head_of(version: bytes, code: bytes, reason: bytes, headers: Headers) -> bytes:
     """The head of a response, from the status line to the empty line."""
     lines = [b"%b %b %b" % (version, code, reason)]
-    for name, values in headers.getAllRawHeaders():
+    known = headers.__class__ is ParsedHeaders
+    for name, values in headers._rawHeaders.items() if known else headers.getAllRawHeaders():
         for value in values:
             lines.append(b"%b: %b" % (name, value))
     lines.append(b"\r\n")

@@ -12,6 +12,7 @@ ordinary is left to the request's own methods. The names with an underscore are 
 from __future__ import annotations
 
 import functools
+import operator
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -31,20 +32,18 @@ from .fields import ParsedHeaders, head_of
 _REMEMBERED = 1024
 _MEMORY = entries(1024, _REMEMBERED)
 #: The steps that are taken here, as twisted.web has them.
-_STEPS = tuple(
-    (kind, name, getattr(kind, name))
-    for kind, names in (
-        (Request, ("requestReceived", "process", "render", "write", "finish", "setHeader")),
-        (Base, ("write", "finish")),
-    )
-    for name in names
+_steps_of = operator.attrgetter(
+    "requestReceived", "process", "render", "write", "finish", "setHeader"
 )
+_base_steps_of = operator.attrgetter("write", "finish")
+_STEPS = _steps_of(Request)
+_BASE_STEPS = _base_steps_of(Base)
 _PARSE_COOKIES = Request.parseCookies
 _FIND = server.Site.getResourceFor
 #: Whether they are, and no instrument has put others in their place before.
 _ORIGINAL = {
     getattr(getattr(method, "__code__", None), "co_filename", None)
-    for method in (*(method for _, _, method in _STEPS), _PARSE_COOKIES, _FIND)
+    for method in (*_STEPS, *_BASE_STEPS, _PARSE_COOKIES, _FIND)
 } <= {server.__file__, http.__file__}
 _METHODS = frozenset({b"GET", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
 
@@ -115,12 +114,7 @@ def parse_cookies(request: Any) -> None:
 
 def _leaves_it(kind: type) -> bool:
     """Whether a class of requests, and whatever was done to its bases, leaves all steps to us."""
-    if not _ORIGINAL:
-        return False
-    for base, name, method in _STEPS:
-        if getattr(kind if base is Request else base, name) is not method:
-            return False
-    return True
+    return _ORIGINAL and _steps_of(kind) == _STEPS and _base_steps_of(Base) == _BASE_STEPS
 
 
 def _render(request: Any, channel: Responder, found: Any) -> None:
