@@ -145,6 +145,24 @@ class TransportTests(TransportCase):
         self.assertEqual(recv.mock_calls, [mock.call(256 << 10), mock.call(100 << 10)])
         self.get(b"\r\n\r\n%d" % len(content))
 
+    def test_rest_of_what_was_brought(self) -> None:
+        """The rest of a request that was brought is read with it, if it is here."""
+        for size in (1 << 10, 100 << 10):
+            server, self.client = self.pair_of_sockets()
+            request = to(1, 1, bytes(size))
+            self.client.sendall(request[500:])
+            self.serve(lambda request: b"answer", request[:500], server)
+            self.assertEqual(self.policy.done, 1)
+
+    def test_rest_that_is_not_here(self) -> None:
+        """If it is not here, the reactor waits for it; and for nothing once it is whole."""
+        for size in (1 << 10, 100 << 10):
+            request = to(1, 1, bytes(size))
+            self.serve(lambda request: b"answer", request[:500])
+            self.assertEqual(self.policy.done, 0)
+            self.client.sendall(request[500:])
+            self.get(b"answer")
+
     def test_delivered(self) -> None:
         """The worker is told once that all is delivered which the connection brought."""
         self.serve(lambda request: b"answer", GET)

@@ -67,12 +67,22 @@ class GatedMixin(MovableMixin):
     _part: SentFile | None = None
 
     def doRead(self) -> Any:
+        brought = bool(self.unread)
+        why = self._read_on()
+        # Of a request that was cut in two by the hand-off the rest is likely to be here by now.
+        if brought and why is None and self.gate.exchange.due:
+            why = self._read_on()
+        return why
+
+    def _read_on(self) -> Any:
         # A turn of the reactor costs more than to read 64 KiB. What is read beyond them is content
         # alone: no more than before is held of what follows it.
         due = self.gate.exchange.due
         if due > self.bufferSize and self.connected and self._reading and not self.unread:
             try:
                 self.unread = self.socket.recv(min(due, _LONG_READ))
+            except BlockingIOError:
+                return None
             except OSError:
                 pass  # the usual way tells what it means
         return super().doRead()
