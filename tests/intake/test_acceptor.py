@@ -26,6 +26,12 @@ class AcceptTests(AcceptCase):
         self.assertEqual((arrival.data, arrival.hops), (GET, 0))
         self.assertEqual(self.reactor.getReaders(), [self.acceptor])
 
+    def test_own_address(self) -> None:
+        """A connection to a socket that is bound to one address was made to that address."""
+        client = self.client(GET)
+        self.place_all(1)
+        self.assertEqual(self.placed[0].origin.host, client.getpeername())
+
     def test_silent(self) -> None:
         """A silent connection waits."""
         client = self.client()

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.shells import ShellCase, no_descriptors_left
 from txsticky.system import descriptors
-from txsticky.system.descriptors import Headroom, open_socket
+from txsticky.system.descriptors import Headroom, open_socket, own_address
 
 
 class LimitTests(SynchronousTestCase):
@@ -103,6 +103,34 @@ class OwnershipTests(ShellCase):
         server, _ = self.pair()
         sock = self.owned(open_socket(server.detach(), socket.AF_UNIX))
         self.assertEqual((sock.family, sock.proto), (socket.AF_UNIX, 0))
+
+
+class OwnAddressTests(ShellCase):
+    """The address that connections are made to, as far as a listening socket tells."""
+
+    def bound(self, host: str, family: int = socket.AF_INET) -> socket.socket:
+        """A socket that is bound."""
+        sock: socket.socket = self.owned(socket.socket(family))
+        sock.bind((host, 0))
+        return sock
+
+    def test_one(self) -> None:
+        """A socket that is bound to an IPv4 address tells it."""
+        sock = self.bound("127.0.0.1")
+        self.assertEqual(own_address(sock), sock.getsockname())
+
+    def test_several(self) -> None:
+        """A socket that is bound to all addresses tells none, nor one of IPv6 or UNIX."""
+        unix = self.owned(socket.socket(socket.AF_UNIX))
+        unix.bind(self.mktemp())
+        for sock in (self.bound("0.0.0.0"), self.bound("::1", socket.AF_INET6), unix):
+            self.assertIsNone(own_address(sock))
+
+    def test_transparent(self) -> None:
+        """A transparent proxy takes connections that were made to other addresses."""
+        sock = self.bound("127.0.0.1")
+        self.patch(descriptors, "_TRANSPARENT", socket.IP_TTL)  # to set the real one takes rights
+        self.assertIsNone(own_address(sock))
 
 
 class HeadroomTests(SynchronousTestCase):

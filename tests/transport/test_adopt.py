@@ -233,6 +233,13 @@ class AddressTests(ConnectionCase):
         self.assertEqual((type(host), host.host), (IPv6Address, "::1"))
         self.assertEqual(host.port, client.getpeername()[1])
 
+    def test_host_that_is_known(self) -> None:
+        """The host is the one that came with the connection, if one did."""
+        for name, kind in (("192.0.2.1", IPv4Address), ("2001:db8::1", IPv6Address)):
+            self.adopt()
+            self.transport.own_name = name, 80
+            self.assertEqual(self.transport.getHost(), kind("TCP", name, 80))
+
     def test_mapped(self) -> None:
         """The host of an IPv4 connection to a socket that listens on `::` has its IPv4 name."""
         listener = self.owned(socket.socket(socket.AF_INET6))

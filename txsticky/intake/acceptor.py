@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from ..core.addresses import unmapped_host
 from ..core.messages.origin import NOWHERE, Origin
-from ..system.descriptors import OUT_OF_DESCRIPTORS, RESPITE, Headroom, socket_maker
+from ..system.descriptors import OUT_OF_DESCRIPTORS, RESPITE, Headroom, own_address, socket_maker
 from .arrival import READ_SIZE, Arrival
 from .reception import Reception
 
@@ -51,6 +51,7 @@ class Acceptor:
         self._reactor = reception.system.reactor
         self._unix = sock.family == getattr(socket, "AF_UNIX", None)
         self._mapped = sock.family == socket.AF_INET6
+        self._host = own_address(sock) or NOWHERE
         self._wrap = socket_maker(int(sock.family), kind)
         self._headroom = Headroom(BATCH)
         self._resting: Any = None
@@ -109,7 +110,7 @@ class Acceptor:
     def doRead(self) -> None:
         """Accept what waits; read each connection once, and hand those off whose request came."""
         admit, headroom, wrap = self._reception.admit, self._headroom, self._wrap
-        accept = self.sock._accept  # type: ignore[attr-defined]
+        accept, host = self.sock._accept, self._host  # type: ignore[attr-defined]
         for _ in range(self._batch):
             if headroom.scarce and self._backlog_waits() and not headroom.has_room():
                 self._rest("too many connections are in hand")
@@ -133,7 +134,7 @@ class Acceptor:
                 address = NOWHERE
             elif self._mapped:
                 address = unmapped_host(address[0]), address[1]
-            arrival = Arrival(sock, Origin(address))
+            arrival = Arrival(sock, Origin(address, host))
             try:
                 arrival.data = sock.recv(READ_SIZE, _DONTWAIT)
             except BlockingIOError:

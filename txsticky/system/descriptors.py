@@ -17,6 +17,8 @@ OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno
 #: As numbers: Python compares the members of an enumeration more slowly.
 _UNIX = int(getattr(socket, "AF_UNIX", -1))
 _TCP, _STREAM = int(socket.IPPROTO_TCP), int(socket.SOCK_STREAM)
+#: ip(7): a transparent proxy, whose connections were made to other addresses.
+_TRANSPARENT = 19
 #: Seconds until the next attempt after `OUT_OF_DESCRIPTORS`.
 RESPITE = 0.1
 #: Of what the kernel tells of a TCP connection: the milliseconds since data was sent, and received.
@@ -78,6 +80,18 @@ def own(descriptor: int) -> int:
     if descriptor >= 0:
         os.set_inheritable(descriptor, False)
     return descriptor
+
+
+def own_address(listener: socket.socket) -> tuple[str, int] | None:
+    """
+    Return the address that all connections of a listening socket are made to.
+
+    :returns: None if they may be made to several: then each is to be asked.
+    """
+    if listener.family != socket.AF_INET or listener.getsockopt(socket.IPPROTO_IP, _TRANSPARENT):
+        return None
+    host, port = listener.getsockname()
+    return None if host == "0.0.0.0" else (host, port)
 
 
 class Headroom:

@@ -36,7 +36,7 @@ def host_address(name: tuple[Any, ...]) -> address.IPv4Address | address.IPv6Add
     """
     host = unmapped_host(name[0])
     mapped = host != name[0]
-    kind = address.IPv4Address if mapped or len(name) == 2 else address.IPv6Address
+    kind = address.IPv6Address if ":" in host else address.IPv4Address
     return kind("TCP", host, *(name[1:2] if mapped else name[1:]))
 
 

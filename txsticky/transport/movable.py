@@ -304,7 +304,9 @@ class MovableServer(MovableMixin, tcp.Server):
     :param server: there is no port that accepts; None.
     """
 
-    _host: IAddress | None = None
+    #: The connection's own name, as getsockname(2) returns it; None: ask the socket when it is
+    #: wanted. It does not change, and twisted.web asks for every request.
+    own_name: tuple[Any, ...] | None = None
     _prepared = False
 
     def __init__(
@@ -340,10 +342,9 @@ class MovableServer(MovableMixin, tcp.Server):
         return self.logstr
 
     def getHost(self) -> Any:
-        # twisted.web asks for every request, and a connection's own end does not change.
-        if self._host is None:
-            self._host = host_address(self.socket.getsockname())
-        return self._host
+        if self.own_name is None:
+            self.own_name = self.socket.getsockname()
+        return host_address(self.own_name)
 
 
 class MovableUNIXServer(MovableMixin, unix.Server):

@@ -357,6 +357,8 @@ class Connections:
         connection.made(transport)
         transport.connection = connection
         transport.how = handoff.how
+        if origin.host[0]:
+            transport.own_name = origin.host
         if gated:
             conversation = self._converse(replay=handoff.replay)
             transport.gate = Gate(

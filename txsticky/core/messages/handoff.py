@@ -17,7 +17,7 @@ import attrs
 from ...errors import WireError
 from ..how import How
 from ..replay import Replay
-from .origin import Origin, Stage
+from .origin import NOWHERE, Address, Origin, Stage
 
 _HANDOFF: Final = 1
 _PEER: Final = 2
@@ -29,6 +29,7 @@ _FRESH: Final = 4
 # type, family, flags, hops, how, unused, ports of peer and host, lengths of peer, host, unused,
 # prefix
 _HEADER: Final = struct.Struct("!BBBBB2xHHBBBI")
+_HEADER_SIZE: Final = _HEADER.size
 _PEER_MESSAGE: Final = struct.Struct("!BQ")
 # type, moves, lengths of head, subprotocol, extensions, state; source, given
 _REPLAY: Final = struct.Struct("!BIIHHHQQ")
@@ -215,13 +216,26 @@ def unpack_replay(message: bytes) -> tuple[Replay, bytes]:
     return replay, message[at:]
 
 
+#: The address that the client before connected to: it is one object for all that follow.
+_last: tuple[bytes, int, Address] = b"", 0, NOWHERE
+
+
+def _own(name: bytes, port: int) -> Address:
+    global _last
+    last_name, last_port, address = _last
+    if name != last_name or port != last_port:
+        address = name.decode(), port
+        _last = name, port, address
+    return address
+
+
 def _unpack_handoff(message: bytes) -> Handoff:
     try:
         # fmt: off
         (_, family, flags, hops, how, peer_port, host_port,
          peer_size, host_size, unused, size) = _HEADER.unpack_from(message)
         # fmt: on
-        peer_end = _HEADER.size + peer_size
+        peer_end = _HEADER_SIZE + peer_size
         host_end = peer_end + host_size
         start = host_end + unused
         if start + size != len(message):
@@ -231,15 +245,15 @@ def _unpack_handoff(message: bytes) -> Handoff:
         return Handoff(
             family=family,
             origin=Origin(
-                (message[_HEADER.size : peer_end].decode(), peer_port),
-                (message[peer_end:host_end].decode(), host_port),
-                bool(flags & _SECURE),
+                (message[_HEADER_SIZE:peer_end].decode(), peer_port),
+                _own(message[peer_end:host_end], host_port),
+                flags & _SECURE != 0,
             ),
             prefix=message[start:],
             how=_HOWS.get(how, How.NEW),
             hops=hops,
-            reserved=bool(flags & _RESERVED),
-            fresh=bool(flags & _FRESH),
+            reserved=flags & _RESERVED != 0,
+            fresh=flags & _FRESH != 0,
         )
     except (struct.error, ValueError) as error:
         raise WireError(why=f"a hand-off of {len(message)} bytes is damaged ({error})") from None

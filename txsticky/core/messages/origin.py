@@ -20,7 +20,7 @@ class Origin:
     the primary; they are values all the same, and nothing is assigned to them.
 
     :param peer: the address of the client, as far as a PROXY header or the socket tells it.
-    :param host: the address that the client connected to.
+    :param host: the address that the client connected to; `NOWHERE` is to ask the connection.
     :param secure: whether the client came over TLS that another worker ends: the bytes are
         decrypted, and HTTP.
     """
