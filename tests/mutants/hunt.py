@@ -34,7 +34,7 @@ SAID = "said.log"
 #: Exit codes of a child.
 PASSED, FAILED = 0, 1
 #: Seconds that a test has: so many times those that it takes on the clean source, and these.
-_TIMES, _MORE = 10, 10
+_TIMES, _MORE = 10, 5
 #: Bytes of memory that a mutant may use: some never stop to collect.
 _MEMORY = 4 << 30
 _PAUSE = 0.01

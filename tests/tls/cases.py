@@ -87,8 +87,8 @@ class Policy:
     draining: bool = False
     unconfirmed: int = 0
     known: dict[bytes, Any] = attrs.field(factory=dict)
-    given: dict[bytes, Any] = attrs.field(factory=dict)
     hosts: dict[str, Any] = attrs.field(factory=dict)
+    given: dict[bytes, Any] = attrs.field(factory=dict)
     lines: bytes = b""
     done: int = 0
     settled: set[bool] = attrs.field(factory=set)

@@ -332,6 +332,15 @@ class Leaving(TlsCase):
         self.until(lambda: self.forgotten)
         self.assertRaises(ConnectionResetError, sock.recv, 1)
 
+    def test_final_handshake(self) -> None:
+        """If the whole cluster stops, a client in its handshake has the same time to ask."""
+        self.arrive()
+        self.assertTrue(self.drain(final=True))
+        self.reactor.settle()
+        self.assertEqual(self.forgotten, 0)
+        self.reactor.advance(NEXT_REQUEST)
+        self.until(lambda: self.forgotten)
+
     def test_websockets(self) -> None:
         """A WebSocket here is for the worker to close politely; a relayed one stays."""
         switching = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"

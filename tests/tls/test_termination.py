@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from typing import Any
+from unittest import mock
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import ISSLTransport
@@ -14,7 +15,7 @@ from tests.shells import ended, received
 from txsticky.core.how import How
 from txsticky.tls.termination import LINGER, TlsLayer
 
-from .cases import ELSEWHERE, OK, THERE, App, Client, Producer, TlsCase, ask
+from .cases import ELSEWHERE, OK, THERE, App, Client, Policy, Producer, TlsCase, ask
 
 
 class Local(TlsCase):
@@ -50,6 +51,22 @@ class Local(TlsCase):
         self.policy.lines = b"X-Added: 1\r\n"
         self.exchange(client, ask("/1/"))
         self.assertIn(b"\r\nX-Added: 1\r\n", self.answer(client))
+
+    def test_hosts(self) -> None:
+        """The gate looks a client's address up where the worker's policy keeps it."""
+        self.client()
+        self.assertIs(self.transport.hosts, self.policy.hosts)
+
+    def test_asked_for_lines(self) -> None:
+        """The worker's policy is told of which request lines are to be added to the response."""
+        asked: list[Any] = []
+        self.patch(Policy, "additions", lambda policy, *of: asked.append(of))
+        client = self.client()
+        self.exchange(client, ask("/1/"))
+        ((head, *others),) = asked
+        self.assertEqual(head.path, b"/1/")
+        self.assertEqual(others, ["127.0.0.1", True, How.TAG, True])
+        self.assertIs(others[-1], True)  # which How.TAG is equal to
 
     def test_withheld(self) -> None:
         """A response that waits for a binding arrives, though the application closes meanwhile."""
@@ -166,17 +183,17 @@ class Local(TlsCase):
         transport: Any = self.apps.made[0].transport
         producer = Producer()
         transport.registerProducer(producer, True)
-        transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 90000000\r\n\r\n" + b"x" * (8 << 20))
+        transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 90000000\r\n\r\n" + b"x" * (32 << 20))
         self.until(lambda: producer.paused)
         client.close()
         self.until(lambda: self.apps.made[0].lost)
-        self.reactor.settle()
+        unsent = self.outer.unsent()
         received(client.sock)
+        self.until(lambda: self.outer.unsent() < unsent)  # the kernel may take a moment
         self.reactor.advance(LINGER)
         self.reactor.settle()
         self.assertEqual(self.forgotten, 0, "it has taken something meanwhile")
-        self.reactor.advance(LINGER)
-        self.until(lambda: self.forgotten)
+        self.until(lambda: self.reactor.advance(LINGER) or self.forgotten)
         self.assertFalse(producer.stopped)
 
     def test_client_breaks_tls(self) -> None:
@@ -229,6 +246,29 @@ class Local(TlsCase):
         self.outer.abortConnection()
         self.assertFalse(transport.live())
         self.until(lambda: self.forgotten)
+
+    def test_waits_once(self) -> None:
+        """A close that is waited for already is not waited for anew, nor one that is over."""
+        client = self.client()
+        layer = self.transport.layer
+        before = len(self.reactor.getDelayedCalls())
+        layer.linger()
+        layer.linger()
+        self.assertEqual(len(self.reactor.getDelayedCalls()), before + 1)
+        client.sock.close()
+        self.until(lambda: self.forgotten)
+        layer.linger()
+        self.assertEqual(len(self.reactor.getDelayedCalls()), before)
+
+    def test_closed_after_an_abort(self) -> None:
+        """A close after an abort sends nothing more."""
+        self.client()
+        layer = self.transport.layer
+        layer.loseConnection()
+        self.outer.abortConnection()
+        with mock.patch.object(self.outer, "end_output") as end_output:
+            layer.loseConnection()
+        end_output.assert_not_called()
 
     def test_client_that_does_not_close(self) -> None:
         """A client that leaves the close of TLS unanswered is not waited for."""
@@ -441,6 +481,15 @@ class NotHttp(TlsCase):
         self.until(lambda: ended(client.sock))
         self.reactor.advance(LINGER)
         self.until(lambda: self.forgotten)
+
+    def test_client_leaves(self) -> None:
+        """The application is told when the client closes TLS."""
+        client = self.client()
+        client.send(b"anything")
+        self.turns(client, lambda: self.apps.made[0].got)
+        client.close()
+        self.turns(client, lambda: self.forgotten)
+        self.assertTrue(self.apps.made[0].lost.check(ConnectionDone))
 
     def test_refused_by_the_factory(self) -> None:
         """A connection that the factory wants no protocol for is not taken."""

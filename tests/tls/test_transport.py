@@ -46,6 +46,26 @@ class TransportTests(SynchronousTestCase):
         self.outer.unsent.return_value = 42
         self.assertEqual(self.transport.unsent(), 42)
 
+    def test_severed(self) -> None:
+        """A client is gone if the kernel says so of its connection."""
+        for gone in (True, False):
+            self.outer.severed.return_value = gone
+            self.assertIs(self.transport.severed(), gone)
+
+    def test_settled(self) -> None:
+        """No message keeps a WebSocket here, for none moves."""
+        self.assertIs(self.transport.settled(1), True)
+
+    def test_later(self) -> None:
+        """What is to be called later may be cancelled."""
+        call = self.transport.later(5, mock.Mock())
+        self.assertIs(call, self.outer.reactor.callLater.return_value)
+
+    def test_lost(self) -> None:
+        """A transport lets a connection go that is lost, so that its memory is free."""
+        self.transport.lost(None)
+        self.assertIsNone(self.transport._connection)
+
     def test_unregister_once(self) -> None:
         """A producer is unregistered once, however often it ends."""
         self.transport.registerProducer(mock.Mock(), True)
