@@ -15,7 +15,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.__main__ import HERE
-from tests.mutants.__main__ import Equivalent, Report, chosen_modules, equivalents
+from tests.mutants.__main__ import Equivalent, Report, chosen_modules, equivalents, rounds
 from tests.mutants.imports import imported, sources, tests_for
 from tests.mutants.mutations import Mutant, mutants, sample
 from tests.mutants.witnesses import Watch, Witness, order, read
@@ -277,6 +277,13 @@ class ImportsTests(SynchronousTestCase):
             if not tests_for(name, ROOT)
         ]
         self.assertEqual(lonely, [])
+
+    def test_rounds(self) -> None:
+        """The tests that bear a module's name are asked before all others."""
+        own, other = "tests.core.test_wire", "tests.core.test_fire"
+        self.assertEqual(rounds("txsticky.core.wire", [own, other]), [[own], [other]])
+        self.assertEqual(rounds("txsticky.core.mire", [own, other]), [[own, other]])
+        self.assertEqual(rounds("txsticky.core.wire", []), [])
 
 
 class WitnessesTests(SynchronousTestCase):

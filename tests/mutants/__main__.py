@@ -91,22 +91,27 @@ def examine(module: str, options: argparse.Namespace, places: list[Path]) -> Rep
             print(f"no such mutant any more: {entry.function}: {entry.line}  [{entry.change}]")
     chosen = sample([m for m in every if options.match in str(m)], options.most, options.seed)
     relevant = [m for m in chosen if not any(entry.covers(m) for entry in known)]
-    counts: Counter[str] = Counter(equivalent=len(chosen) - len(relevant))
-
-    def told(mutant: Mutant, caught: bool) -> None:
-        counts["caught" if caught else "survived"] += 1
-        if not caught:
-            print(f"survived: {mutant}", flush=True)
-
-    tests = tests_for(module, hunt.ROOT)
-    if tests and relevant:
-        hunt.hunt(relevant, tests, path.relative_to(hunt.ROOT), places, told)
-    else:
-        for mutant in relevant:  # no test imports it
-            told(mutant, False)
-    report = Report(counts)
+    left = relevant
+    for tests in rounds(module, tests_for(module, hunt.ROOT)):
+        if left:
+            left = hunt.hunt(left, tests, path.relative_to(hunt.ROOT), places)
+    for mutant in left:
+        print(f"survived: {mutant}", flush=True)
+    caught, equivalent = len(relevant) - len(left), len(chosen) - len(relevant)
+    report = Report(Counter(caught=caught, survived=len(left), equivalent=equivalent))
     print(f"{module}: {report}", flush=True)
     return report
+
+
+def rounds(module: str, tests: list[str]) -> list[list[str]]:
+    """
+    Divide the tests of a module: those that bear its name are asked first, and then the others.
+
+    Most mutants are caught in the first round, which takes some seconds; the others may take long.
+    """
+    name = f"_{module.rpartition('.')[2]}"
+    named = [test for test in tests if test.endswith(name)]
+    return [group for group in (named, [test for test in tests if test not in named]) if group]
 
 
 def chosen_modules(names: list[str]) -> list[str]:

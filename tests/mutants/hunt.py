@@ -223,16 +223,21 @@ def hunt(
     tests: list[str],
     file: Path,
     places: list[Path],
-    told: Callable[[Mutant, bool], None],
-) -> None:
+) -> list[Mutant]:
     """
     Run each mutant of a module against tests.
 
     :param file: the module's, below the root.
     :param places: copies of the tree; so many mutants are run side by side.
-    :param told: is told of each mutant whether it was caught. One that dies or hangs is.
+    :returns: those that were not caught. One that dies or hangs is caught.
     :raises RuntimeError: the tests fail on the clean source.
     """
+    survivors = []
+
+    def told(mutant: Mutant, caught: bool) -> None:
+        if not caught:
+            survivors.append(mutant)
+
     sys.dont_write_bytecode = False
     seen = clean(places[0], tests, file)
     sys.dont_write_bytecode = True
@@ -259,3 +264,4 @@ def hunt(
             child.look()
         for place in places:
             (place / file).write_bytes(original)
+    return survivors
