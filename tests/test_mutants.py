@@ -147,6 +147,12 @@ class ChangesTests(SynchronousTestCase):
         expected = source.replace("if self.a", "if not self.a")
         self.assertEqual(negated.render(), ast.unparse(ast.parse(expected)))
 
+    def test_when(self) -> None:
+        """A mutant says whether its line is run when a function is called."""
+        source = "class C:\n    A = 1\n    def f(self, b=2):\n        return 3\n    g = lambda: 4"
+        told = {m.change[0]: m.at_call for m in mutants("m", source) if "->" in m.change}
+        self.assertEqual(told, {"1": False, "2": False, "3": True, "4": True})
+
     def test_all_compile(self) -> None:
         """Every mutant of every module is a module, and differs from the original."""
         for name, path in sources(ROOT).items():

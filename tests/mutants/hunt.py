@@ -202,7 +202,7 @@ def attempt(
     :param seen: what they did on the clean source.
     """
     limits = witnesses.Limits(seen, _TIMES, _MORE)
-    order = witnesses.order(seen, mutant.number, bool(mutant.function))
+    order = witnesses.order(seen, mutant.number, mutant.at_call)
     seconds = sum(witness.seconds for witness in seen) * _TIMES + 2 * _MORE
     return fork(
         place,

@@ -68,6 +68,8 @@ class Mutant:
     :param line: that line, without the blanks around it.
     :param change: what was changed into what.
     :param render: makes the source of the whole module, changed.
+    :param at_call: whether what is changed is run when a function is called, not when the module is
+        loaded, as the defaults of arguments are.
     """
 
     module: str
@@ -76,6 +78,7 @@ class Mutant:
     line: str
     change: str
     render: Callable[[], str] = attrs.field(repr=False, eq=False)
+    at_call: bool = True
 
     def __str__(self) -> str:
         return f"{self.module}:{self.number} {self.function}: {self.line}  [{self.change}]"
@@ -86,14 +89,14 @@ def mutants(module: str, source: str) -> list[Mutant]:
     tree = ast.parse(source)
     lines = source.splitlines()
     found = []
-    for place, function in _places(tree):
+    for place, function, at_call in _places(tree):
         for new, change in changes(place.node, bool(function)):
             number = place.node.lineno  # type: ignore[attr-defined]
             if isinstance(place.node, ast.Constant) and isinstance(place.parent, ast.expr):
                 change = f"{change} in {ast.unparse(place.parent)}"
             line = lines[number - 1].strip()
             render = functools.partial(_rendered, tree, place, new)
-            found.append(Mutant(module, function, number, line, change, render))
+            found.append(Mutant(module, function, number, line, change, render, at_call))
     return found
 
 
@@ -129,20 +132,27 @@ class _Place:
             getattr(self.parent, self.field)[self.index] = node
 
 
-def _places(tree: ast.Module) -> Iterator[tuple[_Place, str]]:
-    """The place of each node that may be changed, and the name of the function around it."""
-    pending: list[tuple[ast.AST, tuple[str, ...]]] = [(tree, ())]
+def _places(tree: ast.Module) -> Iterator[tuple[_Place, str, bool]]:
+    """
+    The place of each node that may be changed, and the name of the function or class around it.
+
+    With them goes whether the node is run when a function is called.
+    """
+    pending: list[tuple[ast.AST, tuple[str, ...], bool]] = [(tree, (), False)]
     while pending:
-        parent, names = pending.pop()
+        parent, names, at_call = pending.pop()
         below = []
         for place in _children(parent):
             node = place.node
             if _left_alone(node):
                 continue
             if hasattr(node, "lineno"):
-                yield place, ".".join(names)
+                yield place, ".".join(names), at_call
             named = isinstance(node, (ast.ClassDef, *_FUNCTIONS))
-            below.append((node, (*names, node.name) if named else names))  # type: ignore[attr-defined]
+            called = isinstance(node, (*_FUNCTIONS, ast.Lambda)) or (
+                at_call and not isinstance(node, ast.ClassDef | ast.arguments)
+            )
+            below.append((node, (*names, node.name) if named else names, called))  # type: ignore[attr-defined]
         pending.extend(reversed(below))
 
 

@@ -116,19 +116,19 @@ def read(path: Path) -> list[Witness]:
     return [Witness(*row) for row in json.loads(path.read_text())]
 
 
-def order(witnesses: Iterable[Witness], number: int, in_function: bool) -> dict[str, int]:
+def order(witnesses: Iterable[Witness], number: int, at_call: bool) -> dict[str, int]:
     """
     The places of the tests for a change of a line, by their ids; below 0 is one that is not asked.
 
     Those that run the line come first, the quickest of them before the others. The rest is asked if
-    the line is not in a function, but run when the module is loaded. A line that no test was seen
+    the line is run when the module is loaded. A line that no test was seen
     in is part of the statement that begins above it.
     """
     witnesses = list(witnesses)
     line = max((n for w in witnesses for n in w.lines if n <= number), default=0)
     ranked = sorted(witnesses, key=lambda w: (line not in w.lines, not w.lines, w.seconds))
     return {
-        w.name: -1 if in_function and line and line not in w.lines else at
+        w.name: -1 if at_call and line and line not in w.lines else at
         for at, w in enumerate(ranked)
     }
 

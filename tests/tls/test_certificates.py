@@ -160,8 +160,11 @@ class Speaking(CertificateCase):
         leaf = self.issued("leaf.test", key, middle, middle_key, authority=False)
         pem = serialization.Encoding.PEM
         chain = leaf.public_bytes(pem) + middle.public_bytes(pem)
-        certificates = self.loaded((self.file("chain", chain), self.file("key", key_pem(key))))
-        meet(certificates, trusting(self.file("root", root.public_bytes(pem))), "leaf.test")
+        files = self.file("chain", chain), self.file("key", key_pem(key))
+        certificates = self.loaded(self.pair("other.test"), files)
+        client = trusting(self.file("root", root.public_bytes(pem)))
+        near, _ = meet(certificates, client, "leaf.test")
+        self.assertEqual(len(near._sslobj.get_unverified_chain()), 2)  # type: ignore[attr-defined]
 
     def issued(
         self,

@@ -82,6 +82,12 @@ class RelayTests(ShellCase):
         self.relay.connectionLost(Failure(error))
         self.reactor.settle()
 
+    def test_does_not_block(self) -> None:
+        """A pipe that is full does not keep the reactor waiting."""
+        self.opened()
+        self.assertFalse(self.near.producer.socket.getblocking())
+        self.leave(ConnectionDone())
+
     def test_not_opened(self) -> None:
         """A client that leaves without a byte costs no pipe."""
         self.leave(ConnectionDone())

@@ -163,10 +163,11 @@ def _context(shared: bool) -> SSL.Context:
     # it could read it, it would be of no use: the next connection is as likely to reach another.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_session_id(b"txsticky")
-    tickets = 0 if shared else SSL.OP_NO_TICKET
+    if not shared:
+        context.set_options(SSL.OP_NO_TICKET)
     # A client that renegotiates makes the server do the expensive part over and over.
     no_renegotiation = getattr(SSL, "OP_NO_RENEGOTIATION", 1 << 30)
-    context.set_options(SSL.OP_NO_COMPRESSION | tickets | no_renegotiation)
+    context.set_options(SSL.OP_NO_COMPRESSION | no_renegotiation)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_alpn_select_callback(_select)
     return context

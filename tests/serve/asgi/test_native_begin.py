@@ -60,6 +60,12 @@ class BeginTests(NativeCase):
         self.send(GET[9:])
         self.assertEqual(self.inner.got, GET)
 
+    def test_paused(self) -> None:
+        """A protocol that pauses when it is connected leaves the client's bytes in the kernel."""
+        self.inner.on["made"] = lambda: self.inner.transport.pause_reading()
+        host = self.connect()
+        self.assertFalse(host.native.is_reading())
+
 
 class ReadingTests(NativeCase):
     """A client that is not read for a while."""
