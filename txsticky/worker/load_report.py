@@ -124,6 +124,8 @@ class LoadReport:
 
 def _same(now: Load, before: Load) -> bool:
     """Whether a report says what the one before it said, but for a lag that is none."""
+    if now.requests != before.requests or now.adopted != before.adopted:
+        return False
     return max(now.lag, before.lag) < LAG_FREE and attrs.evolve(before, lag=now.lag) == now
 
 

@@ -70,7 +70,7 @@ class Fields:
     def body(self) -> bytes:
         """Encode the fields, but for those that have their defaults (`Frame.body`)."""
         usual = _defaults(type(self))
-        fields = {name: getattr(self, name) for name in names_of(type(self))}
+        fields = shallow(self)
         return dump(
             {n: value for n, value in fields.items() if n not in usual or value != usual[n]}
         )
@@ -184,9 +184,21 @@ def _defaults(kind: Any) -> dict[str, Any]:
     return found
 
 
-def names_of(kind: Any) -> list[str]:
+#: The names of the fields of each kind of frame that came up so far: reports come often.
+_names: dict[Any, tuple[str, ...]] = {}
+
+
+def names_of(kind: Any) -> tuple[str, ...]:
     """Return the names of the fields of a frame."""
-    return [field.name for field in attrs.fields(kind)]
+    names = _names.get(kind)
+    if names is None:
+        names = _names[kind] = tuple(field.name for field in attrs.fields(kind))
+    return names
+
+
+def shallow(frame: Any) -> dict[str, Any]:
+    """Return the fields of a frame by their names."""
+    return {name: getattr(frame, name) for name in names_of(type(frame))}
 
 
 def made_of(kind: Any, fields: dict[str, Any]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final, Self
 import attrs
 
 from ...errors import WireError
-from .frames import Bare, Fields, Key, Published, Topic, dump, language, load, made_of
+from .frames import Bare, Fields, Key, Published, Topic, dump, language, load, made_of, shallow
 
 
 @attrs.frozen
@@ -92,13 +92,13 @@ class Load:
 
         A primary of version 0.1.0 looks for `short` in there.
         """
-        fields = attrs.asdict(self)
+        fields = shallow(self)
         listening = fields.pop("listening")
         for name in ("short", "moved"):
             if not fields[name]:
                 del fields[name]
         if listening is not None:
-            fields["entrance"] = {**listening, "short": self.short}
+            fields["entrance"] = {**shallow(listening), "short": self.short}
         return dump(fields)
 
     @classmethod
