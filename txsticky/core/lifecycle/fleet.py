@@ -325,7 +325,7 @@ class Fleet(Crew):
         if exit_code == LOAD_FAILURE and not self.ever_ready:
             self._give_up(exit_code, reason, now)
         elif self._hopeless():
-            sentence = "every worker failed to start, {} times in a row; the last time: {}"
+            sentence = "Every worker failed to start, {} times in a row; the last time: {}"
             self._give_up(exit_code, sentence.format(ATTEMPTS, reason), now)
         else:
             if slot.current is None or slot.current.unwanted:
