@@ -154,7 +154,9 @@ class Listening:
         :param sock: the connection; owned from here on.
         :param handoff: what came with it.
         """
-        if self._settings.http and handoff.stage is Stage.IDLE and not self._leaving:
+        # What brings bytes is not idle, which is told sooner than the stage.
+        idle = not handoff.prefix and handoff.stage is Stage.IDLE
+        if idle and self._settings.http and not self._leaving:
             self.reception.wait(Arrival(sock, handoff.origin, idle=True, proxied=True))
         else:
             self._adopt(sock, handoff)

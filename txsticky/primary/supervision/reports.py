@@ -83,5 +83,6 @@ class Reports:
         counted = before.routes or [0] * len(How)
         for how, count, earlier in zip(How, now.routes, counted, strict=True):
             self._routes[how] += count - earlier
-        self._refusals.update(dict(now.refusals))
-        self._refusals.subtract(dict(before.refusals))
+        if now.refusals != before.refusals:
+            self._refusals.update(dict(now.refusals))
+            self._refusals.subtract(dict(before.refusals))
