@@ -179,6 +179,12 @@ class LearnTests(PolicyCase):
         self.answer(head(), fields=b"\r\nX-Session: %b\r\n" % self.tag(2).encode())
         self.assertEqual(self.said(), [])
 
+    def test_behind_a_tag(self) -> None:
+        """A key is bound though one before it carries a tag."""
+        cookie = b"Set-Cookie: JSESSIONID=two\r\n"
+        self.answer(head(), fields=b"\r\nX-Session: %b\r\n%b" % (self.tag(2).encode(), cookie))
+        self.assertEqual(self.said(), [Bind(b"two")])
+
     def test_anothers(self) -> None:
         """A key that another worker has bound is this one's then, as with the application's."""
         self.bind(b"one", 3)
@@ -309,4 +315,19 @@ class DefaultTests(PolicyCase):
             for _ in range(40):
                 self.answer(head(), first=False)
                 self.answer(head("/?sid=a"), How.MISS)
+        self.assertEqual(info.call_count, 0)
+
+
+class AloneTests(PolicyCase):
+    """The only worker of a cluster."""
+
+    options = {"listen": ("9001",), "app": "some:app"}
+    others = ()
+
+    def test_no_strays(self) -> None:
+        """Nothing is logged of clients without the cookie, whose requests one worker serves."""
+        self.view.slot = 1
+        with mock.patch("txsticky.worker.policy.log.info") as info:
+            for _ in range(40):
+                self.answer(head("/", "User-Agent: curl"))
         self.assertEqual(info.call_count, 0)

@@ -8,7 +8,7 @@ from typing import Final
 #: Connections over IPv4 and IPv6, one a line (proc_net_tcp in the kernel's documentation).
 TABLES: Final = ("/proc/net/tcp", "/proc/net/tcp6")
 #: TCP_SYN_RECV (include/net/tcp_states.h).
-_HALF_OPEN: Final = b"03"
+_HALF_OPEN: Final = [b"03"]
 
 
 def half_open(ports: Container[int], tables: Iterable[str] = TABLES) -> bool:
@@ -24,7 +24,7 @@ def half_open(ports: Container[int], tables: Iterable[str] = TABLES) -> bool:
     for path in tables:
         try:
             with open(path, "rb") as table:
-                if any(_port(line) in ports for line in table if _HALF_OPEN in line.split()[3:4]):
+                if any(_port(line) in ports for line in table if line.split()[3:4] == _HALF_OPEN):
                     return True
         except OSError:
             continue
