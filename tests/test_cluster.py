@@ -324,14 +324,15 @@ class EntranceTests(ClusterCase):
         self.assertEqual(os.fstat(sock.fileno()).st_ino, inode)
 
     def test_last_ones(self) -> None:
-        """The sockets of a worker stay open for as long as it accepts on them."""
+        """Clients are refused though a worker has not closed its socket yet."""
         self.start(accept="workers")
         (sock,) = self.sockets(self.workers[0])
         address = self.cluster.addresses()[0]
         self.cluster.stop(graceful=True)
         self.settle()
-        self.owned(socket.create_connection((address.host, address.port))).sendall(GET)
-        self.assertEqual(len(self.waiting(sock)), 1)
+        with self.assertRaises(ConnectionRefusedError):
+            self.owned(socket.create_connection((address.host, address.port)))
+        self.assertRaises(OSError, sock.accept)
 
     def test_stop(self) -> None:
         """When the cluster stops, clients that wait at any socket by then are served."""

@@ -167,7 +167,7 @@ class Cluster(Service):
         stop = functools.partial(self.stop, graceful=True)
         self._lame_duck = LameDuck(config.lame_duck, system.reactor, self.journal.log, stop)
         parts = (self.primary.listeners, self.primary.reception, self.primary.dispatcher.place)
-        self._last_in = LastIn(*parts, system.reactor, self._endpoints.close, stop)
+        self._last_in = LastIn(*parts, system.reactor, self._endpoints.let_go, stop)
         self._upgrade = Upgrade(
             system,
             provision.identity,

@@ -357,8 +357,11 @@ class Config:
 
     def shares(self, listen: str) -> bool:
         """Whether the workers accept on this one of `listen`, each on a socket of its own."""
-        endpoint = endpoint_string(listen, self.backlog)
-        return self.accept == "workers" and endpoint.partition(":")[0] in _SHARABLE
+        return self.accept == "workers" and self.opens(listen)
+
+    def opens(self, listen: str) -> bool:
+        """Whether this one of `listen` is a TCP port that this program opens itself."""
+        return endpoint_string(listen, self.backlog).partition(":")[0] in _SHARABLE
 
     def router(self, secret: bytes, in_words: bool = True) -> Router:
         """

@@ -65,6 +65,13 @@ class AcceptTests(AcceptCase):
         self.place_all(1)
         self.assertEqual(self.placed[0].data, GET)
 
+    def test_closed_everywhere(self) -> None:
+        """Where another process closes the socket everywhere, accepting ends without a word."""
+        Acceptor(self.acceptor.sock.dup(), self.reception).close_everywhere()
+        self.acceptor.doRead()
+        self.assertEqual((self.acceptor.fileno(), self.acceptor.resting), (-1, False))
+        self.assertEqual(self.reactor.getReaders(), [])
+
     def test_batch(self) -> None:
         """One turn accepts so many and no more."""
         self.acceptor.sock.listen(BATCH + 10)

@@ -119,6 +119,16 @@ class WaitTests(PeekCase):
         self.assertIs(taken[0], first)
         self.assertEqual((self.reception.waiting, self.watched()), (0, 1))
 
+    def test_take_silent(self) -> None:
+        """Connections over which nothing has come can be taken out alone."""
+        self.arrive()
+        silent = self.arrival
+        self.arrive(GET[:5])
+        self.arrive(b"", hops=1, idle=True)
+        taken = self.reception.take_silent()
+        self.addCleanup(lambda: [arrival.sock.close() for arrival in taken])
+        self.assertEqual((taken, self.reception.waiting), ([silent], 2))
+
     def test_close(self) -> None:
         """Everything that waits here can be closed."""
         clients = [self.arrive(), self.arrive(GET[:5]), self.arrive(b"", hops=1, idle=True)]

@@ -13,6 +13,7 @@ from tests.shells import (
 from txsticky.core.how import How
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
+from txsticky.intake.arrival import Arrival
 from txsticky.primary.dispatcher import MAX_HOPS
 
 
@@ -104,6 +105,28 @@ class HandOffTests(PrimaryCase):
         self.assertEqual({self.whose(get()) for _ in range(3)}, {2})
         self.primary.workers.suspect(1, False, "crowded")
         self.assertEqual({self.whose(get()) for _ in range(6)}, {1, 2})
+
+    def test_not_whole(self) -> None:
+        """One without its whole request is received anew, unless its PROXY header is gone."""
+        self.start()
+        for proxied in (False, True):
+            server, _ = self.pair()
+            arrival = Arrival(server, Origin(PEER), data=b"GET /", proxied=proxied)
+            self.primary.dispatcher.place(arrival, whole=False)
+            ((_, handoff),) = self.taken()
+            self.assertEqual((handoff.fresh, handoff.prefix), (not proxied, b"GET /"))
+
+    def test_leaving(self) -> None:
+        """Where all workers are leaving, and none will come, one of them gets it."""
+        self.expects = False
+        self.start()
+        for worker, live in ((1, 3), (2, 1)):
+            self.workers[worker - 1].report(live=live)
+            self.reactor.settle()
+            self.primary.pool.set_draining(worker)
+        self.assertEqual(self.whose(get()), 2)
+        self.assertEqual(self.whose(get(f"/?sid={self.tag(1)}")), 1)
+        self.assertIn(b"503", self.refused(self.arrive(hops=MAX_HOPS + 1)))
 
     def test_hops(self) -> None:
         """A connection that goes on moving without being served is refused."""

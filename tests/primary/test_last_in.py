@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.primary.last_in import PATIENCE, LastIn
+from txsticky.primary.last_in import HANDSHAKE, PATIENCE, LastIn
 
 
 class LastInTests(SynchronousTestCase):
@@ -18,30 +18,37 @@ class LastInTests(SynchronousTestCase):
         self.clock = Clock()
         self.listeners, self.over = mock.Mock(), mock.Mock()
         self.listeners.any_outside.return_value = True
-        self.closed: Deferred[None] = Deferred()
-        self.close = mock.Mock(return_value=self.closed)
+        self.freed: Deferred[None] = Deferred()
+        self.let_go = mock.Mock(return_value=self.freed)
+        self.close = self.listeners.close
         self.reception, self.place = mock.Mock(), mock.Mock()
         self.reception.take_waiting.return_value = []
         parts = (self.listeners, self.reception, self.place)
-        self.last_in = LastIn(*parts, self.clock, self.close, self.over)
+        self.last_in = LastIn(*parts, self.clock, self.let_go, self.over)
+
+    def called(self) -> list[str]:
+        """What the listeners were told, in order."""
+        return [name for name, _, _ in self.listeners.mock_calls]
 
     def test_none_outside(self) -> None:
         """Where no connection is outside the sockets close at once, and then it is over."""
         self.listeners.any_outside.return_value = False
         self.assertTrue(self.last_in.begin())
-        self.close.assert_called_once_with()
+        self.let_go.assert_called_once_with()
         self.over.assert_not_called()
-        self.closed.callback(None)
+        self.freed.callback(None)
+        looks = ["let_in", "any_outside", "shut", "any_outside"]
+        self.assertEqual(self.called(), [*looks, "accept_all", "close"])
         self.over.assert_called_once_with()
 
     def test_lets_in(self) -> None:
         """Silent connections are let in before anything is looked at."""
-        self.last_in.begin()
-        names = [name for name, _, _ in self.listeners.mock_calls]
-        self.assertEqual(names, ["let_in", "any_outside"])
+        self.assertTrue(self.last_in.begin())
+        self.assertEqual(self.called(), ["let_in", "any_outside"])
 
     def test_last_one(self) -> None:
         """When the last connection is in, the sockets are closed, once."""
+        self.freed.callback(None)
         self.assertTrue(self.last_in.begin())
         self.clock.pump([0.1] * 3)
         self.close.assert_not_called()
@@ -52,11 +59,36 @@ class LastInTests(SynchronousTestCase):
 
     def test_patience(self) -> None:
         """Connections that are always outside are waited for so long and no longer."""
+        self.freed.callback(None)
         self.last_in.begin()
         self.clock.pump([0.01] * round(PATIENCE * 100 - 5))
+        self.listeners.shut.assert_not_called()
+        self.clock.pump([0.01] * 10)
+        self.listeners.shut.assert_called_once_with()
+        self.clock.pump([0.01] * round(HANDSHAKE * 100 - 10))
         self.close.assert_not_called()
         self.clock.pump([0.01] * 10)
         self.close.assert_called_once_with()
+        self.listeners.shut.assert_called_once_with()
+
+    def test_between(self) -> None:
+        """A connection that began before the door was shut is waited for as well."""
+        self.freed.callback(None)
+        self.listeners.any_outside.side_effect = [False, True, False]
+        self.last_in.begin()
+        self.close.assert_not_called()
+        self.clock.advance(0.1)
+        self.close.assert_called_once_with()
+
+    def test_failures(self) -> None:
+        """A failure to close or to accept is told, and the wait is over all the same."""
+        self.listeners.any_outside.return_value = False
+        self.listeners.accept_all.side_effect = ZeroDivisionError
+        self.last_in.begin()
+        self.freed.errback(ZeroDivisionError())
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+        self.close.assert_called_once_with()
+        self.over.assert_called_once_with()
 
     def test_cut_short(self) -> None:
         """A wait that is cut short closes nothing and is not over."""
@@ -70,7 +102,7 @@ class LastInTests(SynchronousTestCase):
         self.listeners.any_outside.return_value = False
         self.last_in.begin()
         self.last_in.cut_short()
-        self.closed.callback(None)
+        self.freed.callback(None)
         self.over.assert_not_called()
 
     def test_too_late(self) -> None:
@@ -90,9 +122,10 @@ class LastInTests(SynchronousTestCase):
         self.last_in.begin()
         self.listeners.any_outside.return_value = False
         self.clock.advance(0.1)
-        self.close.assert_called_once_with()
+        self.let_go.assert_called_once_with()
         self.last_in.cut_short()
-        self.closed.callback(None)
+        self.freed.callback(None)
+        self.listeners.shut.assert_not_called()
         self.over.assert_not_called()
 
     def test_once(self) -> None:
@@ -114,8 +147,8 @@ class LastInTests(SynchronousTestCase):
         self.listeners.any_outside.return_value = False
         self.last_in.begin()
         self.place.assert_not_called()
-        self.closed.callback(None)
-        self.place.assert_called_once_with(fresh)
+        self.freed.callback(None)
+        self.place.assert_called_once_with(fresh, False)
         self.reception.wait.assert_called_once_with(idle)
         self.over.assert_called_once_with()
 
@@ -126,16 +159,8 @@ class LastInTests(SynchronousTestCase):
         self.place.side_effect = [ZeroDivisionError, None]
         self.listeners.any_outside.return_value = False
         self.last_in.begin()
-        self.closed.callback(None)
+        self.freed.callback(None)
         bad.sock.close.assert_called_once_with()
         good.sock.close.assert_not_called()
-        self.over.assert_called_once_with()
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-
-    def test_does_not_close(self) -> None:
-        """A failure to close the sockets is told, and the wait is over all the same."""
-        self.listeners.any_outside.return_value = False
-        self.last_in.begin()
-        self.closed.errback(ZeroDivisionError())
         self.over.assert_called_once_with()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

@@ -8,6 +8,7 @@ from unittest import mock
 from tests.fakes import FakeSystem
 from tests.shells import ShellCase
 from txsticky.config import Config
+from txsticky.intake import acceptor as accepting
 from txsticky.intake.arrival import Arrival
 from txsticky.intake.reception import Reception
 from txsticky.primary import listeners
@@ -174,6 +175,17 @@ class SocketTests(ListenerCase):
         self.listeners.defer(False)
         held = [acceptor.sock.getsockopt(*DEFER) > 0 for acceptor in self.listeners.acceptors]
         self.assertEqual(held, [False] * 4)
+
+    def test_shut(self) -> None:
+        """No connection begins at any of them any more, but at one that was lent."""
+        self.open()
+        lent = self.listening()
+        self.listeners.open(8, lent.dup(), False, lent=True)
+        with mock.patch.object(accepting, "shut") as shut:
+            self.listeners.shut()
+        told = {call.args[0].fileno() for call in shut.mock_calls}
+        self.assertEqual(told, {each.fileno() for each in self.listeners.acceptors[:-1]})
+        self.assertEqual(len(told), 3)
 
     def test_close(self) -> None:
         """Listeners that are closed take no connection; what was counted stays."""

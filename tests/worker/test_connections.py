@@ -185,6 +185,17 @@ class ConnectionTests(SynchronousTestCase):
         self.serving(host)
         self.assertEqual(host.gate.calls, ["finish"])
 
+    def test_host_that_decides(self) -> None:
+        """A host that decides is told whether to end at once, as at a lame duck it need not."""
+        view = self.worker.view
+        for final, lame_duck in ((False, False), (True, False), (True, True)):
+            host = FakeHost()
+            connection = self.serving(host)
+            host.let_go = mock.Mock(return_value=True)  # type: ignore[attr-defined]
+            view.lame_duck = lame_duck
+            self.assertTrue(connection.let_go(final))
+            host.let_go.assert_called_once_with(final and not lame_duck)  # type: ignore[attr-defined]
+
     def test_ends_once(self) -> None:
         """A connection ends in one place: it is closed or departs, and never both."""
         left, right = socket.socketpair()

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes import FakeSystem
 from tests.worker.cases import view
-from txsticky.core.lifecycle.timing import QUIET, pinned_end, requests_end
+from txsticky.core.lifecycle.timing import NEXT_REQUEST, QUIET, pinned_end, requests_end
 from txsticky.worker.drain import LOOK, Drain
 
 
@@ -47,12 +47,17 @@ class DrainCase(SynchronousTestCase):
         self.serving = SimpleNamespace(busy=False)
         self.system = FakeSystem()
         self.on_take_all = mock.Mock()
+        self.listening = SimpleNamespace(
+            awaited=0,
+            stop=lambda final: self.told.append(("deaf", final, self.view.draining)),
+            give_up_silent=lambda: self.told.append("give up"),
+        )
         self.drain = Drain(
             give_post_back=lambda: self.told.append("give back"),
             view=self.view,
             live=self.live,
             serving=self.serving,  # type: ignore[arg-type]
-            stop_listening=lambda final: self.told.append(("deaf", final, self.view.draining)),
+            listening=self.listening,
             withdraw=lambda: self.told.append("withdraw"),
             take_all=self.on_take_all,
             end_within=lambda seconds: self.told.append(("within", seconds)),
@@ -194,3 +199,28 @@ class WithdrawnTests(DrainCase):
         self.drain.begin(30.0, final=True)
         self.assertEqual((self.view.final, self.told[-1]), (True, "leave"))
         self.assertIn(("deaf", True, False), self.told)
+
+    def test_final_and_awaited(self) -> None:
+        """At a final stop connections are waited for whose first request is not complete."""
+        self.listening.awaited = 1
+        self.drain.begin(30.0, final=True)
+        self.wait(LOOK)
+        self.assertEqual(self.count("leave"), 0)
+        self.listening.awaited = 0
+        self.wait(LOOK)
+        self.assertGreaterEqual(self.count("leave"), 1)
+
+    def test_final_and_silent(self) -> None:
+        """Silent connections are given up after a while, also by a worker that left already."""
+        for final in (False, True):
+            self.drain.begin(30.0, final)
+        self.system.reactor.advance(NEXT_REQUEST - 0.01)
+        self.assertEqual(self.count("give up"), 0)
+        self.system.reactor.advance(0.01)
+        self.assertEqual(self.count("give up"), 1)
+
+    def test_silent_elsewhere(self) -> None:
+        """A worker that is replaced has none to give up."""
+        self.drain.begin(30.0, final=False)
+        self.wait(NEXT_REQUEST)
+        self.assertEqual(self.count("give up"), 0)

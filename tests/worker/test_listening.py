@@ -14,11 +14,14 @@ from tests.raw_frames import Kind, encode, encode_json
 from tests.shells import ended, is_open, no_descriptors_left, received
 from tests.worker.cases import OK, Inner, WorkerCase, get
 from txsticky.core.how import How
+from txsticky.core.lifecycle.timing import NEXT_REQUEST
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.routing.verdict import FRONT_DESK, Give, Keep
+from txsticky.intake import acceptor as accepting
 from txsticky.intake.acceptor import RESPITE
 from txsticky.intake.arrival import Arrival
 from txsticky.primary.front_desk import arrival_of
+from txsticky.worker.drain import LOOK
 from txsticky.worker.load_report import HEARTBEAT
 
 PROXY = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 80\r\n"
@@ -331,6 +334,7 @@ class LeaveTests(ListeningCase):
 
     def test_final_and_they_come_again(self) -> None:
         """A client that comes again as soon as it is served is not served for ever."""
+        self.patch(accepting, "shut", lambda sock: None)  # as where no door can be shut
         self.serving.factory.buildProtocol = self.come_again
         self.reactor.removeReader(self.worker.listening.acceptors[0])
         for _ in range(3):
@@ -384,13 +388,43 @@ class LeaveTests(ListeningCase):
         self.serving.protocols[0].transport.write(OK)
         self.assertEqual(self.answer(stays), OK)
 
-    def test_gone(self) -> None:
-        """A client that has said nothing when the worker goes is closed."""
+    def test_final_silent(self) -> None:
+        """A client that has said nothing by then may ask for a moment, and is served."""
         silent = self.client()
         self.until(lambda: self.worker.listening.reception.waiting)
         self.drain(final=True)
-        self.assertFalse(self.reactor.running)
+        self.assertTrue(self.reactor.running)
+        silent.send(get())
+        self.assertEqual(self.answer(silent), OK)
         self.until(lambda: ended(silent))
+        self.assertFalse(self.reactor.running)
+
+    def test_final_silent_for_long(self) -> None:
+        """One that says nothing in that time is closed, and the worker leaves."""
+        silent = self.client()
+        self.until(lambda: self.worker.listening.reception.waiting)
+        self.drain(final=True)
+        self.reactor.advance(NEXT_REQUEST)
+        self.until(lambda: ended(silent))
+        self.beat(LOOK)
+        self.assertFalse(self.reactor.running)
+
+    def test_final_half_a_head_for_long(self) -> None:
+        """One that has begun has the time that any head has."""
+        half = self.client(b"GET / HT")
+        self.until(lambda: self.worker.listening.reception.waiting)
+        self.drain(final=True)
+        self.reactor.advance(NEXT_REQUEST)
+        half.send(b"TP/1.1\r\nHost: a\r\n\r\n")
+        self.assertEqual(self.answer(half), OK)
+
+    def test_final_and_the_door(self) -> None:
+        """No connection begins at the socket any more, though it is open elsewhere."""
+        self.drain(final=True)
+        late = self.owned(socket.socket())
+        late.setblocking(False)
+        late.connect_ex(self.address)
+        self.assertEqual(select.select([self.listener], [late], [], 0.1), ([], [], []))
 
     def test_primary_dies(self) -> None:
         """When the primary has died, a worker serves its clients, and closes its socket."""
@@ -427,6 +461,27 @@ class PressureTests(ListeningCase):
 
 class NoneTests(WorkerCase):
     """A worker without sockets."""
+
+    def test_fresh(self) -> None:
+        """What the primary gives it before the first request is whole is received here."""
+        self.begin()
+        client = self.hand(b"GET / HT", fresh=True)
+        self.until(lambda: self.worker.listening.awaited)
+        self.drain(final=True)
+        client.send(b"TP/1.1\r\nHost: a\r\n\r\n")
+        got: list[bytes | None] = []
+        self.until(lambda: got.append(received(client)) or got[-1])
+        self.assertEqual((got[-1], self.serving.protocols[0].got[0][:9]), (OK, b"GET / HTT"))
+
+    def test_fresh_and_anothers(self) -> None:
+        """A fresh hand-off is given away if it turns out to be another worker's."""
+        self.begin()
+        client = self.hand(b"", fresh=True)
+        self.until(lambda: self.worker.listening.awaited)
+        self.drain(final=True)
+        client.send(get(f"/?sid={self.tag(3)}"))
+        self.until(lambda: self.boxes[3].read())
+        self.assertEqual(self.boxes[3].read()[-1].how, How.TAG)
 
     def test_report(self) -> None:
         """A worker without sockets reports nothing of listening."""

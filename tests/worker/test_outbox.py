@@ -92,12 +92,18 @@ class OutboxTests(ShellCase):
         self.assertEqual(self.told, [])
 
     def test_final(self) -> None:
-        """When the whole cluster stops, a connection for the front desk is closed."""
+        """When the whole cluster stops, an idle connection for the front desk is closed."""
         self.view.final = True
         client = self.give(FRONT_DESK)
         self.assertEqual((ended(client), self.outbox.given), (True, 0))
         self.give(3, b"x")
         self.assertEqual(self.came(3), [b"x"])
+
+    def test_final_request(self) -> None:
+        """One that brings a request goes there: the primary knows whose it is."""
+        self.view.final = True
+        self.give(FRONT_DESK, b"x")
+        self.assertEqual(self.came(FRONT_DESK), [b"x"])
 
     def test_full(self) -> None:
         """A connection for a mailbox that is full goes to the front desk."""

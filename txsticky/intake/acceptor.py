@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from ..core.addresses import unmapped_host
 from ..core.messages.origin import NOWHERE, Origin
 from ..system.descriptors import OUT_OF_DESCRIPTORS, RESPITE, Headroom, own_address, socket_maker
+from ..system.sockets.door import close_everywhere, shut
 from .arrival import READ_SIZE, Arrival
 from .reception import Reception
 
@@ -72,6 +73,10 @@ class Acceptor:
         if not self._unix and hasattr(socket, "TCP_DEFER_ACCEPT"):
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(flag))
 
+    def shut(self) -> None:
+        """Have no connection begin any more, so that none comes behind the last `accept_all`."""
+        shut(self.sock)
+
     def start(self) -> None:
         """Begin to accept."""
         self._stopped = False
@@ -97,6 +102,11 @@ class Acceptor:
         self.stop()
         self.sock.close()
 
+    def close_everywhere(self) -> None:
+        """Stop, and have connections be refused, also where another process has the socket."""
+        self.stop()
+        close_everywhere(self.sock)
+
     def fileno(self) -> int:
         return self.sock.fileno()
 
@@ -104,7 +114,7 @@ class Acceptor:
         return "acceptor"
 
     def connectionLost(self, reason: object) -> None:
-        """Close, for the reactor is stopping."""
+        """Close: the reactor is stopping, or another process has closed the socket everywhere."""
         self.close()
 
     def doRead(self) -> None:
@@ -122,6 +132,9 @@ class Acceptor:
             except OSError as error:
                 if error.errno in _GONE:
                     continue
+                if error.errno == errno.EINVAL:  # another process has closed it everywhere
+                    self.close()
+                    return
                 # Out of descriptors, accept(2) fails even when the backlog is empty.
                 if self._backlog_waits():
                     if error.errno in OUT_OF_DESCRIPTORS:

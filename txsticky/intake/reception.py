@@ -241,6 +241,11 @@ class Reception:
         """Take every connection that waits here, to go on with it elsewhere."""
         return [peek.release() for peek in self._peeks()]
 
+    def take_silent(self) -> list[Arrival]:
+        """Take those whose first request has not begun, to go on with them elsewhere."""
+        waiters = [peek for peek in self._peeks() if not (peek.arrival.idle or peek.arrival.data)]
+        return [peek.release() for peek in waiters]
+
     def _peeks(self) -> list[Peek]:
         waiters = [*self.fresh.all(), *self._idle.all()]
         return [waiter for waiter in waiters if isinstance(waiter, Peek)]

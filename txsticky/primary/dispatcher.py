@@ -7,8 +7,8 @@ from typing import Final, Protocol
 
 from ..core.how import How
 from ..core.messages.handoff import Handoff, pack_handoff
-from ..core.routing.pool import Pool
-from ..core.routing.router import Refusal, Router
+from ..core.routing.pool import MemberState, Pool
+from ..core.routing.router import Refusal, Route, Router
 from ..core.routing.table import Table
 from ..errors import MailboxFull
 from ..intake.arrival import Arrival
@@ -78,22 +78,19 @@ class Dispatcher:
         self._refuse = refuse
         self.routes: dict[How, int] = dict.fromkeys(How, 0)
 
-    def place(self, arrival: Arrival) -> None:
-        """Decide whose a connection is, and hand it off."""
-        beginning, system = self._beginning, self._system
-        if beginning.under_way and beginning.holds():
+    def place(self, arrival: Arrival, whole: bool = True) -> None:
+        """
+        Decide whose a connection is, and hand it off.
+
+        :param whole: whether its first request is here, as far as it matters to that; else the
+            worker receives it as if it had accepted it.
+        """
+        decision = self._decide(arrival)
+        if decision is None:
             self._park(arrival)
             return
-        host = arrival.origin.peer[0]
-        pool = self._pool if arrival.replay is None else self._pool.takers()
-        decision = self._router.decide(
-            arrival.head, host, pool, self._table, system.clock(), system.rng
-        )
         if isinstance(decision, Refusal):
-            if self._expects():
-                self._park(arrival)
-            else:
-                self._refuse(arrival, decision.reason)
+            self._refuse(arrival, decision.reason)
             return
         if arrival.hops > MAX_HOPS:
             self._refuse(arrival, "The connection was moved too often.")
@@ -107,6 +104,7 @@ class Dispatcher:
             how=how,
             hops=arrival.hops,
             reserved=True,
+            fresh=not (whole or arrival.proxied),
             replay=arrival.replay,
         )
         message = pack_handoff(handoff)
@@ -118,3 +116,23 @@ class Dispatcher:
             self._refuse(arrival, "Too many requests wait for their worker.")
             return
         sock.detach()  # the mailbox owns the descriptor now
+
+    def _decide(self, arrival: Arrival) -> Route | Refusal | None:
+        """Decide which worker gets a connection; None if it is to wait for one."""
+        beginning, system = self._beginning, self._system
+        if beginning.under_way and beginning.holds():
+            return None
+        host = arrival.origin.peer[0]
+        pool = self._pool if arrival.replay is None else self._pool.takers()
+        decision = self._router.decide(
+            arrival.head, host, pool, self._table, system.clock(), system.rng
+        )
+        if isinstance(decision, Route):
+            return decision
+        if self._expects():
+            return None
+        leaving = self._pool.in_state(MemberState.DRAINING)
+        if not leaving or arrival.replay is not None:
+            return decision
+        # It serves what it has to its end, and so it can this.
+        return Route(min(leaving, key=lambda member: member.load).id, How.NEW)

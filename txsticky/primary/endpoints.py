@@ -103,7 +103,8 @@ class Endpoints:
         sock = socket.socket(fileno=os.dup(port.fileno()))
         shared = self._config.shares(listen)
         spare(port)
-        self._listeners.open(number, sock, shared)
+        lent = not self._config.opens(listen)
+        self._listeners.open(number, sock, shared, lent)
 
     def addresses(self) -> list[Any]:
         """What is listened on, as address objects in the order of `Config.listen`."""
@@ -138,9 +139,13 @@ class Endpoints:
         Endpoints close in a later turn of the reactor. Until they have, the sockets are ours as
         well, and what comes is accepted: the system resets what waits at a socket that closes.
         """
+        return self.let_go().addCallback(self._closed)
+
+    def let_go(self) -> Deferred[Any]:
+        """Close what the endpoints have opened, so that the sockets are ours alone; fires then."""
         closing = [maybeDeferred(port.stopListening) for _, port in self._opened()]
         self._ports = []
-        return DeferredList(closing).addCallback(self._closed)
+        return DeferredList(closing)
 
     def _closed(self, closed: Any) -> None:
         self._listeners.accept_all()

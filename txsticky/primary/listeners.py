@@ -48,6 +48,8 @@ class Listeners:
         self._open = False
         self._waits = False
         self._lets_in = False
+        #: The numbers of those that another program may go on with.
+        self._lent: set[int] = set()
         self._accepted = 0
         self.accepted_by_workers = 0
 
@@ -64,16 +66,19 @@ class Listeners:
 
     # --------------------------------------------------------------- sockets
 
-    def open(self, number: int, sock: socket.socket, shared: bool) -> None:
+    def open(self, number: int, sock: socket.socket, shared: bool, lent: bool = False) -> None:
         """
         Take in what an endpoint has opened.
 
         :param number: which `--listen` it is.
         :param shared: whether the workers accept as well. The endpoint bound its address for itself
             alone, so that one that is in use is an error; only from here on others may share it.
+        :param lent: whether the socket may be another program's as well, as a service manager's is.
         """
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if lent:
+            self._lent.add(number)
         self.add(FIRST if shared else NOBODYS, number, sock)
 
     def add(self, slot: int, number: int, sock: socket.socket) -> None:
@@ -159,6 +164,12 @@ class Listeners:
         inet = (socket.AF_INET, socket.AF_INET6)
         return half_open({a.sock.getsockname()[1] for a in self.acceptors if a.sock.family in inet})
 
+    def shut(self) -> None:
+        """Have no connection begin any more: the sockets are to be closed."""
+        for (_, number), acceptor in self._acceptors.items():
+            if number not in self._lent:
+                acceptor.shut()
+
     def start(self) -> None:
         """Begin to accept, where no worker does."""
         self._open = True
@@ -188,11 +199,14 @@ class Listeners:
             acceptor.accept_all()
 
     def close(self) -> None:
-        """Close every socket."""
+        """Close every socket, so that the system refuses connections at it."""
         self._open = False
         self._accepted = self.accepted - self.accepted_by_workers
-        for acceptor in self.acceptors:
-            acceptor.close()
+        for (_, number), acceptor in self._acceptors.items():
+            if number in self._lent:
+                acceptor.close()
+            else:
+                acceptor.close_everywhere()
         self._acceptors.clear()
 
 

@@ -271,18 +271,18 @@ class SecureConnection(Protocol):
         self.over = True
         self.layer.abortConnection()
 
-    def let_go(self, final: bool) -> bool:
+    def let_go(self, at_once: bool) -> bool:
         """
         End as soon as nothing is under way, for the worker is leaving.
 
-        :param final: whether the whole cluster stops.
+        :param at_once: whether a client that was served already may not ask once more.
         :returns: whether the connection will end by itself, or has to stay until the worker goes
             because another one serves it.
         """
         if self._inside.gate.exchange.tunnel:
             return self.place != self._services.here
         # A client that is still in its handshake, or has just come out of it, is about to ask.
-        if final and self._inside.protocol is not None:
+        if at_once and self._inside.protocol is not None:
             self._leave_when_idle()
         else:
             self._inside.later(NEXT_REQUEST, self._leave_when_idle)

@@ -63,7 +63,7 @@ class Connection:
     :param handoff: what came with the connection.
     :ivar transport: its host, once there is one. A host has `live()`, `protocol`,
         `loseConnection()`, `abortConnection()`, and a `gate` if there is one in it; and
-        `let_go(final)`, if it is not the gate's to know whether it can leave.
+        `let_go(at_once)`, if it is not the gate's to know whether it can leave.
     """
 
     __slots__ = ("_around", "_life", "handoff", "transport")
@@ -188,18 +188,19 @@ class Connection:
         return leaves is None or leaves
 
     def _let_go(self, final: bool) -> bool:
+        # A proxy may send over what it has kept since before the end of a lame duck.
+        at_once = final and not self._around.view.lame_duck
         if hasattr(self.transport, "let_go"):
-            return bool(self.transport.let_go(final))
+            return bool(self.transport.let_go(at_once))
         gate = self.gate
         if gate is None:
             return False
         if not final:
             return gate.drain() or not gate.exchange.tunnel
-        if gate.exchange.idle and self._around.view.lame_duck:
-            # A proxy may send over what it has kept since before: it is told that this is the last.
-            gate.host.later(NEXT_REQUEST, self.make_room)
-        elif gate.exchange.idle:
+        if gate.exchange.idle and at_once:
             gate.finish()
+        elif gate.exchange.idle:  # it is told that its next request is the last
+            gate.host.later(NEXT_REQUEST, self.make_room)
         return not gate.exchange.tunnel
 
     def insist(self) -> bool:

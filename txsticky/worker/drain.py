@@ -9,10 +9,11 @@ the rest of its time it is withdrawn: nothing comes any more, and what is under 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from typing import Protocol
 
 import attrs
 
-from ..core.lifecycle.timing import QUIET, pinned_end, requests_end
+from ..core.lifecycle.timing import NEXT_REQUEST, QUIET, pinned_end, requests_end
 from ..serve import Serving
 from ..socketio.sessions import drain as end_sessions
 from ..system.system import System
@@ -21,6 +22,20 @@ from .view import ClusterView
 
 #: Seconds between two looks whether there is anything left to do.
 LOOK = 0.5
+
+
+class Listens(Protocol):
+    """What accepts connections, and has those whose first request is awaited (`Listening`)."""
+
+    @property
+    def awaited(self) -> int:
+        """How many connections there are whose first request is not complete."""
+
+    def stop(self, final: bool) -> None:
+        """Accept no more."""
+
+    def give_up_silent(self) -> None:
+        """Close connections over which nothing has come."""
 
 
 @attrs.define(kw_only=True)
@@ -32,7 +47,7 @@ class Drain:
     :param live: the worker's connections.
     :param serving: says whether the application is at work without a connection.
     :param give_post_back: has another worker lead, if this one does.
-    :param stop_listening: called once, with whether the whole cluster stops.
+    :param listening: stops once, and has the connections whose first request is not complete.
     :param withdraw: asks the primary to route nothing here any more; `withdrawn` is the answer.
     :param take_all: takes all that is in the mailbox.
     :param end_within: sets the seconds in which the worker has to end.
@@ -44,7 +59,7 @@ class Drain:
     _live: Collection[Connection]
     _serving: Serving
     _give_post_back: Callable[[], object]
-    _stop_listening: Callable[[bool], None]
+    _listening: Listens
     _withdraw: Callable[[], None]
     _take_all: Callable[[], None]
     _end_within: Callable[[float], None]
@@ -67,7 +82,9 @@ class Drain:
         call_later(requests_end(seconds), self._leave)
         if not view.draining:
             self._give_post_back()
-            self._stop_listening(final)
+            self._listening.stop(final)
+        if final:  # a client that has connected is about to ask
+            call_later(NEXT_REQUEST, self._listening.give_up_silent)
         lasting = [each for each in list(self._live) if not each.let_go(view.final)]
         if not view.draining:
             view.drain()
@@ -124,7 +141,7 @@ class Drain:
         now = self._system.clock()
         if view.final or self._withdrawn:
             self._take_all()
-            if not self._live:
+            if not (self._live or self._listening.awaited):
                 self._leave()
         elif not self._quiet_since:
             self._quiet_since = now

@@ -114,6 +114,9 @@ class Listening:
         self._accepts = False
         self._leaving = False
         self.reception = _Reception(short, system, settings.config, self._place)
+        self.reception.expectations = expectations_for(
+            settings.config, settings.needs_head, settings.http
+        )
         self.acceptors = [
             Acceptor(socket.socket(fileno=own(descriptor)), self.reception, BATCH, socket.socket)
             for _, descriptor in listeners
@@ -121,9 +124,7 @@ class Listening:
 
     def start(self) -> None:
         """Begin to accept."""
-        settings, self._accepts = self._settings, True
-        config, needs_head, http = settings.config, settings.needs_head, settings.http
-        self.reception.expectations = expectations_for(config, needs_head, http)
+        self._accepts = True
         for acceptor in self.acceptors:
             acceptor.start()
 
@@ -149,14 +150,18 @@ class Listening:
         Serve a connection that was handed here, or wait for its next request.
 
         An idle connection that another worker let go has no transport and no protocol here until
-        its client speaks: thousands come at once when a worker leaves.
+        its client speaks: thousands come at once when a worker leaves.  One whose first request is
+        not complete, which the primary gives out when the cluster stops, is received as if it had
+        just been accepted here.
 
         :param sock: the connection; owned from here on.
         :param handoff: what came with it.
         """
         # What brings bytes is not idle, which is told sooner than the stage.
         idle = not handoff.prefix and handoff.stage is Stage.IDLE
-        if idle and self._settings.http and not self._leaving:
+        if handoff.fresh:
+            self.reception.receive(Arrival(sock, handoff.origin, handoff.prefix))
+        elif idle and self._settings.http and not self._leaving:
             self.reception.wait(Arrival(sock, handoff.origin, idle=True, proxied=True))
         else:
             self._adopt(sock, handoff)
@@ -170,6 +175,7 @@ class Listening:
         arrivals: list[Arrival] = []
         self.reception.place = arrivals.append
         for acceptor in self.acceptors:
+            acceptor.shut()
             acceptor.accept_all()
             acceptor.close()
         self.reception.place = self._place
@@ -179,6 +185,16 @@ class Listening:
             except Exception:
                 log.failure("A connection could not be dealt with.")
                 arrival.sock.close()
+
+    @property
+    def awaited(self) -> int:
+        """How many connections there are whose first request is not complete."""
+        return len(self.reception.fresh)
+
+    def give_up_silent(self) -> None:
+        """Close connections over which nothing has come: the worker is leaving."""
+        for arrival in self.reception.take_silent():
+            arrival.sock.close()
 
     def close(self) -> None:
         """Close connections whose first request has not arrived: the worker ends."""

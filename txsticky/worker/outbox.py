@@ -76,16 +76,16 @@ class Outbox:
 
     def give(self, sock: socket.socket, place: int, handoff: Handoff) -> None:
         """
-        Give a connection away; it is closed if the whole cluster stops and no worker is named.
+        Give a connection away; an idle one for the front desk is closed if the whole cluster stops.
 
         :param sock: the connection; owned from here on.
         :param place: the id of a worker, or `FRONT_DESK`. A worker whose mailbox is not here is
             reached by the front desk.
         """
-        if place == FRONT_DESK and self._view.final:
-            sock.close()
-            return
         if place == FRONT_DESK and handoff.stage is Stage.IDLE:
+            if self._view.final:
+                sock.close()
+                return
             place = self._successor()
         self.given += 1
         box = self.boxes.get(place) or self.boxes[FRONT_DESK]

@@ -195,7 +195,7 @@ class Worker:
             live=self.connections.live,
             serving=self._serving,
             give_post_back=self.leading.leave,
-            stop_listening=self.listening.stop,
+            listening=self.listening,
             withdraw=lambda: self.channel.send(Withdraw()),
             take_all=self.inbox.take_all,
             end_within=self.end.within,

@@ -8,22 +8,20 @@ closes none.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import socket
-import struct
 import sys
 from collections.abc import Sequence
 from typing import Final
+
+from .bpf_program import compiled
 
 #: Linux 4.6 for TCP; the number on every platform that CPython supports (asm-generic/socket.h).
 SO_ATTACH_REUSEPORT_CBPF: Final = 51
 #: Linux 5.3.
 SO_DETACH_REUSEPORT_BPF: Final = 68
 
-#: struct sock_filter (linux/filter.h): code, jt, jf, k.
-_INSTRUCTION: Final = struct.Struct("HBBI")
 #: What the kernel means by an error; the others tell it themselves.
 _REASONS: Final = {
     errno.ENOPROTOOPT: "this kernel knows no programs for shared ports (Linux 4.6 does)",
@@ -31,12 +29,6 @@ _REASONS: Final = {
     errno.ENOMEM: "the program is larger than net.core.optmem_max lets it be",
     errno.EPERM: "this process may not attach the program",
 }
-
-
-class SockFprog(ctypes.Structure):
-    """struct sock_fprog (linux/filter.h): how many instructions, and where they are."""
-
-    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
 def attach(sock: socket.socket, program: Sequence[tuple[int, int, int, int]]) -> str | None:
@@ -53,11 +45,8 @@ def attach(sock: socket.socket, program: Sequence[tuple[int, int, int, int]]) ->
     """
     if sys.platform != "linux":
         return "only Linux has programs for shared ports"
-    text = b"".join(_INSTRUCTION.pack(*instruction) for instruction in program)
-    buffer = ctypes.create_string_buffer(text, len(text))
-    fields = SockFprog(len(program), ctypes.addressof(buffer))
     try:
-        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, bytes(fields))
+        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, compiled(program))
     except OSError as error:
         number = error.errno or 0
         return _REASONS.get(number, os.strerror(number))
