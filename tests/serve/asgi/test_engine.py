@@ -19,6 +19,7 @@ from txsticky.serve.asgi.engine import (
     engine_settings,
     install_asyncio_reactor,
     new_loop,
+    websocket_class,
 )
 
 from .cases import GET, told
@@ -77,6 +78,14 @@ class LoadingTests(AsgiCase):
             error = self.assertRaises(WrongReactor, serving_for, told, "auto", ServeSettings())
         self.assertIn("--interface=asgi", str(error))
         self.assertEqual(error.exit_code, 3)
+
+    def test_websockets(self) -> None:
+        """The default engine of WebSockets makes no record in vain; others stay as they are."""
+        self.serve(told)
+        quiet = self.serving._config.ws_protocol_class
+        self.assertEqual(quiet.__mro__[1].__name__, "WebSocketsSansIOProtocol")
+        for other in (None, object):
+            self.assertIs(websocket_class(other), other)
 
     def test_asyncio_reactor_stays(self) -> None:
         """An asyncio reactor that is installed already is used."""

@@ -11,7 +11,7 @@ import uvicorn
 from twisted.logger import STDLibLogObserver, capturedLogs, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.serve.asgi.pylogging import Bridge, bridge
+from txsticky.serve.asgi.pylogging import Bridge, Chatter, bridge
 
 LOGGERS = ("", "uvicorn", "uvicorn.error", "shop")
 
@@ -100,6 +100,30 @@ class BridgeTests(SynchronousTestCase):
 
         self.assertEqual(self.said(say), [("warn", "open")])
         self.assertEqual(self.said(say, "debug"), [("debug", "open"), ("warn", "open")])
+
+    def test_chatter_in_vain(self) -> None:
+        """Of what uvicorn tells of its WebSockets no record is made that none takes."""
+        logger = logging.getLogger("uvicorn.error")
+        chatter = Chatter(logger, {})
+
+        def say() -> None:
+            chatter.info("open")
+            chatter.warning("closed")
+
+        with mock.patch.object(logger, "makeRecord", wraps=logger.makeRecord) as made:
+            self.assertEqual(self.said(say), [("warn", "closed")])
+            self.assertEqual(made.call_count, 1)
+        self.assertEqual([level for level, _ in self.said(say, "debug")], ["info", "warn"])
+        self.assertEqual(chatter.level, logger.level)
+
+    def test_chatter_that_is_taken(self) -> None:
+        """An application that takes uvicorn's records gets those of WebSockets, too."""
+        bridge("info")
+        kept = mock.Mock(spec=logging.Handler, level=0)
+        logging.getLogger("uvicorn").addHandler(kept)
+        Chatter(logging.getLogger("uvicorn.error"), {}).info("open")
+        [[record]] = [call.args for call in kept.handle.call_args_list]
+        self.assertEqual(record.getMessage(), "open")
 
     def test_traceback(self) -> None:
         """An exception comes with its traceback."""

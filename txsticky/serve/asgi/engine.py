@@ -8,6 +8,7 @@ those in `SETTINGS` mean what its command line says of ``--loop``, ``--http``, `
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from typing import Any
 from ...core.http.inside import ADDED
 from ...core.lifecycle.timing import CLOSE_HANDSHAKE
 from ...errors import AppLoadError
+from .pylogging import Chatter
 
 GOING_AWAY = 1001
 #: Tasks that close WebSockets; the event loop keeps only weak references to tasks.
@@ -124,6 +126,27 @@ def protocol_class(found: Any) -> Any:
     except ImportError:
         return found
     return remembering.protocol_class(found)
+
+
+def websocket_class(found: Any) -> Any:
+    """
+    Choose what makes the protocols of an application's WebSockets.
+
+    :param found: uvicorn's choice; None if it takes no WebSockets. The engine on websockets' new
+        implementation gets a logger that makes no record in vain.
+    """
+    if getattr(found, "__name__", "") != "WebSocketsSansIOProtocol":
+        return found
+    chatter = Chatter(logging.getLogger("uvicorn.error"), {})
+
+    class Quiet(found):  # type: ignore[misc]
+        """uvicorn's protocol, with another logger."""
+
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            self.logger = self.conn.logger = chatter
+
+    return Quiet
 
 
 def close_websocket(protocol: Any) -> bool:

@@ -29,17 +29,18 @@ class Bridge(logging.Handler):
     Passes records on to Twisted's log.
 
     :param least: the number of the lowest level that is passed on.
+    :ivar least: the same.
     """
 
     def __init__(self, least: int = logging.INFO) -> None:
         super().__init__()
-        self._least = least
+        self.least = least
         self._thread = threading.local()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass a record on (`logging.Handler`)."""
         number = logging.DEBUG if _is_chatter(record) else record.levelno
-        if number < self._least or record.name == _TWISTED:
+        if number < self.least or record.name == _TWISTED:
             return
         if getattr(self._thread, "busy", False):
             return  # an observer of the application has logged it again
@@ -57,7 +58,27 @@ class Bridge(logging.Handler):
         logging.lastResort = self
         # uvicorn gives its loggers a level of their own, too, whatever the root's is.
         for name in ("", "uvicorn"):
-            logging.getLogger(name).setLevel(self._least)
+            logging.getLogger(name).setLevel(self.least)
+
+
+class Chatter(logging.LoggerAdapter[logging.Logger]):
+    """
+    uvicorn's logger for what it tells of its WebSockets, which makes no record in vain.
+
+    What it tells at level INFO is passed on for debugging only. Where it is not, and the
+    application has no handler for it, no record is made.
+    """
+
+    @property
+    def level(self) -> int:
+        """The logger's level, which uvicorn asks for."""
+        return self.logger.level
+
+    def isEnabledFor(self, level: int) -> bool:
+        """Whether a record would be taken (`logging.Logger`)."""
+        last = logging.lastResort
+        quiet = level <= logging.INFO and isinstance(last, Bridge) and last.least > logging.DEBUG
+        return not (quiet and not self.logger.hasHandlers()) and self.logger.isEnabledFor(level)
 
 
 def _level(number: int) -> NamedConstant:

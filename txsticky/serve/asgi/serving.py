@@ -31,7 +31,13 @@ from .. import ServeSettings
 from ..accesslog import access_log_for
 from ..loading import describe
 from . import middleware
-from .engine import close_websocket, engine_settings, install_asyncio_reactor, protocol_class
+from .engine import (
+    close_websocket,
+    engine_settings,
+    install_asyncio_reactor,
+    protocol_class,
+    websocket_class,
+)
 from .facade import FacadeFactory, FacadeHost
 from .native import NativeHost
 from .receiving import Receiving
@@ -86,6 +92,7 @@ class AsgiServing:
                 target=describe(app), reason=f"uvicorn cannot serve it: {error}"
             ) from error
         self._config.loaded_app = self._wrapped(self._config.loaded_app)
+        self._config.ws_protocol_class = websocket_class(self._config.ws_protocol_class)
         self._protocol_class = protocol_class(self._config.http_protocol_class)
         self._server = uvicorn.Server(self._config)
         self._tasks: set[asyncio.Task[Any]] = set()
