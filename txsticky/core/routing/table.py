@@ -6,8 +6,6 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Collection
 from typing import Final
 
-import attrs
-
 #: The longest key that can be bound, in bytes; browsers keep no cookie that is longer (RFC 6265,
 #: section 6.1).
 KEY_LIMIT: Final = 4096
@@ -15,15 +13,6 @@ KEY_LIMIT: Final = 4096
 ROOM: Final = 8_000_000
 #: A use of a key is told at most once in this many seconds, or in a quarter of the time to live.
 TOLD_EVERY: Final = 5.0
-
-
-@attrs.define(eq=False)
-class _Owner:
-    """A worker, with the keys that are bound to it; it may be gone."""
-
-    id: int
-    alive: bool = True
-    keys: set[bytes] = attrs.Factory(set)
 
 
 class Table:
@@ -47,22 +36,25 @@ class Table:
         self._told_every = min(TOLD_EVERY, ttl / 4)
         # key -> (worker, when it expires, when the next use is to be told). Each use moves an entry
         # to the end with a new expiry, so that the entry which expires first always comes first.
-        self._entries: OrderedDict[bytes, tuple[_Owner, float, float]] = OrderedDict()
+        # An entry has numbers alone: the garbage collector looks at such a tuple once, and not
+        # again and again at those of a hundred thousand keys, as it would when a process ends.
+        self._entries: OrderedDict[bytes, tuple[int, float, float]] = OrderedDict()
         self._used: dict[bytes, None] = {}
-        self._owners: dict[int, _Owner] = {}
-        # Owners that are gone: to drop a hundred thousand keys at once would hold up all else. They
-        # are found no more, and make room before any other.
-        self._gone: dict[_Owner, None] = {}
+        self._owned: dict[int, set[bytes]] = {}
+        # Keys of workers that are gone: to drop a hundred thousand at once would hold up all else.
+        # They are found no more, and make room before any other.
+        self._gone: dict[int, set[bytes]] = {}
 
     def __len__(self) -> int:
-        return len(self._entries) - sum(len(owner.keys) for owner in self._gone)
+        return len(self._entries) - sum(map(len, self._gone.values()))
 
     def __bool__(self) -> bool:
         return bool(self._entries) and len(self) > 0
 
     def items(self) -> list[tuple[bytes, int]]:
         """Every (key, worker), the one not used for longest first; some may have expired."""
-        return [(key, entry[0].id) for key, entry in self._entries.items() if entry[0].alive]
+        owned = self._owned
+        return [(key, entry[0]) for key, entry in self._entries.items() if entry[0] in owned]
 
     def keys(self) -> list[bytes]:
         """Every key, the one not used for longest first; some are perhaps bound no more."""
@@ -70,31 +62,30 @@ class Table:
 
     def owners(self, keys: Collection[bytes]) -> dict[int, list[bytes]]:
         """Sort the keys that are bound by their workers, each worker's in their order."""
-        owned: defaultdict[_Owner, list[bytes]] = defaultdict(list)
+        owned: defaultdict[int, list[bytes]] = defaultdict(list)
         for key, entry in zip(keys, map(self._entries.get, keys), strict=True):
             if entry is not None:
                 owned[entry[0]].append(key)
-        return {owner.id: found for owner, found in owned.items() if owner.alive}
+        return {worker: found for worker, found in owned.items() if worker in self._owned}
 
     def bind_all(self, keys: Collection[bytes], worker: int, now: float) -> None:
         """Bind many keys to a worker: new ones, for which there is room, in one go."""
-        owner = self._owner(worker)
         fresh = dict.fromkeys(keys)
         size = sum(map(len, fresh))
         entries = self._entries
         if (
             fresh
+            and worker not in self._gone
             and len(entries) + len(fresh) <= self._limit
             and self._size + size <= self._room
             and max(map(len, fresh)) <= KEY_LIMIT
             and entries.keys().isdisjoint(fresh)
         ):
-            entry = (owner, now + self._ttl, now + self._told_every)
+            entry = (worker, now + self._ttl, now + self._told_every)
             for key in fresh:  # half of what `update` takes, which is Python's own for this type
                 entries[key] = entry
             self._size += size
-            owner.keys.update(fresh)
-            self._owners[worker] = owner
+            self._owned.setdefault(worker, set()).update(fresh)
         else:
             for key in keys:
                 self.bind(key, worker, now)
@@ -113,18 +104,16 @@ class Table:
             self.free(next(iter(entries)))
         while len(entries) >= self._limit or self._size + len(key) > self._room:
             self.free(self._least_wanted())
-        owner = self._owners[worker] = self._owner(worker)
-        owner.keys.add(key)
+        for gone in list(self._gone.get(worker, ())):
+            self.free(gone)
+        self._owned.setdefault(worker, set()).add(key)
         self._size += len(key)
-        entries[key] = (owner, now + self._ttl, now + self._told_every)
-
-    def _owner(self, worker: int) -> _Owner:
-        return self._owners.get(worker) or _Owner(worker)
+        entries[key] = (worker, now + self._ttl, now + self._told_every)
 
     def _least_wanted(self) -> bytes:
         """The key that makes room: one of a worker that is gone, else that not used for longest."""
-        for owner in self._gone:
-            return next(iter(owner.keys))
+        for keys in self._gone.values():
+            return next(iter(keys))
         return next(iter(self._entries))
 
     def find(self, key: bytes, now: float) -> int | None:
@@ -132,16 +121,16 @@ class Table:
         entry = self._entries.get(key)
         if entry is None:
             return None
-        owner, expires, tell_at = entry
-        if expires <= now or not owner.alive:
+        worker, expires, tell_at = entry
+        if expires <= now or worker not in self._owned:
             self.free(key)
             return None
         if tell_at <= now:
             tell_at = now + self._told_every
             self._used[key] = None
-        self._entries[key] = (owner, now + self._ttl, tell_at)
+        self._entries[key] = (worker, now + self._ttl, tell_at)
         self._entries.move_to_end(key)
-        return owner.id
+        return worker
 
     def take_used(self) -> list[bytes]:
         """Take the keys whose use here is to be told to the other copies."""
@@ -156,36 +145,34 @@ class Table:
         :returns: the worker that the key is bound to, or None.
         """
         entry = self._entries.get(key)
-        if entry is None or not entry[0].alive:
+        if entry is None or entry[0] not in self._owned:
             return None
         self._entries[key] = (entry[0], now + self._ttl, now + self._told_every)
         self._entries.move_to_end(key)
-        return entry[0].id
+        return entry[0]
 
     def free(self, key: bytes) -> None:
         """Bind the key to no worker."""
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._size -= len(key)
-            owner = entry[0]
-            owner.keys.remove(key)
-            if not owner.keys:
-                if owner.alive:
-                    del self._owners[owner.id]
-                else:
-                    del self._gone[owner]
+            worker = entry[0]
+            by_worker = self._owned if worker in self._owned else self._gone
+            keys = by_worker[worker]
+            keys.remove(key)
+            if not keys:
+                del by_worker[worker]
 
     def forget(self, worker: int) -> None:
         """Have no key lead to a worker that is gone."""
-        owner = self._owners.pop(worker, None)
-        if owner is not None:
-            owner.alive = False
-            self._gone[owner] = None
+        keys = self._owned.pop(worker, None)
+        if keys is not None:
+            self._gone[worker] = keys
 
     def clear(self) -> None:
         """Drop all keys."""
         self._entries.clear()
-        self._owners.clear()
+        self._owned.clear()
         self._gone.clear()
         self._used.clear()
         self._size = 0
