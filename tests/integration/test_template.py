@@ -17,6 +17,8 @@ from tests.integration.rawhttp import request
 from tests.integration.secure import NAME, SecureCluster
 
 APP = "tests.integration.template_apps:app"
+#: The clusters fork their workers, whatever the environment of the tests says.
+FORKS = {"TXSTICKY_TEMPLATE": "1"}
 RELOADED = "The reload is complete."
 BROKEN = "raise RuntimeError('no such luck')\n"
 
@@ -46,7 +48,7 @@ class ReloadTests(SynchronousTestCase):
 
     def cluster(self, *options: str, workers: int = 2) -> Cluster:
         """A cluster that serves it."""
-        environment = {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", **FORKS}
         return Cluster("shop:app", *options, workers=workers, probe="/", environment=environment)
 
     def killed(self, cluster: Cluster, slot: int) -> None:
@@ -92,7 +94,7 @@ class ReloadTests(SynchronousTestCase):
 
     def test_under_load(self) -> None:
         """No request fails while it is reloaded, upgraded, and its templates are killed."""
-        with Cluster("echo", "--preload", *UNHURRIED) as cluster:
+        with Cluster("echo", "--preload", *UNHURRIED, environment=FORKS) as cluster:
             with Load(cluster, {"kept": 2, "short": 2, "poll": 2}, pause=0.02) as load:
                 load.wait(40)
                 for number in range(1, 4):
@@ -126,7 +128,7 @@ class FaultTests(SynchronousTestCase):
 
     def test_killed_and_stopped(self) -> None:
         """Workers are started alone while there is none, and forked again afterwards."""
-        with Cluster(APP, probe="/") as cluster:
+        with Cluster(APP, probe="/", environment=FORKS) as cluster:
             until(lambda: cluster.log().count("is ready.") == 2, 30)
             for number in (signal.SIGKILL, signal.SIGSTOP):
                 (before,) = templates(cluster)
@@ -138,7 +140,7 @@ class FaultTests(SynchronousTestCase):
 
     def test_primary_dies(self) -> None:
         """When the primary is killed, its template ends, even one that is stopped."""
-        with Cluster(APP, probe="/") as cluster:
+        with Cluster(APP, probe="/", environment=FORKS) as cluster:
             until(lambda: len(templates(cluster)) == 1, 20)
             os.kill(templates(cluster)[0].pid, signal.SIGSTOP)
             cluster.signal(signal.SIGKILL)
@@ -153,7 +155,7 @@ class ResumeTests(SynchronousTestCase):
     def test_any_worker(self) -> None:
         """A session that began in one worker goes on in any."""
         names = ((NAME, "localhost"), ("two.test",))
-        with SecureCluster(APP, names=names, workers=3, probe="/") as cluster:
+        with SecureCluster(APP, names=names, workers=3, probe="/", environment=FORKS) as cluster:
             until(lambda: cluster.log().count("is ready.") == 3, 30)
             for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
                 for name in (NAME, "two.test"):
