@@ -10,6 +10,7 @@ from txsticky.core.how import How
 from txsticky.core.http.head import Head, parse_head
 from txsticky.core.http.steps import known
 from txsticky.core.routing.verdict import KEEP, Give
+from txsticky.transport import ending
 
 
 class BoundaryTests(GateCase):
@@ -327,6 +328,11 @@ class ClosedTests(GateCase):
 
 class KnownTests(GateCase):
     """The short cut for a request that was seen before."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        # Answers are compared, between which a second may pass.
+        self.patch(ending, "http_date", lambda: "Thu, 01 Jan 1970 00:00:00 GMT")
 
     def remember(self, *requests: bytes, how: How | None = None) -> None:
         """Have the policy know these."""

@@ -7,7 +7,7 @@ from unittest import mock
 from txsticky.serve.asgi.writing import MOST_WAITING
 from txsticky.transport.gate import Gate
 
-from .native import GET, OK, SWITCHING, UPGRADE, NativeCase
+from .native import GET, OK, SEEN, SWITCHING, UPGRADE, NativeCase
 
 
 class WaitingTests(NativeCase):
@@ -63,8 +63,9 @@ class WaitingTests(NativeCase):
         host.write(OK)
         self.assertEqual((host.unsent(), host.passed()), (0, 0))
         self.take(host)
-        self.turn()
-        self.assertEqual(host.passed(), 0)
+        self.until(lambda: self.inner.got == GET)
+        self.inner.transport.write(OK)
+        self.assertEqual(self.received(len(SEEN)), SEEN)
 
     def test_flushed(self) -> None:
         """Behind a flush the protocol is told to pause at the same size as ever."""
