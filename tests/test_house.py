@@ -402,6 +402,19 @@ class SettingsTests(TestCase):
         fields = {field.name for field in attrs.fields(Config)}
         self.assertEqual(fields - read - properties, set())
 
+    def test_no_person_for_a_thing(self) -> None:
+        """A process or a connection is never called somebody, nor a worker anybody."""
+        person = re.compile(
+            r"\b(some|any|no|every)(body|one)\b|\bwhoever\b|\bno one\b", re.IGNORECASE
+        )
+        found = [
+            f"{name}:{number} {line.strip()}"
+            for name, path, _ in modules()
+            for number, line in enumerate(path.read_text().splitlines(), 1)
+            if person.search(line)
+        ]
+        self.assertEqual(found, [])
+
     def test_docstrings_stand_alone(self) -> None:
         """No docstring begins with a word that stands for something in another one."""
         leaning = [

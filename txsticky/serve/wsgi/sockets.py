@@ -119,7 +119,7 @@ class Offer:
     :param sockets: has all that were taken.
     :param exchange: the handshake.
     :ivar socket: what the application finds in its environment.
-    :ivar taken: whether it has used that; then its response is no one's.
+    :ivar taken: whether the application has used the socket; then its response is dropped.
     :ivar relay: carries the bytes, if the application has one end of a pair.
     """
 

@@ -1,8 +1,8 @@
 """
-The door of a listening socket: shut, it lets in who has knocked before, and nobody new.
+The door of a listening socket: shut, it lets in connections that have begun, and no new one.
 
-A socket resets what waits at it when it closes, and between the last accept(2) and close(2) one
-more can come.  Behind a door that was shut before, none does.
+A socket resets what waits at it when it closes, and between the last accept(2) and close(2) a
+connection can come.  Behind a door that was shut before, none does.
 """
 
 from __future__ import annotations
