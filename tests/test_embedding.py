@@ -71,7 +71,7 @@ class SignalTests(SynchronousTestCase):
         self.assertEqual(self.cluster.stop.call_args_list, calls)
 
     def test_same_signal(self) -> None:
-        """One that a program between the terminal and this one passes on as well counts once."""
+        """A signal that a program between the terminal and this one passes on counts once."""
         self.send("SIGINT")
         self.send("SIGINT")
         self.assertEqual(self.cluster.stop.call_args_list, [mock.call(False)])
@@ -181,7 +181,7 @@ class TrialTests(SynchronousTestCase):
         self.assertEqual(self.trial(str(FORM), "unix:" + self.mktemp()), (PASSED, ""))
 
     def test_fails(self) -> None:
-        """If it cannot, it says why."""
+        """A trial of a program that cannot take over says why."""
         code, said = self.trial("0", "unix:" + self.mktemp())
         self.assertEqual(code, 1)
         self.assertIn("form 0", said)

@@ -43,7 +43,7 @@ class LeaveUnreadTests(SynchronousTestCase):
         self.assertEqual(self.made, [])
 
     def test_read(self) -> None:
-        """One that is read is what autobahn makes of the same arguments."""
+        """A text that is read is what autobahn makes of the same arguments."""
         leave_unread(self.modules)
         text = self.module.hltype("name", bold=True)
         self.assertEqual(str(text), "<<name>>")

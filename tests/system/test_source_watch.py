@@ -125,7 +125,7 @@ class LookingTests(SynchronousTestCase):
         self.assertEqual(self.told(), [os.path.relpath(library, self.folder)])
 
     def test_stopped(self) -> None:
-        """After it was stopped nothing is told."""
+        """After the watch was stopped nothing is told."""
         watch = self.watch()
         self.stop(watch)
         self.write("app.py", "two, and longer")

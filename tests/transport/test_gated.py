@@ -155,7 +155,7 @@ class TransportTests(TransportCase):
             self.assertEqual(self.policy.done, 1)
 
     def test_rest_that_is_not_here(self) -> None:
-        """If it is not here, the reactor waits for it; and for nothing once it is whole."""
+        """The reactor waits for a rest that is not here, and for nothing once it is whole."""
         for size in (1 << 10, 100 << 10):
             request = to(1, 1, bytes(size))
             self.serve(lambda request: b"answer", request[:500])

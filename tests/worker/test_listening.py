@@ -389,7 +389,7 @@ class LeaveTests(ListeningCase):
         self.assertEqual(self.answer(stays), OK)
 
     def test_final_silent(self) -> None:
-        """A client that has said nothing by then may ask for a moment, and is served."""
+        """When the cluster stops, a silent client may ask for a moment, and is served."""
         silent = self.client()
         self.until(lambda: self.worker.listening.reception.waiting)
         self.drain(final=True)
@@ -400,7 +400,7 @@ class LeaveTests(ListeningCase):
         self.assertFalse(self.reactor.running)
 
     def test_final_silent_for_long(self) -> None:
-        """One that says nothing in that time is closed, and the worker leaves."""
+        """A silent client that does not ask in that moment is closed, and the worker leaves."""
         silent = self.client()
         self.until(lambda: self.worker.listening.reception.waiting)
         self.drain(final=True)
@@ -410,7 +410,7 @@ class LeaveTests(ListeningCase):
         self.assertFalse(self.reactor.running)
 
     def test_final_half_a_head_for_long(self) -> None:
-        """One that has begun has the time that any head has."""
+        """A client that has begun its head has the time that any head has."""
         half = self.client(b"GET / HT")
         self.until(lambda: self.worker.listening.reception.waiting)
         self.drain(final=True)

@@ -100,7 +100,7 @@ class OutboxTests(ShellCase):
         self.assertEqual(self.came(3), [b"x"])
 
     def test_final_request(self) -> None:
-        """One that brings a request goes there: the primary knows whose it is."""
+        """When the cluster stops, a connection with a request still goes to the front desk."""
         self.view.final = True
         self.give(FRONT_DESK, b"x")
         self.assertEqual(self.came(FRONT_DESK), [b"x"])

@@ -34,6 +34,6 @@ class HowItEndedTests(SynchronousTestCase):
         self.assertEqual(how_it_ended(3), "exited with code 3")
 
     def test_signal(self) -> None:
-        """One that a signal ends has its number, from 1 on."""
+        """A worker that a signal ends has the signal's number, from 1 on."""
         self.assertEqual(how_it_ended(-1), "was ended by signal 1")
         self.assertEqual(how_it_ended(-9), "was ended by signal 9")

@@ -50,7 +50,7 @@ class DoorTests(SynchronousTestCase):
         self.assertEqual(error, errno.ECONNREFUSED)
 
     def test_in_the_backlog(self) -> None:
-        """One that is there already is accepted, and goes on both ways."""
+        """A connection that is in the backlog is accepted, and goes on both ways."""
         client = self.connect()
         shut(self.listening)
         server = self.owned(self.listening.accept()[0])
@@ -59,7 +59,7 @@ class DoorTests(SynchronousTestCase):
             self.assertEqual(other.recv(9), b"x")
 
     def test_held_back(self) -> None:
-        """One that the kernel holds back until it says something comes in when it does."""
+        """A connection that the kernel holds back comes in when it says something."""
         self.listening.setsockopt(*DEFER, 1)
         client = self.connect()
         self.listening.setsockopt(*DEFER, 0)
@@ -68,7 +68,7 @@ class DoorTests(SynchronousTestCase):
         self.assertEqual(self.owned(self.listening.accept()[0]).recv(9), b"late")
 
     def test_closed_everywhere(self) -> None:
-        """Closed everywhere, it refuses though it is open elsewhere, where nothing is accepted."""
+        """A socket closed everywhere refuses though it is open elsewhere."""
         elsewhere = self.owned(self.listening.dup())
         close_everywhere(self.listening)
         with self.assertRaises(ConnectionRefusedError):
@@ -78,7 +78,7 @@ class DoorTests(SynchronousTestCase):
         self.assertEqual((caught.exception.errno, self.listening.fileno()), (errno.EINVAL, -1))
 
     def test_closed_twice(self) -> None:
-        """One that listens no more is closed as well."""
+        """A socket that listens no more is closed as well."""
         elsewhere = self.owned(self.listening.dup())
         for sock in (self.listening, elsewhere):
             close_everywhere(sock)
