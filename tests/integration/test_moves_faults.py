@@ -66,7 +66,7 @@ class FaultsTests(SynchronousTestCase):
         return int(struct.unpack("!H", data[:2])[0])
 
     def test_clients(self) -> None:
-        """One that pauses in a message gets 1001, an odd one 1002, one that closes its own code."""
+        """A client that pauses in a message gets 1001, an odd one 1002, a closing one its code."""
         paused, other = self.join(), self.join()
         leavers = [self.join() for _ in range(40)]
         paused.send(rawws.frame(b"x" * 200)[:100])

@@ -339,7 +339,7 @@ class NewVersions(UpgradeCase):
             self.assertEqual(cluster.get("/", context=context).status, 200)
 
     def test_hangs(self) -> None:
-        """While it is tried out there is no second upgrade, and a stop does not wait for it."""
+        """While a program is tried out no second upgrade begins; a stop does not wait for it."""
         with self.cluster() as cluster:
             self.write("import time; time.sleep(600)")
             cluster.signal(signal.SIGUSR2)

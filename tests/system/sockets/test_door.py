@@ -38,7 +38,7 @@ class DoorTests(SynchronousTestCase):
         return self.owned(socket.create_connection(self.address[:2], timeout=60))
 
     def test_nobody_new(self) -> None:
-        """No connection begins any more; it is refused once the socket is closed."""
+        """No connection begins behind a shut door; it is refused once the socket is closed."""
         shut(self.listening.dup())
         client = self.owned(socket.socket(self.family))
         client.setblocking(False)
