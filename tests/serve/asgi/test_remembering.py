@@ -15,6 +15,7 @@ from tests.asgi import LoopCase, Receive, Scope, Send
 from tests.integration.rawhttp import chunk, request
 from txsticky.serve.asgi import remembering
 from txsticky.serve.asgi.engine import protocol_class
+from txsticky.serve.asgi.receiving import Receiving
 from txsticky.serve.asgi.remembering import Memory, RememberingProtocol
 
 GET = request("GET", "/")
@@ -247,6 +248,28 @@ class ResponseTests(RememberingCase):
                     self.alike(
                         piece, request("GET", "/", headers=[("Connection", "close")]), answer=answer
                     )
+
+    def test_lines_are_bounded(self) -> None:
+        """The memory of header lines has an end, and holds none that are long."""
+        memory = Memory()
+        with mock.patch.object(remembering, "_HEADS", 3):
+            for number in range(20):
+                memory.lines([(b"x", b"%d" % number)])
+                memory.lines([(b"x", b"%2000d" % number)])
+                self.assertLessEqual(len(memory._read), 3)
+        self.assertEqual({len(line[0][1]) < 3 for line in memory._read}, {True})
+        self.assertEqual(memory.lines([(b"X", b"9")]), (b"x: 9\r\n", 0, None, False))
+
+    def test_counting_is_left_out(self) -> None:
+        """What counts the messages of WebSockets takes no part in requests."""
+        app = App(*OK)
+        config = uvicorn.Config(Receiving(app), loop="none", interface="asgi3", log_config=None)
+        config.proxy_headers = False
+        config.load()
+        protocol = RememberingProtocol(
+            Memory(), config=config, server_state=self.state, app_state={}, _loop=self.loop
+        )
+        self.assertIs(protocol.app, app)
 
     def test_date(self) -> None:
         """The server's own header lines are those of the moment."""

@@ -10,8 +10,8 @@ requests that are new, come in pieces, have no length or offer an upgrade; error
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final
 
@@ -26,11 +26,14 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from ...core.http.steps import MEMORABLE
 from ...core.memo import entries
+from .receiving import Receiving
 
 #: How many requests are remembered, and so many times their size is what is kept of each.
 _MEMORY: Final = entries(1024, 4 * MEMORABLE)
 #: Header lines of a response that are longer together are read each time, in bytes.
 _LONGEST: Final = 1024
+#: How many responses' lines are remembered.
+_HEADS: Final = entries(1024, 4 * _LONGEST)
 _CLOSE: Final = b"connection: close\r\n"
 _CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 #: What is asked of uvicorn beyond its documentation; another version may have it otherwise.
@@ -43,6 +46,9 @@ _CYCLE: Final = frozenset(
 _PROTOCOL: Final = ("_start_asgi_task", "_unset_keepalive_if_required", "on_response_complete")
 
 Headers = tuple[tuple[bytes, bytes], ...]
+#: Header lines of a response; the length that they tell; whether the content is chunked, None if
+#: they do not say; whether they say ``close``.
+Lines = tuple[bytes, int, bool | None, bool]
 
 
 @attrs.frozen
@@ -69,8 +75,9 @@ class Memory:
     """
 
     requests: dict[bytes, RepeatedRequest | None] = attrs.field(factory=dict)
-    _default: list[tuple[bytes, bytes]] | None = None
-    _lines: bytes = b""
+    _read: dict[Headers, Lines] = attrs.field(factory=dict, init=False)
+    _default: list[tuple[bytes, bytes]] | None = attrs.field(default=None, init=False)
+    _lines: bytes = attrs.field(default=b"", init=False)
 
     def seen(self, head: bytes) -> bool:
         """Take note of a head; returns whether it came before."""
@@ -80,6 +87,23 @@ class Memory:
             self.requests.clear()
         self.requests[head] = None
         return False
+
+    def lines(self, headers: Iterable[tuple[bytes, bytes]]) -> Lines:
+        """
+        Return the header lines of a response, and what they say (`_read`).
+
+        :raises ValueError: one is not well formed.
+        :raises TypeError: they are not what they usually are.
+        """
+        key = tuple(headers)
+        found = self._read.get(key)
+        if found is None:
+            found = _read(key)
+            if len(found[0]) <= _LONGEST:
+                if len(self._read) >= _HEADS:
+                    self._read.clear()
+                self._read[key] = found
+        return found
 
     def default_lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
         """Return the lines of uvicorn's own headers, which change once a second."""
@@ -98,6 +122,8 @@ class RememberingProtocol(HttpToolsProtocol):
 
     def __init__(self, memory: Memory, **named: Any) -> None:
         super().__init__(**named)
+        if isinstance(self.app, Receiving):
+            self.app = self.app.app  # it counts the messages of WebSockets alone
         self._memory = memory
         #: Whether the parser stands between two requests, and how many have begun.
         self._between = True
@@ -251,7 +277,7 @@ class _Cycle(RequestResponseCycle):
         """Send the head; returns whether it was, which it is not if anything about it is wrong."""
         status = message["status"]
         try:
-            lines, length, chunked, closes = _read(tuple(message.get("headers", ())))
+            lines, length, chunked, closes = self.memory.lines(message.get("headers", ()))
             content = [STATUS_LINE[status], self.memory.default_lines(self.default_headers), lines]
         except (TypeError, ValueError, LookupError):
             return False
@@ -270,13 +296,10 @@ class _Cycle(RequestResponseCycle):
         return True
 
 
-@functools.lru_cache(entries(1024, 2 * _LONGEST))
-def _lines_of(headers: Headers) -> tuple[bytes, int, bool | None, bool]:
+def _read(headers: Headers) -> Lines:
     """
     Read the header lines of a response as uvicorn's `send` does.
 
-    :returns: the lines; the length that they tell; whether the content is chunked, None if they do
-        not say; whether they say ``close``.
     :raises ValueError: one is not well formed.
     """
     lines: list[bytes] = []
@@ -294,11 +317,6 @@ def _lines_of(headers: Headers) -> tuple[bytes, int, bool | None, bool]:
             closes = closes or b"close" in [each.lower().strip() for each in value.split(b",")]
         lines += (name, b": ", value, b"\r\n")
     return b"".join(lines), length, chunked, closes
-
-
-def _read(headers: Headers) -> tuple[bytes, int, bool | None, bool]:
-    size = sum([len(name) + len(value) for name, value in headers])
-    return _lines_of(headers) if size <= _LONGEST else _lines_of.__wrapped__(headers)
 
 
 def protocol_class(found: Any) -> Any:
