@@ -8,7 +8,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txsticky.system.sockets.half_open import half_open
+from txsticky.system.sockets import half_open as module
+from txsticky.system.sockets.half_open import half_open, in_tables
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
 LINE = "   0: 0100007F:{port:04X} 0100007F:0050 {state} 00000000:00000000 00:00000000 00000000 0\n"
@@ -22,7 +23,7 @@ class TableTests(SynchronousTestCase):
         with tempfile.NamedTemporaryFile("w") as file:
             file.write(HEAD + "".join(lines))
             file.flush()
-            return half_open({8080}, [str(Path("/", "no", "such")), file.name])
+            return in_tables({8080}, [str(Path("/", "no", "such")), file.name])
 
     def test_half_open(self) -> None:
         """A connection in state 03 is half open, also behind a table that is not there."""
@@ -66,3 +67,25 @@ class KernelTests(SynchronousTestCase):
     def test_ipv6(self) -> None:
         """A half-open connection over IPv6 is seen."""
         self.seen(socket.AF_INET6, "::1")
+
+    def test_other_port(self) -> None:
+        """A port at which no client is silent has none."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
+            port = listening.getsockname()[1]
+            with socket.create_connection(("127.0.0.1", port)):
+                self.assertFalse(half_open({port + 1}))
+
+
+class ConfinedTests(KernelTests):
+    """A kernel that answers no question has tables all the same."""
+
+    def setUp(self) -> None:
+        self.patch(module, "_SOCK_DIAG", 255)  # there is no such protocol
+
+
+class RefusingTests(KernelTests):
+    """A kernel that answers with an error has tables all the same."""
+
+    def setUp(self) -> None:
+        self.patch(module, "_BY_FAMILY", 255)  # there is no such request
