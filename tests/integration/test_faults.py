@@ -6,6 +6,7 @@ half-closes in :mod:`test_bytes`, deaths in :mod:`test_supervision` and :mod:`te
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import tempfile
@@ -138,6 +139,24 @@ class Surroundings(SynchronousTestCase):
             with Load(cluster, {"kept": 2, "short": 2}) as load:
                 load.wait(300)
             self.assertEqual(load.failures, [])
+
+    def test_nobody_reads_the_access_log(self) -> None:
+        """When the access log is a full pipe, requests are served, and the end comes."""
+        path = Path(self.enterContext(tempfile.TemporaryDirectory()), "pipe")
+        os.mkfifo(path)
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        filler = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(filler, bytes(4096))
+        os.close(filler)
+        with Cluster("echo", "--access-log", str(path), workers=2) as cluster:
+            for _ in range(10):
+                self.assertEqual(cluster.get("/").status, 200)
+            cluster.signal(signal.SIGTERM)
+            self.assertEqual(cluster.wait(), 0)
+            self.assertIn("lines are lost", cluster.log())
 
     def test_the_socket_file_is_gone(self) -> None:
         """A removed file of a UNIX socket is no trouble, at the end either."""

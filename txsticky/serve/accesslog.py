@@ -12,6 +12,7 @@ from twisted.web.http import Request, datetimeToLogString
 
 from ..errors import ConfigError
 from ..printable import quotable
+from ..system.logs.patience import PatientWriter
 from ..system.logs.shared import HandedLog, open_log
 from . import ServeSettings
 
@@ -45,7 +46,8 @@ class AccessLog:
     An access log, in a file that all workers append to.
 
     Lines do not mix: the file is opened with O_APPEND and each line is one write(2). A line that
-    cannot be written (full disk) is dropped, because no response is to fail for its log line.
+    cannot be written (a full disk, a pipe that is not read) is dropped, because no response is to
+    fail or wait for its log line.
 
     :param path: the file, or `-` for the standard output.
     :param slot: the worker's number.
@@ -63,6 +65,7 @@ class AccessLog:
         self._slot = slot
         self._seconds = seconds
         self._fd: int | None = None
+        self._writer: PatientWriter | None = None
         self._second = -1
         self._stamp = ""
         self._failing = False
@@ -75,8 +78,9 @@ class AccessLog:
         """
         if self._path == "-":
             self._fd = os.dup(1)
-            return
-        self._fd = open_log(self._path) if self._handed is None else self._handed.open()
+        else:
+            self._fd = open_log(self._path) if self._handed is None else self._handed.open()
+        self._writer = PatientWriter(self._fd)
 
     def reopen(self) -> None:
         """Reopen the file by its name, after logrotate has moved the old file away."""
@@ -96,11 +100,11 @@ class AccessLog:
         """Close the file; later lines are dropped."""
         if self._fd is not None:
             os.close(self._fd)
-            self._fd = None
+            self._fd = self._writer = None
 
     def write(self, entry: LogLine) -> None:
         """Append one line."""
-        if self._fd is None:
+        if self._writer is None:
             return
         line = (
             f"{_word(entry.client)} - - {self._now()} "
@@ -110,7 +114,7 @@ class AccessLog:
             f"{self._slot} {entry.route}\n"
         )
         try:
-            os.write(self._fd, line.encode())
+            self._writer.write(line.encode())
         except OSError as error:
             if not self._failing:
                 self._failing = True
