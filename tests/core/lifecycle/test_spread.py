@@ -76,7 +76,7 @@ class SpreadTests(SynchronousTestCase):
 
     def test_after_a_reload(self) -> None:
         """When all workers have come and gone, loads are again as they are reported."""
-        reload = Reload(100, 100, 100)
+        reload = Reload(100, 100, 90)
         reload.replace(1)
         reload.pool.set_gone(1)
         reload.tell()
@@ -98,6 +98,14 @@ class SpreadTests(SynchronousTestCase):
             spread.choose(Pool.from_view(reload.pool.view()), 1, 1, range(10)) for _ in range(8)
         )
         self.assertEqual(chosen, {2: 4, 3: 4})
+
+    def test_later(self) -> None:
+        """One that began later is preferred; if there is none, any other is chosen."""
+        pool, spread = Reload(0, 0, 5, 1).views[1]
+        self.assertEqual(spread.choose(pool, 2, 2, range(10)), 4)
+        self.assertEqual(spread.choose(pool, 2, 2, (1, 3)), 3)
+        pool, spread = Reload(5, 4, 0).views[1]
+        self.assertEqual(spread.choose(pool, 3, 3, range(10)), 2)
 
     def test_none(self) -> None:
         """Where no other worker can be reached there is none."""

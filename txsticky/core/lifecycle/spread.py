@@ -31,7 +31,6 @@ class Spread:
         """
         if not now.in_state(*_LEAVING):
             self._had.clear()
-            self._loads.clear()
         for member in before.in_state(MemberState.READY):
             if not now.is_ready(member.id):
                 self._had[member.slot] = member.live
@@ -51,13 +50,12 @@ class Spread:
         others = [each for each in others if each.id > own] or others
         if not others:
             return None
-        loads = self._loads
+        loads, had = self._loads, self._had
         if pool is not self._pool:
             self._pool = pool
             for each in others:
-                heir = each.id > own and each.slot != slot
-                had = self._had.get(each.slot, 0) if heir else 0
-                loads[each.id] = max(loads.get(each.id, 0.0), each.load, had)
-        chosen = min(others, key=lambda each: loads.get(each.id, each.load)).id
-        loads[chosen] = loads.get(chosen, 0.0) + 1
-        return chosen
+                load = each.load if each.slot == slot else had.get(each.slot, each.load)
+                loads[each.id] = max(loads.get(each.id, load), load, each.load)
+        chosen = min(others, key=lambda each: loads.get(each.id, each.load))
+        loads[chosen.id] = loads.get(chosen.id, chosen.load) + 1
+        return chosen.id
