@@ -24,6 +24,43 @@ class LifetimesTests(SynchronousTestCase):
         self.assertEqual((lifetimes.next, lifetimes.take(20.0)), (9.0, [b"late"]))
         self.assertEqual((lifetimes.next, lifetimes.take(20.0)), (None, []))
 
+    def test_no_end(self) -> None:
+        """A key that has no end is not waited for."""
+        lifetimes = Lifetimes()
+        lifetimes.set(b"a", None)
+        self.assertEqual((lifetimes.next, lifetimes.take(9.0)), (None, []))
+
+    def test_behind_one_without(self) -> None:
+        """A key ends though one before it has no end any more."""
+        lifetimes = Lifetimes()
+        lifetimes.set(b"a", 1.0)
+        lifetimes.set(b"b", 2.0)
+        lifetimes.set(b"a", None)
+        self.assertEqual(lifetimes.take(5.0), [b"b"])
+
+    def test_behind_one_that_was_sooner(self) -> None:
+        """A key ends though an end before it has been replaced by a sooner one."""
+        lifetimes = Lifetimes()
+        lifetimes.set(b"a", 5.0)
+        lifetimes.set(b"a", 1.0)
+        self.assertEqual(lifetimes.take(1.0), [b"a"])
+        lifetimes.set(b"b", 6.0)
+        self.assertEqual(lifetimes.take(9.0), [b"b"])
+
+    def test_put_off(self) -> None:
+        """A key whose end is put off again and again waits once, for its first end."""
+        lifetimes = Lifetimes()
+        for end in (1.0, 2.0, 3.0):
+            lifetimes.set(b"a", end)
+        self.assertEqual((lifetimes.next, len(lifetimes._queue)), (1.0, 1))
+
+    def test_one_too_many(self) -> None:
+        """The end of a key that is one too many is not kept."""
+        lifetimes = Lifetimes(1)
+        lifetimes.set(b"a", 5.0)
+        lifetimes.set(b"b", 1.0)
+        self.assertEqual(lifetimes.next, 5.0)
+
     def test_bounded(self) -> None:
         """There are no more keys than may be; those that are kept can still be set anew."""
         lifetimes = Lifetimes(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -25,6 +26,14 @@ class ConfigurationCase(SynchronousTestCase):
         lines = [line.strip() for line in text.splitlines()]
         return [line for line in lines if line and not line.startswith("#")]
 
+    def whole(self, name: str) -> None:
+        """Compare a whole configuration with one that was read over, line by line."""
+        expected = Path(__file__).with_name("expected") / name
+        settings = BalancerSettings(
+            machines=MACHINES, machines_tls="app.internal", machines_ca="/ca.pem"
+        )
+        self.assertEqual(self.configure(settings).splitlines(), expected.read_text().splitlines())
+
     def refused(self, **settings: Any) -> str:
         """The sentence with which settings are refused."""
         return str(self.assertRaises(ConfigError, self.lines, **settings))
@@ -34,6 +43,10 @@ class HaproxyTests(ConfigurationCase):
     """HAProxy."""
 
     configure = staticmethod(haproxy.configure)
+
+    def test_whole(self) -> None:
+        """A configuration for HAProxy has all its lines, comments among them."""
+        self.whole("haproxy.cfg")
 
     def test_choice(self) -> None:
         """A machine's name and a dot, in the session's id first and then in the cookie, choose."""
@@ -98,6 +111,10 @@ class NginxTests(ConfigurationCase):
     """nginx."""
 
     configure = staticmethod(nginx.configure)
+
+    def test_whole(self) -> None:
+        """A configuration for nginx has all its lines, comments among them."""
+        self.whole("nginx.conf")
 
     def test_choice(self) -> None:
         """A machine's name and a dot, in the session's id first and then in the cookie, choose."""
