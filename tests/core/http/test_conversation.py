@@ -10,7 +10,7 @@ from txsticky.core.http import incoming
 from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.head import parse_head
 from txsticky.core.http.inside import Inside
-from txsticky.core.http.steps import Ask, Deliver
+from txsticky.core.http.steps import Ask, Deliver, Refuse
 
 from .talk import COOKIE, GET, LAST, NEXT, ODD, OK, OLD, POST, SWITCHING, UNTIL_CLOSE, UPGRADE, Talk
 
@@ -29,6 +29,14 @@ class BoundaryTests(SynchronousTestCase):
         conversation.keep()
         self.assertEqual(conversation.next(), Deliver(GET))
         self.assertIsNone(conversation.next())
+
+    def test_refused_with_a_body(self) -> None:
+        """The answer to what is no request has a body: it is none to HEAD."""
+        conversation = Conversation()
+        conversation.feed(b"nonsense\r\n\r\n")
+        refuse = conversation.next()
+        assert isinstance(refuse, Refuse)
+        self.assertFalse(refuse.head_only)
 
     def test_first(self) -> None:
         """Only the first request of a connection that was routed is known to belong here."""

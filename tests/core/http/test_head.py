@@ -38,6 +38,13 @@ def dripped(data: bytes, limit: int, hinted: bool) -> object:
 class HeadTests(SynchronousTestCase):
     """What a complete head says."""
 
+    def test_prefix(self) -> None:
+        """A head tells whether a header's name begins so, also when nothing else was asked."""
+        data = b"GET /x-b HTTP/1.1\r\nX-A-Long: x-c\r\n\r\n"
+        self.assertTrue(parsed(data).has_prefix(b"x-a"))
+        for prefix in (b"x-b", b"x-c"):
+            self.assertFalse(parsed(data).has_prefix(prefix))
+
     def test_request_line(self) -> None:
         """Method, target and version are the parts of the request line."""
         head = parsed(GET)
