@@ -263,6 +263,24 @@ class OutgoingTests:
         self.assertEqual(self.pairs(), sent)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
+    def test_put(self: Any) -> None:
+        """The caller is told whether a message has left at once, or waits."""
+        sending = self.sender.outgoing
+        self.assertIs(sending.put(-1, b"leaves"), True)
+        self.fill()
+        self.assertIs(sending.put(-1, b"waits"), False)
+
+    def test_too_many_and_taken_back(self: Any) -> None:
+        """A retry that is due when nothing waits any more watches nothing."""
+        self.sender.outgoing._sendmsg = mock.Mock(
+            side_effect=OSError(errno.ETOOMANYREFS, "too many")
+        )
+        descriptor, _ = self.send(b"x")
+        self.assertEqual(self.sender.take_queue(), [(descriptor, b"x")])
+        os.close(descriptor)
+        self.reactor.advance(outgoing._RETRY)
+        self.assertEqual(self.reactor.getWriters(), [])
+
     def test_too_many_and_closed(self: Any) -> None:
         """A retry that is due after the mailbox was closed does nothing."""
         self.sender.outgoing._sendmsg = mock.Mock(
