@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.shells import ShellCase, no_descriptors_left
 from txsticky.system import descriptors
-from txsticky.system.descriptors import Headroom, open_socket, own_address
+from txsticky.system.descriptors import Headroom, open_socket, own_address, socket_maker
 
 
 class LimitTests(SynchronousTestCase):
@@ -47,6 +47,18 @@ class LimitTests(SynchronousTestCase):
     def test_refused(self) -> None:
         """If the system refuses, things stay as they are."""
         self.assertEqual(self.raised(1024, 4096, refuse=True), [])
+
+
+class MakerTests(ShellCase):
+    """What makes sockets of one family."""
+
+    def test_made(self) -> None:
+        """A socket that is made has its family, and the protocol that asyncio looks for."""
+        for family, proto in ((socket.AF_INET, socket.IPPROTO_TCP), (socket.AF_UNIX, 0)):
+            descriptor = socket.socket(family, socket.SOCK_STREAM).detach()
+            made = self.owned(socket_maker(family, socket.socket)(descriptor))
+            told = made.family, made.type, made.proto, made.fileno()
+            self.assertEqual(told, (family, socket.SOCK_STREAM, proto, descriptor))
 
 
 class OwnershipTests(ShellCase):

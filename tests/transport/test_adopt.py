@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from tests.shells import ended
 from tests.transport.cases import PEER, ConnectionCase, HalfCloseable, Inner, inner
-from txsticky.transport.adopt import adopt, begin, peer_address
+from txsticky.transport.adopt import adopt, begin, host_address, peer_address
 from txsticky.transport.movable import MovableServer, MovableUNIXServer
 
 
@@ -299,3 +299,22 @@ class AddressTests(ConnectionCase):
         """A transport names its protocol, its number and its peer."""
         self.adopt()
         self.assertEqual(repr(self.transport), "<Inner #1 from 192.0.2.7>")
+
+    def test_own_end(self) -> None:
+        """A connection's own end is named in full, and an IPv4-mapped one as of IPv4."""
+        for name, expected in (
+            (("192.0.2.1", 80), IPv4Address("TCP", "192.0.2.1", 80)),
+            (("::ffff:192.0.2.1", 80, 0, 0), IPv4Address("TCP", "192.0.2.1", 80)),
+            (("::1", 80, 1, 2), IPv6Address("TCP", "::1", 80, 1, 2)),
+        ):
+            self.assertEqual(host_address(name), expected)
+
+    def test_client(self) -> None:
+        """The transport is told the client as accept(2) would name it."""
+        for peer, client in (
+            (("192.0.2.1", 7), ("192.0.2.1", 7)),
+            (("2001:db8::1", 7), ("2001:db8::1", 7, 0, 0)),
+        ):
+            make, server = mock.Mock(), self.connected()[0]
+            adopt(self.reactor, server, peer, mock.Mock(), make, 1)
+            self.assertIn(client, make.call_args.args)

@@ -60,7 +60,6 @@ class Relay(Protocol):
             self._write(refusal(503, "The request cannot be passed on.", http_date(), 1))
             self._close()
             return
-        ours.setblocking(False)
         self._far = far = _FarEnd(self)
         pipe = MovableUNIXServer(ours, far, "", None, 0, self._reactor)
         begin(pipe, b"")
