@@ -172,6 +172,7 @@ BAD_BODIES: dict[str, bytes] = {
     "data_ended_by_two_cr": b"5\r\nhello\r\r\n0\r\n\r\n",
     "end_by_lf": b"0\r\n\n",
     "trailer_ended_by_lf": b"0\r\nA: b\n\r\n",
+    "chunk_behind_the_last": b"0\r\n3\r\nabc\r\n\r\n",
     "trailer_without_colon": b"0\r\nGET / HTTP/1.1\r\n\r\n",
     "folded_trailer": b"0\r\nA: b\r\n c\r\n\r\n",
     "endless_trailers": b"0\r\n" + b"A: b\r\n" * 4000,
