@@ -90,3 +90,36 @@ class DefaultsTests(SynchronousTestCase):
     def test_view(self) -> None:
         """A view of the pool tells nothing about bindings."""
         self.assertFalse(View(None).anew)
+
+
+class MovedTests(SynchronousTestCase):
+    """The first frame of a worker whose descriptors have come under other numbers."""
+
+    BOOT = Boot(
+        id=1,
+        slot=1,
+        generation=1,
+        mailbox=0,
+        front_desk=4,
+        listeners=[["tcp:80", 5]],
+        config={},
+        secret="",
+        pool=None,
+        table_limit=1,
+        table_ttl=1.0,
+    )
+
+    def test_moved(self) -> None:
+        """The frame has the numbers that the descriptors have there, and the rest as it was."""
+        boot = attrs.evolve(self.BOOT, access_log=0)
+        moved = boot.moved({0: 10, 4: 14, 5: 15})
+        expected = {"mailbox": 10, "front_desk": 14, "listeners": [["tcp:80", 15]]}
+        self.assertEqual(moved, attrs.evolve(boot, access_log=10, **expected))
+
+    def test_no_access_log(self) -> None:
+        """A worker without an access log has none there."""
+        self.assertEqual(self.BOOT.moved({0: 10, 4: 14, 5: 15}).access_log, -1)
+
+    def test_in_words(self) -> None:
+        """A primary that does not say how addresses are hashed hashes them as version 0.1.0 did."""
+        self.assertIs(self.BOOT.in_words, False)
