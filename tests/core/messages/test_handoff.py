@@ -192,6 +192,11 @@ class LogTests(SynchronousTestCase):
         """The message of an access log is one byte, as in the first version."""
         self.assertEqual((pack_log(), unpack(pack_log())), (b"\x03", Log()))
 
+    def test_another_byte(self) -> None:
+        """One byte that begins no message is refused."""
+        for kind in {*range(256)} - {3}:
+            self.assertRaises(WireError, unpack, bytes((kind,)))
+
     def test_wrong_size(self) -> None:
         """A longer message of an access log is refused."""
         self.assertRaises(WireError, unpack, pack_log() + b"\0")
