@@ -26,6 +26,15 @@ class TableTests(SynchronousTestCase):
         table.bind(b"a", 1, now=0.0)
         self.assertEqual((table.find(b"a", 1.0), table.find(b"b", 1.0)), (1, None))
 
+    def test_true(self) -> None:
+        """A table is true as long as a key leads to a worker."""
+        table = Table(10, 60.0)
+        self.assertFalse(table)
+        table.bind(b"a", 1, now=0.0)
+        self.assertTrue(table)
+        table.forget(1)
+        self.assertFalse(table)
+
     def test_bound_all(self) -> None:
         """Many keys at once are as many one by one: for the time, the order and the room."""
         for known, keys in (

@@ -67,8 +67,7 @@ def _read(key: bytes) -> int | None:
     except ValueError:
         return None
     number = int(address)
-    if address.version == 4:
-        return number
+    # An IPv4 address has zeros there, and 0 mixed is 0: in the end its word is the address itself.
     word = number >> 96
     for shift in (64, 32, 0):
         word = mixed(word) ^ (number >> shift & WORD)

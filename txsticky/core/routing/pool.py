@@ -122,7 +122,6 @@ class Pool:
         """The pool of those that may get a WebSocket that moves; the members are the same ones."""
         part = Pool()
         part._members = {member.id: member for member in self.candidates() if member.moves}
-        part._changed()
         return part
 
     # ------------------------------------------------------------- changes of state
@@ -245,6 +244,5 @@ class Pool:
             pool._members[id] = Member(id, slot, _STATES[state], live=live, suspect=suspect)
         for id in view.get("moves", ()):
             pool._members[id].moves = True
-        pool._changed()
         pool.version = view["version"]
         return pool

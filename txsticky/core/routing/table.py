@@ -49,7 +49,7 @@ class Table:
         return len(self._entries) - sum(map(len, self._gone.values()))
 
     def __bool__(self) -> bool:
-        return bool(self._entries) and len(self) > 0
+        return bool(self._owned)
 
     def items(self) -> list[tuple[bytes, int]]:
         """Every (key, worker), the one not used for longest first; some may have expired."""
