@@ -70,13 +70,17 @@ class SizeTests(SynchronousTestCase):
     """How long a program may be."""
 
     def test_limit(self) -> None:
-        """As many slots as fit have a program; one more has none, which is an error."""
-        count = 1
-        while len(bpf.program(dict.fromkeys(range(1, count + 1), 0))) + 18 <= bpf.MOST:
-            count += 1
-        self.assertGreater(count, 200)
-        error = self.assertRaises(ValueError, bpf.program, dict.fromkeys(range(1, count + 2), 0))
-        self.assertIn(f"{count + 1} workers", str(error))
+        """A program as long as the kernel takes is made; one for another slot is an error."""
+        size = len(bpf.program({1: 0, 2: 1}))
+        self.patch(bpf, "MOST", size)
+        self.assertEqual(len(bpf.program({1: 0, 2: 1})), size)
+        error = self.assertRaises(ValueError, bpf.program, {1: 0, 2: 1, 3: 2})
+        self.assertIn("3 workers", str(error))
+
+    def test_many(self) -> None:
+        """More than 200 workers have a program that the kernel takes."""
+        self.assertLessEqual(len(bpf.program(dict.fromkeys(range(1, 202), 0))), 4096)
+        self.assertEqual(bpf.MOST, 4096)
 
     def test_jumps(self) -> None:
         """Every jump leads forward, and to an instruction; the conditional ones fit a byte."""
@@ -85,3 +89,41 @@ class SizeTests(SynchronousTestCase):
             self.assertLess(max(jump_true, jump_false), 256)
             farthest = k if operation == bpf.JUMP else max(jump_true, jump_false)
             self.assertLess(at + 1 + farthest, len(program) + (operation in (6, 0x16)))
+
+
+class CodesTests(SynchronousTestCase):
+    """The instructions as the kernel reads them."""
+
+    def test_codes(self) -> None:
+        """Each code is made of the numbers in linux/bpf_common.h."""
+        ld, ldx, st, alu, jmp, ret, misc = 0, 1, 2, 4, 5, 6, 7  # classes
+        word, byte, immediate, absolute, memory = 0x00, 0x10, 0x00, 0x20, 0x60
+        mul, rsh, xor, ja, jeq, jgt, k, x, a, tax = 0x20, 0x70, 0xA0, 0, 0x10, 0x20, 0, 8, 0x10, 0
+        for found, code in (
+            (bpf.LOAD_WORD, ld | word | absolute),
+            (bpf.LOAD_BYTE, ld | byte | absolute),
+            (bpf.LOAD_NUMBER, ld | immediate),
+            (bpf.LOAD, ld | memory),
+            (bpf.LOAD_X, ldx | memory),
+            (bpf.STORE, st),
+            (bpf.COPY_TO_X, misc | tax),
+            (bpf.MULTIPLY, alu | mul | k),
+            (bpf.SHIFT_RIGHT, alu | rsh | k),
+            (bpf.XOR_NUMBER, alu | xor | k),
+            (bpf.XOR_X, alu | xor | x),
+            (bpf.JUMP, jmp | ja),
+            (bpf.IF_EQUAL, jmp | jeq | k),
+            (bpf.IF_GREATER_X, jmp | jgt | x),
+            (bpf.RETURN, ret | k),
+            (bpf.RETURN_A, ret | a),
+        ):
+            self.assertEqual(found, code)
+        self.assertEqual(bpf.NETWORK, -0x100000 & 0xFFFFFFFF)  # SKF_NET_OFF
+
+    def test_unused(self) -> None:
+        """What an operation has no use for is 0."""
+        for operation, jump_true, jump_false, k in bpf.program({1: 5, 2: 6}, 7):
+            if operation not in (bpf.IF_EQUAL, bpf.IF_GREATER_X):
+                self.assertEqual((jump_true, jump_false), (0, 0), operation)
+            if operation in (bpf.COPY_TO_X, bpf.XOR_X, bpf.IF_GREATER_X, bpf.RETURN_A):
+                self.assertEqual(k, 0, operation)
