@@ -88,6 +88,11 @@ class AddressWordTests(SynchronousTestCase):
         """A zone does not count: the kernel's program does not see it."""
         self.assertEqual(address_word(b"fe80::1%eth0"), address_word(b"fe80::1"))
 
+    def test_longest(self) -> None:
+        """An address has 80 characters at the most, its zone included."""
+        self.assertEqual(address_word(b"::1%" + b"x" * 76), address_word(b"::1"))
+        self.assertIsNone(address_word(b"::1%" + b"x" * 77))
+
     def test_no_address(self) -> None:
         """What is no address has no word."""
         for key in (b"", b"localhost", b"1.2.3", b"\xff\xfe", b"1" * 100, b"::1%" + b"x" * 99):
