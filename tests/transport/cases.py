@@ -292,6 +292,7 @@ class FakeHost:
 
     def later(self, seconds: float, action: Callable[[], None]) -> IDelayedCall:
         """Have the reactor call later."""
+        assert seconds >= 0, "a reactor refuses a time that has passed"
 
         def act() -> None:
             self._alive()

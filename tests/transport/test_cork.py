@@ -45,6 +45,43 @@ class CorkTests(ConnectionCase):
         self.assertEqual(received(self.client), b"hello")
         self.assertEqual(self.reactor.getWriters(), [])
 
+    def test_from_the_beginning(self) -> None:
+        """What is written when the protocol is connected leaves with the answer to the prefix."""
+        greeting = inner(
+            lambda self: self.transport.write(b"welcome "),
+            lambda self, data: self.transport.write(data),
+        )
+        with mock.patch.object(self.reactor, "addWriter") as writer:
+            self.adopt(greeting, prefix=b"hello")
+            self.assertEqual(received(self.client), None)
+            self.end_turn()
+        self.assertEqual((received(self.client), writer.call_count), (b"welcome hello", 0))
+
+    def test_half_closed(self) -> None:
+        """A sending side that is closed behind the answer is closed with it."""
+
+        def answer(protocol: Inner, data: bytes) -> None:
+            protocol.transport.write(data)
+            protocol.transport.loseWriteConnection()
+
+        self.adopt(inner(on_data=answer), prefix=b"bye")
+        self.end_turn()
+        self.assertEqual(received(self.client), b"bye")
+        self.assertTrue(ended(self.client))
+
+    def test_pull_producer(self) -> None:
+        """A producer that is pulled is asked for more when its first piece is sent."""
+        producer = mock.Mock()
+
+        def answer(protocol: Inner, data: bytes) -> None:
+            protocol.transport.registerProducer(producer, False)
+            producer.reset_mock()
+            protocol.transport.write(data)
+
+        self.adopt(inner(on_data=answer), prefix=b"x")
+        self.end_turn()
+        self.assertEqual(producer.mock_calls, [mock.call.resumeProducing()])
+
     def test_together(self) -> None:
         """No answer is sent before the bytes of all connections are delivered."""
         seen = []

@@ -128,6 +128,35 @@ class TransportTests(TransportCase):
         self.assertEqual(self.reactor.getWriters(), [])
         self.assertTrue((received(self.client) or b"").endswith(b"one\r\n0\r\n\r\n"))
 
+    def test_together_in_a_delivery(self) -> None:
+        """What is written together while bytes are delivered is done once, and leaves with them."""
+        seen: list[bytes | None] = []
+
+        class Inner(Protocol):
+            def dataReceived(protocol, data: bytes) -> None:
+                transport: Any = protocol.transport
+                transport.together(lambda: transport.write(OK))
+                seen.append(received(self.client))
+
+        self.serve(Factory.forProtocol(Inner), GET)
+        self.assertEqual((seen, received(self.client)), ([None], OK))
+
+    def test_second_producer(self) -> None:
+        """A second producer is refused, as by any transport, and the first is kept."""
+        transport = self.serve(Factory.forProtocol(Protocol))
+        first, second = mock.Mock(), mock.Mock()
+        transport.registerProducer(first, True)
+        self.assertRaises(RuntimeError, transport.registerProducer, second, True)
+        self.assertIs(transport.producer, first)
+
+    def test_producer_of_what_is_over(self) -> None:
+        """A producer that comes when the connection is over is stopped at once."""
+        transport = self.serve(Factory.forProtocol(Protocol))
+        transport.connectionLost(Failure(OSError()))
+        producer = mock.Mock()
+        transport.registerProducer(producer, True)
+        self.assertEqual(producer.mock_calls, [mock.call.stopProducing()])
+
     def test_long_content(self) -> None:
         """Content is read in pieces of 256 KiB, and not beyond what is certain to come."""
         content = bytes(356 << 10)
@@ -390,6 +419,21 @@ class TransportTests(TransportCase):
         self.reactor.settle()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(self.kept.closings, 1)
+
+
+class ReadTests(TransportCase):
+    """How much is read from a TCP connection at once."""
+
+    def test_short_content(self) -> None:
+        """Of a content of less than 64 KiB what follows it is read with it, in one call."""
+        content = bytes(100)
+        transport = self.serve(lambda request: b"answer", to(1, 1, content)[:-100])
+        recv = mock.Mock(side_effect=io.BytesIO(content + to(1)).read)
+        found = mock.Mock(wraps=transport.socket, recv=recv)
+        with mock.patch.object(transport, "socket", found):
+            transport.doRead()
+        self.assertEqual(recv.mock_calls, [mock.call(64 << 10)])
+        self.assertEqual(self.policy.done, 2)
 
 
 class UNIXTransportTests(TransportTests):

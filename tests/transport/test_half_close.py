@@ -115,6 +115,7 @@ class HalfCloseTests(GateCase):
         self.host.reset = True
         self.pass_time(HALF_CLOSE_GRACE / 16)
         self.assertTrue(self.host.lost)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_known_to_be_gone(self) -> None:
         """A client whom the kernel knows to have gone is not waited for."""
@@ -129,6 +130,28 @@ class HalfCloseTests(GateCase):
         self.pass_time(HALF_CLOSE_GRACE - 0.1)
         self.assertEqual((self.host.sent, self.host.lost), (b"", False))
         self.pass_time(0.2)
+        self.assertTrue(self.host.lost)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_when(self) -> None:
+        """A quarter of the grace lies between two looks, and a 32nd between question and look."""
+        self.arrive(to(1))
+        self.end()
+        looks: list[float] = []
+        self.host.severed = lambda: bool(looks.append(self.clock.seconds()))  # type: ignore[method-assign]
+        self.clock.pump([HALF_CLOSE_GRACE / 64] * 64)
+        self.assertEqual([look / HALF_CLOSE_GRACE * 32 for look in looks], [8, 16, 17, 25, 26])
+
+    def test_counted_anew(self) -> None:
+        """The time of silence begins when all that was written has left."""
+        self.arrive(GET.replace(b"1.1", b"1.0"))
+        self.end()
+        self.host.buffered = 10
+        self.clock.advance(HALF_CLOSE_GRACE / 4)
+        self.host.buffered = 0
+        self.clock.pump([HALF_CLOSE_GRACE / 64] * 63)
+        self.assertFalse(self.host.lost)
+        self.clock.advance(HALF_CLOSE_GRACE / 64)
         self.assertTrue(self.host.lost)
 
     def test_not_asked_in_a_response(self) -> None:
