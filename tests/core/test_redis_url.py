@@ -24,6 +24,7 @@ class RedisAddressTests(SynchronousTestCase):
             "redis://me:pw@cache/1": RedisAddress(host="cache", db=1, username="me", password="pw"),
             "rediss://cache": RedisAddress(host="cache", secure=True),
             "redis://cache?db=3": RedisAddress(host="cache", db=3),
+            "redis://cache/1?db=3&db=4": RedisAddress(host="cache", db=3),
             "unix:///run/redis.sock": RedisAddress(path="/run/redis.sock"),
             "unix:///run/redis.sock?db=2": RedisAddress(path="/run/redis.sock", db=2),
             "redis-stream://cache/5": RedisAddress(host="cache", db=5, stream=10_000),
@@ -54,6 +55,15 @@ class RedisAddressTests(SynchronousTestCase):
             error = self.assertRaises(ConfigError, Config, bus=text)
             self.assertIn("--bus", str(error))
             self.assertIn("redis://", str(error))
+
+    def test_numbers(self) -> None:
+        """A number is of the digits 0 to 9, and the sentence says which one is wrong."""
+        for number in ("zero", "-1", "3.5", "\N{SUPERSCRIPT TWO}", "\N{ARABIC-INDIC DIGIT THREE}"):
+            for text, what in (
+                (f"redis://cache/{number}", "no number of a database; write local, redis://"),
+                (f"redis-stream://cache?length={number}", "no number of entries; write local"),
+            ):
+                self.assertIn(what, str(self.assertRaises(ValueError, parse_bus, text)))
 
     def test_no_password_in_the_log(self) -> None:
         """An address as text tells no password."""
