@@ -59,6 +59,14 @@ class SettingsTests(SynchronousTestCase):
             for value in ("a b", "a\nb", "a;b", 'a"b', "a#b", "a{b", "$a", ""):
                 self.assertIn("--" + name.replace("_", "-"), self.refused(**{name: value}))
 
+    def test_status_port(self) -> None:
+        """The port of the status pages is one that there is."""
+        for port in (0, 65536, 9090.5, "http"):
+            self.assertIn("--status-port", self.refused(status_port=port))
+        for port in (1, 65535):
+            settings = BalancerSettings(machines=(A,), status_port=port)
+            self.assertEqual(settings.status_port, port)
+
     def test_half(self) -> None:
         """The certificates of machines have a name and an authority, or neither."""
         self.assertIn("--machines-ca", self.refused(machines_tls="app.internal"))
