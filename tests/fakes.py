@@ -82,6 +82,17 @@ class FakeReactor(Clock):
         self.writers.clear()
         return watched
 
+    # -------------------------------------------------------------- IReactorTime
+
+    def callLater(self, delay: float, what: Callable[..., object], *args: Any, **kw: Any) -> Any:
+        """
+        Call after some time.
+
+        :raises AssertionError: that time is before now, which a real reactor refuses as well.
+        """
+        assert delay >= 0, f"{delay} is before now"
+        return super().callLater(delay, what, *args, **kw)
+
     # -------------------------------------------------------------- IReactorCore
 
     def callWhenRunning(self, action: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
