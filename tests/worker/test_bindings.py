@@ -7,11 +7,12 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.fakes import FakeSystem
 from tests.worker.cases import view
 from txsticky.core.messages.from_worker import Bind, Free
 from txsticky.core.routing.table import KEY_LIMIT
 from txsticky.errors import ChannelFull, KeyTooLong
-from txsticky.worker.bindings import Bindings
+from txsticky.worker.bindings import Bindings, Expiry
 
 
 class BindingsCase(SynchronousTestCase):
@@ -92,6 +93,11 @@ class BindTests(BindingsCase):
         self.bindings.learn(b"key", 3)
         self.assertEqual((self.view.table.find(b"key", 0.0), self.sent()), (3, []))
 
+    def test_learn_all(self) -> None:
+        """Many bindings of another worker are taken in together."""
+        self.bindings.learn_all([b"a", b"b"], 3)
+        self.assertEqual([self.view.table.find(key, 0.0) for key in (b"a", b"b")], [3, 3])
+
 
 class ConfirmTests(BindingsCase):
     """Waiting for bindings."""
@@ -152,3 +158,81 @@ class ConfirmTests(BindingsCase):
         self.bindings.orphaned()
         self.assertIsNone(self.successResultOf(done))
         self.assertEqual((action.call_count, self.bindings.unconfirmed), (1, 0))
+
+
+class ExpiryTests(SynchronousTestCase):
+    """When worker 2 frees keys by itself."""
+
+    def setUp(self) -> None:
+        self.system = FakeSystem()
+        self.reactor = self.system.reactor
+        self.view = view()
+        self.freed: list[tuple[bytes, float]] = []
+        self.expiry = Expiry(self.view, self.free, self.system)
+
+    def free(self, key: bytes) -> None:
+        """Note which key was freed, and when."""
+        self.freed.append((key, self.reactor.seconds()))
+
+    def set(self, key: bytes, seconds: float | None, owner: int = 2) -> None:
+        """Have a key that is bound to a worker end after some time."""
+        self.view.bind(key, owner, self.reactor.seconds())
+        self.expiry.set(key, seconds)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, in small steps."""
+        for _ in range(round(seconds * 8)):
+            self.reactor.advance(0.125)
+
+    def test_end(self) -> None:
+        """A key is freed when its time is over."""
+        self.set(b"key", 5.0)
+        self.wait(20.0)
+        self.assertEqual(self.freed, [(b"key", 5.0)])
+
+    def test_sooner(self) -> None:
+        """A key that ends before those that were set is freed in time, and so are they."""
+        self.set(b"late", 9.0)
+        self.wait(1.0)
+        self.set(b"early", 3.0)
+        self.wait(20.0)
+        self.assertEqual(self.freed, [(b"early", 4.0), (b"late", 9.0)])
+
+    def test_later(self) -> None:
+        """A key that is set shortly before another ends does not put that one off."""
+        self.set(b"first", 1.5)
+        self.wait(1.0)
+        self.set(b"second", 9.0)
+        self.wait(20.0)
+        self.assertEqual(self.freed, [(b"first", 1.5), (b"second", 10.0)])
+
+    def test_after_the_last(self) -> None:
+        """A key that is set when no other is left is freed as well."""
+        self.set(b"first", 2.0)
+        self.wait(4.0)
+        self.set(b"second", 2.0)
+        self.wait(20.0)
+        self.assertEqual(self.freed, [(b"first", 2.0), (b"second", 6.0)])
+
+    def test_at_most_each_second(self) -> None:
+        """Keys that end within a second are freed together at its end: each look costs."""
+        self.set(b"a", 0.25)
+        self.set(b"b", 0.5)
+        self.wait(20.0)
+        self.assertEqual(self.freed, [(b"a", 1.0), (b"b", 1.0)])
+
+    def test_no_end(self) -> None:
+        """A key that does not end by itself is not freed, whatever was said of it before."""
+        self.set(b"key", None)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.set(b"other", 5.0)
+        self.set(b"other", None)
+        self.wait(20.0)
+        self.assertEqual(self.freed, [])
+
+    def test_of_another_worker(self) -> None:
+        """A key that another worker has bound since is not this worker's to free."""
+        self.set(b"key", 5.0)
+        self.view.bind(b"key", 3, 1.0)
+        self.wait(20.0)
+        self.assertEqual(self.freed, [])
