@@ -8,8 +8,11 @@ from tests.worker.test_policy import head
 from txsticky.core.how import How
 from txsticky.core.http.inside import Inside
 from txsticky.core.http.steps import MEMORABLE
-from txsticky.core.routing.verdict import Give
+from txsticky.core.routing.verdict import Give, Keep
 from txsticky.worker.fast_path import MEMORY, FastPath
+
+#: The longest address, and how many of those are remembered.
+LONGEST, HOSTS = "fe80::1%".ljust(80, "z"), 4096
 
 
 class FastPathTests(SynchronousTestCase):
@@ -42,6 +45,40 @@ class FastPathTests(SynchronousTestCase):
             self.fast_path.remember(head(f"/{number}"), How.NEW, None)
         self.assertEqual(len(self.known), 1)
 
+    def test_size(self) -> None:
+        """As many requests are remembered as there is memory for: 1024."""
+        for number in range(1024):
+            self.fast_path.remember(head(f"/{number}"), How.NEW, None)
+        self.assertEqual((len(self.known), MEMORY), (1024, 1024))
+
+    def test_hosts(self) -> None:
+        """Where addresses lead to is remembered, 4096 of them at most."""
+        for number in range(HOSTS):
+            self.fast_path.remember_host(str(number), Keep(How.HASH))
+        self.assertEqual(len(self.fast_path.hosts), HOSTS)
+        self.fast_path.remember_host("last", Keep(How.HASH))
+        self.assertEqual(self.fast_path.hosts, {"last": Keep(How.HASH)})
+
+    def test_longest_host(self) -> None:
+        """An address is remembered up to the length that one with a zone may have."""
+        self.fast_path.remember_host(LONGEST, Keep(How.HASH))
+        self.fast_path.remember_host(LONGEST + "z", Keep(How.HASH))
+        self.assertEqual(list(self.fast_path.hosts), [LONGEST])
+
+    def test_longest_head(self) -> None:
+        """A head is remembered up to a length, whether its requests are served or given away."""
+        short = len(head("/", "X: ").raw)
+        longest, longer = (head("/", "X: " + "x" * (MEMORABLE - short + more)) for more in (0, 1))
+        for request in (longest, longer):
+            self.fast_path.remember(request, How.NEW, None)
+            self.fast_path.remember_given(request, Give(3, How.TAG))
+        self.assertEqual([*self.known, *self.fast_path.given], [longest.raw] * 2)
+
+    def test_given(self) -> None:
+        """A request of another worker is known by its head, with the place and the reason."""
+        self.fast_path.remember_given(head("/a"), Give(3, How.TAG))
+        self.assertEqual(self.fast_path.given, {head("/a").raw: Give(3, How.TAG)})
+
     def test_bounds_of_the_rest(self) -> None:
         """The memory of what is given away, and of what came once, is bounded."""
         requests = [head(f"/{number}") for number in range(MEMORY + 1)]
@@ -55,7 +92,11 @@ class FastPathTests(SynchronousTestCase):
 
     def test_clear(self) -> None:
         """What is cleared is the dictionary that gates look at."""
+        kept = self.known, self.fast_path.given, self.fast_path.hosts
         self.fast_path.remember(head(), How.NEW, None)
+        self.fast_path.remember_given(head("/a"), Give(3, How.TAG))
+        self.fast_path.remember_host("192.0.2.7", Keep(How.HASH))
         self.fast_path.clear()
-        self.assertEqual(self.known, {})
-        self.assertIs(self.known, self.fast_path.known)
+        self.assertEqual(kept, ({}, {}, {}))
+        now = self.fast_path.known, self.fast_path.given, self.fast_path.hosts
+        self.assertEqual([*map(id, kept)], [*map(id, now)])
