@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.fakes import FakeSystem
 from tests.worker.cases import view
 from txsticky.core.lifecycle.timing import NEXT_REQUEST, QUIET, pinned_end, requests_end
+from txsticky.worker import drain
 from txsticky.worker.drain import LOOK, Drain
 
 
@@ -101,6 +102,22 @@ class BeginTests(DrainCase):
         self.wait(1.0)
         self.assertGreaterEqual(self.count("leave"), 1)
 
+    def test_final_stays(self) -> None:
+        """Once the whole cluster stops, a worker that is told to leave again stops as well."""
+        (connection,) = self.connect()
+        self.drain.begin(30.0, final=True)
+        self.drain.begin(10.0, final=False)
+        self.assertEqual((self.view.final, connection.let), (True, [True, True]))
+
+    def test_sessions(self) -> None:
+        """Sessions end over the time for what is pinned; at once where the whole cluster stops."""
+        ends: list[float] = []
+        self.patch(drain, "end_sessions", ends.append)
+        self.drain.begin(10.0, final=False)
+        self.view.draining = False  # as if it were another worker
+        self.drain.begin(10.0, final=True)
+        self.assertEqual(ends, [pinned_end(10.0), 0])
+
     def test_lasting(self) -> None:
         """Connections that last are closed one by one, over the time for what is pinned."""
         connections = self.connect(4, lasts=True)
@@ -134,6 +151,35 @@ class QuietTests(DrainCase):
         self.drain.emptied()
         self.wait(QUIET - 0.25)
         self.assertEqual(self.count("withdraw"), 0)
+
+    def test_between_two_looks(self) -> None:
+        """A connection that comes and goes between two looks begins the while anew."""
+        self.drain.begin(30.0, final=False)
+        self.wait(0.75)
+        self.connect()
+        self.live.clear()
+        self.drain.emptied()
+        self.wait(QUIET - 0.125)
+        self.assertEqual(self.count("withdraw"), 0)
+        self.wait(0.5)
+        self.assertEqual(self.count("withdraw"), 1)
+
+    def test_busy_between(self) -> None:
+        """An application that was at work between begins the while anew."""
+        self.drain.begin(30.0, final=False)
+        self.wait(0.75)
+        self.serving.busy = True
+        self.wait(0.5)
+        self.serving.busy = False
+        self.wait(1.125)
+        self.assertEqual(self.count("withdraw"), 0)
+
+    def test_stays(self) -> None:
+        """A worker that was not told to leave stays, however long it is without a connection."""
+        for _ in range(4):
+            self.drain.emptied()
+            self.wait(QUIET)
+        self.assertEqual(self.told, [])
 
     def test_busy(self) -> None:
         """An application at work without a connection is waited for."""
@@ -199,6 +245,16 @@ class WithdrawnTests(DrainCase):
         self.drain.begin(30.0, final=True)
         self.assertEqual((self.view.final, self.told[-1]), (True, "leave"))
         self.assertIn(("deaf", True, False), self.told)
+
+    def test_final_and_busy(self) -> None:
+        """At a final stop a worker leaves within half a second after its application is done."""
+        self.serving.busy = True
+        self.drain.begin(30.0, final=True)
+        self.wait(1.125)
+        self.serving.busy = False
+        self.assertEqual(self.count("leave"), 0)
+        self.wait(0.5)
+        self.assertEqual(self.count("leave"), 1)
 
     def test_final_and_awaited(self) -> None:
         """At a final stop connections are waited for whose first request is not complete."""
