@@ -16,6 +16,7 @@ from tests.worker.cases import view
 from txsticky.core.how import How
 from txsticky.core.http.conversation import Conversation
 from txsticky.core.lifecycle.life import LifeState
+from txsticky.core.lifecycle.timing import NEXT_REQUEST
 from txsticky.core.messages.handoff import Handoff
 from txsticky.core.messages.origin import Origin
 from txsticky.tls.connection import SecureConnection
@@ -212,6 +213,46 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(self.worker.forgotten, [connection, other])
         ((_, place, handoff),) = self.worker.given
         self.assertEqual((place, handoff.prefix), (3, b"held"))
+        self.assertEqual((handoff.how, handoff.replay), (How.NEW, None))
+
+    def test_delivered_twice(self) -> None:
+        """A leaving worker lets a connection go once, however often all of it is delivered."""
+        self.worker.view.draining = True
+        host = FakeHost()
+        self.serving(host).delivered()
+        self.assertEqual(host.gate.calls, ["drain"])
+
+    def test_without_a_gate(self) -> None:
+        """A connection without a gate is served, and is never idle: it lasts until it is closed."""
+        host = FakeHost()
+        host.gate = None  # type: ignore[assignment]
+        connection = self.serving(host)
+        self.assertIs(connection.state, LifeState.SERVING)
+        told = connection.idle, connection.served, connection.quiet, connection.insist()
+        self.assertEqual(told, (False, False, 0.0, False))
+        connection.make_room()
+        self.assertEqual([connection.let_go(final) for final in (False, True)], [False, False])
+        self.assertEqual(host.calls, [])
+        connection.close()
+        self.assertEqual(host.calls, ["close"])
+
+    def test_end_of_a_lame_duck(self) -> None:
+        """An idle connection of a lame duck is closed a while after it was let go."""
+        self.worker.view.lame_duck = True
+        host = FakeHost()
+        later: list[Any] = []
+        host.gate.host.later = lambda *call: later.append(call)
+        self.assertTrue(self.serving(host).let_go(True))
+        self.assertEqual(host.gate.calls, [])
+        ((seconds, action),) = later
+        action()
+        self.assertEqual((seconds, host.gate.calls), (NEXT_REQUEST, ["finish"]))
+
+    def test_end_of_a_busy_one(self) -> None:
+        """A connection with a request under way is not closed when the whole cluster stops."""
+        host = FakeHost(idle=False)
+        self.assertTrue(self.serving(host).let_go(True))
+        self.assertEqual((host.gate.calls, host.calls), ([], []))
 
     def test_failing(self) -> None:
         """A connection that fails is closed, the failure is logged, and nothing is raised."""
@@ -353,9 +394,15 @@ class ConnectionsTests(ShellCase):
         for tcp in (True, False):
             self.hand(connections, tcp=tcp)
         self.hand(connections, secure=True)
-        kinds = {type(connection.transport) for connection in connections.live}
         self.assertEqual(
-            kinds, {PlainServer, PlainUNIXServer, GatedServer, GatedUNIXServer, RelayedServer}
+            [(type(c.transport), c.gate is not None) for c in connections.live],
+            [
+                (PlainServer, False),
+                (PlainUNIXServer, False),
+                (GatedServer, True),
+                (GatedUNIXServer, True),
+                (RelayedServer, True),
+            ],
         )
 
     def test_secured(self) -> None:
