@@ -6,16 +6,20 @@ import asyncio
 import functools
 import os
 import sys
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from twisted.internet import asyncioreactor
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.asgi import AsgiCase, Receive, Scope, Send, answer, nothing
+from txsticky.core.lifecycle.timing import CLOSE_HANDSHAKE
 from txsticky.errors import AppLoadError
 from txsticky.serve import ServeSettings, serving_for
 from txsticky.serve.asgi.engine import (
     WrongReactor,
+    close_websocket,
     engine_settings,
     install_asyncio_reactor,
     new_loop,
@@ -184,3 +188,93 @@ class LoadingTests(AsgiCase):
         self.patch(os, "environ", {"UVICORN_LIFESPAN": "off"})
         self.serve(app)
         self.assertEqual(asked, [])
+
+
+class GoodbyeTests(SynchronousTestCase):
+    """How a WebSocket is closed, by what uvicorn's protocols have."""
+
+    def protocol(self, **fields: Any) -> Any:
+        """A protocol of the engine on websockets' new implementation, with an open WebSocket."""
+        transport = mock.Mock()
+        transport.is_closing.return_value = False
+        connection = mock.Mock(spec=["send_close", "data_to_send"])
+        connection.data_to_send.return_value = [b"fare", b"well"]
+        usual = {"handshake_complete": True, "conn": connection, "close_sent": False}
+        own = {"transport": transport, "queue": mock.Mock(), "loop": mock.Mock()}
+        return SimpleNamespace(**{**usual, **own, **fields})
+
+    def check_untouched(self, protocol: Any) -> None:
+        """The protocol says nothing, and will not be closed."""
+        self.assertEqual(protocol.transport.write.call_count, 0)
+        self.assertEqual(protocol.loop.call_later.call_count, 0)
+
+    def test_open(self) -> None:
+        """The client and the application are told, and the client has some time to answer."""
+        protocol = self.protocol()
+        self.assertIs(close_websocket(protocol), True)
+        protocol.conn.send_close.assert_called_once_with(1001)
+        protocol.transport.write.assert_called_once_with(b"farewell")
+        protocol.queue.put_nowait.assert_called_once_with(
+            {"type": "websocket.disconnect", "code": 1001}
+        )
+        protocol.loop.call_later.assert_called_once_with(CLOSE_HANDSHAKE, protocol.transport.close)
+
+    def test_timer(self) -> None:
+        """The end of the time to answer is kept where uvicorn ends it when the answer comes."""
+        protocol = self.protocol()
+        close_websocket(protocol)
+        self.assertIs(protocol.close_timer, protocol.loop.call_later.return_value)
+
+    def test_not_yet(self) -> None:
+        """Before the handshake there is no WebSocket to close, nor on a connection without one."""
+        for fields in (
+            {"handshake_complete": False},
+            {"conn": None},
+            {"handshake_complete": False, "conn": None},
+        ):
+            protocol = self.protocol(**fields)
+            self.assertIs(close_websocket(protocol), False)
+            self.check_untouched(protocol)
+
+    def test_http(self) -> None:
+        """A protocol of HTTP is no WebSocket."""
+        self.assertIs(close_websocket(SimpleNamespace()), False)
+
+    def test_old_version(self) -> None:
+        """A protocol that does not tell of its handshake has none."""
+        protocol = self.protocol()
+        del protocol.handshake_complete
+        self.assertIs(close_websocket(protocol), False)
+
+    def test_closing(self) -> None:
+        """A WebSocket that is closing already is not told again."""
+        protocols = [self.protocol(close_sent=True), self.protocol(close_timer=object())]
+        protocols.append(self.protocol())
+        protocols[-1].transport.is_closing.return_value = True
+        for protocol in protocols:
+            self.assertIs(close_websocket(protocol), True)
+            self.check_untouched(protocol)
+
+    def test_paused(self) -> None:
+        """A WebSocket that reads no more reads on, for the client's answer."""
+        for paused in (True, False):
+            protocol = self.protocol(read_paused=paused)
+            close_websocket(protocol)
+            self.assertFalse(protocol.read_paused)
+            self.assertEqual(protocol.transport.resume_reading.call_count, int(paused))
+
+    def test_old_implementation(self) -> None:
+        """The engine of websockets' old implementation closes in a task, within the same time."""
+        protocol = mock.Mock(spec=["fail_connection", "open", "loop", "close", "close_timeout"])
+        protocol.open = True
+        self.assertIs(close_websocket(protocol), True)
+        protocol.close.assert_called_once_with(1001)
+        protocol.loop.create_task.assert_called_once_with(protocol.close.return_value)
+        self.assertEqual(protocol.close_timeout, CLOSE_HANDSHAKE)
+
+    def test_old_implementation_closed(self) -> None:
+        """The engine of websockets' old implementation does not close twice."""
+        protocol = mock.Mock(spec=["fail_connection", "open", "loop"])
+        protocol.open = False
+        self.assertIs(close_websocket(protocol), True)
+        self.assertEqual(protocol.loop.create_task.call_count, 0)
