@@ -138,6 +138,11 @@ class HeadTests(SynchronousTestCase):
         head = Head(GET, len(GET), b"GET", b"/chat", b"1.1", GET.index(b"Host"))
         self.assertEqual((head.header(b"host"), head.header(b"cookie")), (b"a.example", b"a=b"))
 
+    def test_prefix_of_an_unparsed_head(self) -> None:
+        """A head that was made without the parser tells whether a header's name begins so."""
+        head = Head(GET, len(GET), b"GET", b"/chat", b"1.1", GET.index(b"Host"))
+        self.assertEqual([head.has_prefix(name) for name in (b"coo", b"x-")], [True, False])
+
     def test_lenient(self) -> None:
         """What does not matter for routing is left to the worker's server."""
         for fields in (
