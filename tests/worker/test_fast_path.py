@@ -75,9 +75,12 @@ class FastPathTests(SynchronousTestCase):
         self.assertEqual([*self.known, *self.fast_path.given], [longest.raw] * 2)
 
     def test_given(self) -> None:
-        """A request of another worker is known by its head, with the place and the reason."""
-        self.fast_path.remember_given(head("/a"), Give(3, How.TAG))
-        self.assertEqual(self.fast_path.given, {head("/a").raw: Give(3, How.TAG)})
+        """Requests of other workers are known by their heads, with the place and the reason."""
+        one, other = head("/a"), head("/b")
+        self.fast_path.remember_given(one, Give(3, How.TAG))
+        self.fast_path.remember_given(other, Give(1, How.HIT))
+        known = {one.raw: Give(3, How.TAG), other.raw: Give(1, How.HIT)}
+        self.assertEqual(self.fast_path.given, known)
 
     def test_bounds_of_the_rest(self) -> None:
         """The memory of what is given away, and of what came once, is bounded."""
