@@ -73,6 +73,7 @@ class BoundaryTests(SynchronousTestCase):
             ((POST, NEXT), 0),
             ((begin,), 6),
             ((begin, rest), 0),
+            ((begin, b"cdefx"), 0),  # it is refused
             ((UPGRADE,), 0),
         ):
             talk = Talk()
