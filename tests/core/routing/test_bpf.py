@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import struct
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -119,6 +120,11 @@ class CodesTests(SynchronousTestCase):
         ):
             self.assertEqual(found, code)
         self.assertEqual(bpf.NETWORK, -0x100000 & 0xFFFFFFFF)  # SKF_NET_OFF
+
+    def test_fields(self) -> None:
+        """Every instruction fits the kernel's fields (struct sock_filter), none of them signed."""
+        for step in bpf.program({1: 5, 2: 6}, 7):
+            self.assertEqual(struct.unpack("=HBBI", struct.pack("=HBBI", *step)), step)
 
     def test_unused(self) -> None:
         """What an operation has no use for is 0."""
