@@ -49,18 +49,19 @@ _IPV4_SOURCE: Final = 12
 _IPV6_SOURCE: Final = 8
 
 
-def program(sockets: Mapping[int, int], otherwise: int = 0) -> Program:
+def program(sockets: Mapping[int, int]) -> Program:
     """
     Make the program for some slots.
 
+    A packet that is neither IPv4 nor IPv6 goes to the group's first socket.
+
     :param sockets: the number of each slot's socket in the group; at least one slot.
-    :param otherwise: the number of the socket for a packet that is neither IPv4 nor IPv6.
     :raises ValueError: the program would be longer than `MOST` instructions.
     """
     weighing = [step for slot, number in sockets.items() for step in _weigh(slot, number)]
     # The first slot is the answer until another one weighs more than 0; no two weigh the same.
     whole = (
-        *_word(otherwise),
+        *_word(),
         (STORE, 0, 0, _WORD),
         (LOAD_NUMBER, 0, 0, 0),
         (STORE, 0, 0, _WEIGHT),
@@ -78,7 +79,7 @@ def program(sockets: Mapping[int, int], otherwise: int = 0) -> Program:
     return whole
 
 
-def _word(otherwise: int) -> Iterator[Instruction]:
+def _word() -> Iterator[Instruction]:
     """Have the address' word in A (`address_hash.address_word`)."""
     ipv6: list[Instruction] = [(LOAD_WORD, 0, 0, NETWORK + _IPV6_SOURCE)]
     for offset in (4, 8, 12):
@@ -99,7 +100,7 @@ def _word(otherwise: int) -> Iterator[Instruction]:
     yield SHIFT_RIGHT, 0, 0, 4
     yield IF_EQUAL, 2, 0, 4  # to the address of IPv4
     yield IF_EQUAL, 3, 0, 6  # to that of IPv6
-    yield RETURN, 0, 0, otherwise
+    yield RETURN, 0, 0, 0
     yield LOAD_WORD, 0, 0, NETWORK + _IPV4_SOURCE
     yield JUMP, 0, 0, len(mapped) + len(ipv6)
     yield from mapped
