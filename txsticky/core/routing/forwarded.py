@@ -111,9 +111,7 @@ def forwarded_for(values: Iterable[bytes], peer_host: str, trusted: Trusted) -> 
     # No deployment has more proxies; the rest stays one piece, which is not an address, so that the
     # walk ends there.
     for entry in reversed(b",".join(values).rsplit(b",", _MOST_PROXIES)):
-        if host not in trusted:
-            break
-        address = _address(entry.strip().decode("latin-1"))
+        address = _address(entry.strip().decode("latin-1")) if host in trusted else None
         if address is None:
             break
         host = str(address)

@@ -320,12 +320,12 @@ def _parse_insert(text: str, hashed: bool, place: PlaceName | None) -> KeySource
     attributes = parse_attributes(rest) if semicolon else ATTRIBUTE_DEFAULTS
     if not colon:
         unnamed = SHARED if place is None else place.name
-        return KeySource(KeyKind.INSERT, unnamed, False, attributes, place)
+        return KeySource(KeyKind.INSERT, unnamed, attributes=attributes, place=place)
     if not name:
         raise ValueError("'insert:' needs a name; write insert:NAME, or insert alone.")
     _check_name(name, "cookie")
     check_prefix(name, attributes)
-    return KeySource(KeyKind.INSERT, name, False, attributes)
+    return KeySource(KeyKind.INSERT, name, attributes=attributes)
 
 
 def _check_name(name: str, what: str) -> None:

@@ -183,6 +183,6 @@ def _seconds(date: bytes) -> float | None:
     """Read a cookie's date, in any of the forms that servers write; None if it cannot be read."""
     try:
         parsed = email.utils.parsedate_tz(date.decode("ascii"))
-        return None if parsed is None else calendar.timegm((*parsed[:6], 0, 0, 0))
+        return None if parsed is None else calendar.timegm(parsed[:6])
     except (UnicodeDecodeError, ValueError, OverflowError):
         return None
