@@ -96,6 +96,11 @@ class ValueTests(SynchronousTestCase):
         """Of what stands behind a value only blanks are not part of it."""
         self.assertEqual(unquote_cookie(b"x! \t "), b"x!")
 
+    def test_one_quote(self) -> None:
+        """A quote at one end alone is part of the value."""
+        for value in (b'a"', b'"a', b'"'):
+            self.assertEqual(unquote_cookie(value), value)
+
     @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=30))
     @settings(deadline=None)
     def test_python_cookies(self, value: str) -> None:

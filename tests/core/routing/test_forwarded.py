@@ -61,6 +61,12 @@ class TrustedTests(SynchronousTestCase):
         self.assertIn("", trusted)
         self.assertNotIn("127.0.0.1", trusted)
 
+    def test_together(self) -> None:
+        """Addresses may stand behind unix, and behind *."""
+        trusted = Trusted.parse("unix,10.0.0.1")
+        self.assertEqual(("" in trusted, "10.0.0.1" in trusted), (True, True))
+        self.assertRaises(ValueError, Trusted.parse, "*,nonsense")
+
     def test_mapped_rules(self) -> None:
         """A rule of mapped addresses is one of the IPv4 addresses that they stand for."""
         trusted = Trusted.parse("::ffff:127.0.0.1, ::ffff:10.0.0.0/104,::FFFF:c000:201/128")
@@ -176,11 +182,13 @@ class SecureTests(SynchronousTestCase):
     def test_last_word(self) -> None:
         """The last word is that of the proxy we know."""
         self.assertFalse(self.secure(b"X-Forwarded-Proto: https, http"))
+        self.assertTrue(self.secure(b"X-Forwarded-Proto: http, https"))
         self.assertTrue(self.secure(b"X-Forwarded-Proto: http", b"X-Forwarded-Proto: https"))
 
     def test_untrusted(self) -> None:
         """Another peer's words are not heard."""
         self.assertFalse(self.secure(b"X-Forwarded-Proto: https", peer="192.0.2.1"))
+        self.assertTrue(self.secure(b"X-Forwarded-Proto: http", peer="192.0.2.1", own=True))
 
     def test_silent(self) -> None:
         """Where nothing is said the connection itself counts."""

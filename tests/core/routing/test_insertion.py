@@ -43,7 +43,9 @@ class PlaceNameTests(SynchronousTestCase):
         for host, suffix in (
             (b"example:9001", b"_9001"),
             (b"[::1]:9001", b"_9001"),
+            (b"example:65535", b"_65535"),
             (b"example:8081", b""),
+            (b"9001", b""),
             (b"example", b""),
             (None, b""),
             (b"example:", b""),

@@ -331,6 +331,12 @@ class ParseTests(SynchronousTestCase):
             ],
         )
 
+    def test_hashed(self) -> None:
+        """Only what is said to be is hashed, and an address always; an inserted cookie never is."""
+        chain = parse_chain("insert,cookie:a,hash:cookie:b,ip")
+        self.assertEqual([source.hashed for source in chain], [False, False, True, True])
+        self.assertFalse(parse_chain("insert:a")[0].hashed)
+
     def test_hash(self) -> None:
         """hash: before a source hashes it; ip is hashed with and without."""
         chain = parse_chain("hash:sid,hash:query:a,cookie:b,hash:ip,ip")

@@ -76,6 +76,20 @@ class BegunTests(SynchronousTestCase):
         for line in ("Set-Cookie: s=a", "Set-Cookie: S=", "Set-Cookie: S", "Cookie: S=a"):
             self.assertEqual(said("cookie:S", line), ([], []), line)
 
+    def test_behind_another_cookie(self) -> None:
+        """A cookie is found behind one that is not learned."""
+        self.assertEqual(said("cookie:S", "Set-Cookie: T=b", "Set-Cookie: S=a"), ([b"a"], []))
+
+    def test_last_line(self) -> None:
+        """The last line's value is whole without a line end, too."""
+        lesson = Learner(parse_chain("header:X")).said(NOTHING_ASKED, 200, b"\r\nX: abc", NOW)
+        self.assertEqual(lesson.begun, ((b"abc", None),))
+
+    def test_taken_back(self) -> None:
+        """A cookie that is set and taken away again in one response is not learned."""
+        lines = ("Set-Cookie: S=a", "Set-Cookie: S=a; Max-Age=0")
+        self.assertEqual(said("cookie:S", *lines), ([], []))
+
     def test_several(self) -> None:
         """Several keys of a chain are all learned."""
         lines = ("X: a", "Set-Cookie: S=b", "Set-Cookie: T=c", "Y: d")

@@ -102,6 +102,11 @@ class StateTests(SynchronousTestCase):
         self.assertIs(pool.get(7), member)
         self.assertEqual((member.id, member.slot), (7, 2))
 
+    def test_added_without_load(self) -> None:
+        """A worker that is added carries nothing, and its event loop is not late."""
+        member = Pool().add(7, 2)
+        self.assertEqual((member.load, member.live, member.lag), (0, 0, 0.0))
+
     def test_ids_are_unique(self) -> None:
         """A worker's id is not given to another while it lives."""
         pool = pool_of(MemberState.READY)

@@ -43,9 +43,9 @@ class TableTests(SynchronousTestCase):
             ([b"b"], [b"a", b"b", b"c"]),  # one is bound already
             ([b"x", b"y"], [b"a", b"b", b"c"]),  # too many
             ([], [b"a", b"b" * (KEY_LIMIT + 1), b"a"]),  # too long, and twice
-            ([b"x" * KEY_LIMIT], [b"a" * (ROOM - KEY_LIMIT), b"b"]),
+            ([b"x" * KEY_LIMIT], [b"a", b"b"]),  # too long together
         ):
-            one, many = Table(4, 60.0), Table(4, 60.0)
+            one, many = (Table(4, 60.0, room=KEY_LIMIT) for _ in range(2))
             for table in (one, many):
                 for key in known:
                     table.bind(key, 1, 0.0)
@@ -59,6 +59,22 @@ class TableTests(SynchronousTestCase):
             many.forget(2)
             self.assertEqual((one.items(), one._size), (many.items(), many._size))
             self.assertEqual(len(one), len(many))
+
+    def test_bound_all_again(self) -> None:
+        """A worker that was forgotten gets back no key but those that are bound to it anew."""
+        table = Table(10, 60.0)
+        table.bind(b"a", 2, 0.0)
+        table.forget(2)
+        table.bind_all([b"b", b"c"], 2, 0.0)
+        self.assertEqual(table.items(), [(b"b", 2), (b"c", 2)])
+
+    def test_bound_all_is_told(self) -> None:
+        """To bind many keys at once is a use of each, which is not told again soon after."""
+        table = Table(10, 60.0)
+        table.bind_all([b"a", b"b"], 1, 0.0)
+        table.find(b"a", TOLD_EVERY - 0.1)
+        table.find(b"b", TOLD_EVERY)
+        self.assertEqual(table.take_used(), [b"b"])
 
     def test_forgotten_first(self) -> None:
         """The keys of a worker that is gone make room before any other, however new they are."""
@@ -227,6 +243,14 @@ class TableTests(SynchronousTestCase):
         for key in (b"b" * 2000, b"c" * 2000):
             table.bind(key, 1, now=0.0)
         self.assertEqual(len(table), 2)
+
+    def test_cleared_of_all(self) -> None:
+        """A cleared table has no worker's keys, and no use of one to tell."""
+        table = Table(10, 60.0)
+        table.bind(b"a", 1, now=0.0)
+        table.find(b"a", TOLD_EVERY)
+        table.clear()
+        self.assertEqual((bool(table), table.take_used()), (False, []))
 
     def test_forgotten(self) -> None:
         """With a worker all its keys go, and only its own."""

@@ -220,3 +220,4 @@ class SecretTests(SynchronousTestCase):
             error = self.assertRaises(ValueError, secret_of, content)
             self.assertIn(why, str(error))
         secret_of(b"abcdefgh" * 4)
+        secret_of(b"abcdefgh" * (SECRET_MOST // 8))
