@@ -69,6 +69,21 @@ class CorkTests(ConnectionCase):
         self.assertEqual(received(self.client), b"bye")
         self.assertTrue(ended(self.client))
 
+    def test_over_tls(self) -> None:
+        """Over TLS it is the layer of TLS that closes the connection, not the cork."""
+        asked = []
+
+        def close(protocol: Inner, data: bytes) -> None:
+            protocol.transport.TLS = True
+            protocol.transport.loseConnection()
+            protocol.transport.TLS = False
+
+        layer = inner(on_data=close)
+        layer.loseConnection = lambda protocol: asked.append(protocol)  # type: ignore[attr-defined]
+        transport = self.adopt(layer, prefix=b"x")
+        self.end_turn()
+        self.assertEqual((asked, transport.disconnecting), ([self.protocol], False))
+
     def test_pull_producer(self) -> None:
         """A producer that is pulled is asked for more when its first piece is sent."""
         producer = mock.Mock()

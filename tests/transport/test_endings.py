@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
 from typing import Any
+from unittest import mock
 
 from twisted.logger import formatEvent, globalLogPublisher
 
 from tests.transport.cases import GET, OK, GateCase, to
 from txsticky.core.how import How
-from txsticky.core.http.head import Head, parse_head
+from txsticky.core.http.head import Head, Malformed, parse_head
 from txsticky.core.http.refusal import LINGER
-from txsticky.core.http.steps import known
+from txsticky.core.http.steps import Refuse, known
+from txsticky.transport.ending import Ending, refused
 
 
 class EndTests(GateCase):
@@ -72,6 +75,24 @@ class EndTests(GateCase):
         self.arrive(b"x\r\n")
         self.assertEqual(self.host.sent, OK[:-1])
         self.ends()
+
+    def test_no_refusal_in_a_response_that_is_withheld(self) -> None:
+        """A response that has begun is cut off when it is sent, if it is withheld."""
+        self.arrive(b"POST /1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        self.policy.unconfirmed = 1
+        self.write(OK[:-1])
+        self.arrive(b"x\r\n")
+        self.assertEqual(self.host.sent, b"")
+        self.policy.confirm()
+        self.assertEqual((self.host.sent, self.host.lost), (OK[:-1], True))
+
+    def test_reason(self) -> None:
+        """A refusal has its time in the head and its reason in the body."""
+        answer = refused(Refuse(Malformed(400, "This is no head.")))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        date = head.partition(b"\r\nDate: ")[2].partition(b"\r\n")[0]
+        self.assertEqual(body, b"This is no head.\n")
+        self.assertEqual(parsedate_to_datetime(date.decode()).tzname(), "UTC")
 
     def test_refusal_is_withheld(self) -> None:
         """A refusal does not overtake the response before it."""
@@ -170,6 +191,22 @@ class EndTests(GateCase):
         self.gate.pause()
         self.gate.resume()
         self.ends()
+
+    def test_read_while_paused(self) -> None:
+        """What the client sends is read to the end, though the protocol has paused."""
+        self.arrive(to(1))
+        self.gate.pause()
+        self.answer(OK + b"more")
+        self.ends()
+
+    def test_called_off(self) -> None:
+        """An end that is called off does not come, and may be called off again."""
+        close = mock.Mock()
+        ending = Ending(self.host, 1.0, close)
+        ending.cancel()
+        ending.cancel()
+        self.clock.advance(2)
+        self.assertEqual(close.mock_calls, [])
 
     def test_surplus_of_a_known_request(self) -> None:
         """The sentence names the request that was taken by the short cut, too."""

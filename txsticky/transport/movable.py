@@ -59,8 +59,9 @@ class MovableMixin(FlushMixin):
     unread: bytes = b""
     #: The client's address as the PROXY protocol or another process named it; None: ask the socket.
     named_peer: IAddress | None = None
-    #: Whether input is wanted, and whether the reactor watches for it.
-    _reading = False
+    #: Whether input is wanted, which it is from the beginning, and whether the reactor watches for
+    #: it.
+    _reading: bool
     _watched = False
     _kick: Any = None
     #: Whether the reactor watches for room to write.
