@@ -34,21 +34,25 @@ class WriteBatch:
     :param clock: seconds, monotonic.
     """
 
+    #: When the first of those that wait has come.
+    _began: float
+
     def __init__(
         self, soon: Callable[[Callable[[], None]], object], clock: Callable[[], float]
     ) -> None:
         self._soon = soon
         self._clock = clock
         self._waiting: list[Sender] = []
-        self._began = 0.0
 
     def add(self, sender: Sender) -> None:
         """Have a transport flush at the end of this iteration."""
         if not self._waiting:
+            self._waiting.append(sender)
             self._began = self._clock()
             self._soon(self.end)
+            return
         self._waiting.append(sender)
-        if len(self._waiting) > 1 and self._clock() - self._began > LONG:
+        if self._clock() - self._began > LONG:
             self.end()
 
     def end(self) -> None:

@@ -43,6 +43,24 @@ class WebSocketsTests(SynchronousTestCase):
         head = request(*lines).raw
         return self.websockets.heir(self.websockets.passport(head, "192.0.2.7", None))
 
+    def test_always(self) -> None:
+        """The operator's word, or that there is none, is known."""
+        for always in (False, True):
+            websockets = WebSockets(self.view, always, self.bus, self.system)
+            self.assertIs(websockets.always, always)
+
+    def test_arrived(self) -> None:
+        """Those that have moved here are counted."""
+        for count in range(3):
+            self.assertEqual(self.websockets.moved, count)
+            self.websockets.arrived()
+
+    def test_ids(self) -> None:
+        """The WebSockets of a worker are numbered from 1 on."""
+        passports = [self.websockets.passport(b"head", "", None) for _ in range(3)]
+        self.assertEqual([passport.id for passport in passports], [1, 2, 3])
+        self.assertEqual([self.websockets.find(id) for id in (1, 2, 3)], passports)
+
     def test_spread(self) -> None:
         """Without a key WebSockets are spread over the other workers."""
         self.assertEqual(sorted(self.heir() for _ in range(4)), [2, 2, 3, 3])
