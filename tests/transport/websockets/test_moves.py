@@ -10,6 +10,7 @@ from tests.transport.cases import GET, OK, GateCase
 from txsticky.core.http.websocket.frames import close_frame
 from txsticky.core.http.websocket.passport import Passport
 from txsticky.core.replay import Replay
+from txsticky.transport.nowhere import NOWHERE
 from txsticky.transport.websockets.mover import LOOKS, MOST_HELD, REST, SETTLE
 
 HELLO = frame(b"hello")
@@ -146,6 +147,22 @@ class LeavingTests(MovesCase):
         self.assertEqual(self.host.departed, (5, b""))
         passport = self.movements.passports[0]
         self.assertEqual(passport.leave(1, 0).head, request().raw)
+
+    def test_lets_go(self) -> None:
+        """The gate of a WebSocket that has left lets go of the connection and of the worker."""
+        self.open()
+        self.leave()
+        self.assertEqual(self.host.departed, (5, b""))
+        self.assertEqual((self.gate.host, self.gate.policy), (NOWHERE, NOWHERE))
+
+    def test_asked_again(self) -> None:
+        """A WebSocket that waits for its output to leave is not asked to leave twice."""
+        self.open()
+        self.host.buffered = 10
+        self.leave()
+        assert self.gate.mover is not None
+        self.assertTrue(self.gate.mover.leave())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_talking(self) -> None:
         """What comes while the application may still answer is held, and goes along."""

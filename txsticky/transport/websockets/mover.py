@@ -136,7 +136,7 @@ class Mover:
         """
         if not self.follows:
             return False
-        if self._call is None and not (self._wanted or self._gate.leaving):
+        if self._call is None and not self._wanted:
             self._later(self._movements.turn(), self._begin)
         return True
 
