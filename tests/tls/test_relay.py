@@ -134,6 +134,17 @@ class RelayTests(ShellCase):
         self.assertTrue(ended(far))
         self.assertEqual(self.near.calls, [], "nothing more is told of it")
 
+    def test_the_client_leaves_early(self) -> None:
+        """Another worker that is behind gets all that the client has sent, and then the end."""
+        far = self.opened()
+        self.relay.dataReceived(BIG)
+        self.leave(ConnectionDone())
+        got = 0
+        while got < len(BIG):
+            got += len(received(far) or b"")
+            self.reactor.turn()
+        self.assertTrue(ended(far))
+
     def test_the_client_vanishes(self) -> None:
         """The other worker gets the end at once when the client vanishes."""
         far = self.opened()
@@ -190,7 +201,9 @@ class RelayTests(ShellCase):
         """Out of descriptors, the request is answered with 503 and the connection closed."""
         with no_descriptors_left():
             self.relay.dataReceived(b"first")
-        self.assertTrue(self.near.written.startswith(b"HTTP/1.1 503 "), self.near.written)
+        head, _, body = self.near.written.partition(b"\r\n\r\n")
+        self.assertTrue(head.startswith(b"HTTP/1.1 503 "), head)
+        self.assertEqual(body, b"The request cannot be passed on.\n")
         self.assertEqual((self.near.calls, self.given), (["loseConnection"], []))
         self.flushLoggedErrors()
 

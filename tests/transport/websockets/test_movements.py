@@ -50,7 +50,7 @@ class WebSocketsTests(SynchronousTestCase):
             self.assertIs(websockets.always, always)
 
     def test_arrived(self) -> None:
-        """Those that have moved here are counted."""
+        """WebSockets that have moved here are counted."""
         for count in range(3):
             self.assertEqual(self.websockets.moved, count)
             self.websockets.arrived()

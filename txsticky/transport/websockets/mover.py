@@ -163,14 +163,11 @@ class Mover:
         if self._gate.leaving:
             return True
         self.cancel()
-        if self._holding or self._input.between:
-            self._holding = True
-            self._gate.hold()
-            if self._may_go() and not self._gate.host.unsent():
-                self._go()
-                return True
-        self._release()
-        return False
+        if self._input.between and self._may_go() and not self._gate.host.unsent():
+            self._go()  # which departs at once, for nothing is left to send
+        else:
+            self._release()
+        return self._gate.leaving
 
     def cancel(self) -> None:
         """Make no more calls."""
