@@ -170,13 +170,7 @@ class Reception:
     def admit(self, arrival: Arrival) -> None:
         """Receive one connection of many: if that fails, the connection alone is closed."""
         try:
-            verdict = self.judge(arrival)
-            if verdict is None:
-                self.place(arrival)
-            elif verdict is NEED_DATA:
-                self.wait(arrival)
-            else:
-                self.act(arrival, verdict)
+            self.receive(arrival)
         except Exception:
             log.failure("A connection failed as it was accepted, and is closed.")
             arrival.sock.close()
