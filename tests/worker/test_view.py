@@ -55,6 +55,9 @@ class BootTests(ViewCase):
         self.assertFalse(made.router.in_words, "as version 0.1.0, which does not say it")
         told = attrs.evolve(boot, in_words=True)
         self.assertTrue(ClusterView.of(told, Config(), self.changed).router.in_words)
+        made.bind_all([b"%d" % number for number in range(11)], 1, 0.0)
+        self.assertEqual(len(made.table), 10)
+        self.assertEqual([made.table.find(b"10", now) for now in (0.0, 61.0)], [1, None])
 
 
 class UpdateTests(ViewCase):
@@ -70,6 +73,21 @@ class UpdateTests(ViewCase):
         """A mailbox that came after its worker had gone is told, once the pool has a newer one."""
         self.assertEqual(self.view.update(self.pool(), (0, 1, 3, 4)), set())
         self.assertEqual(self.view.update(self.pool(added=5), (0, 1, 3, 4)), {4})
+
+    def test_mailbox_of_the_first_worker(self) -> None:
+        """A mailbox of the very first worker that came after that one had gone is told as well."""
+        self.assertEqual(self.view.update(self.pool(1), ()), {1})
+        self.assertEqual(self.view.update(self.pool(), (0, 1, 3)), {1})
+
+    def test_spread(self) -> None:
+        """What spreads idle connections is told what the pool was, and is, when it has changed."""
+        before, after = self.view.pool, self.pool(3)
+        self.view.spread = spread = mock.Mock()
+        self.view.update(self.pool(), ())
+        self.assertEqual(spread.changed.call_count, 0)
+        self.view.pool = before
+        self.view.update(after, ())
+        spread.changed.assert_called_once_with(before, after)
 
     def test_itself(self) -> None:
         """The worker itself is never among those that are gone."""
