@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes import FakeSystem
+from tests.shells import open_descriptors
 from txsticky.worker.ending import End, discard_output
 
 
@@ -36,6 +37,28 @@ class EndTests(SynchronousTestCase):
         self.stopped.callback(None)
         self.assertEqual((self.reactor.running, self.end.status), (False, 0))
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_before(self) -> None:
+        """An end that has not begun has the exit code 0."""
+        end = End(self.system, self.stop)
+        self.assertEqual((end.begun, end.status), (False, 0))
+
+    def test_overdue(self) -> None:
+        """Once the time is over, the application has none to stop, and is not waited for."""
+        self.reactor.advance(31.0)
+        self.end.begin(0)
+        self.assertEqual(self.seconds, [0.0])
+        self.reactor.advance(0)
+        self.assertFalse(self.reactor.running)
+        self.stopped.callback(None)
+
+    def test_hurried_to_the_utmost(self) -> None:
+        """An end that is to be now is now."""
+        self.end.begin(0)
+        self.reactor.advance(2.0)
+        self.end.within(0.0)
+        self.reactor.advance(0)
+        self.assertFalse(self.reactor.running)
 
     def test_slow(self) -> None:
         """An application that does not stop is waited for until its time is over."""
@@ -90,8 +113,10 @@ class OutputTests(SynchronousTestCase):
     """The output of a worker whose primary is gone."""
 
     def test_discarded(self) -> None:
-        """Both streams lead nowhere."""
-        dup2 = mock.Mock()
+        """Both streams lead nowhere, and no descriptor is left over."""
+        dup2, before = mock.Mock(), open_descriptors()
         self.patch(os, "dup2", dup2)
         discard_output()
-        self.assertEqual([call.args[1] for call in dup2.call_args_list], [1, 2])
+        (quiet, first), (same, second) = (call.args for call in dup2.call_args_list)
+        self.assertEqual((first, second, same), (1, 2, quiet))
+        self.assertEqual(open_descriptors(), before)

@@ -59,6 +59,12 @@ class ReportTests(SynchronousTestCase):
         self.system.reactor.advance(REPORT_SOON)
         self.assertEqual(len(self.sent()), 2)
 
+    def test_how_soon(self) -> None:
+        """A change is reported within a twentieth of a second."""
+        self.report.changed()
+        self.system.reactor.advance(0.05)
+        self.assertEqual(self.sent(), [Load()])
+
     def test_heartbeat(self) -> None:
         """While something changes there is a report at each heartbeat."""
         self.report.start()

@@ -14,7 +14,7 @@ from tests.transport.cases import FakeHost, FakePolicy, GateCase
 from txsticky.core.http.conversation import Conversation
 from txsticky.core.http.stall import Pauses
 from txsticky.transport.gate import Gate
-from txsticky.worker.stall_watch import LOOK_MOST, StallWatch, awaited
+from txsticky.worker.stall_watch import StallWatch, awaited
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
@@ -241,6 +241,7 @@ class WatchTests(SynchronousTestCase):
             self.clock.advance(1)
         self.assertTrue(paused.lost)
         self.assertIn(b"408", paused.sent)
+        self.assertIn(b"\r\n\r\nThe request did not come in time.", paused.sent)
         self.assertEqual((moving.lost, idle.lost), (False, False))
 
     def test_never(self) -> None:
@@ -249,10 +250,12 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_period(self) -> None:
-        """However long the time, it is looked often enough."""
-        self.watch(86400.0)
-        (call,) = self.clock.getDelayedCalls()
-        self.assertEqual(call.getTime(), LOOK_MOST)
+        """A watch looks eight times within the pause that is too long, and every 15 s at least."""
+        for seconds, period in ((40.0, 5.0), (86400.0, 15.0)):
+            self.watch(seconds)
+            (call,) = self.clock.getDelayedCalls()
+            call.cancel()
+            self.assertEqual(call.getTime(), period)
 
     def test_one_fails(self) -> None:
         """A connection that cannot be ended keeps no other from its end, nor the next look."""
@@ -263,6 +266,19 @@ class WatchTests(SynchronousTestCase):
         self.assertTrue(second.lost)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertNotEqual(self.clock.getDelayedCalls(), [])
+
+    def test_ended_by_another(self) -> None:
+        """Where the end of one connection is that of another, those behind it are ended, too."""
+        self.watch()
+        first, _, third = (self.connect() for _ in range(3))
+
+        def end(data: bytes) -> None:
+            self.live[1].gate = None
+
+        first.send = end  # type: ignore[assignment]
+        self.pass_by(55)
+        self.assertIsNone(self.live[1].gate)
+        self.assertTrue(third.lost)
 
     def test_without_a_gate(self) -> None:
         """Connections without a gate, or not set up yet, are left alone."""
