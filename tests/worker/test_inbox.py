@@ -10,6 +10,7 @@ from tests.shells import ShellCase, ended, no_descriptors_left, open_descriptors
 from tests.worker.cases import PEER
 from txsticky.core.messages.handoff import Handoff, pack_handoff, pack_log, pack_peer
 from txsticky.core.messages.origin import Origin
+from txsticky.errors import WireError
 from txsticky.ipc.mailbox import MailboxTransport, mailbox_pair
 from txsticky.worker.inbox import WorkerInbox
 
@@ -97,14 +98,37 @@ class InboxTests(ShellCase):
         self.reactor.settle()
         self.assertEqual(len(self.adopted), 1)
 
+    def test_damaged_and_alone(self) -> None:
+        """A damaged message that brought no descriptor closes none, first or later."""
+        for _ in range(2):
+            self.assertRaises(WireError, self.inbox.dataReceived, b"nonsense")
+            self.send(pack_log())
+            self.inbox.take_all()
+        self.assertEqual(len(self.logs), 2)
+
     def test_lost_on_the_way(self) -> None:
         """A hand-off whose descriptor is lost is not outstanding any more."""
-        for reserved in (True, False):
+        for reserved in (True, False, True):
             client = self.hand(reserved)
             with no_descriptors_left():
                 self.inbox.box.read_one()
             self.assertTrue(ended(client))
-        self.assertEqual((self.inbox.taken, self.adopted), (1, []))
+        self.assertEqual((self.inbox.taken, self.adopted), (2, []))
+
+    def test_peer_lost_on_the_way(self) -> None:
+        """The mailbox of a peer whose descriptor is lost is none, and no connection."""
+        self.send(pack_peer(3))
+        with no_descriptors_left():
+            self.inbox.box.read_one()
+        self.assertEqual((self.inbox.taken, self.peers), (0, []))
+
+    def test_turn(self) -> None:
+        """Four connections are taken in one turn of the reactor: others have their turns, too."""
+        self.inbox.start()
+        for _ in range(6):
+            self.hand()
+        self.reactor.turn()
+        self.assertEqual(len(self.adopted), 4)
 
     def test_take_all(self) -> None:
         """All that is in the mailbox can be taken at once."""
