@@ -127,6 +127,15 @@ class OutboxTests(ShellCase):
         self.assertEqual(set(self.outbox.boxes), {FRONT_DESK, 1})
         self.outbox.forget(3)  # a second time there is nothing to close
 
+    def test_front_desk_is_full(self) -> None:
+        """A connection that the front desk has no room for is closed; what waits there waits on."""
+        desk = self.outbox.boxes[FRONT_DESK]
+        desk.outgoing.limit = 3
+        self.fill(FRONT_DESK, 3)
+        with mock.patch("txsticky.worker.outbox.log") as log:
+            client = self.give(FRONT_DESK, b"x")
+        self.assertEqual((log.error.call_count, ended(client), desk.queued), (1, True, 3))
+
     def test_lost(self) -> None:
         """If not even the front desk takes a connection, it is closed, and that is logged."""
         self.boxes[FRONT_DESK].close()
@@ -149,6 +158,12 @@ class OutboxTests(ShellCase):
         for _ in range(4):
             self.give(FRONT_DESK)
         self.assertEqual([len(self.came(place)) for place in (0, 1, 3, 4)], [0, 0, 2, 2])
+
+    def test_idle_is_counted(self) -> None:
+        """An idle connection counts at once as one that is on its way to its worker."""
+        self.ids(1, 2)
+        self.give(FRONT_DESK)
+        self.assertEqual([member.load for member in self.view.pool.members], [1, 0])
 
     def test_idle_at_the_youngest(self) -> None:
         """Where no worker began later, an idle connection waits at another."""

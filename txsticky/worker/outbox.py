@@ -51,14 +51,13 @@ class Outbox:
         :param place: the id of the worker that reads it.
         :param descriptor: its sending end; owned from here on.
         """
-        self._wanted.discard(place)
         old = self.boxes.pop(place, None)
         if old is not None:
             old.loseConnection()
         self.boxes[place] = MailboxTransport(
             socket.socket(fileno=descriptor),
             self._reactor,
-            undelivered=lambda waiting: self._bounce(place, waiting),
+            undelivered=self._bounce,
         )
 
     def reaches(self, worker: int) -> bool:
@@ -95,7 +94,7 @@ class Outbox:
             box.sendFileDescriptor(descriptor)
             box.write(message)
         except MailboxFull:
-            self._bounce(place, [(descriptor, message)])
+            self._bounce([(descriptor, message)])
 
     def _successor(self) -> int:
         """Choose the worker at which an idle connection waits for its next request."""
@@ -113,20 +112,19 @@ class Outbox:
         if box is not None:
             waiting = box.take_queue()
             box.loseConnection()
-            self._bounce(worker, waiting)
+            self._bounce(waiting)
 
-    def _bounce(self, place: int, waiting: list[tuple[int, bytes]]) -> None:
+    def _bounce(self, waiting: list[tuple[int, bytes]]) -> None:
         """
         Send to the front desk what a mailbox does not take: its worker is gone, or far behind.
 
-        :param place: whose mailbox that is.
+        What the front desk itself did not take it refuses again, and is lost.
+
         :param waiting: (descriptor, message) of each connection.
         """
         desk = self.boxes[FRONT_DESK]
         for descriptor, message in waiting:
             try:
-                if place == FRONT_DESK:
-                    raise MailboxFull(queued=desk.queued)
                 desk.sendFileDescriptor(descriptor)
                 desk.write(message)
             except MailboxFull as full:
