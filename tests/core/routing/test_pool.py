@@ -248,6 +248,18 @@ class StuckTests(SynchronousTestCase):
 class CopyTests(SynchronousTestCase):
     """The pool in another process."""
 
+    def test_takers(self) -> None:
+        """A copy knows which workers take WebSockets that move."""
+        pool = pool_of(MemberState.READY, MemberState.READY)
+        pool.let_move(2)
+        self.assertEqual(ids(Pool.from_view(pool.view()).takers().members), [2])
+
+    def test_takers_of_an_earlier_version(self) -> None:
+        """In an earlier version's view no worker takes WebSockets that move."""
+        view = pool_of(MemberState.READY, MemberState.READY).view()
+        del view["moves"]
+        self.assertEqual(len(Pool.from_view(view).takers()), 0)
+
     @given(st.lists(st.tuples(live_states, st.booleans()), max_size=6))
     @settings(deadline=None)
     def test_same_answers(self, workers: list[tuple[MemberState, bool]]) -> None:

@@ -43,9 +43,9 @@ class TableTests(SynchronousTestCase):
             ([b"b"], [b"a", b"b", b"c"]),  # one is bound already
             ([b"x", b"y"], [b"a", b"b", b"c"]),  # too many
             ([], [b"a", b"b" * (KEY_LIMIT + 1), b"a"]),  # too long, and twice
-            ([b"x" * KEY_LIMIT], [b"a", b"b"]),  # too long together
+            ([b"x" * KEY_LIMIT], [b"a" * KEY_LIMIT, b"b"]),  # too long together
         ):
-            one, many = (Table(4, 60.0, room=KEY_LIMIT) for _ in range(2))
+            one, many = (Table(4, 60.0, room=2 * KEY_LIMIT) for _ in range(2))
             for table in (one, many):
                 for key in known:
                     table.bind(key, 1, 0.0)
@@ -245,12 +245,14 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(len(table), 2)
 
     def test_cleared_of_all(self) -> None:
-        """A cleared table has no worker's keys, and no use of one to tell."""
+        """A cleared table has no keys, not even forgotten ones, and no use of one to tell."""
         table = Table(10, 60.0)
         table.bind(b"a", 1, now=0.0)
         table.find(b"a", TOLD_EVERY)
+        table.bind(b"b", 2, now=0.0)
+        table.forget(2)
         table.clear()
-        self.assertEqual((bool(table), table.take_used()), (False, []))
+        self.assertEqual((bool(table), len(table), table.take_used()), (False, 0, []))
 
     def test_forgotten(self) -> None:
         """With a worker all its keys go, and only its own."""
