@@ -203,6 +203,8 @@ class RelayTests(ShellCase):
             self.relay.dataReceived(b"first")
         head, _, body = self.near.written.partition(b"\r\n\r\n")
         self.assertTrue(head.startswith(b"HTTP/1.1 503 "), head)
+        self.assertIn(b"\r\nRetry-After: 1", head)
+        self.assertIn(b" GMT\r\n", head)
         self.assertEqual(body, b"The request cannot be passed on.\n")
         self.assertEqual((self.near.calls, self.given), (["loseConnection"], []))
         self.flushLoggedErrors()

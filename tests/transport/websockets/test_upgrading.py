@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 from tests.core.http.websocket.test_frames import frame
 from tests.core.http.websocket.test_handshake import request, response
 from tests.transport.cases import GET, OK
 from tests.transport.websockets.test_moves import ASKED, REPLY, MovesCase
+from txsticky.core.http.head import Malformed
 from txsticky.core.replay import Replay
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\n\r\n"
@@ -23,7 +26,12 @@ class FollowedTests(MovesCase):
 
     def test_interim(self) -> None:
         """Interim responses pass, alone or with what follows them."""
-        for pieces in ((HINTS, ASKED), (HINTS + ASKED,), (HINTS, HINTS + ASKED + REPLY)):
+        for pieces in (
+            (HINTS, ASKED),
+            (HINTS + ASKED,),
+            (HINTS[:9], HINTS[9:], ASKED),
+            (HINTS, HINTS + ASKED + REPLY),
+        ):
             self.make()
             self.arrive(request().raw)
             for piece in pieces:
@@ -31,6 +39,47 @@ class FollowedTests(MovesCase):
             whole = b"".join(pieces)
             self.assertEqual(self.host.sent, whole.replace(ASKED, response()))
             self.assertIsNotNone(self.gate.mover)
+
+    def test_withheld(self) -> None:
+        """A response in pieces waits whole for what was bound before it."""
+        self.arrive(request().raw)
+        self.policy.unconfirmed = 1
+        self.write(ASKED[:10])
+        self.write(ASKED[10:])
+        self.assertEqual(self.host.sent, b"")
+        self.policy.confirm()
+        self.assertEqual(self.host.sent, response())
+
+    def test_endless_head(self) -> None:
+        """A head without end passes as it is, and is not followed."""
+        self.arrive(request().raw)
+        with mock.patch.object(type(self.gate.exchange), "head_limit", 10):
+            self.write(ASKED[:30])
+        self.assertEqual((self.host.sent, self.gate.upgrading), (ASKED[:30], None))
+
+    def test_moved(self) -> None:
+        """Behind the repeated handshake the client of a WebSocket is not told to come anew."""
+        head = request().raw
+        self.gate.exchange.replay = Replay(head=head, moves=1)
+        self.arrive(head)
+        self.answer(ASKED + REPLY)
+        self.close()
+        self.assertEqual((self.host.sent, self.gate.upgrading), (REPLY, None))
+
+    def test_too_late(self) -> None:
+        """A response that comes when the connection serves nothing more opens no WebSocket."""
+        self.arrive(request().raw)
+        self.gate.exchange.refuse(Malformed(400, "This is no frame."), False)
+        self.answer(ASKED)
+        self.assertEqual((self.host.sent, self.gate.mover), (b"", None))
+
+    def test_nothing_moves(self) -> None:
+        """Where no WebSocket moves, none is followed."""
+        self.policy.movements = None
+        self.arrive(request().raw)
+        self.answer(response())
+        self.assertEqual((self.got, self.host.sent), (request().raw, response()))
+        self.assertIsNone(self.gate.mover)
 
     def test_refused_with_a_word(self) -> None:
         """A refusal in which the word for moves stands passes as it is."""
