@@ -38,6 +38,12 @@ class AdoptTests(ConnectionCase):
         self.until(lambda: self.protocol.data)
         self.assertEqual(self.protocol.data, b"hello")
 
+    def test_nothing_to_do(self) -> None:
+        """A connection that brought no bytes has the reactor call nothing."""
+        with mock.patch.object(self.reactor, "callLater") as later:
+            self.adopt()
+        self.assertEqual(later.mock_calls, [])
+
     def test_output(self) -> None:
         """What the protocol writes, in connectionMade and later, reaches the client."""
         self.adopt(

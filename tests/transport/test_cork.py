@@ -10,6 +10,9 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
+from twisted.internet.error import ConnectionLost
+from twisted.python.failure import Failure
+
 from tests.shells import ended, received
 from tests.transport.cases import ConnectionCase, Inner, inner
 from txsticky.transport.movable import MovableServer
@@ -68,6 +71,17 @@ class CorkTests(ConnectionCase):
         self.end_turn()
         self.assertEqual(received(self.client), b"bye")
         self.assertTrue(ended(self.client))
+
+    def test_lost_before_the_end(self) -> None:
+        """A connection that is lost before its output is sent is not watched any more."""
+        transport = self.adopt(inner(on_data=lambda self, data: self.transport.write(data)))
+        self.client.send(b"hello")
+        transport.doRead()
+        self.assertIn(transport, self.reactor.getReaders())
+        transport.connectionLost(Failure(ConnectionLost()))
+        self.assertNotIn(transport, self.reactor.getReaders())
+        self.end_turn()
+        self.assertEqual((self.protocol.lost, transport.closings), ([ConnectionLost], 1))
 
     def test_over_tls(self) -> None:
         """Over TLS it is the layer of TLS that closes the connection, not the cork."""

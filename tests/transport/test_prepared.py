@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from tests.shells import is_open, received
 from tests.transport.cases import ConnectionCase, Inner, inner
+from txsticky.transport.movable import DONE
 
 
 def bye(protocol: Inner, data: bytes) -> None:
@@ -115,6 +116,12 @@ class LostUnwatchedTests(ConnectionCase):
         transport.write(b"lost")
         transport.connectionLost(Failure(OSError()))
         self.run_a_bit()
+        self.assertEqual((len(self.protocol.lost), transport.closings), (1, 1))
+
+    def test_end_again(self) -> None:
+        """A connection that has ended by itself can be ended again, and nothing happens."""
+        transport = self.adopt(inner(on_data=bye), b"hello")
+        transport.connectionLost(DONE)
         self.assertEqual((len(self.protocol.lost), transport.closings), (1, 1))
 
     def test_end_for_all(self) -> None:
