@@ -96,6 +96,7 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual(keys("query:a b&c=%", b"/?a+b%26c%3d%25=1"), [b"1"])
         for name in ("a&b", "a=b", "a+b", "a%b"):
             self.assertEqual(keys("query:" + name, f"/?{name}=1&x".encode()), [], name)
+        self.assertEqual(keys("query:a!b", b"/?a!b=1"), [b"1"])
         self.assertEqual(keys("query:größe", b"/?gr%C3%B6%C3%9Fe=1"), [b"1"])
         self.assertEqual(keys("query:a.c", b"/?abc=1"), [])
         self.assertEqual(keys(r"query:a\,ip", b"/?a,ip=1"), [b"1"])

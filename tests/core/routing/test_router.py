@@ -278,6 +278,12 @@ class HashTests(SynchronousTestCase):
         self.assertEqual(len(routes), 1)
         self.assertEqual(world.route(b"/?room=7").how, How.HASH)
 
+    def test_address_in_a_parameter(self) -> None:
+        """A hashed parameter goes where its text goes, even if it is an address."""
+        world = World("hash:query:a")
+        routes = [world.route(b"/?a=192.0.2.%d" % n).worker for n in range(20)]
+        self.assertEqual(routes, [world.by_key(b"192.0.2.%d" % n) for n in range(20)])
+
     def test_without_head(self) -> None:
         """Where the head cannot be read the address still pins."""
         world = World("sid,ip")
@@ -340,6 +346,15 @@ class StaleCookieTests(SynchronousTestCase):
             for n, peer in enumerate(("192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.3"))
         }
         self.assertEqual([route.how for route in routes], [How.MISS])
+
+    def test_stable(self) -> None:
+        """Each release hashes the same text, so that processes of two releases agree."""
+        world = World("insert:W")
+        for lines, program in (((), b""), ((b"User-Agent: curl/8",), b"curl/8")):
+            for n in range(20):
+                worker = world.route(b"/", self.COOKIE, *lines, peer=f"192.0.2.{n}").worker
+                text = b"%b 192.0.2.%d %b" % (self.COOKIE.partition(b"=")[2], n, program)
+                self.assertEqual(worker, world.by_key(text))
 
 
 class NewTests(SynchronousTestCase):
