@@ -99,6 +99,28 @@ class OutboxTests(ShellCase):
         self.give(3, b"x")
         self.assertEqual(self.came(3), [b"x"])
 
+    def test_final_is_at_once(self) -> None:
+        """When the whole cluster stops, an idle connection is closed while it is given away."""
+        self.view.final = True
+        server, client = map(self.owned, socket.socketpair())
+        idle = Handoff(family=socket.AF_UNIX, origin=Origin(PEER))
+        self.outbox.give(server, FRONT_DESK, idle)
+        self.assertEqual((server.fileno(), ended(client)), (-1, True))
+
+    def test_idle_with_a_place(self) -> None:
+        """An idle connection that has a place goes there, whatever others there are."""
+        self.ids(1, 2, 3)
+        self.give(1)
+        self.assertEqual([len(self.came(place)) for place in (0, 1, 3)], [0, 1, 0])
+
+    def test_successor(self) -> None:
+        """The place of an idle connection is chosen by this worker's id and slot."""
+        self.view.slot = 1
+        self.view.spread = spread = mock.Mock()
+        spread.choose.return_value = None
+        self.give(FRONT_DESK)
+        spread.choose.assert_called_once_with(self.view.pool, 2, 1, self.outbox.boxes)
+
     def test_final_request(self) -> None:
         """When the cluster stops, a connection with a request still goes to the front desk."""
         self.view.final = True
