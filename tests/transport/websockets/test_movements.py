@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -74,6 +75,36 @@ class WebSocketsTests(SynchronousTestCase):
         self.assertEqual(len({self.heir(mine) for _ in range(4)}), 1)
         self.assertNotEqual(self.heir(mine), 1)
 
+    def test_never_this_one(self) -> None:
+        """This worker gives no WebSocket to itself, though it does not leave."""
+        self.view.pool.set_ready(1)
+        for member in self.view.pool.members:
+            member.moves = member.id == 1
+        self.assertEqual(self.heir(), 0)
+        self.assertTrue(self.view.pool.is_ready(1))
+
+    def test_reserved(self) -> None:
+        """The place in the next worker is reserved until the WebSocket is there."""
+        with mock.patch.object(self.view.pool, "reserve") as reserved:
+            worker = self.heir()
+        self.assertEqual(reserved.mock_calls, [mock.call(worker)])
+
+    def test_no_head(self) -> None:
+        """A WebSocket whose handshake cannot be read goes nowhere."""
+        passport = self.websockets.passport(b"no head\r\n\r\n", "192.0.2.7", None)
+        self.assertEqual(self.websockets.heir(passport), 0)
+
+    def test_decided(self) -> None:
+        """The router is asked with the time and chance of this worker."""
+        self.view.router = mock.Mock()
+        self.assertEqual(self.heir(), 0)
+        ((_, client, _, table, now, rng),) = (
+            call.args for call in self.view.router.decide.mock_calls
+        )
+        self.assertEqual((client, now), ("192.0.2.7", self.system.clock()))
+        self.assertIs(table, self.view.table)
+        self.assertIs(rng, self.system.rng)
+
     def test_earlier_version(self) -> None:
         """A worker that does not know what to do with a WebSocket that moves gets none."""
         for member in self.view.pool.members:
@@ -96,6 +127,13 @@ class WebSocketsTests(SynchronousTestCase):
         turns = [self.websockets.turn() for _ in range(3)]
         for number, turn in enumerate(turns, 1):
             self.assertAlmostEqual(turn, number * PACE)
+
+    def test_pace_later(self) -> None:
+        """When time has passed a WebSocket leaves at once, and the next one after it."""
+        self.websockets.turn()
+        self.system.reactor.advance(10 * PACE)
+        self.assertEqual(self.websockets.turn(), 0)
+        self.assertAlmostEqual(self.websockets.turn(), PACE)
 
     def test_state(self) -> None:
         """A state is kept for as long as its WebSocket is there, and is one that can go."""

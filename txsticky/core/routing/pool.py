@@ -118,10 +118,15 @@ class Pool:
             self._reachable = frozenset(member.id for member in reachable)
         return id in self._reachable
 
-    def takers(self) -> Pool:
-        """The pool of those that may get a WebSocket that moves; the members are the same ones."""
+    def takers(self, but: int = 0) -> Pool:
+        """
+        The pool of those that may get a WebSocket that moves; the members are the same ones.
+
+        :param but: the id of one that is to get none; 0 for none.
+        """
         part = Pool()
-        part._members = {member.id: member for member in self.candidates() if member.moves}
+        takers = (member for member in self.candidates() if member.moves)
+        part._members = {member.id: member for member in takers if member.id != but}
         return part
 
     # ------------------------------------------------------------- changes of state

@@ -141,8 +141,7 @@ class WebSockets:
         head = parse_head(passport.head, len(passport.head))
         if view.final or not isinstance(head, Head):
             return 0
-        takers = view.pool.takers()
-        takers.set_gone(view.id)
+        takers = view.pool.takers(but=view.id)
         decision = view.router.decide(
             head, passport.client, takers, view.table, system.clock(), system.rng
         )
