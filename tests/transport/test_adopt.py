@@ -82,6 +82,7 @@ class AdoptTests(ConnectionCase):
         self.adopt(inner(on_made=lambda self: self.transport.pauseProducing()), b"first")
         self.transport.resumeProducing()
         self.transport.pauseProducing()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
         self.run_a_bit()
         self.assertEqual(self.protocol.pieces, [])
 
@@ -238,6 +239,16 @@ class AddressTests(ConnectionCase):
         self.assertEqual((built, said), (peer, peer))
         self.assertEqual((type(host), host.host), (IPv6Address, "::1"))
         self.assertEqual(host.port, client.getpeername()[1])
+
+    def test_unnamed(self) -> None:
+        """A peer that was not named has the address that its transport was made with."""
+        for family, kind in ((socket.AF_INET, IPv4Address), (socket.AF_INET6, IPv6Address)):
+            server, client = self.connected(family)
+            peer = client.getsockname()[:2]
+            made = adopt(self.reactor, server, peer, mock.Mock(), MovableServer, 1)
+            self.addCleanup(server.close)
+            made.named_peer = None
+            self.assertEqual((type(made.getPeer()), made.getPeer().port), (kind, peer[1]))
 
     def test_host_that_is_known(self) -> None:
         """The host is the one that came with the connection, if one did."""

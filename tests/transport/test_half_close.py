@@ -177,6 +177,18 @@ class HalfCloseTests(GateCase):
         self.answer(OK[-1:])
         self.assertEqual((self.host.sent, self.host.lost), (OK, True))
 
+    def test_withheld(self) -> None:
+        """A client whose response waits for a binding is not taken for gone."""
+        self.arrive(to(1))
+        self.policy.unconfirmed = 1
+        self.end()
+        self.answer(OK[:-1])
+        self.pass_time(3 * HALF_CLOSE_GRACE)
+        self.assertFalse(self.host.lost)
+        self.policy.confirm()
+        self.answer(OK[-1:])
+        self.assertEqual((self.host.sent, self.host.lost), (OK, True))
+
     def test_silent_stream(self) -> None:
         """A stream that has begun and then is silent hears of its client as well."""
         self.arrive(to(1))

@@ -172,12 +172,20 @@ class DetachTests(ConnectionCase):
         self.transport.connectionLost(Failure(error.ConnectionDone()))
         self.assertEqual(producer.method_calls, [])
 
+    def test_producer_that_comes_later(self) -> None:
+        """A producer that is registered with a transport that was taken away is stopped."""
+        producer = mock.Mock()
+        self.detach()
+        self.transport.registerProducer(producer, True)
+        self.assertEqual(producer.mock_calls, [mock.call.stopProducing()])
+
     def test_undelivered_prefix(self) -> None:
         """Bytes that the protocol has not seen yet leave with the connection."""
         self.adopt(inner(on_made=lambda self: self.transport.pauseProducing()), b"prefix")
         sock, unread = self.transport.detach()
         self.owned(sock)
         self.assertEqual((unread, self.protocol.pieces), (b"prefix", []))
+        self.assertEqual(self.transport.unread, b"")
 
     def test_number_is_used_again(self) -> None:
         """A new connection under the same descriptor number gets its own events."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from typing import Any
+from unittest import mock
 
 from twisted.python.failure import Failure
 
@@ -123,6 +124,29 @@ class LostUnwatchedTests(ConnectionCase):
         transport = self.adopt(inner(on_data=bye), b"hello")
         transport.connectionLost(DONE)
         self.assertEqual((len(self.protocol.lost), transport.closings), (1, 1))
+
+    def test_watched(self) -> None:
+        """A connection that the reactor watches is watched no more when it has ended."""
+        reading = self.adopt()
+        reading.connectionLost(DONE)
+        writing = self.adopt()
+        writing.stopReading()
+        writing.startWriting()
+        writing.connectionLost(DONE)
+        self.assertNotIn(reading, self.reactor.getReaders())
+        self.assertNotIn(writing, self.reactor.getWriters())
+
+    def test_producer(self) -> None:
+        """A producer is stopped when its connection has ended."""
+        producer = mock.Mock()
+
+        def answer(protocol: Inner, data: bytes) -> None:
+            protocol.transport.registerProducer(producer, True)
+            bye(protocol, data)
+
+        transport = self.adopt(inner(on_data=answer), b"hello")
+        self.assertFalse(transport.connected)
+        self.assertEqual(producer.mock_calls, [mock.call.stopProducing()])
 
     def test_end_for_all(self) -> None:
         """A connection ends too where a process that the application has forked has a copy."""
