@@ -16,6 +16,7 @@ from tests.worker.cases import OK, Inner, WorkerCase, get
 from txsticky.core.how import How
 from txsticky.core.lifecycle.timing import NEXT_REQUEST
 from txsticky.core.messages.handoff import Handoff
+from txsticky.core.messages.origin import Origin
 from txsticky.core.routing.verdict import FRONT_DESK, Give, Keep
 from txsticky.intake import acceptor as accepting
 from txsticky.intake.acceptor import RESPITE
@@ -118,6 +119,41 @@ class PlaceTests(ListeningCase):
         self.assertEqual((count["accepted"], count["waiting"]), (1, 0))
         self.assertEqual((count["routes"], count["refusals"]), ({"NEW": 1}, []))
         self.assertEqual(self.load()["taken"], 0)
+
+    def test_turn(self) -> None:
+        """Four connections are accepted in one turn of the reactor, so that others get theirs."""
+        for _ in range(6):
+            self.client(get())
+        self.reactor.turn()
+        (acceptor,) = self.worker.listening.acceptors
+        self.assertEqual(acceptor.accepted, 4)
+
+    def adopts(self, **fields: Any) -> bool:
+        """Whether a connection that brings no bytes is served at once."""
+        adopted = mock.Mock()
+        self.worker.listening._adopt = adopted
+        server, _ = map(self.owned, socket.socketpair())
+        handoff = Handoff(family=socket.AF_UNIX, origin=Origin(("192.0.2.7", 1)), **fields)
+        self.worker.listening.take(server, handoff)
+        return bool(adopted.call_count)
+
+    def test_idle(self) -> None:
+        """An idle connection waits for its next request; a WebSocket without bytes does not."""
+        self.assertEqual([self.adopts(), self.adopts(replay=mock.Mock())], [False, True])
+
+    def test_idle_while_leaving(self) -> None:
+        """An idle connection that comes to a worker that leaves is served at once."""
+        self.worker.listening.stop(False)
+        self.assertTrue(self.adopts())
+
+    def test_silent(self) -> None:
+        """A silent connection that is given up is closed at once."""
+        server, _ = map(self.owned, socket.socketpair())
+        listening = self.worker.listening
+        with mock.patch.object(listening.reception, "take_silent") as take:
+            take.return_value = [Arrival(server, Origin(("192.0.2.7", 1)))]
+            listening.give_up_silent()
+        self.assertEqual(server.fileno(), -1)
 
     def test_new_session(self) -> None:
         """A session that begins is served here, from its first byte on."""
